@@ -1,0 +1,140 @@
+"""Settings: one frozen object, read once at start from the environment, every problem reported together.
+
+Every secret can come from a file: NAME_FILE names it. `.env.example` lists them all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from atlas.errors import SettingsError
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """What the environment says. Units are in the names or the descriptions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    openai_api_key: SecretStr | None = Field(None, description="without it the offline architect answers")
+    openai_base_url: str = Field("https://api.openai.com/v1", description="any server that speaks the Responses API")
+    openai_model: str = Field("gpt-4.1", description="the first model of the chain")
+    openai_fallback_models: tuple[str, ...] = Field(("o3", "o1-pro"), description="the rest of it, comma-separated")
+    openai_background: Literal["auto", "off"] = Field(
+        "auto", description="auto: a dead worker's call is taken up; off sends store: false (zero data retention)"
+    )
+    database_url: SecretStr | None = Field(None, description="Postgres; without it the embedded one in .atlas/")
+    token_budget_per_run: Positive = Field(12_000, description="tokens of one attempt, input and output together")
+    daily_token_budget: Positive = Field(250_000, description="tokens of one UTC day")
+    daily_usd_budget: Annotated[float, Field(gt=0)] | None = Field(None, description="US dollars of one UTC day")
+    rag_top_k: Annotated[int, Field(ge=0, le=200)] = Field(15, description="chunks that retrieval may return")
+    rag_collapse_by_file: bool = Field(True, description="at most one chunk a file")
+    atlas_concurrency: Annotated[int, Field(ge=1, le=2000)] = Field(32, description="tasks at once")
+    atlas_lease_seconds: Annotated[int, Field(ge=2, le=3600)] = Field(60, description="how long a lost worker is waited for")
+    atlas_http_host: str = Field("127.0.0.1", description="where health and metrics listen; 0.0.0.0 in a container")
+    atlas_http_port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="0 takes a free one")
+    atlas_log_format: Literal["console", "json"] = Field("console", description="json for log collectors")
+    atlas_home: Path = Field(Path(".atlas"), description="the embedded stack's folder")
+    atlas_audit_key: SecretStr | None = Field(None, description="seals the audit by HMAC; kept outside Postgres")
+
+    @field_validator("openai_fallback_models", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("openai_model")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.:/-]*", value):
+            raise ValueError("name a model, such as gpt-4.1")
+        return value
+
+    @field_validator("openai_base_url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        if not re.match(r"https?://[^/\s]+", value):
+            raise ValueError("send a URL with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.match(r"postgres(ql)?://", value.get_secret_value()):
+            raise ValueError("must begin with postgresql://")
+        return value
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The models in the order in which they are tried; the offline architect where there is no key."""
+        if self.openai_api_key is None:
+            return ("offline",)
+        return (self.openai_model, *self.openai_fallback_models)
+
+
+SECRETS = frozenset(name for name, info in Settings.model_fields.items() if "SecretStr" in str(info.annotation))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingRow:
+    """One line of `.env.example`."""
+
+    name: str
+    default: str
+    description: str
+    secret: bool = field(default=False)
+
+
+def describe() -> list[SettingRow]:
+    """Every setting with its default, in the order of the class."""
+    rows = []
+    for name, info in Settings.model_fields.items():
+        default = info.default
+        if isinstance(default, tuple):
+            default = ",".join(default)
+        shown = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+        rows.append(
+            SettingRow(name=name.upper(), default=shown, description=info.description or "", secret=name in SECRETS)
+        )
+    return rows
+
+
+def load(environment: Mapping[str, str]) -> Settings:
+    """Reads the settings; raises SettingsError that lists every problem. Empty values count as not set."""
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for name in Settings.model_fields:
+        key = name.upper()
+        value = environment.get(key) or None
+        path = environment.get(f"{key}_FILE") or None
+        if path and name in SECRETS:
+            if value is not None:
+                problems.append(f"{key} and {key}_FILE are both set: unset one")
+                continue
+            try:
+                value = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                problems.append(f"{key}_FILE={path} cannot be read ({error.__class__.__name__}): name a readable file")
+                continue
+            if not value:
+                problems.append(f"{key}_FILE={path} is empty: write the secret into it")
+                continue
+        if value is not None:
+            values[name] = value
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        for item in error.errors(include_url=False, include_input=False):
+            name = str(item["loc"][0]) if item["loc"] else "settings"
+            shown = "" if name in SECRETS else f"={values.get(name)}"
+            problems.append(f"{name.upper()}{shown}: {item['msg'].removeprefix('Value error, ')}")
+        raise SettingsError(problems) from None
+    if problems:
+        raise SettingsError(problems)
+    return settings

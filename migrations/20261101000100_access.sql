@@ -1,0 +1,104 @@
+-- Access: the schemas, the worker's role, projects and who belongs to them.
+--
+-- Privilege first: nothing in these schemas is granted to public, every function pins search_path, every table has
+-- row level security. Functions that change state are security definer and owned by the role that migrates, which on
+-- Supabase (postgres) and on the embedded stack bypasses row level security.
+
+create schema if not exists extensions;
+create extension if not exists vector with schema extensions;
+
+create schema if not exists atlas;
+create schema if not exists rag;
+comment on schema atlas is 'The queue, the money, the audit and the outbox of Atlas. Changed by functions only.';
+comment on schema rag is 'What the team already knows: documents, their chunks, and jobs that index them.';
+
+revoke all on schema atlas, rag from public;
+alter default privileges in schema atlas revoke all on tables from public;
+alter default privileges in schema atlas revoke all on functions from public;
+alter default privileges revoke execute on functions from public;
+
+-- The worker may call functions and nothing else. Its password is set outside the migrations
+-- (`atlas migrate --worker-password-file`, or `alter role atlas_worker password …`).
+do $$
+begin
+  if to_regrole('atlas_worker') is null then
+    create role atlas_worker login noinherit;
+  end if;
+end
+$$;
+comment on role atlas_worker is 'Atlas workers connect as this role: it may call the functions of atlas and rag.';
+
+grant usage on schema atlas to authenticated, service_role, atlas_worker;
+grant usage on schema rag to service_role, atlas_worker;
+
+-- Who is calling. Inside a security definer function current_user is the owner; the setting `role` still names the
+-- role that PostgREST (or psql) switched to.
+create function atlas.caller_role() returns name
+language sql stable set search_path = ''
+as $$
+  select coalesce(nullif(current_setting('role', true), 'none'), session_user)::name
+$$;
+comment on function atlas.caller_role() is 'The role the caller acts as, also inside security definer functions.';
+
+create function atlas.is_service() returns boolean
+language sql stable set search_path = ''
+as $$
+  select coalesce(auth.role(), '') in ('', 'service_role')
+     and atlas.caller_role() not in ('anon', 'authenticated', 'authenticator')
+     and pg_has_role(atlas.caller_role(), 'service_role', 'usage')
+$$;
+comment on function atlas.is_service() is
+  'True for the service role and for roles that inherit it (postgres); false for people, whatever their token says.';
+
+create table atlas.project (
+  id uuid primary key default gen_random_uuid(),
+  name text not null unique check (name ~ '^[a-z0-9][a-z0-9._-]{0,62}$'),
+  created_at timestamptz not null default now()
+);
+comment on table atlas.project is 'A team. Tasks, documents and budgets belong to one; members read all of it.';
+comment on column atlas.project.name is 'Lower case letters, digits, dot, dash and underscore; at most 63.';
+insert into atlas.project (id, name) values ('00000000-0000-0000-0000-000000000001', 'default');
+
+create table atlas.member (
+  project_id uuid not null references atlas.project (id) on delete cascade,
+  user_id uuid not null,
+  role text not null default 'member' check (role in ('member', 'admin')),
+  created_at timestamptz not null default now(),
+  primary key (project_id, user_id)
+);
+create index member_user on atlas.member (user_id);
+comment on table atlas.member is 'Which user belongs to which project.';
+comment on column atlas.member.user_id is 'auth.users.id of the person.';
+comment on column atlas.member.role is 'member reads the project; admin is kept for people''s own policies.';
+
+create table atlas.identity (
+  provider text not null check (provider in ('github', 'slack')),
+  external_id text not null check (external_id <> ''),
+  user_id uuid not null,
+  created_at timestamptz not null default now(),
+  primary key (provider, external_id)
+);
+comment on table atlas.identity is 'Maps people who write from outside (GitHub, Slack) to users.';
+
+alter table atlas.project enable row level security;
+alter table atlas.member enable row level security;
+alter table atlas.identity enable row level security;
+
+create function atlas.my_projects() returns setof uuid
+language sql stable security definer set search_path = ''
+as $$
+  select m.project_id from atlas.member m where m.user_id = auth.uid()
+$$;
+comment on function atlas.my_projects() is 'The projects of the calling user; policies call it once a statement.';
+
+create policy "members see their projects" on atlas.project for select to authenticated
+  using (id in (select atlas.my_projects()));
+create policy "members see who else is in their projects" on atlas.member for select to authenticated
+  using (project_id in (select atlas.my_projects()));
+create policy "people see their own identities" on atlas.identity for select to authenticated
+  using (user_id = (select auth.uid()));
+
+grant select on atlas.project, atlas.member, atlas.identity to authenticated;
+grant select, insert, update, delete on atlas.project, atlas.member, atlas.identity to service_role;
+grant execute on function atlas.my_projects() to authenticated, service_role;
+grant execute on function atlas.caller_role(), atlas.is_service() to authenticated, service_role, atlas_worker;

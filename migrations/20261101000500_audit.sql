@@ -1,0 +1,157 @@
+-- The audit: append-only; the rows of a task are chained by hash; checkpoints seal what is committed for good.
+--
+-- A database's owner could rewrite all that is inside it. So each checkpoint carries an HMAC whose key stays outside
+-- Postgres, names the one before it, and leaves by the outbox.
+
+create table atlas.audit (
+  id bigint generated always as identity primary key,
+  xact xid8 not null default pg_current_xact_id(),
+  task_id uuid,
+  seq integer not null check (seq > 0),
+  event text not null check (event <> ''),
+  actor text not null,
+  at timestamptz not null default now(),
+  detail jsonb not null default '{}',
+  prev_hash bytea,
+  hash bytea not null,
+  unique (task_id, seq)
+);
+create index audit_xact on atlas.audit (xact);
+comment on table atlas.audit is 'Who did what when. Append-only; rows of a task are chained by hash. Never the text itself.';
+comment on column atlas.audit.event is 'The function that did it, such as complete_task.';
+comment on column atlas.audit.hash is 'sha256 over the row and the hash of the row before it (atlas.audit_hash).';
+
+create table atlas.audit_checkpoint (
+  id bigint generated always as identity primary key,
+  upto xid8 not null unique,
+  rows bigint not null check (rows >= 0),
+  digest bytea not null,
+  prev_mac bytea,
+  mac bytea not null,
+  at timestamptz not null default now()
+);
+comment on table atlas.audit_checkpoint is 'Seals the audit rows of all transactions below upto, with an HMAC.';
+comment on column atlas.audit_checkpoint.digest is 'sha256 over the hashes of the rows since the seal before, by id.';
+comment on column atlas.audit_checkpoint.mac is 'HMAC-SHA256, key outside Postgres, over upto, rows, digest and prev_mac.';
+
+alter table atlas.audit enable row level security;
+alter table atlas.audit_checkpoint enable row level security;
+create policy "people see the audit of tasks they see" on atlas.audit for select to authenticated
+  using (exists (select from atlas.task t where t.id = audit.task_id));
+grant select on atlas.audit to authenticated;
+grant select on atlas.audit, atlas.audit_checkpoint to service_role;
+
+create function atlas.refuse_change() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  raise exception using errcode = 'AT006', message = format('%I.%I is append-only', tg_table_schema, tg_table_name),
+    hint = 'write what happened as a new row';
+end
+$$;
+comment on function atlas.refuse_change() is 'Keeps a table append-only, for its owner too.';
+create trigger append_only before update or delete or truncate on atlas.audit
+  for each statement execute function atlas.refuse_change();
+create trigger append_only before update or delete or truncate on atlas.audit_checkpoint
+  for each statement execute function atlas.refuse_change();
+
+create function atlas.audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamptz,
+  detail jsonb) returns bytea
+language sql immutable set search_path = ''
+as $$
+  select sha256(convert_to(concat_ws('|', coalesce(encode(prev_hash, 'hex'), '-'), coalesce(task_id::text, '-'), seq,
+    event, actor, extract(epoch from at), detail::text), 'UTF8'))
+$$;
+comment on function atlas.audit_hash(bytea, uuid, integer, text, text, timestamptz, jsonb) is 'The hash of an audit row.';
+
+-- Callers hold the task's row lock, so that a chain has one writer at a time.
+create function atlas.append_audit(task uuid, event text, detail jsonb default '{}', actor text default null)
+returns void
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  last_seq integer;
+  last_hash bytea;
+  who text := coalesce(actor, atlas.actor());
+  number integer := 1;
+  at constant timestamptz := clock_timestamp();
+begin
+  if task is not null then
+    select a.seq, a.hash into last_seq, last_hash from atlas.audit a where a.task_id = task order by a.seq desc limit 1;
+    number := coalesce(last_seq, 0) + 1;
+  end if;
+  insert into atlas.audit (task_id, seq, event, actor, at, detail, prev_hash, hash)
+  values (task, number, event, who, at, detail, last_hash,
+    atlas.audit_hash(last_hash, task, number, event, who, at, detail));
+end
+$$;
+comment on function atlas.append_audit(uuid, text, jsonb, text) is 'Appends one row to a task''s chain (or to none).';
+
+create function atlas.actor() returns text
+language sql stable set search_path = ''
+as $$
+  select coalesce('user:' || auth.uid()::text, 'role:' || atlas.caller_role())
+$$;
+comment on function atlas.actor() is 'Who is calling, for the audit: the user, else the database role.';
+
+-- What the next seal covers. The caller computes the HMAC over it and hands it to seal_audit in one transaction.
+create function atlas.audit_digest() returns table (upto xid8, rows bigint, digest bytea, prev_mac bytea)
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  last record;
+begin
+  if not pg_try_advisory_xact_lock(hashtextextended('atlas.audit_checkpoint', 0)) then
+    return;
+  end if;
+  select c.upto, c.mac into last from atlas.audit_checkpoint c order by c.id desc limit 1;
+  upto := pg_snapshot_xmin(pg_current_snapshot());
+  prev_mac := last.mac;
+  select count(*), sha256(coalesce(string_agg(a.hash, ''::bytea order by a.id), ''::bytea)) into rows, digest
+  from atlas.audit a
+  where a.xact < audit_digest.upto and (last.upto is null or a.xact >= last.upto);
+  if rows > 0 then
+    return next;
+  end if;
+end
+$$;
+comment on function atlas.audit_digest() is 'What is new since the last seal; no row when nothing is, or another seals.';
+
+create function atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea)
+returns void
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  insert into atlas.audit_checkpoint (upto, rows, digest, prev_mac, mac)
+  values (p_upto, p_rows, p_digest, p_prev_mac, p_mac);
+  insert into atlas.outbox (event_kind, payload)
+  values ('audit_seal', jsonb_build_object('upto', p_upto::text, 'rows', p_rows, 'digest', encode(p_digest, 'hex'),
+    'mac', encode(p_mac, 'hex'), 'prev_mac', encode(p_prev_mac, 'hex')));
+end
+$$;
+comment on function atlas.seal_audit(xid8, bigint, bytea, bytea, bytea) is 'Stores a seal, and sends it out by the outbox.';
+
+create function atlas.verify_audit() returns table (problem text, task_id uuid, audit_id bigint)
+language sql stable security definer set search_path = ''
+as $$
+  select 'hash does not fit the row', a.task_id, a.id from atlas.audit a
+  where a.hash <> atlas.audit_hash(a.prev_hash, a.task_id, a.seq, a.event, a.actor, a.at, a.detail)
+  union all
+  select 'chain is broken before this row', c.task_id, c.id
+  from (select a.*, lag(a.hash) over w as earlier, lag(a.seq) over w as earlier_seq from atlas.audit a
+        where a.task_id is not null window w as (partition by a.task_id order by a.seq)) c
+  where c.prev_hash is distinct from c.earlier or c.seq <> coalesce(c.earlier_seq, 0) + 1
+  union all
+  select 'seal ' || s.id || ' does not fit its rows', null, null
+  from (select c.id, c.digest, c.rows, c.upto, lag(c.upto) over (order by c.id) as since from atlas.audit_checkpoint c) s
+  cross join lateral (
+    select count(*) as rows, sha256(coalesce(string_agg(a.hash, ''::bytea order by a.id), ''::bytea)) as digest
+    from atlas.audit a where a.xact < s.upto and (s.since is null or a.xact >= s.since)) n
+  where n.rows <> s.rows or n.digest <> s.digest
+$$;
+comment on function atlas.verify_audit() is 'Every broken hash, chain or seal. The HMACs are checked where the key is.';
+
+grant execute on function atlas.audit_digest(), atlas.seal_audit(xid8, bigint, bytea, bytea, bytea)
+  to service_role, atlas_worker;
+grant execute on function atlas.verify_audit(),
+  atlas.audit_hash(bytea, uuid, integer, text, text, timestamptz, jsonb) to service_role;

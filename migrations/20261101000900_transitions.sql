@@ -1,0 +1,398 @@
+-- How a task ends, or goes back: complete, fail, cancel, retry, and what happens when a worker is lost.
+-- Each is one transaction over state, reply, spend, audit and outbox, and needs the attempt that is running now.
+
+-- AT002 when the attempt is not the one that runs the task now.
+create function atlas.raise_lost(p_attempt_id uuid) returns void
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  a record;
+begin
+  select x.state, x.number, x.task_id into a from atlas.attempt x where x.id = p_attempt_id;
+  if not found then
+    raise exception using errcode = 'AT004', message = format('no attempt %s', p_attempt_id),
+      hint = 'an attempt id comes from claim_tasks';
+  end if;
+  raise exception using errcode = 'AT002',
+    message = format('attempt %s of task %s is %s: its lease is lost', a.number, a.task_id, a.state),
+    hint = 'stop the call: another attempt owns the task';
+end
+$$;
+comment on function atlas.raise_lost(uuid) is 'Raises the error of an attempt that owns nothing any more.';
+
+create function atlas.reply(p_task atlas.task, p_type text, p_content text, p_metadata jsonb) returns bigint
+language sql security definer set search_path = ''
+as $$
+  insert into public.architect_out (data, task_id, owner, project_id)
+  values (jsonb_build_object('task_id', p_task.message_task_id, 'role', 'architect', 'msg_type', p_type,
+      'content', p_content, 'metadata', jsonb_build_object('tokens', 0, 'model', null, 'parent_id', p_task.parent_id,
+        'schema_ver', case when p_metadata ?| array['sources', 'usage', 'error', 'warnings', 'truncated', 'kind',
+          'traceparent', 'chunk', 'reply_to', 'project'] then 2 else 1 end) || p_metadata),
+    p_task.message_task_id, p_task.sender, p_task.project_id)
+  returning id
+$$;
+comment on function atlas.reply(atlas.task, text, text, jsonb) is 'Writes a row of architect_out. Internal.';
+
+create function atlas.escalate(p_task_id uuid, p_code text, p_message text) returns void
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  task atlas.task;
+begin
+  select t.* into task from atlas.task t where t.id = p_task_id or t.message_task_id = p_task_id limit 1;
+  if not found then
+    return;
+  end if;
+  perform atlas.reply(task, 'control', jsonb_build_object('command', 'escalate', 'task_id', task.message_task_id,
+    'code', p_code)::text, jsonb_build_object('status', task.state, 'error', jsonb_build_object('code', p_code,
+    'message', p_message)));
+  perform atlas.append_audit(task.id, 'escalate', jsonb_build_object('code', p_code));
+end
+$$;
+comment on function atlas.escalate(uuid, text, text) is 'Tells people, by a control message on architect_out.';
+
+-- Many completions in one commit. An item is {"attempt_id", "content", "metadata", "model", "usages": {"<call>": usage},
+-- "msg_type"}. Answers the attempts that were completed (also when they were before): the rest are lost.
+create function atlas.complete_tasks(p_items jsonb) returns setof uuid
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  ids constant uuid[] := array(select (i ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) i);
+  item record;
+  task atlas.task;
+  reply_id bigint;
+  usages jsonb := '{}';
+  done uuid[] := '{}';
+begin
+  perform from atlas.task t where t.attempt_id = any (ids) and t.state = 'running' order by t.id for update;
+  for item in
+    select i.* from jsonb_to_recordset(p_items) as i (attempt_id uuid, content text, metadata jsonb, model text,
+      usages jsonb, msg_type text)
+  loop
+    select t.* into task from atlas.task t where t.attempt_id = item.attempt_id and t.state = 'running';
+    if not found then
+      return query select a.id from atlas.attempt a where a.id = item.attempt_id and a.state = 'completed';
+      continue;
+    end if;
+    reply_id := atlas.reply(task, coalesce(item.msg_type, 'spec'), item.content,
+      jsonb_build_object('status', 'completed') || coalesce(item.metadata, '{}'));
+    update atlas.attempt a set state = 'completed', finished_at = now(), model = coalesce(item.model, a.model)
+    where a.id = task.attempt_id;
+    update atlas.task t set state = 'completed', attempt_id = null, finished_at = now(), out_id = reply_id,
+      model = item.model, error_code = null, error_message = null, outage_since = null
+    where t.id = task.id;
+    perform atlas.append_audit(task.id, 'complete_task', jsonb_strip_nulls(jsonb_build_object('attempt', task.attempts,
+      'model', item.model, 'reply_sha256', encode(sha256(convert_to(item.content, 'UTF8')), 'hex'))));
+    usages := usages || jsonb_build_object(item.attempt_id, coalesce(item.usages, '{}'));
+    done := done || item.attempt_id;
+    return next item.attempt_id;
+  end loop;
+  perform atlas.settle_attempts(done, usages);
+end
+$$;
+comment on function atlas.complete_tasks(jsonb) is
+  'Completes attempts: reply, spend, audit and outbox in one transaction. Answers those that were not lost.';
+
+create function atlas.complete_task(p_attempt_id uuid, p_content text, p_metadata jsonb default '{}',
+  p_usages jsonb default '{}', p_model text default null) returns uuid
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  completed uuid;
+begin
+  select c into completed from atlas.complete_tasks(jsonb_build_array(jsonb_build_object('attempt_id', p_attempt_id,
+    'content', p_content, 'metadata', p_metadata, 'usages', p_usages, 'model', p_model))) c;
+  if completed is null then
+    perform atlas.raise_lost(p_attempt_id);
+  end if;
+  return completed;
+end
+$$;
+comment on function atlas.complete_task(uuid, text, jsonb, jsonb, text) is
+  'Completes one attempt; AT002 when its lease is lost. The same call again changes nothing.';
+
+-- Ends a task without a reply: failed, cancelled or dead_lettered. The caller holds the lock.
+create function atlas.end_task(p_task atlas.task, p_state text, p_code text, p_message text, p_usages jsonb)
+returns void
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  reply_id bigint;
+begin
+  reply_id := atlas.reply(p_task, case p_task.kind when 'chat' then 'spec' else 'control' end, '',
+    jsonb_build_object('status', p_state, 'error', jsonb_build_object('code', p_code, 'message', p_message)));
+  update atlas.attempt a set state = case p_state when 'cancelled' then 'cancelled' else 'failed' end,
+    finished_at = now(), error_code = p_code, error_message = p_message
+  where a.id = p_task.attempt_id;
+  update atlas.task t set state = p_state, attempt_id = null, wait_reason = null, finished_at = now(),
+    out_id = reply_id, error_code = p_code, error_message = p_message,
+    failures = t.failures + case p_state when 'cancelled' then 0 else 1 end
+  where t.id = p_task.id;
+  perform atlas.append_audit(p_task.id, case p_state when 'cancelled' then 'cancel_task' else 'fail_task' end,
+    jsonb_build_object('state', p_state, 'code', p_code, 'attempt', p_task.attempts));
+  if p_task.attempt_id is not null then
+    perform atlas.settle_attempts(array[p_task.attempt_id], jsonb_build_object(p_task.attempt_id, p_usages));
+  end if;
+end
+$$;
+comment on function atlas.end_task(atlas.task, text, text, text, jsonb) is 'Ends a task without a reply. Internal.';
+
+-- kind: 'own' counts against the task and is tried again until max_attempts; 'final' is never tried again; 'outage' is
+-- upstream's and uses no attempt; 'released' hands an unfinished task back (shutdown), its response with it.
+create function atlas.fail_task(p_attempt_id uuid, p_code text, p_message text, p_kind text default 'own',
+  p_retry_after interval default null, p_usages jsonb default '{}') returns text
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  task atlas.task;
+  pause interval;
+begin
+  if p_kind not in ('own', 'final', 'outage', 'released') then
+    raise exception using errcode = 'AT005', message = format('fail_task: kind %L is not known', p_kind),
+      hint = 'use own, final, outage or released';
+  end if;
+  select t.* into task from atlas.task t where t.attempt_id = p_attempt_id and t.state = 'running' for update;
+  if not found then
+    perform atlas.raise_lost(p_attempt_id);
+  end if;
+  if p_kind = 'final' then
+    perform atlas.end_task(task, 'failed', p_code, p_message, p_usages);
+    return 'failed';
+  end if;
+  if p_kind = 'own' and task.failures + 1 >= task.max_attempts then
+    perform atlas.end_task(task, 'dead_lettered', p_code, p_message, p_usages);
+    perform atlas.escalate(task.id, p_code, p_message);
+    return 'dead_lettered';
+  end if;
+  -- full jitter, doubling from 2 s up to 5 min; what the provider asked for is the least
+  pause := case p_kind
+    when 'released' then interval '0'
+    when 'outage' then greatest(coalesce(p_retry_after, '0'), (5 + random() * 25) * interval '1 second')
+    else greatest(coalesce(p_retry_after, '0'), random() * least(300, 2 * 2 ^ task.failures) * interval '1 second')
+  end;
+  perform atlas.release_task(task, case p_kind when 'outage' then 'upstream' when 'own' then 'retry' end,
+    now() + pause, case p_kind when 'own' then 'failed' else 'released' end, p_code, p_message);
+  perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages),
+    p_kind = 'released');
+  update atlas.task t set failures = t.failures + case p_kind when 'own' then 1 else 0 end,
+    outage_since = case p_kind when 'outage' then coalesce(t.outage_since, now()) when 'own' then null
+                               else t.outage_since end,
+    escalated_at = case when p_kind = 'outage' and t.outage_since < now() - interval '5 minutes'
+                        then coalesce(t.escalated_at, now()) else t.escalated_at end
+  where t.id = task.id;
+  if task.escalated_at is null and p_kind = 'outage' and task.outage_since < now() - interval '5 minutes' then
+    perform atlas.escalate(task.id, p_code, p_message);
+  end if;
+  if p_kind = 'released' then
+    perform atlas.wake_workers();
+  end if;
+  return 'queued';
+end
+$$;
+comment on function atlas.fail_task(uuid, text, text, text, interval, jsonb) is
+  'Ends an attempt that has no reply: own (tried again, then dead-lettered), final, outage, released. Says the state.';
+
+-- Without an attempt: anybody who owns the task, or the service role, asks. A queued task is cancelled at once; a
+-- running one is flagged, and its worker confirms with the attempt and the usage of the stopped call.
+create function atlas.cancel_task(p_task_id uuid, p_attempt_id uuid default null, p_usages jsonb default '{}')
+returns text
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  task atlas.task;
+begin
+  select t.* into task from atlas.task t where t.id = p_task_id for update;
+  if not found or not (atlas.is_service() or atlas.caller_role() = 'atlas_worker' or task.sender = auth.uid()) then
+    raise exception using errcode = 'AT004', message = format('no task %s', p_task_id),
+      hint = 'see `atlas tasks` or atlas.task_history for the ids';
+  end if;
+  if p_attempt_id is not null then
+    if task.attempt_id is distinct from p_attempt_id then
+      perform atlas.raise_lost(p_attempt_id);
+    end if;
+    perform atlas.end_task(task, 'cancelled', 'cancelled', 'cancelled on request', p_usages);
+    return 'cancelled';
+  end if;
+  if task.state not in ('queued', 'running') then
+    return task.state;
+  end if;
+  if task.state = 'queued' and not exists (select from atlas.spend s where s.task_id = task.id and s.state = 'reserved') then
+    perform atlas.end_task(task, 'cancelled', 'cancelled', 'cancelled before it ran', '{}');
+    return 'cancelled';
+  end if;
+  update atlas.task t set cancel_requested_at = coalesce(t.cancel_requested_at, now()), wait_reason = null
+  where t.id = task.id;
+  perform atlas.append_audit(task.id, 'request_cancel', '{}');
+  -- rare, so its lock does no harm: the worker that runs it must hear of it now
+  notify atlas_wake, 'cancel';
+  return task.state;
+end
+$$;
+comment on function atlas.cancel_task(uuid, uuid, jsonb) is
+  'Cancels a task: at once when queued; a running one is flagged for its worker. Says the state it is in now.';
+
+create function atlas.retry_task(p_task_id uuid) returns text
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  task atlas.task;
+begin
+  select t.* into task from atlas.task t where t.id = p_task_id for update;
+  if not found then
+    raise exception using errcode = 'AT004', message = format('no task %s', p_task_id),
+      hint = 'see `atlas tasks` or atlas.task_history for the ids';
+  end if;
+  if task.state in ('running', 'completed') then
+    raise exception using errcode = 'AT005', message = format('task %s is %s', p_task_id, task.state),
+      hint = case task.state when 'running' then 'cancel it first' else 'ask again with `atlas ask --parent`' end;
+  end if;
+  update atlas.task t set state = 'queued', wait_reason = null, run_after = now(), failures = 0, finished_at = null,
+    out_id = null, cancel_requested_at = null, outage_since = null, escalated_at = null,
+    error_code = null, error_message = null
+  where t.id = p_task_id;
+  perform atlas.append_audit(p_task_id, 'retry_task', jsonb_build_object('was', task.state));
+  perform atlas.wake_workers();
+  return 'queued';
+end
+$$;
+comment on function atlas.retry_task(uuid) is 'Takes a failed, cancelled, dead-lettered or waiting task up again, now.';
+
+-- Tasks whose worker is lost. What it had reserved without a response id counts in full (unknown); what has one stays
+-- reserved, and passes to the next attempt, which takes the response up or confirms that it is cancelled.
+create function atlas.release_expired(p_limit integer default 100) returns integer
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  task atlas.task;
+  attempts uuid[] := '{}';
+begin
+  for task in
+    select t.* from atlas.task t
+    where t.state = 'running' and t.attempt_id in (
+      select a.id from atlas.attempt a where a.state = 'running' and a.lease_expires_at < now()
+      order by a.lease_expires_at limit p_limit)
+    order by t.id for update skip locked
+  loop
+    -- the lease may have been extended while this waited for nothing: look again under the lock
+    if not exists (select from atlas.attempt a where a.id = task.attempt_id and a.lease_expires_at < now()
+                   for update skip locked) then
+      continue;
+    end if;
+    attempts := attempts || task.attempt_id;
+    perform atlas.release_task(task, null, now(), 'lost', 'lease_lost', 'the worker stopped extending its lease');
+  end loop;
+  if cardinality(attempts) = 0 then
+    return 0;
+  end if;
+  perform atlas.settle_attempts(attempts, '{}', true);
+  -- a task that keeps losing its workers is not tried for ever
+  for task in
+    select t.* from atlas.task t where t.state = 'queued' and t.id in (
+      select a.task_id from atlas.attempt a where a.task_id in (
+          select x.task_id from atlas.attempt x where x.id = any (attempts))
+        and a.state = 'lost' group by a.task_id having count(*) >= 5)
+      and not exists (select from atlas.spend s where s.task_id = t.id and s.state = 'reserved')
+    order by t.id for update skip locked
+  loop
+    perform atlas.end_task(task, 'dead_lettered', 'lease_lost', 'five workers were lost while they ran it', '{}');
+    perform atlas.escalate(task.id, 'lease_lost', 'five workers were lost while they ran it');
+  end loop;
+  perform atlas.wake_workers();
+  return cardinality(attempts);
+end
+$$;
+comment on function atlas.release_expired(integer) is 'Puts tasks of lost workers back in the queue; says how many.';
+
+create function atlas.pause(p_reason text default null) returns void
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  update atlas.control set paused_at = coalesce(paused_at, now()), paused_by = atlas.actor(), reason = p_reason;
+  perform atlas.append_audit(null, 'pause', jsonb_build_object('reason', p_reason));
+end
+$$;
+comment on function atlas.pause(text) is 'Stops claims of questions; running ones finish, control messages go on.';
+
+create function atlas.resume() returns void
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  update atlas.control set paused_at = null, paused_by = null, reason = null;
+  perform atlas.append_audit(null, 'resume', '{}');
+  perform atlas.wake_workers();
+end
+$$;
+comment on function atlas.resume() is 'Lets workers claim questions again.';
+
+create function atlas.flush_cache() returns void
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  update atlas.control set cache_flushed_at = clock_timestamp();
+  perform atlas.append_audit(null, 'flush_cache', '{}');
+end
+$$;
+comment on function atlas.flush_cache() is 'Makes every worker drop what it cached of the team''s knowledge.';
+
+-- Removes what people wrote; states, spend and the audit (which holds hashes only) stay.
+create function atlas.erase(p_task_id uuid) returns void
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  task atlas.task;
+begin
+  select t.* into task from atlas.task t where t.id = p_task_id for update;
+  if not found then
+    raise exception using errcode = 'AT004', message = format('no task %s', p_task_id), hint = 'see atlas.task_history';
+  end if;
+  if task.finished_at is null then
+    raise exception using errcode = 'AT005', message = format('task %s is %s', p_task_id, task.state),
+      hint = 'cancel it first, or wait for its end';
+  end if;
+  delete from atlas.reply_part p where p.task_id = p_task_id;
+  update public.architect_in i set data = i.data || '{"content": "[erased]"}' where i.id = task.in_id;
+  update public.architect_out o set data = jsonb_set(o.data || '{"content": "[erased]"}', '{metadata}',
+    (o.data -> 'metadata') - 'sources') where o.task_id = task.message_task_id;
+  update atlas.task t set title = '[erased]', error_message = case when t.error_message is not null then '[erased]' end
+  where t.id = p_task_id;
+  perform atlas.append_audit(p_task_id, 'erase', '{}');
+end
+$$;
+comment on function atlas.erase(uuid) is 'Removes the texts of an ended task for good: question, reply, parts, title.';
+
+create function atlas.get_thread(p_task_id uuid, p_project uuid) returns table (question text, reply text)
+language sql stable security definer set search_path = ''
+as $$
+  select i.data ->> 'content', coalesce(o.data ->> 'content', '')
+  from atlas.task t
+  join public.architect_in i on i.id = t.in_id
+  left join public.architect_out o on o.id = t.out_id
+  where t.id = p_task_id and t.project_id = p_project and t.kind = 'chat'
+$$;
+comment on function atlas.get_thread(uuid, uuid) is 'An earlier question of the same project and its reply.';
+
+create function atlas.queue_metrics() returns jsonb
+language sql stable security definer set search_path = ''
+as $$
+  select jsonb_build_object(
+    'queued', (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is null),
+    'waiting', (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is not null),
+    'running', (select count(*) from atlas.task t where t.state = 'running'),
+    'dead_lettered', (select count(*) from atlas.task t where t.state = 'dead_lettered'),
+    'outbox_dead', (select count(*) from atlas.outbox o where o.state = 'dead'),
+    'oldest_seconds', coalesce((select extract(epoch from now() - min(greatest(t.queued_at, t.run_after)))
+      from atlas.task t where t.state = 'queued' and t.wait_reason is null), 0),
+    'paused', (select c.paused_at is not null from atlas.control c),
+    'cache_flushed_at', (select c.cache_flushed_at from atlas.control c),
+    'workers', (select count(*) from atlas.worker w where w.state <> 'stopped'
+      and w.seen_at > now() - interval '2 minutes'),
+    'budgets', atlas.get_budgets())
+$$;
+comment on function atlas.queue_metrics() is 'What /metrics, heartbeat and `atlas status` show of the queue.';
+
+grant execute on function atlas.complete_tasks(jsonb), atlas.complete_task(uuid, text, jsonb, jsonb, text),
+  atlas.fail_task(uuid, text, text, text, interval, jsonb), atlas.cancel_task(uuid, uuid, jsonb),
+  atlas.release_expired(integer), atlas.pause(text), atlas.resume(), atlas.flush_cache(),
+  atlas.get_thread(uuid, uuid), atlas.queue_metrics(), atlas.escalate(uuid, text, text) to service_role, atlas_worker;
+grant execute on function atlas.cancel_task(uuid, uuid, jsonb) to authenticated;
+grant execute on function atlas.retry_task(uuid), atlas.erase(uuid) to service_role;
