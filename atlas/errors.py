@@ -1,18 +1,18 @@
 """Every error Atlas raises on purpose, in one tree.
 
-    AtlasError                  a message that names the thing, its state and the next act
-    ├── SettingsError           exit 2   settings are wrong; lists every problem
-    ├── UsageError              exit 2   a command got words it cannot use
-    ├── StackError              exit 3   the embedded Postgres or a process of the stack
-    ├── DatabaseDown            exit 3   Postgres cannot be reached
-    ├── RefusedError            exit 4   the database refused it: the table of SQLSTATEs below
-    │   ├── InvalidMessage      AT001
-    │   ├── LeaseLost           AT002
-    │   ├── NotFoundError       AT004
-    │   ├── WrongState          AT005
-    │   └── NotAllowed          AT006
-    ├── TaskFailed              exit 5   the task that was followed ended without a reply
-    └── ModelError              a call to a model; see atlas.generation
+AtlasError                  a message that names the thing, its state and the next act
+├── SettingsError           exit 2   settings are wrong; lists every problem
+├── UsageError              exit 2   a command got words it cannot use
+├── StackError              exit 3   the embedded Postgres or a process of the stack
+├── DatabaseDown            exit 3   Postgres cannot be reached
+├── RefusedError            exit 4   the database refused it: the table of SQLSTATEs below
+│   ├── InvalidMessage      AT001
+│   ├── LeaseLost           AT002
+│   ├── NotFoundError       AT004
+│   ├── WrongState          AT005
+│   └── NotAllowed          AT006
+├── TaskFailed              exit 5   the task that was followed ended without a reply
+└── ModelError              a call to a model; see atlas.generation
 """
 
 from __future__ import annotations

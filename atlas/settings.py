@@ -99,9 +99,7 @@ def describe() -> list[SettingRow]:
         if isinstance(default, tuple):
             default = ",".join(default)
         shown = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
-        rows.append(
-            SettingRow(name=name.upper(), default=shown, description=info.description or "", secret=name in SECRETS)
-        )
+        rows.append(SettingRow(name=name.upper(), default=shown, description=info.description or "", secret=name in SECRETS))
     return rows
 
 

@@ -153,7 +153,7 @@ comment on function atlas.next_tasks(integer) is 'Ready tasks in the order in wh
 create function atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval)
 returns table (task_id uuid, attempt_id uuid, attempt integer, kind text, message jsonb, message_task_id uuid,
   sender_key text, project_id uuid, parent_id uuid, queued_at timestamptz, lease_expires_at timestamptz,
-  cancel_requested boolean, carried jsonb)
+  cancel_requested boolean, per_run integer, carried jsonb)
 language plpgsql security definer set search_path = ''
 as $$
 declare
@@ -217,6 +217,7 @@ begin
   )
   select c.id, c.attempt_id, c.attempts, c.kind, m.data, c.message_task_id, c.sender_key, c.project_id, c.parent_id,
     c.queued_at, b.lease_expires_at, c.cancel_requested_at is not null,
+    (select min(l.per_run) from atlas.budget l where l.scope = any (atlas.scopes_of(c.project_id, c.sender_key))),
     case when k.task_id is not null then jsonb_build_object('spend_id', k.id, 'model', k.model,
       'response_id', k.response_id, 'reserved_tokens', k.reserved_tokens,
       'sequence_number', l.sequence_number, 'text', coalesce((

@@ -360,10 +360,10 @@ end
 $$;
 comment on function atlas.erase(uuid) is 'Removes the texts of an ended task for good: question, reply, parts, title.';
 
-create function atlas.get_thread(p_task_id uuid, p_project uuid) returns table (question text, reply text)
+create function atlas.get_thread(p_task_id uuid, p_project uuid) returns table (question text, reply text, parent_id uuid)
 language sql stable security definer set search_path = ''
 as $$
-  select i.data ->> 'content', coalesce(o.data ->> 'content', '')
+  select i.data ->> 'content', coalesce(o.data ->> 'content', ''), t.parent_id
   from atlas.task t
   join public.architect_in i on i.id = t.in_id
   left join public.architect_out o on o.id = t.out_id

@@ -110,7 +110,7 @@ class EmbeddedPostgres:
             cluster = self._create()
         if self.running():
             return cluster
-        if not _port_is_free(cluster.port):
+        if not port_is_free(cluster.port):
             cluster = self._move(cluster)
         self._touch_log(cluster)
         for attempt in (1, 2, 3):
@@ -147,7 +147,7 @@ class EmbeddedPostgres:
         fresh.mkdir(mode=0o700)
         cluster = Cluster(
             home=self.home,
-            port=_free_port(),
+            port=free_port(),
             superuser_password=secrets.token_urlsafe(24),
             postgres_password=secrets.token_urlsafe(24),
             worker_password=secrets.token_urlsafe(24),
@@ -175,7 +175,7 @@ class EmbeddedPostgres:
 
     def _move(self, cluster: Cluster) -> Cluster:
         """Gives the cluster another port, when somebody took its own."""
-        moved = dataclasses.replace(cluster, port=_free_port())
+        moved = dataclasses.replace(cluster, port=free_port())
         with (cluster.data / "postgresql.auto.conf").open("a") as file:
             file.write(f"port = {moved.port}\n")
         self._write(moved)
@@ -212,7 +212,7 @@ class EmbeddedPostgres:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                preexec_fn=preexec,  # noqa: PLW1509  needed to drop root; nothing else runs in the child
+                preexec_fn=preexec,
                 cwd="/",
                 env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"},
                 check=False,
@@ -223,14 +223,16 @@ class EmbeddedPostgres:
         return subprocess.CompletedProcess(done.args, done.returncode, text, text)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _port_is_free(port: int) -> bool:
+def port_is_free(port: int) -> bool:
+    """Whether nothing listens on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,0 +1,253 @@
+"""The bus and the state in Postgres: calls of the SQL functions of migrations/, named as they are.
+
+A lost connection is a pause: calls are tried again until Postgres is back. The functions are idempotent by attempt, so
+a call whose answer was lost can be made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import date, datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from atlas.errors import SQLSTATES, AtlasError, DatabaseDown, RefusedError
+from atlas.models import Model
+from atlas.task import AttemptId, Carried, Chunk, ClaimedTask, Exchange, JsonObject, TaskId, Usage
+
+log = logging.getLogger("atlas.postgres")
+Result = TypeVar("Result")
+
+CONNECTION_LOST = (
+    ConnectionError,
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+TRY_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+
+def translate(error: asyncpg.PostgresError) -> AtlasError:
+    """The error of the tree for an SQLSTATE of the migrations; RefusedError for any other."""
+    kind = SQLSTATES.get(error.sqlstate or "", RefusedError)
+    return kind(str(error.message if hasattr(error, "message") else error), str(error.hint or ""))
+
+
+async def set_codecs(connection: asyncpg.Connection) -> None:
+    """JSON travels as Python values."""
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(name, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+
+
+class Bus:
+    """The SQL functions of schema atlas, for a worker. Raises the errors of atlas.errors."""
+
+    def __init__(self, pool: asyncpg.Pool, *, patience: float = 600.0) -> None:
+        self._pool = pool
+        self._patience = patience
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, url: str, *, size: int = 8, patience: float = 600.0) -> AsyncIterator[Bus]:
+        """A bus over a pool of connections; raises DatabaseDown when Postgres does not answer now."""
+        try:
+            pool = await asyncpg.create_pool(
+                url, min_size=1, max_size=size, init=set_codecs, server_settings={"application_name": "atlas"},
+                command_timeout=60, timeout=10,
+            )  # fmt: skip
+        except (*CONNECTION_LOST, asyncpg.PostgresError, TimeoutError) as error:
+            raise DatabaseDown(f"Postgres cannot be reached ({error})", "check DATABASE_URL, or run `atlas up`") from error
+        try:
+            yield cls(pool, patience=patience)
+        finally:
+            pool.terminate()
+
+    async def _call(self, work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, (*CONNECTION_LOST, *TRY_AGAIN, TimeoutError))),
+            wait=wait_random_exponential(multiplier=0.05, max=2),
+            stop=stop_after_delay(self._patience),
+            before_sleep=before_sleep_log(log, logging.DEBUG),
+            reraise=True,
+        )
+        try:
+            async for attempt in retrying:
+                with attempt:
+                    async with self._pool.acquire() as connection:
+                        return await work(connection)
+        except (*CONNECTION_LOST, TimeoutError) as error:
+            raise DatabaseDown(f"Postgres is away ({error})", "the worker goes on when it is back") from error
+        except asyncpg.PostgresError as error:
+            raise translate(error) from error
+        raise AssertionError("unreachable")
+
+    async def _value(self, query: str, *arguments: object) -> Any:
+        return await self._call(lambda connection: connection.fetchval(query, *arguments))
+
+    async def _rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        return await self._call(lambda connection: connection.fetch(query, *arguments))
+
+    # --- the worker ---------------------------------------------------------------------------------------------
+
+    async def register_worker(self, worker: UUID, *, name: str, version: str, concurrency: int) -> None:
+        await self._value("select atlas.register_worker($1, $2, $3, $4)", worker, name, version, concurrency)
+
+    async def mark_worker(self, worker: UUID, state: str) -> None:
+        await self._value("select atlas.mark_worker($1, $2)", worker, state)
+
+    async def claim_tasks(self, worker: UUID, *, chats: int, controls: int, lease: float) -> list[ClaimedTask]:
+        rows = await self._rows(
+            "select * from atlas.claim_tasks($1, $2, $3, $4)", worker, chats, controls, timedelta(seconds=lease)
+        )
+        return [_claimed(row) for row in rows]
+
+    async def extend_leases(
+        self, worker: UUID, attempts: Sequence[AttemptId], *, lease: float
+    ) -> dict[AttemptId, tuple[bool, bool]]:
+        """For each attempt: whether it is still held, and whether somebody asked to cancel it."""
+        rows = await self._rows(
+            "select * from atlas.extend_leases($1, $2, $3)", worker, list(attempts), timedelta(seconds=lease)
+        )
+        return {AttemptId(row["attempt_id"]): (row["held"], row["cancel_requested"]) for row in rows}
+
+    async def release_expired(self) -> int:
+        return int(await self._value("select atlas.release_expired()"))
+
+    # --- the money ----------------------------------------------------------------------------------------------
+
+    async def reserve_tokens(self, requests: Sequence[JsonObject]) -> list[JsonObject]:
+        rows = await self._rows("select r from atlas.reserve_tokens($1) r", list(requests))
+        return [row["r"] for row in rows]
+
+    async def record_usage(self, spend_id: int, usage: Usage | None) -> None:
+        item = {"spend_id": spend_id, "usage": usage.as_json() if usage else None}
+        await self._value("select atlas.record_usage($1)", [item])
+
+    async def set_budget(self, scope: str, limits: JsonObject, *, set_by: str = "control") -> JsonObject:
+        return dict(await self._value("select to_jsonb(atlas.set_budget($1, $2, $3))", scope, limits, set_by))
+
+    # --- a running reply and its end ----------------------------------------------------------------------------
+
+    async def record_progress(self, items: Sequence[JsonObject]) -> set[AttemptId]:
+        """Stores parts and response ids; answers the attempts that are still held."""
+        rows = await self._rows("select * from atlas.record_progress($1)", list(items))
+        return {AttemptId(row["attempt_id"]) for row in rows}
+
+    async def complete_tasks(self, items: Sequence[JsonObject]) -> set[AttemptId]:
+        """Completes attempts; answers those that were not lost."""
+        rows = await self._rows("select c from atlas.complete_tasks($1) c", list(items))
+        return {AttemptId(row["c"]) for row in rows}
+
+    async def fail_task(
+        self,
+        attempt: AttemptId,
+        *,
+        code: str,
+        message: str,
+        kind: str,
+        retry_after: float | None = None,
+        usages: JsonObject | None = None,
+    ) -> str:
+        """Says the state the task is in now."""
+        wait = timedelta(seconds=retry_after) if retry_after is not None else None
+        return str(
+            await self._value("select atlas.fail_task($1, $2, $3, $4, $5, $6)", attempt, code, message[:2000], kind, wait,
+                              usages or {})
+        )  # fmt: skip
+
+    async def cancel_task(self, task: TaskId, attempt: AttemptId | None = None, usages: JsonObject | None = None) -> str:
+        """With an attempt: confirms that its call was stopped. Without: asks for it."""
+        return str(await self._value("select atlas.cancel_task($1, $2, $3)", task, attempt, usages or {}))
+
+    async def get_thread(self, task: UUID, project: UUID) -> tuple[Exchange, UUID | None] | None:
+        """An earlier question of the project with its reply, and the question before it."""
+        rows = await self._rows("select * from atlas.get_thread($1, $2)", task, project)
+        if not rows:
+            return None
+        return Exchange(question=rows[0]["question"], reply=rows[0]["reply"]), rows[0]["parent_id"]
+
+    # --- control ------------------------------------------------------------------------------------------------
+
+    async def pause(self, reason: str | None) -> None:
+        await self._value("select atlas.pause($1)", reason)
+
+    async def resume(self) -> None:
+        await self._value("select atlas.resume()")
+
+    async def flush_cache(self) -> None:
+        await self._value("select atlas.flush_cache()")
+
+    async def queue_metrics(self) -> JsonObject:
+        return dict(await self._value("select atlas.queue_metrics()"))
+
+    # --- models -------------------------------------------------------------------------------------------------
+
+    async def list_models(self) -> dict[str, Model]:
+        return read_models(await self._value("select atlas.list_models()"))
+
+    async def record_model(self, name: str, *, ok: bool, error: str | None = None, missing: bool = False) -> None:
+        await self._value("select atlas.record_model($1, $2, $3, $4)", name, ok, error, missing)
+
+    # --- knowledge ----------------------------------------------------------------------------------------------
+
+    async def search(self, query: str, *, top_k: int, project: UUID, collapse: bool) -> list[Chunk]:
+        rows = await self._rows("select * from rag.search($1, $2, $3, $4)", query, top_k, project, collapse)
+        return [Chunk(**dict(row)) for row in rows]
+
+    # --- audit --------------------------------------------------------------------------------------------------
+
+    async def seal_audit(self, key: bytes) -> int:
+        """Seals what is new in the audit; answers how many rows. The key never reaches Postgres."""
+
+        async def work(connection: asyncpg.Connection) -> int:
+            async with connection.transaction():
+                row = await connection.fetchrow("select upto::text, rows, digest, prev_mac from atlas.audit_digest()")
+                if row is None:
+                    return 0
+                mac = audit_mac(key, row["upto"], row["rows"], row["digest"], row["prev_mac"])
+                await connection.execute(
+                    "select atlas.seal_audit($1::text::xid8, $2, $3, $4, $5)",
+                    row["upto"], row["rows"], row["digest"], row["prev_mac"], mac,
+                )  # fmt: skip
+                return int(row["rows"])
+
+        return await self._call(work)
+
+
+def audit_mac(key: bytes, upto: str, rows: int, digest: bytes, prev_mac: bytes | None) -> bytes:
+    """The HMAC-SHA256 of a seal."""
+    text = b"|".join((upto.encode(), str(rows).encode(), digest, prev_mac or b""))
+    return hmac.new(key, text, hashlib.sha256).digest()
+
+
+def read_models(rows: list[JsonObject]) -> dict[str, Model]:
+    """Models by name, from atlas.list_models()."""
+    fields = set(Model.__dataclass_fields__)
+    found = {}
+    for row in rows:
+        values = {name: value for name, value in row.items() if name in fields}
+        if values.get("shutdown_at"):
+            values["shutdown_at"] = date.fromisoformat(values["shutdown_at"])
+        for name in ("open_until", "missing_since"):
+            if values.get(name):
+                values[name] = datetime.fromisoformat(values[name])
+        found[row["name"]] = Model(**values)
+    return found
+
+
+def _claimed(row: asyncpg.Record) -> ClaimedTask:
+    values = dict(row)
+    carried = values.pop("carried")
+    return ClaimedTask(**values, carried=Carried(**carried) if carried else None)

@@ -1,0 +1,26 @@
+"""Retrieval in process: full-text search in the same Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from atlas.adapters.postgres import Bus
+from atlas.task import Chunk
+
+_LONGEST_QUERY = 8_000
+"""Characters of a question that are searched for: the rest of a very long one adds noise and cost."""
+
+
+class PostgresRetriever:
+    """Finds passages with rag.search."""
+
+    def __init__(self, bus: Bus, *, top_k: int, collapse: bool) -> None:
+        self._bus = bus
+        self._top_k = top_k
+        self._collapse = collapse
+
+    async def search(self, query: str, *, project_id: UUID) -> Sequence[Chunk]:
+        if self._top_k == 0:
+            return ()
+        return await self._bus.search(query[:_LONGEST_QUERY], top_k=self._top_k, project=project_id, collapse=self._collapse)

@@ -1,0 +1,130 @@
+"""Answers a question: retrieve, prompt, reserve and generate with fallback, check, mend."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
+
+from atlas import adr, prompt
+from atlas.errors import AtlasError
+from atlas.generation import BadRequest, Generation, ModelError, Refused, Run, Text
+from atlas.models import Chain, Model
+from atlas.ports import ModelCall, Retriever
+from atlas.task import Chunk, Completion, Exchange, JsonObject
+from atlas.tokens import Vocabularies
+
+log = logging.getLogger("atlas.architect")
+
+THREAD_DEPTH = 4
+"""Earlier exchanges that are looked up; the prompt keeps those that fit."""
+
+
+class Architect:
+    """The judgement: no state but what it is given."""
+
+    def __init__(
+        self,
+        *,
+        generation: Generation,
+        retriever: Retriever,
+        thread: Callable[[UUID, UUID], Awaitable[Sequence[Exchange]]],
+        models: Callable[[], Awaitable[tuple[Chain, dict[str, Model]]]],
+        vocabularies: Vocabularies,
+    ) -> None:
+        self._generation = generation
+        self._retriever = retriever
+        self._thread = thread
+        self._models = models
+        self._vocabularies = vocabularies
+
+    async def answer(self, run: Run) -> Completion:
+        """The reply to a run's question. Raises what atlas.generation and atlas.prompt raise."""
+        task = run.task
+        warnings: list[str] = []
+        chain, known = await self._models()
+        if not chain.models:
+            raise BadRequest("no model is left: " + "; ".join(passed.line for passed in chain.passed), code="no_model")
+        chunks = await self._retrieve(task.question, task.project_id, warnings)
+        thread = await self._thread(task.parent_id, task.project_id) if task.parent_id else ()
+        if task.parent_id and not thread:
+            warnings.append(f"parent {task.parent_id} is not a question of this project; it was left out")
+        # the strictest vocabulary of the chain counts, so that a fallback fits as well
+        count = self._vocabularies.counter(chain.models[0].vocabulary)
+        asked = prompt.build(task.question, thread=thread, chunks=chunks, per_run=run.per_run, count=count)
+        call = ModelCall(
+            model=chain.models[0], instructions=asked.instructions, turns=asked.turns, max_output_tokens=0,
+            question=task.question, sources=asked.sources,
+        )  # fmt: skip
+        text = await self._take_up(run, known)
+        if text is None:
+            text = await self._generation.generate(run, call, chain)
+        problems = [] if text.refused else adr.check(text.text, asked.labels)
+        if problems and not text.truncated and text.model.name != "offline":
+            text, problems = await self._repair(run, call, text, problems, asked.labels)
+        warnings += problems
+        return _completion(run, text, asked.sources, warnings)
+
+    async def _retrieve(self, question: str, project: UUID, warnings: list[str]) -> Sequence[Chunk]:
+        try:
+            return await self._retriever.search(question, project_id=project)
+        except AtlasError as error:
+            log.warning("retrieval failed: %s", error)
+            warnings.append("what the team knows could not be searched; this reply does not draw on it")
+            return ()
+
+    async def _take_up(self, run: Run, known: dict[str, Model]) -> Text | None:
+        """The response that a lost attempt had begun, if the provider still has it."""
+        carried = run.task.carried
+        if carried is None:
+            return None
+        try:
+            return await self._generation.take_up(run, carried, known.get(carried.model, Model(name=carried.model)))
+        except ModelError as error:
+            log.warning("%s cannot be taken up (%s): generating anew", carried.response_id, error)
+            return None
+
+    async def _repair(
+        self, run: Run, call: ModelCall, text: Text, problems: list[str], labels: list[str]
+    ) -> tuple[Text, list[str]]:
+        """One more call to mend the record, if the budget allows; else the record stays as it is."""
+        asked = prompt.REPAIR.format(problems="\n".join(f"- {problem}" for problem in problems))
+        again = ModelCall(
+            model=text.model, instructions=call.instructions, max_output_tokens=0, sources=call.sources,
+            turns=(*call.turns, ("assistant", text.text), ("user", asked)), question=call.question,
+        )  # fmt: skip
+        try:
+            mended = await self._generation.generate(run, again, Chain(models=(text.model,), passed=()), may_wait=False)
+        except (Refused, ModelError) as error:
+            log.info("the record is not mended: %s", error)
+            return text, problems
+        left = adr.check(mended.text, labels)
+        # a repair that made it worse, or was cut or refused, is not taken
+        return (mended, left) if len(left) < len(problems) and not (mended.truncated or mended.refused) else (text, problems)
+
+
+def _completion(run: Run, text: Text, sources: Sequence[Chunk], warnings: list[str]) -> Completion:
+    cited = adr.parse(text.text).citations
+    metadata: JsonObject = {
+        "status": "completed",
+        "model": text.model.name,
+        "tokens": text.usage.tokens if text.usage else 0,
+        "sources": [
+            {"id": f"S{number}", "path": chunk.place, "title": chunk.title, "cited": f"S{number}" in cited}
+            for number, chunk in enumerate(sources, 1)
+        ],
+    }
+    if text.usage:
+        metadata["usage"] = text.usage.as_json()
+    if text.truncated:
+        metadata["truncated"] = True
+    if text.refused:
+        metadata["kind"] = "refusal"
+    if warnings:
+        metadata["warnings"] = warnings
+    for name in ("reply_to", "traceparent", "project"):
+        if run.task.metadata.get(name):
+            metadata[name] = run.task.metadata[name]
+    return Completion(
+        attempt_id=run.task.attempt_id, content=text.text, metadata=metadata, model=text.model.name, usages=run.usages
+    )

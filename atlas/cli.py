@@ -1,0 +1,52 @@
+"""`atlas`: the command line. The commands are in atlas/commands, a module a subject."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from atlas import __version__
+from atlas.commands import demo, knowledge, money, operate, stack, tasks
+from atlas.commands.common import EXIT_CODES, say
+
+app = typer.Typer(
+    name="atlas",
+    help="Questions in, architecture specs out, every token accounted for.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"atlas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Questions in, architecture specs out, every token accounted for."""
+
+
+for module in (demo, stack, tasks, money, knowledge, operate):
+    module.register(app)
+
+
+def main() -> None:
+    """The entry of the command."""
+    try:
+        app()
+    except BrokenPipeError:
+        # the reader of a pipe left (`atlas tasks | head`): not an error
+        sys.stderr.close()
+
+
+if __name__ == "__main__":
+    main()

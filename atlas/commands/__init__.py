@@ -1,0 +1,1 @@
+"""The commands of `atlas`, a module a subject."""

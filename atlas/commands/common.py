@@ -1,0 +1,172 @@
+"""What all commands share: how they run, how they fail, how they show."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from atlas.errors import AtlasError
+from atlas.reads import Reads
+from atlas.service import database_url
+from atlas.settings import Settings, load
+
+P = ParamSpec("P")
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TaskArgument = Annotated[str, typer.Argument(help="A task id, a unique prefix of one, or `last`.")]
+
+EXIT_BUDGET = 6
+EXIT_DOCTOR = 7
+
+EXIT_CODES = """Exit codes: 0 done; 1 a defect; 2 wrong words or settings; 3 Postgres or the stack is down;
+4 the database refused it; 5 the task ended without a reply; 6 a budget check failed; 7 the doctor found a problem; 130 interrupted."""
+
+
+def runs(command: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """An async command: AtlasErrors become one line and their exit code, Ctrl-C becomes 130."""
+
+    @functools.wraps(command)
+    def run(*arguments: P.args, **options: P.kwargs) -> None:
+        try:
+            asyncio.run(_awaited(command(*arguments, **options)))
+        except AtlasError as error:
+            complain(error.line)
+            raise typer.Exit(error.exit_code) from None
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            raise typer.Exit(130) from None
+
+    return run
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
+
+
+def complain(line: str) -> None:
+    """One line on stderr."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]atlas:[/red] {_escaped(line)}")
+
+
+def say(line: str = "", *, end: str = "\n") -> None:
+    """A line of output, as it is."""
+    sys.stdout.write(line + end)
+    sys.stdout.flush()
+
+
+def tell(line: str) -> None:
+    """A line for the person, on stderr, so that stdout holds the result alone."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def settings() -> Settings:
+    """The settings of the environment."""
+    return load(os.environ)
+
+
+@asynccontextmanager
+async def operator() -> AsyncIterator[Reads]:
+    """An operator's connection."""
+    async with Reads.connect(database_url(settings(), "postgres")) as reads:
+        yield reads
+
+
+def dump(value: object) -> str:
+    """JSON for machines; times in ISO 8601."""
+    return json.dumps(value, default=_plain, ensure_ascii=False, indent=2)
+
+
+def _plain(value: object) -> object:
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if hasattr(value, "total_seconds"):
+        return value.total_seconds()
+    if hasattr(value, "as_tuple"):
+        return float(str(value))
+    return str(value)
+
+
+def show_rows(
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool, empty: str, right: Sequence[str] = ()
+) -> None:
+    """Rows as a table on a terminal, as tab-separated lines in a pipe, as JSON where asked.
+
+    columns: heading of each column of a row, in order.
+    """
+    if as_json:
+        say(dump(rows))
+        return
+    if not rows:
+        tell(empty)
+        return
+    cells = [[cell(row.get(name), name) for name in columns] for row in rows]
+    if not sys.stdout.isatty():
+        say("\t".join(columns.values()))
+        for line in cells:
+            say("\t".join(text.replace("\t", " ").replace("\n", " ") for text in line))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, heading in columns.items():
+        table.add_column(heading, justify="right" if name in right else "left", overflow="fold", no_wrap=name in right)
+    for row, line in zip(rows, cells, strict=True):
+        table.add_row(*map(_escaped, line), style=_COLOURS.get(str(row.get("state")), ""))
+    Console().print(table)
+
+
+_COLOURS = {"completed": "", "running": "cyan", "queued": "yellow", "failed": "red", "dead_lettered": "red", "cancelled": "dim"}
+
+
+def cell(value: object, name: str = "") -> str:
+    """A value in a table."""
+    if value is None:
+        return ""
+    if name == "usd" or name.endswith("_usd") or name == "usd_daily":
+        return f"{float(str(value)):.4f}"
+    if name == "id" and len(str(value)) == 36:
+        return str(value)[:8]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", " ") if sys.stdout.isatty() else str(value)
+    if hasattr(value, "strftime") and hasattr(value, "hour"):
+        return str(value.strftime("%Y-%m-%d %H:%M:%S"))
+    if hasattr(value, "total_seconds"):
+        return f"{value.total_seconds():.1f} s"
+    return str(value)
+
+
+class Steps:
+    """Set-up steps with their elapsed time: `[1/5] packages … 38 s`. On a terminal the seconds count while it runs."""
+
+    def __init__(self, total: int, *, done: int = 0) -> None:
+        self.total = total
+        self.number = done
+
+    @contextmanager
+    def step(self, what: str) -> Iterator[None]:
+        """One step; says its time when it ends."""
+        self.number += 1
+        head = f"[{self.number}/{self.total}] {what} … "
+        began = time.monotonic()
+        console = Console(stderr=True, highlight=False)
+        if console.is_terminal:
+            with console.status(_escaped(head)):
+                yield
+        else:
+            yield
+        tell(f"{head}{time.monotonic() - began:.1f} s")

@@ -1,0 +1,135 @@
+"""demo: one question from nothing to its answer, on the embedded stack."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from atlas.commands.common import Steps, complain, operator, runs, say, settings, tell
+from atlas.commands.knowledge import index_paths
+from atlas.commands.stack import bring_up
+from atlas.commands.tasks import fail_unless_completed, question_of, show_stream
+from atlas.errors import StackError, UsageError
+from atlas.local.stack import Stack
+from atlas.messages import chat
+from atlas.reads import Row
+
+QUESTION = "Design a minimal CI pipeline"
+
+
+@runs
+async def demo(
+    question: Annotated[str, typer.Argument(help="The question; `-` reads standard input.")] = QUESTION,
+    docs: Annotated[Path | None, typer.Option("--docs", help="Index this instead of the example team.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
+    first_step: Annotated[int, typer.Option(hidden=True, help="Steps that scripts/demo did before.")] = 0,
+) -> None:
+    """Set all up, ask a question, stream the reply, show what it cost."""
+    known = settings()
+    if known.database_url is not None:
+        raise UsageError("DATABASE_URL is set, and the demo has a Postgres of its own", "unset it, or use `atlas ask`")
+    text = question_of(question, None)
+    examples = docs or Path(__file__).parent.parent.parent / "examples"
+    if not examples.exists():
+        raise UsageError(f"{examples} is not there", "name a folder of documents with --docs")
+    stack = Stack(known.atlas_home)
+    with _only_one(stack):
+        _stop_on_signals()
+        was_up = stack.worker() is not None
+        steps = Steps(first_step + 4, done=first_step)
+        try:
+            if was_up and not keep:
+                # a worker that stayed behind may have other settings: the demo shows today's
+                await asyncio.to_thread(stack.stop_worker)
+            cluster, worker = await bring_up(stack, steps)
+            with steps.step("knowledge"):
+                report = await index_paths([examples], cluster.url(), project=None)
+            tell(f"      {report.files} documents: {report.indexed} indexed, {report.unchanged} unchanged")
+            if known.openai_api_key is None:
+                tell("No OPENAI_API_KEY: the offline architect answers, and no model is called.\n")
+            else:
+                tell(f"Asking {known.openai_model}.\n")
+            began = time.monotonic()
+            async with operator() as reads:
+                sent = await reads.submit(chat(text))
+                task = await show_stream(reads, UUID(str(sent["task_id"])))
+                budgets = await reads.budgets()
+            _summary(task, list(budgets), time.monotonic() - began)
+            fail_unless_completed(task)
+        finally:
+            if keep:
+                with contextlib.suppress(StackError, UnboundLocalError):
+                    say(f"\nThe stack stays up (worker {worker.pid}); `atlas down` stops it. Reach it with:")
+                    say(f"  {stack.postgres.binaries / 'psql'} '{cluster.url()}'")
+            else:
+                # no await and no further Ctrl-C: nothing may be left behind
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                stack.down()
+
+
+def _stop_on_signals() -> None:
+    """SIGTERM and a closed terminal end the demo as Ctrl-C does: with everything stopped."""
+    task = asyncio.current_task()
+    if task is not None:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+@contextlib.contextmanager
+def _only_one(stack: Stack) -> Iterator[None]:
+    """One demo a folder at a time: they would stop each other's stack."""
+    stack.home.mkdir(parents=True, exist_ok=True)
+    with (stack.home / "demo.lock").open("a") as lock:
+        try:
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # no flock on this system
+            pass
+        except OSError:
+            raise StackError("another demo runs in this folder", "wait for its end, or set ATLAS_HOME") from None
+        yield
+
+
+def _summary(task: Row, budgets: list[Row], took: float) -> None:
+    calls = task["calls"]
+    first = min((a["first_delta_at"] for a in task["attempt_list"] if a["first_delta_at"]), default=task["finished_at"])
+    limit = next((row for row in budgets if row["scope"] == "global"), {})
+    cap = limit.get("usd_daily")
+    sources = [source for source in task["metadata"].get("sources", []) if source.get("cited")]
+    spent = sum(float(call["usd"] or 0) for call in calls)
+    reserved = sum(float(call["reserved_usd"] or 0) for call in calls)
+    rows = {
+        "task": str(task["id"]),
+        "status": task["state"],
+        "model": task["model"] or "",
+        "tokens": f"{sum(c['input_tokens'] or 0 for c in calls)} in, {sum(c['output_tokens'] or 0 for c in calls)} out",
+        "USD": f"{reserved:.4f} reserved, {spent:.4f} spent, "
+        + (f"capped at {float(cap):.2f} a day" if cap is not None else f"capped at {limit.get('daily')} tokens a day"),
+        "sources": ", ".join(source["path"] for source in sources) or "none cited",
+        "first token": f"{(first - task['queued_at']).total_seconds():.2f} s" if first else "never",
+        "total": f"{took:.2f} s",
+    }
+    say("\n" + "─" * 72)
+    for name, value in rows.items():
+        say(f"{name:12} {value}")
+    for warning in task["metadata"].get("warnings", []):
+        complain(f"warning: {warning}")
+    atlas = ".venv/bin/atlas" if Path(".venv/bin/atlas").exists() else "atlas"
+    say("\nTry next:")
+    say(f'  {atlas} up && {atlas} ask "How do we roll back a release?"')
+    say(f"  {atlas} show last")
+    say(f"  {atlas} spend --by model")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this command."""
+    app.command()(demo)

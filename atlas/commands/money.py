@@ -1,0 +1,163 @@
+"""spend, budget."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from atlas import prompt
+from atlas.commands.common import (
+    EXIT_BUDGET,
+    JsonFlag,
+    complain,
+    dump,
+    operator,
+    runs,
+    say,
+    settings,
+    show_rows,
+)
+from atlas.commands.tasks import question_of
+from atlas.errors import UsageError
+from atlas.reads import Row
+from atlas.tokens import Vocabularies
+
+COLUMNS = {
+    "calls": "CALLS", "input_tokens": "IN", "cached_tokens": "CACHED", "output_tokens": "OUT", "reasoning_tokens": "REASONING",
+    "tokens": "TOKENS", "usd": "USD", "unknown": "UNKNOWN",
+}  # fmt: skip
+
+
+def month_of(text: str) -> tuple[date, date]:
+    """The first day of a month, and of the one after it. Raises UsageError for what is no YYYY-MM."""
+    try:
+        first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).date()
+    except ValueError:
+        raise UsageError(f"--month {text!r} is no month", "write it as 2026-11") from None
+    following = date(first.year + first.month // 12, first.month % 12 + 1, 1)
+    return first, following
+
+
+@runs
+async def spend(
+    by: Annotated[str, typer.Option(help="day, model, sender or project.")] = "day",
+    month: Annotated[str | None, typer.Option(help="Only this month, such as 2026-11 (UTC).")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """What was spent: settled calls, in tokens and dollars."""
+    if by not in ("day", "model", "sender", "project"):
+        raise UsageError(f"--by {by!r} is not known", "use day, model, sender or project")
+    since, until = month_of(month) if month else (None, None)
+    async with operator() as reads:
+        rows = await reads.spend(by, since=since, until=until)
+    if as_csv:
+        writer = csv.DictWriter(sys.stdout, fieldnames=[by, *COLUMNS])
+        writer.writeheader()
+        writer.writerows(rows)
+        return
+    show_rows(rows, {by: by.upper(), **COLUMNS}, as_json=as_json, empty="nothing was spent", right=tuple(COLUMNS))
+
+
+budget = typer.Typer(help="Budgets: what a run and a day may cost.", no_args_is_help=True)
+Scope = Annotated[str, typer.Option(help="global, project:<uuid> or sender:<key>.")]
+
+
+@budget.command("get")
+@runs
+async def budget_get(as_json: JsonFlag = False) -> None:
+    """Show all limits with what today holds (UTC)."""
+    async with operator() as reads:
+        rows = await reads.budgets()
+    columns = {
+        "scope": "SCOPE", "per_run": "PER RUN", "daily": "DAILY", "settled_tokens": "SETTLED", "reserved_tokens": "RESERVED",
+        "usd_daily": "USD DAILY", "settled_usd": "SETTLED USD", "reserved_usd": "RESERVED USD", "set_by": "SET BY",
+    }  # fmt: skip
+    show_rows(rows, columns, as_json=as_json, empty="no budget yet: a worker sets them when it starts",
+              right=tuple(columns)[1:-1])  # fmt: skip
+
+
+@budget.command("set")
+@runs
+async def budget_set(
+    scope: Scope = "global",
+    per_run: Annotated[str | None, typer.Option(help="Tokens of a run, or `none`.")] = None,
+    daily: Annotated[str | None, typer.Option(help="Tokens of a day, or `none`.")] = None,
+    usd_daily: Annotated[str | None, typer.Option(help="US dollars of a day, or `none`.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Set limits; they win over those of the workers' environment."""
+    limits: dict[str, Any] = {}
+    for name, text in (("per_run", per_run), ("daily", daily), ("usd_daily", usd_daily)):
+        if text is not None:
+            limits[name] = None if text == "none" else _number(name, text)
+    if not limits:
+        raise UsageError("no limit is given", "use --per-run, --daily or --usd-daily")
+    if not scope.startswith(("project:", "sender:")) and scope != "global":
+        raise UsageError(f"--scope {scope!r} is not known", "use global, project:<uuid> or sender:<key>")
+    async with operator() as reads:
+        row = await reads.value(
+            "select to_jsonb(atlas.set_budget(:scope, cast(:limits as jsonb)))", {"scope": scope, "limits": json.dumps(limits)}
+        )
+    say(dump(row) if as_json else f"{scope}: per_run {row['per_run']}, daily {row['daily']}, usd_daily {row['usd_daily']}")
+
+
+def _number(name: str, text: str) -> int | float:
+    flag = "--" + name.replace("_", "-")
+    try:
+        number = float(text) if name == "usd_daily" else int(text.replace("_", ""))
+    except ValueError:
+        raise UsageError(f"{flag} {text!r} is no number", "give a number, or `none`") from None
+    if not 0 <= number <= 1e12:
+        raise UsageError(f"{flag} {text} is out of range", "give a number from 0 to 10^12")
+    return number
+
+
+@budget.command("check")
+@runs
+async def budget_check(
+    question: Annotated[str | None, typer.Argument(help="A question to check; `-` reads standard input.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="A file with a question to check.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Check the budgets, and whether a question fits a run. Exit code 6 when not: for CI."""
+    problems: list[str] = []
+    async with operator() as reads:
+        rows: list[Row] = list(await reads.budgets())
+    for row in rows:
+        for unit, limit in (("tokens", "daily"), ("usd", "usd_daily")):
+            used, most = float(row[f"settled_{unit}"]), row[limit]
+            if most is not None and used >= float(most):
+                problems.append(f"{row['scope']}: {used:g} of {float(most):g} {unit} are spent today")
+            elif most is not None and used >= 0.8 * float(most):
+                complain(f"warning: {row['scope']}: {used:g} of {float(most):g} {unit} are spent today")
+    tokens: int | None = None
+    if question is not None or file is not None:
+        text = question_of(question, file)
+        per_run = min((row["per_run"] for row in rows if row["per_run"] is not None), default=settings().token_budget_per_run)
+        count = Vocabularies().counter("o200k_base")
+        tokens = count(text)
+        try:
+            prompt.build(text, thread=(), chunks=(), per_run=per_run, count=count)
+        except prompt.InputTooLarge as error:
+            problems.append(str(error))
+    if as_json:
+        say(dump({"ok": not problems, "problems": problems, "question_tokens": tokens}))
+    elif not problems:
+        say("ok" + (f": the question has {tokens} tokens" if tokens is not None else ""))
+    for problem in problems:
+        complain(problem)
+    if problems:
+        raise typer.Exit(EXIT_BUDGET)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    app.command()(spend)
+    app.add_typer(budget, name="budget")

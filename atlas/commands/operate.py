@@ -1,0 +1,241 @@
+"""pause, resume, control, schema, doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import asyncpg
+import typer
+
+from atlas.adapters.postgres import CONNECTION_LOST, audit_mac, read_models
+from atlas.commands.common import EXIT_DOCTOR, JsonFlag, dump, operator, runs, say, settings, show_rows
+from atlas.errors import AtlasError, SettingsError, TaskFailed, UsageError
+from atlas.messages import control as control_message
+from atlas.messages import json_schema
+from atlas.migrate import pending
+from atlas.models import resolve
+from atlas.reads import Reads
+from atlas.service import database_url
+from atlas.settings import Settings
+
+COMMANDS = ("flush_cache", "heartbeat", "set_budget", "escalate", "cancel", "pause", "resume")
+
+
+@runs
+async def pause(reason: Annotated[str | None, typer.Option(help="Why, for others to see.")] = None) -> None:
+    """Stop claims of questions; what runs is finished."""
+    async with operator() as reads:
+        await reads.value("select atlas.pause(:reason)", {"reason": reason})
+    say("paused: `atlas resume` goes on")
+
+
+@runs
+async def resume() -> None:
+    """Claim questions again."""
+    async with operator() as reads:
+        await reads.value("select atlas.resume()")
+    say("resumed")
+
+
+@runs
+async def control(
+    command: Annotated[str, typer.Argument(help=f"One of {', '.join(COMMANDS)}, or a JSON object with a command.")],
+    options: Annotated[list[str] | None, typer.Argument(help="name=value pairs of the command.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for a worker's answer.")] = 15,
+    as_json: JsonFlag = False,
+) -> None:
+    """Send a control message over the bus, and print the worker's answer."""
+    body = _command(command, options or [])
+    task_id = uuid4()
+    async with operator() as reads:
+        await reads.submit(control_message(json.dumps(body), task_id=task_id))
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            for row in await reads.replies(task_id):
+                data = row["data"]
+                if as_json:
+                    say(dump(data))
+                else:
+                    say(f"{data['metadata']['status']}: {data['content'] or data['metadata'].get('error', {}).get('message')}")
+                if data["metadata"]["status"] not in ("ok", "completed"):
+                    raise TaskFailed(f"{body['command']} is {data['metadata']['status']}", "see the answer above")
+                return
+            await asyncio.sleep(0.05)
+    raise TaskFailed(f"no worker answered within {timeout:g} s", "see `atlas status`")
+
+
+def _command(command: str, options: list[str]) -> dict[str, Any]:
+    if command.lstrip().startswith("{"):
+        try:
+            body: dict[str, Any] = json.loads(command)
+        except json.JSONDecodeError as error:
+            raise UsageError(f"the command is no JSON ({error})", 'write {"command": "heartbeat"}') from error
+    else:
+        body = {"command": command}
+    for pair in options:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{pair!r} is no name=value", "write per_run=8000")
+        try:
+            body[name] = json.loads(value)
+        except json.JSONDecodeError:
+            body[name] = value
+    return body
+
+
+@runs
+async def schema() -> None:
+    """Print the JSON Schema of the messages."""
+    say(json.dumps(json_schema(), indent=2))
+
+
+@runs
+async def doctor(as_json: JsonFlag = False) -> None:
+    """Check settings, database, migrations, models, budgets, workers, audit and PATH. Exit code 7 on a problem."""
+    findings: list[dict[str, str]] = []
+
+    def found(level: str, what: str, text: str) -> None:
+        findings.append({"state": level, "what": what, "text": text})
+
+    _check_path(found)
+    try:
+        known = settings()
+    except SettingsError as error:
+        for problem in error.problems:
+            found("problem", "settings", problem)
+    else:
+        model = "the offline architect: set OPENAI_API_KEY for a model" if not known.openai_api_key else " > ".join(known.chain)
+        found("ok", "settings", f"models: {model}")
+        try:
+            await _check_database(known, found)
+        except AtlasError as error:
+            found("problem", "database", error.line)
+    show_rows(findings, {"state": "STATE", "what": "WHAT", "text": "FINDING"}, as_json=as_json, empty="")
+    if any(finding["state"] == "problem" for finding in findings):
+        raise typer.Exit(EXIT_DOCTOR)
+
+
+def _check_path(found: Any) -> None:
+    mine = Path(sys.argv[0]).resolve()
+    others = {
+        str(path)
+        for folder in os.get_exec_path()
+        if (path := Path(folder) / "atlas").exists() and os.access(path, os.X_OK) and path.resolve() != mine
+    }
+    if others:
+        found(
+            "warning", "path", f"another `atlas` is on PATH ({', '.join(sorted(others))}): `atlas-architect` is always this one"
+        )
+    elif shutil.which("atlas") is None:
+        found("ok", "path", f"`atlas` is not on PATH; it is {mine}")
+    else:
+        found("ok", "path", "one `atlas` on PATH")
+
+
+async def _check_database(known: Settings, found: Any) -> None:
+    url = database_url(known, "postgres")
+    try:
+        connection = await asyncpg.connect(url, timeout=10)
+    except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:
+        found("problem", "database", f"Postgres cannot be reached ({error}): check DATABASE_URL, or run `atlas up`")
+        return
+    try:
+        version = await connection.fetchval("select current_setting('server_version')")
+        found("ok", "database", f"Postgres {version}")
+        todo = await pending(connection)
+    finally:
+        await connection.close()
+    if todo:
+        found(
+            "problem", "migrations", f"{len(todo)} are not applied, first {todo[0].version}_{todo[0].name}: run `atlas migrate`"
+        )
+        return
+    found("ok", "migrations", "all are applied")
+    async with Reads.connect(url) as reads:
+        await _check_models(known, reads, found)
+        for row in await reads.budgets():
+            for unit, limit in (("tokens", "daily"), ("usd", "usd_daily")):
+                used, most = float(row[f"settled_{unit}"]), row[limit]
+                if most is not None:
+                    share = used / float(most) if float(most) else 1.0
+                    level = "problem" if share >= 1 else "warning" if share >= 0.8 else "ok"
+                    found(level, "budget", f"{row['scope']}: {used:g} of {float(most):g} {unit} today ({share:.0%})")
+        workers = await reads.rows(
+            "select name, version, state from atlas.worker where state <> 'stopped' and seen_at > now() - interval '2 minutes'"
+        )
+        if workers:
+            found("ok", "workers", ", ".join(f"{row['name']} ({row['version']}, {row['state']})" for row in workers))
+        else:
+            found("warning", "workers", "none is alive: run `atlas up` or `atlas worker`")
+        dead = await reads.value("select count(*) from atlas.dead_letters")
+        if dead:
+            found("warning", "dead letters", f"{dead}: see `atlas dlq list`")
+        destinations = await reads.value("select count(*) from atlas.destination where enabled")
+        if not destinations:
+            found("ok", "outbox", "no destination is configured: replies stay in architect_out")
+        await _check_audit(known, reads, found)
+
+
+async def _check_models(known: Settings, reads: Reads, found: Any) -> None:
+    models = read_models(await reads.value("select atlas.list_models()"))
+    if not models:
+        found("problem", "models", "atlas.model is empty: run `atlas migrate --include-seed`")
+        return
+    today = datetime.now(UTC).date()
+    chain = resolve(known.chain, models, today)
+    for passed in chain.passed:
+        found("warning", "models", passed.line)
+    for model in chain.models:
+        if model.shutdown_at and model.shutdown_at <= today + timedelta(days=90):
+            found("warning", "models", f"{model.name} shuts down on {model.shutdown_at}; then {model.successor} is called")
+        elif model.name not in models:
+            found("warning", "models", f"{model.name} has no row in atlas.model: limits, price and vocabulary are not known")
+        else:
+            found("ok", "models", f"{model.name}")
+        if not model.priced and any(row["usd_daily"] is not None for row in await reads.budgets()):
+            found(
+                "problem", "models", f"{model.name} has no price, so a budget in USD refuses it: add a row to atlas.model_price"
+            )
+    if not chain.models:
+        found("problem", "models", "no model of the chain is left: set OPENAI_MODEL")
+
+
+async def _check_audit(known: Settings, reads: Reads, found: Any) -> None:
+    broken = await reads.rows("select problem, task_id, audit_id from atlas.verify_audit() limit 5")
+    for row in broken:
+        found("problem", "audit", f"{row['problem']} (task {row['task_id']}, row {row['audit_id']})")
+    key = known.atlas_audit_key.get_secret_value() if known.atlas_audit_key else _embedded_key(known)
+    seals = await reads.rows(
+        'select id, upto::text as upto, "rows", digest, prev_mac, mac from atlas.audit_checkpoint order by id'
+    )
+    if key is None:
+        found("warning", "audit", "no ATLAS_AUDIT_KEY: the audit is chained, and not sealed")
+        return
+    earlier: bytes | None = None
+    for seal in seals:
+        fits = seal["mac"] == audit_mac(key.encode(), seal["upto"], seal["rows"], seal["digest"], seal["prev_mac"])
+        if not fits or seal["prev_mac"] != earlier:
+            found("problem", "audit", f"seal {seal['id']} was not made with this key, or follows another")
+        earlier = seal["mac"]
+    if not broken:
+        found("ok", "audit", f"chains hold, {len(seals)} seals")
+
+
+def _embedded_key(known: Settings) -> str | None:
+    path = known.atlas_home / "audit.key"
+    return path.read_text().strip() if known.database_url is None and path.exists() else None
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    for command in (pause, resume, control, schema, doctor):
+        app.command()(command)

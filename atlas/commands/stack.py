@@ -1,0 +1,180 @@
+"""up, down, status, logs, worker, migrate."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated
+
+import asyncpg
+import typer
+
+from atlas import logs as logging_setup
+from atlas import migrate as migrating
+from atlas.adapters.postgres import CONNECTION_LOST
+from atlas.commands.common import JsonFlag, Steps, dump, operator, runs, say, settings, show_rows, tell
+from atlas.errors import DatabaseDown, RefusedError, StackError, UsageError
+from atlas.local.postgres import Cluster
+from atlas.local.stack import Stack, WorkerProcess
+from atlas.main import serve
+from atlas.service import database_url
+
+
+def _own_stack() -> Stack:
+    known = settings()
+    if known.database_url is not None:
+        raise UsageError("DATABASE_URL is set: the embedded stack is not used", "unset it, or run `atlas worker`")
+    return Stack(known.atlas_home)
+
+
+async def bring_up(stack: Stack, steps: Steps) -> tuple[Cluster, WorkerProcess]:
+    """Postgres, migrations, and a worker: three steps."""
+    with steps.step("Postgres"):
+        # not in a thread: a Ctrl-C must find it done or not begun
+        cluster = stack.start_postgres()
+    with steps.step("migrations"):
+        await stack.prepare(cluster)
+    with steps.step("worker"):
+        worker = stack.start_worker(os.environ)
+        await stack.until_ready(worker)
+    return cluster, worker
+
+
+@runs
+async def up(as_json: JsonFlag = False) -> None:
+    """Start the embedded Postgres and a worker in the background."""
+    stack = _own_stack()
+    cluster, worker = await bring_up(stack, Steps(3))
+    if as_json:
+        say(dump({"postgres": cluster.url(), "port": cluster.port, "worker_pid": worker.pid, "http_port": worker.port}))
+        return
+    say(f"Atlas is up: metrics at http://127.0.0.1:{worker.port}/metrics, `atlas down` stops it")
+    say(f"psql: {stack.postgres.binaries / 'psql'} '{cluster.url()}'")
+
+
+@runs
+async def down(
+    erase: Annotated[bool, typer.Option("--erase", help="Also remove all data.")] = False,
+) -> None:
+    """Stop the embedded stack."""
+    stack = _own_stack()
+    with Steps(1).step("stopping"):
+        await asyncio.to_thread(stack.down)
+    if erase:
+        stack.postgres.erase()
+        say("stopped, and all data removed")
+    else:
+        say("stopped; the data stays")
+
+
+@runs
+async def status(as_json: JsonFlag = False) -> None:
+    """Show the queue, the workers and the budgets."""
+    async with operator() as reads:
+        found = await reads.value("select atlas.queue_metrics()")
+        workers = await reads.rows(
+            "select name, version, state, concurrency, seen_at from atlas.worker where state <> 'stopped' "
+            "and seen_at > now() - interval '2 minutes' order by name"
+        )
+    if as_json:
+        say(dump(found | {"worker_list": workers}))
+        return
+    say(
+        f"queue: {found['queued']} ready, {found['waiting']} waiting, {found['running']} running, "
+        f"{found['dead_lettered']} dead letters" + (" (paused)" if found["paused"] else "")
+    )
+    show_rows(workers, {"name": "WORKER", "version": "VERSION", "state": "STATE", "concurrency": "SLOTS", "seen_at": "SEEN"},
+              as_json=False, empty="no worker is alive: run `atlas up` or `atlas worker`")  # fmt: skip
+    show_rows(
+        found["budgets"],
+        {"scope": "BUDGET", "daily": "DAILY", "settled_tokens": "SETTLED", "reserved_tokens": "RESERVED",
+         "usd_daily": "USD DAILY", "settled_usd": "SETTLED USD"},
+        as_json=False, empty="no budget yet",
+    )  # fmt: skip
+
+
+@runs
+async def logs(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it is written.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0)] = 50,
+) -> None:
+    """Show the log of the worker that `atlas up` started."""
+    path = _own_stack().worker_log
+    if not path.exists():
+        raise StackError("there is no worker's log yet", "run `atlas up`")
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file.readlines()[-lines:] if lines else ():
+            say(line, end="")
+        file.seek(0, os.SEEK_END)
+        while follow:
+            line = file.readline()
+            if line:
+                say(line, end="")
+            else:
+                await asyncio.sleep(0.2)
+
+
+@runs
+async def worker() -> None:
+    """Run a worker in the foreground, with /healthz, /livez, /readyz and /metrics. SIGTERM drains it."""
+    known = settings()
+    logging_setup.set_up(known.atlas_log_format)
+    code = await serve(known)
+    if code:
+        raise typer.Exit(code)
+
+
+@runs
+async def migrate(
+    include_seed: Annotated[bool, typer.Option("--include-seed", help="Also models and prices (seed/).")] = False,
+    worker_password_file: Annotated[Path | None, typer.Option(help="Set atlas_worker's password from this file.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what is pending.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Apply migrations/ to DATABASE_URL, or to the embedded Postgres."""
+    known = settings()
+    password = None
+    if worker_password_file is not None:
+        try:
+            password = worker_password_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{worker_password_file} cannot be read", "name a readable file") from error
+        if len(password) < 12:
+            raise UsageError(f"{worker_password_file} holds fewer than 12 characters", "write a longer password into it")
+    if known.database_url is None:
+        stack = Stack(known.atlas_home)
+        cluster = await asyncio.to_thread(stack.start_postgres)
+        if not dry_run:
+            applied = await stack.prepare(cluster)
+            say(dump({"applied": applied}) if as_json else f"{applied} migrations applied")
+            return
+    url = database_url(known, "postgres")
+    try:
+        connection = await asyncpg.connect(url, timeout=10)
+    except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:
+        raise DatabaseDown(f"Postgres cannot be reached ({error})", "check DATABASE_URL") from error
+    try:
+        if dry_run:
+            names = [f"{one.version}_{one.name}" for one in await migrating.pending(connection)]
+            say(dump({"pending": names}) if as_json else "\n".join(names) or "nothing is pending")
+            return
+        if await migrating.provide_supabase(connection):
+            tell("plain Postgres: added the roles and functions that Supabase has")
+        done = await migrating.migrate(connection)
+        if include_seed:
+            await migrating.seed(connection)
+        if password is not None:
+            await migrating.set_worker_password(connection, password)
+    except asyncpg.PostgresError as error:
+        raise RefusedError(f"the database refuses it ({error})", "migrate as the owner, such as postgres") from error
+    finally:
+        await connection.close()
+    names = [f"{one.version}_{one.name}" for one in done]
+    say(dump({"applied": names}) if as_json else "\n".join([*names, f"{len(names)} migrations applied"]))
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    for command in (up, down, status, logs, worker, migrate):
+        app.command()(command)

@@ -1,0 +1,284 @@
+"""ask, tail, tasks, show, cancel, retry, dlq."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+from atlas.commands.common import (
+    JsonFlag,
+    TaskArgument,
+    cell,
+    complain,
+    dump,
+    operator,
+    runs,
+    say,
+    show_rows,
+    tell,
+)
+from atlas.errors import NotFoundError, TaskFailed, UsageError
+from atlas.follow import Changed, Ended, Restart, Text, follow
+from atlas.messages import chat
+from atlas.reads import Reads, Row
+
+STATES = ("queued", "running", "completed", "failed", "cancelled", "dead_lettered")
+
+
+def question_of(words: str | None, file: Path | None) -> str:
+    """The question: words, `-` for standard input, or a file. Raises UsageError where there is none."""
+    if words is not None and file is not None:
+        raise UsageError("both a question and --file are given", "give one of them")
+    try:
+        if file is not None:
+            text = file.read_text(encoding="utf-8")
+        elif words == "-":
+            text = sys.stdin.buffer.read().decode("utf-8")
+        else:
+            text = words or ""
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read ({error.strerror})", "name a readable file") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file or 'standard input'} is not UTF-8", "save it as UTF-8") from error
+    if not text.strip():
+        raise UsageError("there is no question", 'ask with `atlas ask "…"`, --file PATH, or `-` for standard input')
+    if "\x00" in text:
+        raise UsageError("the question holds a NUL character", "send text")
+    return text.strip()
+
+
+async def show_stream(reads: Reads, task_id: UUID, *, quiet: bool = False) -> Row:
+    """Prints the reply while it is written, and answers with the task; what happens in between goes to stderr."""
+    at_line_start = True
+    async for event in follow(reads, task_id):
+        match event:
+            case Text(text=text) if not quiet:
+                say(text, end="")
+                at_line_start = text.endswith("\n")
+            case Restart(text=text) if not quiet:
+                if not at_line_start:
+                    say()
+                tell("--- the reply begins anew ---")
+                say(text, end="")
+                at_line_start = text.endswith("\n")
+            case Changed(state="queued", wait_reason=reason, run_after=after, message=message) if reason:
+                until = f" until {cell(after)} UTC" if after else ""
+                tell(f"waits ({reason.replace('_', ' ')}){until}: {message or ''}".rstrip(": "))
+            case Ended(task=task):
+                if not at_line_start and not quiet:
+                    say()
+                return task
+            case _:
+                pass
+    raise AssertionError("a followed task ends")
+
+
+def fail_unless_completed(task: Row) -> None:
+    """Raises TaskFailed for a task that ended without a reply."""
+    if task["state"] != "completed":
+        hint = {"cancelled": "ask again", "dead_lettered": f"`atlas retry {str(task['id'])[:8]}` takes it up again"}
+        raise TaskFailed(
+            f"task {str(task['id'])[:8]} is {task['state']} ({task['error_code']}): {task['error_message']}",
+            hint.get(task["state"], "mend it and ask again"),
+        )
+
+
+@runs
+async def ask(
+    question: Annotated[str | None, typer.Argument(help="The question; `-` reads standard input.", show_default=False)] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the question from a file.")] = None,
+    parent: Annotated[str | None, typer.Option(help="An earlier task that this one goes on from.")] = None,
+    project: Annotated[str | None, typer.Option(help="The project it belongs to.")] = None,
+    priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher goes first.")] = None,
+    task_id: Annotated[str | None, typer.Option(help="An id of your own: asking again with it asks once.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the id and leave.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Ask a question and follow the reply."""
+    text = question_of(question, file)
+    if task_id is not None:
+        try:
+            own: UUID | None = UUID(task_id)
+        except ValueError:
+            raise UsageError(f"{task_id!r} is no UUID", "leave --task-id out, or give a UUID") from None
+    else:
+        own = None
+    async with operator() as reads:
+        parent_id = str(await reads.find(parent)) if parent else None
+        message = chat(text, task_id=own, parent_id=parent_id, project=project, priority=priority)
+        sent = await reads.submit(message)
+        found = UUID(str(sent["task_id"]))
+        if not sent["created"]:
+            tell(f"task {found} was asked before, and is {sent['state']}")
+        if detach:
+            say(dump({"task_id": found, "state": sent["state"], "created": sent["created"]}) if as_json else str(found))
+            return
+        tell(f"task {found}")
+        task = await show_stream(reads, found, quiet=as_json)
+        if as_json:
+            say(dump(task))
+        fail_unless_completed(task)
+
+
+@runs
+async def tail(
+    task: Annotated[str, typer.Argument(help="A task id, a prefix of one, or `last`.")] = "last", as_json: JsonFlag = False
+) -> None:
+    """Follow a task's reply, from its beginning."""
+    async with operator() as reads:
+        found = await show_stream(reads, await reads.find(task), quiet=as_json)
+        if as_json:
+            say(dump(found))
+        fail_unless_completed(found)
+
+
+@runs
+async def tasks(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000)] = 20,
+    state: Annotated[str | None, typer.Option(help=f"One of {', '.join(STATES)}.")] = None,
+    sender: Annotated[str | None, typer.Option(help="Only of this sender.")] = None,
+    project: Annotated[str | None, typer.Option(help="Only of this project (id or name).")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List tasks, newest first."""
+    if state is not None and state not in STATES:
+        raise UsageError(f"state {state!r} is not known", f"use one of {', '.join(STATES)}")
+    async with operator() as reads:
+        rows = await reads.tasks(limit=limit, state=state, sender=sender, project=project)
+    columns = {
+        "id": "ID", "state": "STATE", "wait_reason": "WAITS FOR", "model": "MODEL", "tokens": "TOKENS", "usd": "USD",
+        "took": "TOOK", "queued_at": "QUEUED", "title": "QUESTION",
+    }  # fmt: skip
+    show_rows(rows, columns, as_json=as_json, empty='no task yet: ask with `atlas ask "…"`', right=("tokens", "usd", "took"))
+
+
+@runs
+async def show(
+    task: TaskArgument,
+    audit: Annotated[bool, typer.Option("--audit", help="Also the audit's rows.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show a task: question, reply, attempts, calls."""
+    async with operator() as reads:
+        found = await reads.task(await reads.find(task))
+    if as_json:
+        say(dump(found))
+        return
+    for name in ("id", "state", "wait_reason", "model", "attempts", "tokens", "usd", "queued_at", "took", "error_message"):
+        if found[name] is not None:
+            say(f"{name + ':':15}{found[name] if name == 'id' else cell(found[name], name)}")
+    say(f"\n{found['question']}\n")
+    show_rows(
+        found["calls"],
+        {
+            "call": "CALL", "model": "MODEL", "state": "STATE", "reserved_tokens": "RESERVED", "input_tokens": "IN",
+            "output_tokens": "OUT", "usd": "USD", "known": "KNOWN",
+        },
+        as_json=False, empty="no call yet",
+    )  # fmt: skip
+    for warning in found["metadata"].get("warnings", []):
+        complain(f"warning: {warning}")
+    if found["reply"]:
+        say()
+        if sys.stdout.isatty():
+            Console().print(Markdown(found["reply"]))
+        else:
+            say(found["reply"])
+    if audit:
+        show_rows(found["audit"], {"seq": "SEQ", "at": "AT", "event": "EVENT", "actor": "ACTOR", "detail": "DETAIL"},
+                  as_json=False, empty="no audit")  # fmt: skip
+
+
+@runs
+async def cancel(task: TaskArgument, as_json: JsonFlag = False) -> None:
+    """Cancel a task: at once when it is queued, by its worker when it runs."""
+    async with operator() as reads:
+        found = await reads.find(task)
+        state = await reads.value("select atlas.cancel_task(:id)", {"id": found})
+    words = {"cancelled": "is cancelled", "running": "runs: its worker was told to stop", "queued": "will be cancelled"}
+    say(dump({"task_id": found, "state": state}) if as_json else f"task {found} {words.get(state, f'was {state} before')}")
+
+
+@runs
+async def retry(task: TaskArgument, as_json: JsonFlag = False) -> None:
+    """Take a failed, cancelled, dead or waiting task up again."""
+    async with operator() as reads:
+        found = await reads.find(task)
+        state = await reads.value("select atlas.retry_task(:id)", {"id": found})
+    say(dump({"task_id": found, "state": state}) if as_json else f"task {found} is {state} again")
+
+
+dlq = typer.Typer(help="Dead letters: what failed for good.", no_args_is_help=True)
+Kind = Annotated[str, typer.Option(help="task or outbox.")]
+
+
+def _kind(kind: str) -> str:
+    if kind not in ("task", "outbox"):
+        raise UsageError(f"--kind {kind!r} is not known", "use task or outbox")
+    return kind
+
+
+@dlq.command("list")
+@runs
+async def dlq_list(kind: Kind = "task", as_json: JsonFlag = False) -> None:
+    """List dead letters."""
+    async with operator() as reads:
+        if _kind(kind) == "task":
+            rows = await reads.rows("select * from atlas.dead_letters order by finished_at desc")
+            columns = {"id": "ID", "failures": "FAILURES", "error_code": "CODE", "error_message": "WHY",
+                       "finished_at": "SINCE", "title": "QUESTION"}  # fmt: skip
+        else:
+            rows = await reads.rows(
+                "select id, event_id, task_id, rejections, last_error, created_at from atlas.outbox "
+                "where state = 'dead' order by id"
+            )
+            columns = {"id": "ID", "task_id": "TASK", "rejections": "REJECTIONS", "last_error": "WHY", "created_at": "SINCE"}
+    show_rows(rows, columns, as_json=as_json, empty=f"no dead letters ({kind})")
+
+
+@dlq.command("retry")
+@runs
+async def dlq_retry(
+    letter: Annotated[str | None, typer.Argument(help="A task (id, prefix, `last`), or the number of an outbox row.")] = None,
+    kind: Kind = "task",
+    everything: Annotated[bool, typer.Option("--all", help="All dead letters of the kind.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take dead letters up again."""
+    if (letter is None) == (not everything):
+        raise UsageError(
+            "nothing is named" if letter is None else "both a letter and --all are given", "name one, or use --all"
+        )
+    async with operator() as reads:
+        if _kind(kind) == "task":
+            if everything:
+                ids = [row["id"] for row in await reads.rows("select id from atlas.dead_letters")]
+            else:
+                ids = [await reads.find(letter or "", state="dead_lettered")]
+            for one in ids:
+                await reads.value("select atlas.retry_task(:id)", {"id": one})
+            count = len(ids)
+        else:
+            if everything:
+                numbers = [row["id"] for row in await reads.rows("select id from atlas.outbox where state = 'dead'")]
+            elif (letter or "").isdigit():
+                numbers = [int(letter or 0)]
+            else:
+                raise UsageError(f"{letter!r} is no outbox row", "give its number from `atlas dlq list --kind outbox`")
+            count = await reads.value("select atlas.retry_outbox(:ids)", {"ids": numbers})
+            if not everything and count == 0:
+                raise NotFoundError(f"outbox row {letter} is not dead", "see `atlas dlq list --kind outbox`")
+    say(dump({"retried": count}) if as_json else f"{count} taken up again")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    for command in (ask, tail, tasks, show, cancel, retry):
+        app.command()(command)
+    app.add_typer(dlq, name="dlq")

@@ -1,0 +1,113 @@
+"""Follows a task to its end: text as it is written, what happens in between, the final reply. Reads tables only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from atlas.reads import Part, Reads, Row
+
+ENDED = frozenset({"completed", "failed", "cancelled", "dead_lettered"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """More text to show."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """A new generation differs from what was shown: begin anew with its text so far."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """The task's state, or what it waits for, changed."""
+
+    state: str
+    wait_reason: str | None
+    run_after: datetime | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The task is over; task is what Reads.task says of it."""
+
+    task: Row
+
+
+Event = Text | Restart | Changed | Ended
+
+
+@dataclass(slots=True)
+class Reader:
+    """Puts parts together: within one generation no character twice and none missing. Mutable: how far it is."""
+
+    attempt: int = 0
+    generation: int = 0
+    offset: int = -1
+    text: str = ""
+    shown: str = ""
+    events: list[Text | Restart] = field(default_factory=list)
+
+    def feed(self, part: Part) -> None:
+        """Takes the next part, in order."""
+        if (part.attempt, part.generation) != (self.attempt, self.generation):
+            self.text = ""
+        self.attempt, self.generation, self.offset = part.attempt, part.generation, part.offset
+        self._show(self.text + part.text)
+
+    def finish(self, final: str) -> None:
+        """Takes the final reply, whatever was shown of it."""
+        self._show(final)
+
+    def _show(self, text: str) -> None:
+        """Shows what is new. A later attempt that repeats what was shown is shown from where it goes on."""
+        self.text = text
+        if self.shown.startswith(text):
+            return
+        if text.startswith(self.shown):
+            self.events.append(Text(text=text[len(self.shown) :]))
+        else:
+            self.events.append(Restart(text=text))
+        self.shown = text
+
+    def take(self) -> list[Text | Restart]:
+        """What is to be shown since the last call."""
+        taken, self.events = self.events, []
+        return taken
+
+
+async def follow(reads: Reads, task_id: UUID, *, poll: float = 0.1) -> AsyncIterator[Event]:
+    """Events of a task until it has ended. poll: seconds between two looks."""
+    reader = Reader()
+    last: tuple[str, str | None] | None = None
+    while True:
+        # the state first: parts that are written after it was read are found by the next look, or by the final reply
+        row = await reads.state(task_id)
+        for part in await reads.parts_after(task_id, reader.attempt, reader.generation, reader.offset):
+            reader.feed(part)
+        if row["state"] in ENDED:
+            task = await reads.task(task_id)
+            if row["state"] == "completed":
+                reader.finish(task["reply"] or "")
+            for event in reader.take():
+                yield event
+            yield Ended(task=task)
+            return
+        for event in reader.take():
+            yield event
+        if (row["state"], row["wait_reason"]) != last:
+            last = (row["state"], row["wait_reason"])
+            yield Changed(
+                state=row["state"], wait_reason=row["wait_reason"], run_after=row["run_after"], message=row["error_message"]
+            )
+        await asyncio.sleep(poll)

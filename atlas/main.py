@@ -1,0 +1,145 @@
+"""The worker as a process: `python -m atlas.main`, `atlas worker`, `uvicorn atlas.main:app`.
+
+The ASGI app runs the worker in its lifespan, and serves /healthz, /livez, /readyz and /metrics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from atlas import __version__, logs
+from atlas.errors import AtlasError
+from atlas.service import Service, build
+from atlas.settings import Settings, load
+
+log = logging.getLogger("atlas.main")
+
+
+def create_app(settings: Settings | None = None) -> Starlette:
+    """The app. Settings are read from the environment when it starts, so that importing it needs none."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        found = settings or load(os.environ)
+        if settings is None:
+            logs.set_up(found.atlas_log_format)
+        stopping = asyncio.Event()
+        async with build(found) as service:
+            app.state.service = service
+            app.state.worker = worker = asyncio.create_task(service.run(stopping), name="service")
+            worker.add_done_callback(_say_death)
+            try:
+                yield
+            finally:
+                stopping.set()
+                with contextlib.suppress(BaseExceptionGroup):  # said by _say_death
+                    await worker
+
+    routes = [
+        Route("/livez", _livez),
+        Route("/readyz", _readyz),
+        Route("/healthz", _healthz),
+        Route("/metrics", _metrics),
+    ]
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+def _say_death(worker: asyncio.Task[None]) -> None:
+    if not worker.cancelled() and worker.exception() is not None:
+        log.critical("the worker died", exc_info=worker.exception())
+        # a process whose worker is dead must not look alive: end it the way an operator would
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+async def _livez(request: Request) -> Response:
+    """Alive: the worker's loop has not ended."""
+    dead = request.app.state.worker.done()
+    return PlainTextResponse("dead" if dead else "ok", status_code=503 if dead else 200)
+
+
+async def _readyz(request: Request) -> Response:
+    """Ready: alive, and Postgres answers."""
+    ready = not request.app.state.worker.done() and await _service(request).ready()
+    return PlainTextResponse("ok" if ready else "Postgres does not answer", status_code=200 if ready else 503)
+
+
+async def _healthz(request: Request) -> Response:
+    """Healthy: ready, and a model of the chain may be called (its breaker is closed)."""
+    service = _service(request)
+    database = not request.app.state.worker.done() and await service.ready()
+    models: list[str] = []
+    if database:
+        with contextlib.suppress(AtlasError):
+            chain, _ = await service.book.current()
+            models = [model.name for model in chain.models if model.open_until is None]
+    healthy = database and bool(models)
+    body = {"status": "ok" if healthy else "unhealthy", "version": __version__, "database": database, "models": models}
+    return JSONResponse(body, status_code=200 if healthy else 503)
+
+
+async def _metrics(request: Request) -> Response:
+    return Response(_service(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with our signals: SIGTERM ends with exit code 0, since a drained worker is no failure."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+async def serve(settings: Settings) -> int:
+    """Runs the worker with its HTTP door until a signal; answers the exit code."""
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app, host=settings.atlas_http_host, port=settings.atlas_http_port, log_config=None, access_log=False,
+        timeout_graceful_shutdown=3, lifespan="on", log_level=logging.WARNING,
+    )  # fmt: skip
+    server = _Server(config)
+    await server.serve()
+    worker: asyncio.Task[None] | None = getattr(app.state, "worker", None)
+    if worker is None or not server.started:
+        return 3
+    return 1 if worker.done() and not worker.cancelled() and worker.exception() is not None else 0
+
+
+def main() -> int:
+    """The entry of `python -m atlas.main`."""
+    try:
+        settings = load(os.environ)
+        logs.set_up(settings.atlas_log_format)
+        return asyncio.run(serve(settings))
+    except AtlasError as error:
+        print(f"atlas: {error.line}", file=sys.stderr)  # noqa: T201  its one line on the way out
+        return error.exit_code
+
+
+app = create_app()
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""The bus contract as pydantic models: what `atlas schema` prints, and what docs/event_examples are tested against.
+
+The database's check (atlas.check_message) is the door; this is its published form.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID, uuid4
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+Status = Literal["queued", "in_progress", "completed", "failed", "cancelled", "dead_lettered", "ok"]
+
+
+class Part(BaseModel):
+    """A reply in parts."""
+
+    seq: int = Field(ge=0)
+    of: int | None = None
+    final: bool = False
+
+
+class Problem(BaseModel):
+    """Why a task ended without a reply."""
+
+    code: str
+    message: str
+
+
+class Source(BaseModel):
+    """A passage that was given to the model."""
+
+    id: str
+    path: str
+    title: str
+    cited: bool
+
+
+class Metadata(BaseModel):
+    """Everything beside the text. Fields of schema version 2 are optional."""
+
+    model_config = ConfigDict(extra="allow")
+
+    tokens: int | None = None
+    model: str | None = None
+    parent_id: UUID | None = None
+    status: Status | None = None
+    schema_ver: Literal[1, 2] = 1
+    chunk: Part | None = None
+    sources: list[Source] | None = None
+    usage: dict[str, Any] | None = None
+    error: Problem | None = None
+    priority: int | None = Field(None, ge=-100, le=100, description="service role only; higher goes first")
+    reply_to: str | None = Field(None, description="service role only; an address of a router")
+    sender_key: str | None = Field(None, description="service role only; whose turn and budget it is")
+    run_after: datetime | None = None
+    kind: str | None = None
+    warnings: list[str] | None = None
+    traceparent: str | None = None
+    project: str | None = Field(None, description="id or name of one of the sender's projects")
+    truncated: bool | None = None
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    task_id: UUID
+    role: str = Field(min_length=1, description="architect; messages of another role are kept and not queued")
+    content: str
+    metadata: Metadata | None = None
+
+
+class Chat(_Message):
+    """A question to Atlas."""
+
+    msg_type: Literal["chat"]
+    content: str = Field(min_length=1)
+
+
+class Spec(_Message):
+    """What Atlas answers: a Markdown ADR, empty while it is in progress or when it failed."""
+
+    msg_type: Literal["spec"]
+
+
+class Control(_Message):
+    """A command, as JSON in content: flush_cache, heartbeat, set_budget, escalate, cancel, pause, resume."""
+
+    msg_type: Literal["control"]
+
+
+Message = TypeAdapter[Chat | Spec | Control](Annotated[Chat | Spec | Control, Field(discriminator="msg_type")])
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a message."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Atlas bus message",
+        **Message.json_schema(),
+    }
+
+
+def chat(question: str, *, task_id: UUID | None = None, **metadata: object) -> dict[str, Any]:
+    """A question as it is inserted; metadata that is None is left out."""
+    known = {key: value for key, value in metadata.items() if value is not None}
+    two = set(known) - {"parent_id", "model", "tokens", "status"}
+    return {
+        "task_id": str(task_id or uuid4()),
+        "role": "architect",
+        "msg_type": "chat",
+        "content": question,
+        "metadata": {"schema_ver": 2 if two else 1, **known},
+    }
+
+
+def control(content: str, *, task_id: UUID | None = None) -> dict[str, Any]:
+    """A control message with the JSON of its command."""
+    return {
+        "task_id": str(task_id or uuid4()),
+        "role": "architect",
+        "msg_type": "control",
+        "content": content,
+        "metadata": {"schema_ver": 1},
+    }

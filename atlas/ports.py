@@ -1,0 +1,95 @@
+"""What the core asks of the world outside. Adapters implement these; tests of a port run over every adapter."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+from uuid import UUID
+
+from atlas.models import Model
+from atlas.task import AttemptId, Chunk, Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCall:
+    """One call: instructions, then the turns of the conversation, oldest first."""
+
+    model: Model
+    instructions: str
+    turns: tuple[tuple[Literal["user", "assistant"], str], ...]
+    max_output_tokens: int
+    question: str = ""
+    sources: tuple[Chunk, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The provider has begun a response. resumable: it can be taken up again by its id."""
+
+    response_id: str
+    resumable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """More text. sequence_number: where to take the stream up."""
+
+    text: str
+    sequence_number: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The response is over. usage None: the provider did not say. truncated: it hit max_output_tokens."""
+
+    usage: Usage | None
+    truncated: bool = False
+    refused: bool = False
+
+
+ModelEvent = Started | Delta | Finished
+
+
+class Generator(Protocol):
+    """Calls models. Every method raises atlas.generation.ModelError, and nothing else, for what upstream does."""
+
+    def generate(self, call: ModelCall) -> AsyncIterator[ModelEvent]:
+        """Events of a new response; the last one is Finished."""
+
+    def resume(self, response_id: str, after: int | None) -> AsyncIterator[ModelEvent]:
+        """Events of a response that was begun before, after a sequence number (None: from its start)."""
+
+    async def cancel(self, response_id: str) -> Usage | None:
+        """Cancels a response and answers with its usage, None where the provider does not say."""
+
+
+class Retriever(Protocol):
+    """Finds passages that a project may read."""
+
+    async def search(self, query: str, *, project_id: UUID) -> Sequence[Chunk]: ...
+
+
+class Progress(Protocol):
+    """Takes what a running reply leaves behind."""
+
+    async def started(
+        self, attempt: AttemptId, *, call: int, generation: int, model: str, response_id: str, resumable: bool
+    ) -> None:
+        """A response was begun (or taken up): stored before this returns."""
+
+    def delta(self, attempt: AttemptId, text: str, sequence_number: int | None) -> None:
+        """More text of the current generation: stored soon."""
+
+
+Wake = Callable[[str, bool], None]
+"""Called with the source of a hint, and whether somebody asked for a cancellation. Sets an event, nothing more."""
+
+
+class WakeUps(Protocol):
+    """A source of hints that there may be work."""
+
+    name: str
+
+    async def run(self, wake: Wake) -> None:
+        """Calls wake for every hint, for ever; survives a lost connection."""

@@ -1,0 +1,124 @@
+"""What running replies leave behind: parts, response ids, sequence numbers, of all streams in one commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from atlas.batch import Batcher
+from atlas.errors import DatabaseDown, RefusedError
+from atlas.task import AttemptId, JsonObject
+
+log = logging.getLogger("atlas.progress")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Stream:
+    """The state of one running generation. Mutable: this is the buffer."""
+
+    call: int
+    generation: int
+    model: str
+    response_id: str
+    resumable: bool
+    offset: int = 0
+    sequence_number: int | None = None
+    pending: list[str] = field(default_factory=list)
+
+
+class ProgressWriter:
+    """Buffers text, and writes the parts of all streams together every so often.
+
+    The interval grows with the number of streams: with 32 of them, about 100 parts a second leave the whole worker.
+    lost is called with each attempt that turned out to be somebody else's.
+    """
+
+    def __init__(
+        self,
+        record: Callable[[Sequence[JsonObject]], Awaitable[set[AttemptId]]],
+        lost: Callable[[AttemptId], None],
+        *,
+        shortest: float = 0.1,
+        parts_a_second: float = 100.0,
+    ) -> None:
+        self._record = record
+        self._lost = lost
+        self._shortest = shortest
+        self._rate = parts_a_second
+        self._streams: dict[AttemptId, _Stream] = {}
+        self._written = asyncio.Lock()
+        self._begun: Batcher[JsonObject, bool] = Batcher(self._record_begun)
+
+    async def started(
+        self, attempt: AttemptId, *, call: int, generation: int, model: str, response_id: str, resumable: bool
+    ) -> None:
+        """Begins a generation. A response that can be resumed is stored before this returns: a crash from here on is
+        taken up."""
+        stream = self._streams[attempt] = _Stream(
+            call=call, generation=generation, model=model, response_id=response_id, resumable=resumable
+        )
+        if resumable and not await self._begun.submit(_item(attempt, stream, "")):
+            self._lost(attempt)
+
+    async def _record_begun(self, items: Sequence[JsonObject]) -> list[bool]:
+        held = await self._record(items)
+        return [AttemptId(UUID(item["attempt_id"])) in held for item in items]
+
+    def delta(self, attempt: AttemptId, text: str, sequence_number: int | None) -> None:
+        stream = self._streams[attempt]
+        stream.pending.append(text)
+        if sequence_number is not None:
+            stream.sequence_number = sequence_number
+
+    def forget(self, attempt: AttemptId) -> None:
+        """The attempt is over: what is still pending stands in its reply."""
+        self._streams.pop(attempt, None)
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two writes."""
+        return max(self._shortest, len(self._streams) / self._rate)
+
+    async def run(self) -> None:
+        """Writes for ever."""
+        while True:
+            await asyncio.sleep(self.interval)
+            try:
+                await self.flush(list(self._streams))
+            except (DatabaseDown, RefusedError) as error:
+                log.warning("progress could not be stored: %s", error)
+
+    async def flush(self, attempts: Sequence[AttemptId]) -> None:
+        """Writes what is pending of these attempts, in one commit."""
+        async with self._written:
+            items: dict[AttemptId, JsonObject] = {}
+            for attempt in attempts:
+                stream = self._streams.get(attempt)
+                if stream is not None and stream.pending:
+                    text = "".join(stream.pending)
+                    stream.pending.clear()
+                    items[attempt] = _item(attempt, stream, text)
+                    stream.offset += len(text)
+            if not items:
+                return
+            held = await self._record(list(items.values()))
+        for attempt in items.keys() - held:
+            if attempt in self._streams:
+                self._lost(attempt)
+
+
+def _item(attempt: AttemptId, stream: _Stream, text: str) -> JsonObject:
+    return {
+        "attempt_id": str(attempt),
+        "call": stream.call,
+        "generation": stream.generation,
+        "response_id": stream.response_id,
+        "resumable": stream.resumable,
+        "sequence_number": stream.sequence_number,
+        "offset": stream.offset,
+        "text": text,
+        "model": stream.model,
+    }

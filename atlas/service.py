@@ -1,0 +1,251 @@
+"""Wires a worker together and runs all of it in one TaskGroup."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from openai import AsyncOpenAI, Timeout
+
+from atlas import __version__
+from atlas.adapters.offline import OfflineGenerator
+from atlas.adapters.openai_responses import OpenAIGenerator
+from atlas.adapters.postgres import Bus
+from atlas.adapters.retrieval import PostgresRetriever
+from atlas.adapters.wake import ListenWakeUps
+from atlas.architect import THREAD_DEPTH, Architect
+from atlas.control import Server
+from atlas.errors import AtlasError, DatabaseDown, RefusedError
+from atlas.generation import Generation, ModelError, ModelMissing, Money
+from atlas.local.postgres import EmbeddedPostgres
+from atlas.metrics import Metrics
+from atlas.models import Chain, Model, resolve
+from atlas.ports import Generator, Retriever, WakeUps
+from atlas.progress import ProgressWriter
+from atlas.settings import Settings
+from atlas.task import Exchange, Usage
+from atlas.tokens import Vocabularies
+from atlas.worker import Limits, Worker, reserve_batcher
+
+log = logging.getLogger("atlas.service")
+
+
+def database_url(settings: Settings, role: str = "atlas_worker") -> str:
+    """DATABASE_URL, else the embedded Postgres of ATLAS_HOME; raises DatabaseDown where there is neither."""
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    embedded = EmbeddedPostgres(settings.atlas_home)
+    cluster = embedded.load()
+    if cluster is None or not embedded.running():
+        raise DatabaseDown("the embedded Postgres is down", "run `atlas up`, or set DATABASE_URL")
+    return cluster.url(role)
+
+
+class ModelBook:
+    """The chain as it stands, read again every few seconds; says once what is passed over."""
+
+    def __init__(self, bus: Bus, chain: Sequence[str], metrics: Metrics, *, keep: float = 5.0) -> None:
+        self._bus = bus
+        self._names = chain
+        self._metrics = metrics
+        self._keep = keep
+        self._read_at = float("-inf")
+        self._found: tuple[Chain, dict[str, Model]] | None = None
+        self._said: set[str] = set()
+        self._failed: set[str] = set()
+
+    async def current(self) -> tuple[Chain, dict[str, Model]]:
+        """The chain that can be called now, and all models by name."""
+        if self._found is None or time.monotonic() - self._read_at > self._keep:
+            known = await self._bus.list_models()
+            chain = resolve(self._names, known, datetime.now(UTC).date())
+            self._read_at, self._found = time.monotonic(), (chain, known)
+            for passed in chain.passed:
+                self._metrics.passed_over.labels(model=passed.name).set(1)
+                if passed.name not in self._said:
+                    self._said.add(passed.name)
+                    log.warning("%s", passed.line)
+        return self._found
+
+    async def learned(self, model: Model, error: ModelError | None) -> None:
+        """Shares a success (where failures went before it) or a failure with the fleet."""
+        if error is None and model.name not in self._failed and not model.open_until:
+            return
+        if error is not None and not error.outage:
+            return
+        if error is None:
+            self._failed.discard(model.name)
+        else:
+            self._failed.add(model.name)
+        missing = isinstance(error, ModelMissing)
+        await self._bus.record_model(model.name, ok=error is None, error=str(error)[:500] if error else None, missing=missing)
+        if missing:
+            self._read_at = float("-inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A worker with all that runs beside it."""
+
+    settings: Settings
+    bus: Bus
+    worker: Worker
+    metrics: Metrics
+    book: ModelBook
+    progress: ProgressWriter
+    wake_ups: Sequence[WakeUps]
+    started: float
+    vocabularies: Vocabularies
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Works until stopping is set, then drains. Raises what kills the worker."""
+        await self.bus.register_worker(
+            self.worker.worker_id, name=f"{socket.gethostname()}:{os.getpid()}", version=__version__,
+            concurrency=self.settings.atlas_concurrency,
+        )  # fmt: skip
+        limits = {
+            "per_run": self.settings.token_budget_per_run,
+            "daily": self.settings.daily_token_budget,
+            "usd_daily": self.settings.daily_usd_budget,
+        }
+        await self.bus.set_budget("global", limits, set_by="settings")
+        _, known = await self.book.current()
+        for vocabulary in {known[name].vocabulary for name in self.settings.chain if name in known} - {None}:
+            await asyncio.to_thread(self.vocabularies.counter(vocabulary), "")
+        async with asyncio.TaskGroup() as tasks, asyncio.TaskGroup() as helpers:
+            jobs = [
+                helpers.create_task(self.progress.run(), name="progress"),
+                helpers.create_task(self.worker.keep_leases(), name="leases"),
+                helpers.create_task(self.worker.watch_leases(), name="lease watch"),
+                helpers.create_task(self._every(self._release_expired, self.settings.atlas_lease_seconds / 4), name="release"),
+                helpers.create_task(self._every(self._observe, 5.0), name="metrics"),
+                helpers.create_task(self._every(self._seal, 60.0), name="seal"),
+            ]
+            claiming = [
+                helpers.create_task(self.worker.run(tasks), name="claims"),
+                *(helpers.create_task(source.run(self.worker.wake), name=source.name) for source in self.wake_ups),
+            ]
+            log.info("worker %s: %d slots, models %s", self.worker.worker_id, self.settings.atlas_concurrency,
+                     " > ".join(self.settings.chain))  # fmt: skip
+            await stopping.wait()
+            for job in claiming:
+                job.cancel()
+            await self.worker.drain()
+            for job in jobs:
+                job.cancel()
+
+    async def _every(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+        while True:
+            try:
+                await work()
+            except (DatabaseDown, RefusedError) as error:
+                log.warning("%s", error)
+            await asyncio.sleep(seconds * random.uniform(0.75, 1.25))  # noqa: S311  workers must not march in step
+
+    async def _release_expired(self) -> None:
+        released = await self.bus.release_expired()
+        if released:
+            self.metrics.released.inc(released)
+            log.warning("%d tasks of lost workers are back in the queue", released)
+            self.worker.wake("release")
+
+    async def _observe(self) -> None:
+        self.metrics.observe_queue(await self.bus.queue_metrics())
+
+    async def _seal(self) -> None:
+        key = self.settings.atlas_audit_key
+        if key is not None:
+            await self.bus.seal_audit(key.get_secret_value().encode())
+
+    async def ready(self) -> bool:
+        """Whether Postgres answers within two seconds."""
+        try:
+            async with asyncio.timeout(2):
+                await self.bus.queue_metrics()
+        except (AtlasError, TimeoutError):
+            return False
+        return True
+
+
+@asynccontextmanager
+async def build(
+    settings: Settings, *, generator: Generator | None = None, worker_id: UUID | None = None
+) -> AsyncIterator[Service]:
+    """A service over its connections. generator replaces the one that the settings ask for (benchmarks, tests)."""
+    url = database_url(settings)
+    started = time.monotonic()
+    metrics = Metrics()
+    vocabularies = Vocabularies()
+    async with Bus.connect(url) as bus:
+        client: AsyncOpenAI | None = None
+        if generator is None and settings.openai_api_key is not None:
+            client = AsyncOpenAI(
+                api_key=settings.openai_api_key.get_secret_value(), base_url=settings.openai_base_url, max_retries=0,
+                timeout=Timeout(600, connect=10),
+            )  # fmt: skip
+            generator = OpenAIGenerator(client, background=settings.openai_background)
+        generator = generator or OfflineGenerator()
+        book = ModelBook(bus, settings.chain, metrics)
+        worker_ref: list[Worker] = []
+        progress = ProgressWriter(bus.record_progress, lambda attempt: worker_ref[0].stop_attempt(attempt, "lost"))
+        reserve = reserve_batcher(bus)
+
+        async def settle(spend_id: int, usage: Usage | None) -> None:
+            await bus.record_usage(spend_id, usage)
+
+        async def thread(parent: UUID, project: UUID) -> Sequence[Exchange]:
+            return await _thread(bus, parent, project)
+
+        retriever: Retriever = PostgresRetriever(bus, top_k=settings.rag_top_k, collapse=settings.rag_collapse_by_file)
+        generation = Generation(
+            generator=generator, money=Money(reserve=reserve.submit, settle=settle), progress=progress,
+            learned=book.learned, vocabularies=vocabularies, metrics=metrics,
+        )  # fmt: skip
+        worker = Worker(
+            worker_id=worker_id or uuid4(), bus=bus, generator=generator, progress=progress, metrics=metrics,
+            architect=Architect(
+                generation=generation, retriever=retriever, thread=thread, models=book.current, vocabularies=vocabularies
+            ),
+            limits=Limits(
+                concurrency=settings.atlas_concurrency, lease=settings.atlas_lease_seconds,
+                per_run=settings.token_budget_per_run,
+            ),
+            server=Server(version=__version__, models=settings.chain, started=started),
+        )  # fmt: skip
+        worker_ref.append(worker)
+        try:
+            yield Service(
+                settings=settings, bus=bus, worker=worker, metrics=metrics, book=book, progress=progress,
+                wake_ups=(ListenWakeUps(url),), started=started, vocabularies=vocabularies,
+            )  # fmt: skip
+        finally:
+            if client is not None:
+                await client.close()
+
+
+async def _thread(bus: Bus, parent: UUID, project: UUID) -> list[Exchange]:
+    """The earlier exchanges of a thread, oldest first."""
+    found: list[Exchange] = []
+    following: UUID | None = parent
+    while following is not None and len(found) < THREAD_DEPTH:
+        link = await bus.get_thread(following, project)
+        if link is None:
+            break
+        exchange, following = link
+        found.insert(0, exchange)
+    return found
+
+
+def audit_key_path(home: Path) -> Path:
+    """Where the embedded stack keeps the key of its audit seals."""
+    return home / "audit.key"

@@ -1,0 +1,131 @@
+"""The values that move through Atlas: a claimed task, a model call, its usage, a reply. Frozen, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, NewType
+from uuid import UUID
+
+TaskId = NewType("TaskId", UUID)
+AttemptId = NewType("AttemptId", UUID)
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one call. output includes reasoning; input includes cached."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    known: Literal["reported", "estimated"] = "reported"
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    def as_json(self) -> JsonObject:
+        """As settle_one in SQL reads it."""
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cached_tokens": self.cached_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+            "known": self.known,
+        }
+
+
+NOTHING_USED = Usage(input_tokens=0, output_tokens=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """A response that a lost attempt had begun, with its reservation."""
+
+    spend_id: int
+    model: str
+    response_id: str
+    reserved_tokens: int
+    sequence_number: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedTask:
+    """A task that this worker holds by a lease."""
+
+    task_id: TaskId
+    attempt_id: AttemptId
+    attempt: int
+    kind: Literal["chat", "control"]
+    message: JsonObject
+    message_task_id: UUID
+    sender_key: str
+    project_id: UUID
+    parent_id: UUID | None
+    queued_at: datetime
+    lease_expires_at: datetime
+    cancel_requested: bool
+    per_run: int | None = None
+    carried: Carried | None = None
+
+    @property
+    def question(self) -> str:
+        return str(self.message["content"])
+
+    @property
+    def metadata(self) -> JsonObject:
+        found = self.message.get("metadata")
+        return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A retrieved passage. label is how the reply cites it: S1, S2, …"""
+
+    chunk_id: int
+    source: str
+    title: str
+    heading: str
+    start_line: int
+    end_line: int
+    text: str
+    tokens: int
+    score: float
+
+    @property
+    def place(self) -> str:
+        return f"{self.source}:{self.start_line}-{self.end_line}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """An earlier question of the thread and its reply."""
+
+    question: str
+    reply: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A finished reply, ready to be stored: what complete_tasks takes."""
+
+    attempt_id: AttemptId
+    content: str
+    metadata: JsonObject
+    model: str | None
+    usages: dict[str, JsonObject] = field(default_factory=dict)
+    msg_type: Literal["spec", "control"] = "spec"
+
+    def as_json(self) -> JsonObject:
+        return {
+            "attempt_id": str(self.attempt_id),
+            "content": self.content,
+            "metadata": self.metadata,
+            "model": self.model,
+            "usages": self.usages,
+            "msg_type": self.msg_type,
+        }

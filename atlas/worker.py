@@ -1,0 +1,354 @@
+"""The worker: claims tasks, runs each in its own asyncio task, holds their leases, hands back what it cannot finish."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+from uuid import UUID
+
+from atlas import control
+from atlas.adapters.postgres import Bus
+from atlas.architect import Architect
+from atlas.batch import Batcher
+from atlas.control import Server
+from atlas.errors import AtlasError, DatabaseDown, LeaseLost, RefusedError
+from atlas.generation import BadRequest, ModelError, NoText, Refused, Returned, Run
+from atlas.metrics import Metrics
+from atlas.ports import Generator
+from atlas.progress import ProgressWriter
+from atlas.prompt import InputTooLarge
+from atlas.task import AttemptId, ClaimedTask, Completion, JsonObject, Usage
+
+log = logging.getLogger("atlas.worker")
+
+Stop = Literal["lost", "cancelled", "shutdown"]
+
+CONTROL_SLOTS = 4
+"""Control messages have slots of their own: they get through while all others are busy."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """A task under way. Mutable: why it was stopped, and until when its lease is known to hold."""
+
+    run: Run
+    job: asyncio.Task[None]
+    holds_until: float
+    stop: Stop | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How a worker works. Seconds."""
+
+    concurrency: int
+    lease: float
+    per_run: int
+    grace: float = 25.0
+    hot_poll: float = 0.005
+    hot_for: float = 0.05
+    sweep: float = 5.0
+
+
+class Worker:
+    """One worker. `run` works until it is cancelled; `drain` finishes or hands back what is under way."""
+
+    def __init__(
+        self,
+        *,
+        worker_id: UUID,
+        bus: Bus,
+        architect: Architect,
+        generator: Generator,
+        progress: ProgressWriter,
+        metrics: Metrics,
+        limits: Limits,
+        server: Server,
+    ) -> None:
+        self.worker_id = worker_id
+        self._bus = bus
+        self._architect = architect
+        self._generator = generator
+        self._progress = progress
+        self._metrics = metrics
+        self._limits = limits
+        self._server = server
+        self._complete: Batcher[Completion, bool] = Batcher(self._complete_batch)
+        self._running: dict[AttemptId, Running] = {}
+        self._woken = asyncio.Event()
+        self._slot = asyncio.Event()
+        self._look_at_leases = asyncio.Event()
+        self._idle = False
+
+    # --- hints ------------------------------------------------------------------------------------------------
+
+    def wake(self, source: str, cancel: bool = False) -> None:
+        """A hint from outside: sets events, and nothing more."""
+        self._metrics.wake_ups.labels(source=source).inc()
+        self._woken.set()
+        if cancel:
+            self._look_at_leases.set()
+
+    def stop_attempt(self, attempt: AttemptId, why: Stop) -> None:
+        """Stops a task's call at once."""
+        running = self._running.get(attempt)
+        if running is not None and running.stop is None:
+            running.stop = why
+            running.job.cancel()
+
+    # --- claiming ---------------------------------------------------------------------------------------------
+
+    async def run(self, group: asyncio.TaskGroup) -> None:
+        """Claims and starts tasks, for ever.
+
+        After a claim that brought something the worker looks again by itself, every few milliseconds, and says that it is
+        busy: no NOTIFY is sent, and none is needed. Only when nothing came for a while does it say that it is idle, and
+        looks once more, since an insert may have been on its way.
+        """
+        last_work = time.monotonic()
+        quiet = 0
+        while True:
+            self._woken.clear()
+            self._slot.clear()
+            free = self._limits.concurrency - sum(1 for r in self._running.values() if r.run.task.kind == "chat")
+            controls = CONTROL_SLOTS - sum(1 for r in self._running.values() if r.run.task.kind == "control")
+            tasks = await self._claim(free, controls)
+            for task in tasks:
+                self._start(task, group)
+            if tasks:
+                last_work, quiet = time.monotonic(), 0
+                await self._mark("busy")
+                continue
+            if free <= 0:
+                await self._first(self._slot.wait(), self._woken.wait(), self._pause(self._limits.sweep))
+                continue
+            if time.monotonic() - last_work < self._limits.hot_for:
+                await self._pause(self._limits.hot_poll)
+                continue
+            if not self._idle:
+                await self._mark("idle")
+                continue
+            # the pauses grow from 10 ms, for inserts that saw us busy, to the sweep's
+            quiet += 1
+            longest = min(self._limits.sweep, 0.01 * 4**quiet)
+            await self._first(self._woken.wait(), self._pause(longest * random.uniform(0.75, 1)))  # noqa: S311  jitter
+
+    async def _claim(self, free: int, controls: int) -> list[ClaimedTask]:
+        if free <= 0 and controls <= 0:
+            return []
+        try:
+            tasks = await self._bus.claim_tasks(
+                self.worker_id, chats=max(0, free), controls=max(0, controls), lease=self._limits.lease
+            )
+        except (DatabaseDown, RefusedError) as error:
+            log.error("cannot claim: %s", error)
+            await self._pause(1.0)
+            return []
+        self._metrics.claims.labels(result="tasks" if tasks else "empty").inc()
+        now = datetime.now(UTC)
+        for task in tasks:
+            if task.attempt == 1:
+                self._metrics.pick_up.observe(max(0.0, (now - task.queued_at).total_seconds()))
+        return tasks
+
+    async def _mark(self, state: Literal["busy", "idle"]) -> None:
+        if self._idle != (state == "idle"):
+            try:
+                await self._bus.mark_worker(self.worker_id, state)
+            except (DatabaseDown, RefusedError) as error:
+                log.error("cannot mark the worker %s: %s", state, error)
+                return
+            self._idle = state == "idle"
+
+    @staticmethod
+    async def _pause(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    @staticmethod
+    async def _first(*waits: Awaitable[object]) -> None:
+        jobs = [asyncio.ensure_future(wait) for wait in waits]
+        try:
+            await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for job in jobs:
+                job.cancel()
+
+    def _start(self, task: ClaimedTask, group: asyncio.TaskGroup) -> None:
+        run = Run(task=task, per_run=task.per_run if task.per_run is not None else self._limits.per_run)
+        job = group.create_task(self._guard(run), name=f"task {task.task_id}")
+        self._running[task.attempt_id] = Running(run=run, job=job, holds_until=time.monotonic() + self._limits.lease)
+        self._metrics.running.set(len(self._running))
+
+    # --- one task ---------------------------------------------------------------------------------------------
+
+    async def _guard(self, run: Run) -> None:
+        """Everything around a task that is not the task: metrics, stops, failures."""
+        began = time.monotonic()
+        attempt = run.task.attempt_id
+        result = "failed"
+        try:
+            result = await self.run_task(run)
+        except asyncio.CancelledError:
+            running = self._running[attempt]
+            if running.stop is None:
+                raise
+            result = running.stop
+            await self._stopped(run, running.stop)
+        except LeaseLost as error:
+            result = "lost"
+            self._metrics.lease_losses.inc()
+            log.warning("%s", error)
+        except DatabaseDown as error:
+            result = "lost"
+            log.error("task %s is left to its lease: %s", run.task.task_id, error)
+        finally:
+            self._progress.forget(attempt)
+            self._running.pop(attempt, None)
+            self._metrics.running.set(len(self._running))
+            self._metrics.run_seconds.labels(result=result).observe(time.monotonic() - began)
+            self._slot.set()
+
+    async def run_task(self, run: Run) -> str:
+        """One attempt, from claim to its end. Answers how it ended."""
+        task = run.task
+        try:
+            if task.cancel_requested:
+                await self._stopped(run, "cancelled")
+                return "cancelled"
+            if task.kind == "control":
+                completion = await control.execute(task, self._bus, self._server)
+            else:
+                completion = await self._architect.answer(run)
+            await self._store(completion)
+            self._metrics.settled(completion.model or "none", run.finished.usage if run.finished else None)
+        except Returned as error:
+            log.info("task %s waits: %s", task.task_id, error)
+            return "waiting"
+        except (Refused, InputTooLarge) as error:
+            return await self._fail(run, getattr(error, "code", "input_too_large"), str(error), "final")
+        except ModelError as error:
+            self._metrics.model_errors.labels(model=self._server.models[0], code=error.code).inc()
+            kind = "outage" if error.outage and not isinstance(error, (BadRequest, NoText)) else "own"
+            return await self._fail(run, error.code, str(error), kind, error.retry_after)
+        except LeaseLost:
+            raise
+        except RefusedError as error:
+            return await self._fail(run, getattr(error, "sqlstate", "refused"), error.line, "final")
+        except DatabaseDown:
+            raise
+        except Exception as error:
+            # a defect of ours must not take the other tasks with it; the task is tried again, and dead-lettered in the end
+            log.exception("task %s", task.task_id)
+            return await self._fail(run, "internal", f"{type(error).__name__}: {error}", "own")
+        return "completed"
+
+    async def _store(self, completion: Completion) -> None:
+        # once the reply is being stored, neither a stop nor a shutdown takes it back
+        if not await asyncio.shield(self._complete.submit(completion)):
+            raise LeaseLost(f"attempt {completion.attempt_id} is somebody else's now")
+
+    async def _complete_batch(self, items: Sequence[Completion]) -> list[bool]:
+        held = await self._bus.complete_tasks([item.as_json() for item in items])
+        return [item.attempt_id in held for item in items]
+
+    async def _fail(self, run: Run, code: str, message: str, kind: str, retry_after: float | None = None) -> str:
+        log.warning("task %s: %s (%s)", run.task.task_id, message, code)
+        return await asyncio.shield(
+            self._bus.fail_task(
+                run.task.attempt_id, code=code, message=message, kind=kind, retry_after=retry_after, usages=run.usages
+            )
+        )
+
+    async def _stopped(self, run: Run, why: Stop) -> None:
+        """The call of a stopped task was closed; now its money and its state."""
+        if why == "lost":
+            self._metrics.lease_losses.inc()
+            log.warning("task %s: the lease is lost, its call was stopped", run.task.task_id)
+            return
+        try:
+            if why == "shutdown":
+                await self._bus.fail_task(
+                    run.task.attempt_id, code="shutdown", message="the worker was stopped", kind="released",
+                    usages=run.usages,
+                )  # fmt: skip
+                return
+            usages = dict(run.usages)
+            carried = run.task.carried
+            response = run.open_response or (carried.response_id if carried and run.open_call is None else None)
+            if response is not None:
+                usage = await self._cancel_response(response)
+                if usage is not None:
+                    usages[str(run.open_call or 0)] = usage.as_json()
+            await self._bus.cancel_task(run.task.task_id, run.task.attempt_id, usages)
+        except LeaseLost as error:
+            log.warning("%s", error)
+
+    async def _cancel_response(self, response_id: str) -> Usage | None:
+        try:
+            async with asyncio.timeout(20):
+                return await self._generator.cancel(response_id)
+        except (ModelError, TimeoutError) as error:
+            log.warning("cannot confirm that %s is cancelled: %s", response_id, error)
+            return None
+
+    # --- leases -----------------------------------------------------------------------------------------------
+
+    async def keep_leases(self) -> None:
+        """Extends the leases of what runs, for ever; stops what is no longer ours, or was asked to be cancelled."""
+        while True:
+            await self._first(self._look_at_leases.wait(), self._pause(self._limits.lease / 3))
+            self._look_at_leases.clear()
+            began = time.monotonic()
+            try:
+                held = await self._bus.extend_leases(self.worker_id, list(self._running), lease=self._limits.lease)
+            except (DatabaseDown, RefusedError) as error:
+                log.error("cannot extend leases: %s", error)
+                held = {}
+            for attempt, (is_held, cancel) in held.items():
+                running = self._running.get(attempt)
+                if running is None:
+                    continue
+                if not is_held:
+                    self.stop_attempt(attempt, "lost")
+                elif cancel:
+                    self.stop_attempt(attempt, "cancelled")
+                running.holds_until = began + self._limits.lease
+
+    async def watch_leases(self) -> None:
+        """Stops what runs beyond its lease while Postgres is away: another worker may have it by then."""
+        while True:
+            await asyncio.sleep(min(1.0, self._limits.lease / 10))
+            now = time.monotonic()
+            for attempt, running in list(self._running.items()):
+                if running.holds_until < now:
+                    self.stop_attempt(attempt, "lost")
+
+    # --- the end ----------------------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Waits for what runs, for as long as the grace lasts; then hands the rest back to the queue."""
+        log.info("stopping: %d tasks under way", len(self._running))
+        jobs = [running.job for running in self._running.values()]
+        if jobs:
+            await asyncio.wait(jobs, timeout=self._limits.grace)
+        for attempt in list(self._running):
+            self.stop_attempt(attempt, "shutdown")
+        left = [running.job for running in self._running.values()]
+        if left:
+            await asyncio.wait(left, timeout=4)
+        try:
+            async with asyncio.timeout(2):
+                await self._bus.mark_worker(self.worker_id, "stopped")
+        except (AtlasError, TimeoutError) as error:
+            log.warning("cannot say that this worker stopped: %s", error)
+
+
+def reserve_batcher(bus: Bus) -> Batcher[JsonObject, JsonObject]:
+    """Reservations of many tasks in one commit."""
+    return Batcher(lambda items: bus.reserve_tokens(list(items)))
