@@ -40,6 +40,8 @@ class ModelError(AtlasError):
     """A call to a model failed."""
 
     outage = False
+    """Whether upstream is to blame for all tasks alike, not this one. What may have cost something is never tried
+    without counting it, whoever is to blame."""
 
     def __init__(self, message: str, *, code: str = "model_error", retry_after: float | None = None,
                  usage: Usage | None = NOTHING_USED) -> None:  # fmt: skip
@@ -236,9 +238,19 @@ class Generation:
             patient = not isinstance(error, ModelError) or (error.retry_after or 0) <= LONGEST_WAIT
             return patient and bool(retry_if_exception_type((RateLimited, UpstreamFailed))(state))
 
+        failure: ModelError | None = None
         async for attempt in AsyncRetrying(stop=stop_after_attempt(3), wait=wait, retry=worth_it, reraise=True):
             with attempt:
-                return await self._once(run, call, may_wait=may_wait)
+                try:
+                    return await self._once(run, call, may_wait=may_wait)
+                except ModelError as error:
+                    failure = error
+                    raise
+                except Refused:
+                    # a call of unknown cost may have used the run up: then its failure is what counts
+                    if failure is not None:
+                        raise failure from None
+                    raise
         raise AssertionError("unreachable")
 
     async def _once(self, run: Run, call: ModelCall, *, may_wait: bool) -> Text:

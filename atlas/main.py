@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import uvicorn
 from starlette.applications import Starlette
@@ -35,7 +35,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         found = settings or load(os.environ)
         if settings is None:
             logs.set_up(found.atlas_log_format)
-        stopping = asyncio.Event()
+        stopping = app.state.stopping = asyncio.Event()
         async with build(found) as service:
             app.state.service = service
             app.state.worker = worker = asyncio.create_task(service.run(stopping), name="service")
@@ -101,16 +101,25 @@ async def _metrics(request: Request) -> Response:
 class _Server(uvicorn.Server):
     """uvicorn's server with our signals: SIGTERM ends with exit code 0, since a drained worker is no failure."""
 
+    def __init__(self, config: uvicorn.Config, stop_claiming: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._stop_claiming = stop_claiming
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
+            loop.add_signal_handler(number, self._stop, number)
         try:
             yield
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+
+    def _stop(self, number: int) -> None:
+        # claiming stops now, not when uvicorn next looks
+        self._stop_claiming()
+        self.handle_exit(number, None)
 
 
 async def serve(settings: Settings) -> int:
@@ -120,7 +129,13 @@ async def serve(settings: Settings) -> int:
         app, host=settings.atlas_http_host, port=settings.atlas_http_port, log_config=None, access_log=False,
         timeout_graceful_shutdown=3, lifespan="on", log_level=logging.WARNING,
     )  # fmt: skip
-    server = _Server(config)
+
+    def stop_claiming() -> None:
+        stopping: asyncio.Event | None = getattr(app.state, "stopping", None)
+        if stopping is not None:
+            stopping.set()
+
+    server = _Server(config, stop_claiming)
     await server.serve()
     worker: asyncio.Task[None] | None = getattr(app.state, "worker", None)
     if worker is None or not server.started:

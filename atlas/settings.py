@@ -26,7 +26,9 @@ class Settings(BaseModel):
     openai_api_key: SecretStr | None = Field(None, description="without it the offline architect answers")
     openai_base_url: str = Field("https://api.openai.com/v1", description="any server that speaks the Responses API")
     openai_model: str = Field("gpt-4.1", description="the first model of the chain")
-    openai_fallback_models: tuple[str, ...] = Field(("o3", "o1-pro"), description="the rest of it, comma-separated")
+    openai_fallback_models: tuple[str, ...] = Field(
+        ("o3", "o1-pro"), description="the rest of it, comma-separated; none for no fallback"
+    )
     openai_background: Literal["auto", "off"] = Field(
         "auto", description="auto: a dead worker's call is taken up; off sends store: false (zero data retention)"
     )
@@ -47,7 +49,10 @@ class Settings(BaseModel):
     @field_validator("openai_fallback_models", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        names = tuple(part.strip() for part in value.split(",") if part.strip())
+        return () if names == ("none",) else names
 
     @field_validator("openai_model")
     @classmethod

@@ -18,7 +18,7 @@ from atlas.architect import Architect
 from atlas.batch import Batcher
 from atlas.control import Server
 from atlas.errors import AtlasError, DatabaseDown, LeaseLost, RefusedError
-from atlas.generation import BadRequest, ModelError, NoText, Refused, Returned, Run
+from atlas.generation import ModelError, Refused, Returned, Run
 from atlas.metrics import Metrics
 from atlas.ports import Generator
 from atlas.progress import ProgressWriter
@@ -234,7 +234,7 @@ class Worker:
             return await self._fail(run, getattr(error, "code", "input_too_large"), str(error), "final")
         except ModelError as error:
             self._metrics.model_errors.labels(model=self._server.models[0], code=error.code).inc()
-            kind = "outage" if error.outage and not isinstance(error, (BadRequest, NoText)) else "own"
+            kind = "outage" if error.outage and error.usage is not None else "own"
             return await self._fail(run, error.code, str(error), kind, error.retry_after)
         except LeaseLost:
             raise

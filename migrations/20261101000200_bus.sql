@@ -121,7 +121,7 @@ begin
     foreach key in array array['per_run', 'daily', 'usd_daily'] loop
       if command ? key and jsonb_typeof(command -> key) <> 'null'
          and not (jsonb_typeof(command -> key) = 'number' and (command ->> key)::numeric >= 0
-                  and (command ->> key)::numeric <= 1e12
+                  and (command ->> key)::numeric <= case key when 'per_run' then 2147483647 else 1e12 end
                   and (key = 'usd_daily' or (command ->> key)::numeric = trunc((command ->> key)::numeric))) then
         perform atlas.refuse('content.' || key, format('%s is no budget', command -> key),
           case key when 'usd_daily' then 'send US dollars a day, at least 0, or null for none'
@@ -203,7 +203,8 @@ begin
     perform atlas.refuse('role', 'is missing', 'send "architect"');
   end if;
   if coalesce(message ->> 'msg_type', '') not in ('chat', 'spec', 'control') then
-    perform atlas.refuse('msg_type', coalesce(format('%s is not known', message -> 'msg_type'), 'is missing'),
+    perform atlas.refuse('msg_type', case when message ? 'msg_type'
+      then format('%s is not known', message -> 'msg_type') else 'is missing' end,
       'send "chat" for a question, "control" for a command');
   end if;
   if jsonb_typeof(message -> 'content') is distinct from 'string' then

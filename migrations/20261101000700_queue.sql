@@ -231,7 +231,8 @@ begin
   left join lateral (
     select e.id, e.generation, e.sequence_number from atlas.attempt e
     where e.task_id = c.id and e.number < c.attempts and e.response_id = k.response_id
-    order by e.number desc limit 1) l on k.task_id is not null;
+    order by e.number desc limit 1) l on k.task_id is not null
+  order by c.claim_seq;
 end
 $$;
 comment on function atlas.claim_tasks(uuid, integer, integer, interval) is

@@ -95,7 +95,7 @@ begin
     end if;
     if line.settled_tokens + need > line.daily or line.settled_usd + usd > line.usd_daily then
       return jsonb_build_object('outcome', 'defer', 'code', 'day_budget', 'scope', line.scope,
-        'until', (v_day + 1)::timestamp at time zone 'UTC',
+        'settled_tokens', line.settled_tokens, 'until', (v_day + 1)::timestamp at time zone 'UTC',
         'message', format('the day''s budget (%s) is spent: %s of %s tokens, %s of %s USD', line.scope,
           line.settled_tokens, coalesce(line.daily::text, 'any'), round(line.settled_usd, 4),
           coalesce(line.usd_daily::text, 'any')));
@@ -103,6 +103,7 @@ begin
     if line.settled_tokens + line.reserved_tokens + need > line.daily
        or line.settled_usd + line.reserved_usd + usd > line.usd_daily then
       return jsonb_build_object('outcome', 'wait', 'code', 'reserved_budget', 'scope', line.scope,
+        'settled_tokens', line.settled_tokens,
         'message', format('others have reserved what is left of the day''s budget (%s)', line.scope));
     end if;
   end loop;

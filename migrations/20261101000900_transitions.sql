@@ -200,9 +200,14 @@ language plpgsql security definer set search_path = ''
 as $$
 declare
   task atlas.task;
+  trusted constant boolean := atlas.is_service() or atlas.caller_role() = 'atlas_worker';
 begin
+  if p_attempt_id is not null and not trusted then
+    raise exception using errcode = 'AT006', message = 'cancel_task: an attempt is confirmed by its worker only',
+      hint = 'leave the attempt out: the worker is told to stop';
+  end if;
   select t.* into task from atlas.task t where t.id = p_task_id for update;
-  if not found or not (atlas.is_service() or atlas.caller_role() = 'atlas_worker' or task.sender = auth.uid()) then
+  if not found or not (trusted or coalesce(task.sender = auth.uid(), false)) then
     raise exception using errcode = 'AT004', message = format('no task %s', p_task_id),
       hint = 'see `atlas tasks` or atlas.task_history for the ids';
   end if;
@@ -264,7 +269,7 @@ language plpgsql security definer set search_path = ''
 as $$
 declare
   task atlas.task;
-  attempts uuid[] := '{}';
+  lost uuid[] := '{}';
 begin
   for task in
     select t.* from atlas.task t
@@ -278,18 +283,18 @@ begin
                    for update skip locked) then
       continue;
     end if;
-    attempts := attempts || task.attempt_id;
+    lost := lost || task.attempt_id;
     perform atlas.release_task(task, null, now(), 'lost', 'lease_lost', 'the worker stopped extending its lease');
   end loop;
-  if cardinality(attempts) = 0 then
+  if cardinality(lost) = 0 then
     return 0;
   end if;
-  perform atlas.settle_attempts(attempts, '{}', true);
+  perform atlas.settle_attempts(lost, '{}', true);
   -- a task that keeps losing its workers is not tried for ever
   for task in
     select t.* from atlas.task t where t.state = 'queued' and t.id in (
       select a.task_id from atlas.attempt a where a.task_id in (
-          select x.task_id from atlas.attempt x where x.id = any (attempts))
+          select x.task_id from atlas.attempt x where x.id = any (lost))
         and a.state = 'lost' group by a.task_id having count(*) >= 5)
       and not exists (select from atlas.spend s where s.task_id = t.id and s.state = 'reserved')
     order by t.id for update skip locked
@@ -298,7 +303,7 @@ begin
     perform atlas.escalate(task.id, 'lease_lost', 'five workers were lost while they ran it');
   end loop;
   perform atlas.wake_workers();
-  return cardinality(attempts);
+  return cardinality(lost);
 end
 $$;
 comment on function atlas.release_expired(integer) is 'Puts tasks of lost workers back in the queue; says how many.';

@@ -1,0 +1,348 @@
+"""From architect_in to architect_out through a real worker, against a server that speaks the Responses API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.doubles.openai import OpenAIDouble, usage
+from tests.support import ADR, Json, Workers, ask, ended, reply, until
+
+
+@pytest.fixture
+def settings(openai: OpenAIDouble) -> Json:
+    return {"openai_api_key": "test", "openai_base_url": openai.url, "openai_fallback_models": "gpt-4o-mini,o1-pro"}
+
+
+async def calls(db: asyncpg.Connection) -> list[Json]:
+    return [dict(row) for row in await db.fetch("select * from atlas.spend order by id")]
+
+
+async def nothing_reserved(db: asyncpg.Connection) -> None:
+    assert await db.fetchval("select sum(reserved_tokens) from atlas.budget_day") == 0
+    assert await db.fetchval("select count(*) from atlas.spend where state = 'reserved'") == 0
+
+
+async def test_a_question_becomes_a_spec(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text=ADR, usage=usage(1000, 400, cached=300, reasoning=20))
+    worker = await workers.start(**settings)
+    task = await ask(db, "How do we ship?")
+    assert (await ended(db, task))["state"] == "completed"
+    message = await reply(db, task)
+    assert (message["role"], message["msg_type"], message["content"]) == ("architect", "spec", ADR)
+    data = message["metadata"]
+    assert (data["status"], data["model"], data["tokens"], data["schema_ver"]) == ("completed", "gpt-4.1", 1400, 2)
+    assert "warnings" not in data
+    assert data["usage"] == {
+        "input_tokens": 1000, "cached_tokens": 300, "output_tokens": 400, "reasoning_tokens": 20, "known": "reported",
+    }  # fmt: skip
+    (call,) = await calls(db)
+    assert float(call["usd"]) == pytest.approx((700 * 2 + 300 * 0.5 + 400 * 8) / 1e6)
+    assert call["reserved_tokens"] == 12_000
+    (sent,) = openai.calls
+    assert (sent["background"], sent["store"], sent["stream"]) == (True, True, True)
+    assert 0 < sent["max_output_tokens"] < 12_000
+    await nothing_reserved(db)
+    assert worker.metric('atlas_tokens_total{kind="output",model="gpt-4.1"}') == 380
+    assert worker.metric('atlas_tokens_total{kind="reasoning",model="gpt-4.1"}') == 20
+    assert worker.metric('atlas_run_seconds_count{result="completed"}') == 1
+
+
+async def test_background_off_stores_nothing(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text=ADR)
+    await workers.start(**settings, openai_background="off")
+    await ended(db, await ask(db))
+    assert openai.calls[0]["store"] is False
+    assert "background" not in openai.calls[0]
+
+
+async def test_a_server_without_background_is_asked_plainly(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.takes_background = False
+    openai.plan(text=ADR)
+    await workers.start(**settings)
+    assert (await ended(db, await ask(db)))["state"] == "completed"
+    assert [call.get("background") for call in openai.calls] == [True, None]
+
+
+async def test_a_rate_limit_is_waited_for(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text=ADR)
+    error = (429, {"code": "rate_limit_exceeded", "message": "slow down"})
+    openai.plan(error=error, headers={"retry-after": "1"}, times=1)
+    await workers.start(**settings)
+    row = await ended(db, await ask(db))
+    assert (row["state"], row["model"], row["failures"]) == ("completed", "gpt-4.1", 0)
+    assert len(openai.calls) == 2
+    assert (row["finished_at"] - row["queued_at"]).total_seconds() >= 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "tries"),
+    [(500, "server_error", 3), (401, "invalid_api_key", 1), (429, "insufficient_quota", 1), (400, "bad", 1)],
+)
+async def test_what_does_not_pass_goes_to_the_next_model(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json, status: int, code: str, tries: int
+) -> None:
+    openai.plan(text=ADR)
+    openai.plan(model="gpt-4.1", error=(status, {"code": code, "message": "no"}))
+    worker = await workers.start(**settings)
+    row = await ended(db, await ask(db))
+    assert (row["state"], row["model"]) == ("completed", "gpt-4o-mini")
+    assert [call["model"] for call in openai.calls] == ["gpt-4.1"] * tries + ["gpt-4o-mini"]
+    assert worker.metric('atlas_fallbacks_total{model="gpt-4o-mini"}') == 1
+    spent = await calls(db)
+    assert [int(call["tokens"]) for call in spent] == [0] * tries + [150]
+    assert spent[-1]["reserved_usd"] < spent[0]["reserved_usd"]
+    await nothing_reserved(db)
+
+
+async def test_a_missing_model_is_passed_over_for_its_successor(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text=ADR)
+    openai.plan(model="gpt-4.1", error=(404, {"code": "model_not_found", "message": "gone"}))
+    worker = await workers.start(**(settings | {"openai_fallback_models": "gpt-4o-mini"}))
+    for _ in range(2):
+        row = await ended(db, await ask(db))
+        assert (row["state"], row["model"]) == ("completed", "gpt-6-luna")
+    assert [call["model"] for call in openai.calls] == ["gpt-4.1", "gpt-6-luna", "gpt-6-luna"]
+    assert worker.log.read_text().count("gpt-4.1 is not found upstream: gpt-6-luna is called instead") == 1
+    assert worker.metric('atlas_model_passed_over{model="gpt-4.1"}') == 1
+
+
+async def test_a_model_that_cannot_stream_is_called_without(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    await db.execute("update atlas.model set shutdown_at = null where name = 'o1-pro'")
+    openai.plan(text=ADR, delay=0.01)
+    await workers.start(**(settings | {"openai_model": "o1-pro", "openai_fallback_models": "none"}))
+    row = await ended(db, await ask(db))
+    assert (row["state"], row["model"]) == ("completed", "o1-pro")
+    assert "stream" not in openai.calls[0]
+
+
+async def test_a_context_overflow_goes_to_a_model_with_more_room(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text=ADR)
+    openai.plan(model="gpt-4.1", error=(400, {"code": "context_length_exceeded", "message": "too long"}))
+    await workers.start(**(settings | {"openai_fallback_models": "gpt-4o-mini,gpt-6-luna"}))
+    row = await ended(db, await ask(db))
+    assert (row["state"], row["model"]) == ("completed", "gpt-6-luna")
+
+
+async def test_a_refusal_is_an_answer(workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json) -> None:
+    openai.plan(text="I cannot help with that.", refusal=True)
+    await workers.start(**settings)
+    task = await ask(db)
+    assert (await ended(db, task))["state"] == "completed"
+    message = await reply(db, task)
+    assert message["content"] == "I cannot help with that."
+    assert message["metadata"]["kind"] == "refusal"
+    assert len(openai.calls) == 1
+
+
+async def test_a_reply_that_hit_its_limit_says_truncated(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text="# Half\n\n## Status\n", status="incomplete")
+    await workers.start(**settings)
+    task = await ask(db)
+    await ended(db, task)
+    assert (await reply(db, task))["metadata"]["truncated"] is True
+    assert len(openai.calls) == 1
+
+
+async def test_incomplete_without_text_goes_to_the_next_model(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text=ADR)
+    openai.plan(model="gpt-4.1", text="", status="incomplete", usage=usage(90, 4000, reasoning=4000))
+    await workers.start(**settings)
+    row = await ended(db, await ask(db))
+    assert row["model"] == "gpt-4o-mini"
+    assert [int(call["tokens"]) for call in await calls(db)] == [4090, 150]
+
+
+async def test_a_flawed_record_is_mended_by_one_more_call(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text=ADR)
+    openai.plan(text=ADR.replace("## Decision", "## Thoughts") + "\nSee [S9].\n", times=1)
+    await workers.start(**settings)
+    task = await ask(db)
+    await ended(db, task)
+    message = await reply(db, task)
+    assert message["content"] == ADR
+    assert "warnings" not in message["metadata"]
+    asked = openai.calls[1]["input"][-1]["content"]
+    assert "'## Decision' is missing" in asked
+    assert "S9" in asked
+    assert [int(call["tokens"]) for call in await calls(db)] == [150, 150]
+
+
+async def test_a_record_that_cannot_be_mended_is_delivered_with_warnings(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text="# Only a title")
+    await workers.start(**settings)
+    task = await ask(db)
+    assert (await ended(db, task))["state"] == "completed"
+    message = await reply(db, task)
+    assert message["content"] == "# Only a title"
+    assert "the section '## Decision' is missing" in message["metadata"]["warnings"]
+    assert len(openai.calls) == 2
+
+
+async def test_no_repair_where_the_budget_has_no_room(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text="# Only a title", usage=usage(3000, 8900))
+    await workers.start(**settings)
+    task = await ask(db)
+    await ended(db, task)
+    assert (await reply(db, task))["metadata"]["warnings"]
+    assert len(openai.calls) == 1
+
+
+async def test_a_cut_stream_is_taken_up_where_it_broke(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text=ADR, cut_after=4, delay=0.01)
+    await workers.start(**settings)
+    task = await ask(db)
+    assert (await ended(db, task))["state"] == "completed"
+    assert (await reply(db, task))["content"] == ADR
+    assert len(openai.calls) == 1
+    assert openai.resumed == [("resp_1", 3)]
+    (call,) = await calls(db)
+    assert (call["known"], call["tokens"]) == ("reported", 150)
+
+
+async def test_a_cut_stream_that_cannot_be_taken_up_counts_in_full_and_is_tried_again(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text=ADR)
+    openai.plan(text=ADR, cut_after=4, delay=0.01, times=1)
+    await workers.start(**settings, openai_background="off")
+    task = await ask(db)
+    assert (await ended(db, task))["state"] == "completed"
+    assert (await reply(db, task))["content"] == ADR
+    assert await db.fetchval("select failures from atlas.task") == 1
+    first, second = await calls(db)
+    assert (first["known"], second["known"]) == ("unknown", "reported")
+    assert first["tokens"] == first["reserved_tokens"]
+    await nothing_reserved(db)
+
+
+async def test_an_outage_keeps_the_task_queued_and_uses_no_attempt(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(error=(500, {"message": "down"}))
+    await workers.start(**(settings | {"openai_fallback_models": "none"}))
+    task = await ask(db)
+    row = await until(
+        lambda: db.fetchrow("select * from atlas.task where id = $1 and wait_reason = 'upstream'", task),
+        30,
+        "waits for upstream",
+    )
+    assert (row["state"], row["failures"]) == ("queued", 0)
+    assert row["outage_since"] is not None
+    openai.plans.clear()
+    openai.plan(text=ADR)
+    await db.execute("select atlas.retry_task($1)", task)
+    assert (await ended(db, task))["state"] == "completed"
+    await nothing_reserved(db)
+
+
+async def test_bad_requests_are_dead_lettered_in_the_end(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(error=(400, {"code": "invalid_prompt", "message": "not this"}))
+    await workers.start(**(settings | {"openai_fallback_models": "none"}))
+    task = await ask(db)
+    row = await ended(db, task, 40)
+    assert (row["state"], row["failures"], row["error_code"]) == ("dead_lettered", 3, "invalid_prompt")
+    assert len(openai.calls) == 3
+
+
+async def test_a_question_that_does_not_fit_half_a_run_is_refused_before_any_call(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    await workers.start(**settings)
+    row = await ended(db, await ask(db, "word " * 7000))
+    assert (row["state"], row["error_code"]) == ("failed", "input_too_large")
+    assert "raise TOKEN_BUDGET_PER_RUN" in row["error_message"]
+    assert openai.calls == []
+
+
+async def test_a_thread_brings_the_earlier_exchange_into_the_prompt(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text=ADR)
+    await workers.start(**settings)
+    first = await ask(db, "How do we ship?")
+    await ended(db, first)
+    second = await ask(db, "And how do we roll back?", parent_id=str(first))
+    await ended(db, second)
+    await ended(db, await ask(db, "Is it done?", parent_id=str(second)))
+    roles = [(turn["role"], turn["content"][:20]) for turn in openai.calls[2]["input"]]
+    assert roles == [
+        ("user", "How do we ship?"), ("assistant", ADR[:20]), ("user", "And how do we roll b"), ("assistant", ADR[:20]),
+        ("user", "Is it done?"),
+    ]  # fmt: skip
+
+
+async def test_cancelling_stops_the_call_and_settles_what_it_used(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text=ADR, delay=0.5)
+    await workers.start(**settings)
+    task = await ask(db)
+    await until(lambda: db.fetchrow("select * from atlas.reply_part where task_id = $1", task), 20, "it streams")
+    assert await db.fetchval("select atlas.cancel_task($1)", task) == "running"
+    row = await ended(db, task, 10)
+    assert row["state"] == "cancelled"
+    assert openai.cancelled == ["resp_1"]
+    (call,) = await calls(db)
+    assert (call["known"], call["tokens"]) == ("reported", 107)
+    assert (await reply(db, task))["metadata"]["status"] == "cancelled"
+    await nothing_reserved(db)
+
+
+async def test_deltas_are_stored_by_code_points(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    text = ADR.replace("Merges", "𝔐erges 🚀\x00 naïve")
+    openai.plan(text=text, chunk=3, delay=0.02)
+    await workers.start(**settings)
+    task = await ask(db)
+    await ended(db, task)
+    expected = text.replace("\x00", "\ufffd")
+    assert (await reply(db, task))["content"] == expected
+    parts = await db.fetch('select "offset", text from atlas.reply_part where task_id = $1 order by 1', task)
+    assert len(parts) > 2
+    for part in parts:
+        assert expected[part["offset"] : part["offset"] + len(part["text"])] == part["text"]
+    ends: list[Any] = [0, *(part["offset"] + len(part["text"]) for part in parts)]
+    assert [part["offset"] for part in parts] == ends[:-1]
+
+
+async def test_models_that_are_gone_are_passed_over_from_the_start(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text=ADR)
+    worker = await workers.start(**(settings | {"openai_model": "o1-pro", "openai_fallback_models": "o3"}))
+    await db.execute("update atlas.model set shutdown_at = '2026-01-01' where name = 'o3'")
+    row = await ended(db, await ask(db))
+    assert row["model"] == "gpt-6.1-sol"
+    assert "o1-pro was shut down on 2026-10-23: gpt-6.1-sol is called instead" in worker.log.read_text()

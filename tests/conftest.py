@@ -1,0 +1,74 @@
+"""One real Postgres for all tests; a database of its own for each that asks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from atlas import migrate
+from atlas.local.postgres import Cluster
+from atlas.local.stack import Stack
+from tests.doubles.openai import OpenAIDouble
+from tests.support import Database, Workers, workers_of
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    """The embedded Postgres, with a template database."""
+    stack = Stack(tmp_path_factory.mktemp("stack"))
+    found = stack.start_postgres()
+    try:
+        await stack.prepare(found)
+        admin = await asyncpg.connect(found.url("supabase_admin"))
+        await admin.execute("create database atlas_template owner postgres")
+        await admin.close()
+        admin = await asyncpg.connect(found.url("supabase_admin", "atlas_template"))
+        await migrate.provide_supabase(admin)
+        await admin.close()
+        operator = await asyncpg.connect(found.url("postgres", "atlas_template"))
+        await migrate.migrate(operator)
+        await migrate.seed(operator)
+        await operator.close()
+        yield found
+    finally:
+        stack.postgres.stop("immediate")
+
+
+@pytest.fixture
+async def database(cluster: Cluster) -> AsyncIterator[Database]:
+    """A fresh database."""
+    name = f"test_{next(_numbers)}"
+    admin = await asyncpg.connect(cluster.url("supabase_admin"))
+    await admin.execute(f"create database {name} template atlas_template owner postgres")
+    try:
+        yield Database(cluster=cluster, name=name)
+    finally:
+        await admin.execute(f"drop database {name} with (force)")
+        await admin.close()
+
+
+@pytest.fixture
+async def db(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    """An operator's connection to a fresh database."""
+    async with database.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def workers(database: Database, tmp_path: Path) -> Iterator[Workers]:
+    """Starts worker processes; kills them in the end."""
+    with workers_of(database, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def openai() -> Iterator[OpenAIDouble]:
+    """A server that speaks the Responses API."""
+    with OpenAIDouble() as double:
+        yield double

@@ -1,0 +1,147 @@
+"""The audit holds, also against its owner; the outbox loses nothing and keeps each task's order."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from atlas.adapters.postgres import Bus, audit_mac
+from tests.support import Database, ask, claim
+
+KEY = b"a key that Postgres never sees"
+
+
+async def finish(db: asyncpg.Connection, count: int = 1) -> None:
+    for _ in range(count):
+        await ask(db)
+    for task in await claim(db, count):
+        await db.execute("select atlas.complete_task($1, 'x')", task["attempt_id"])
+
+
+async def test_a_tasks_rows_are_chained_and_name_the_functions(db: asyncpg.Connection) -> None:
+    await finish(db)
+    rows = await db.fetch("select seq, event, prev_hash, hash from atlas.audit order by seq")
+    assert [row["event"] for row in rows] == ["submit_task", "claim_tasks", "complete_task"]
+    assert rows[0]["prev_hash"] is None
+    assert [row["prev_hash"] for row in rows[1:]] == [row["hash"] for row in rows[:-1]]
+
+
+async def test_a_rewritten_row_is_found(db: asyncpg.Connection) -> None:
+    await finish(db)
+    await db.execute("alter table atlas.audit disable trigger append_only")
+    await db.execute("update atlas.audit set actor = 'somebody else' where seq = 2")
+    problems = await db.fetch("select * from atlas.verify_audit()")
+    assert [row["problem"] for row in problems] == ["hash does not fit the row"]
+
+
+async def test_a_removed_row_is_found(db: asyncpg.Connection) -> None:
+    await finish(db)
+    await db.execute("alter table atlas.audit disable trigger append_only")
+    await db.execute("delete from atlas.audit where seq = 2")
+    assert [row["problem"] for row in await db.fetch("select * from atlas.verify_audit()")] == [
+        "chain is broken before this row"
+    ]
+
+
+async def test_a_chain_that_was_rewritten_whole_is_found_by_its_seal(database: Database, db: asyncpg.Connection) -> None:
+    await finish(db, 2)
+    async with Bus.connect(database.url("atlas_worker")) as bus:
+        assert await bus.seal_audit(KEY) == 6
+        assert await bus.seal_audit(KEY) == 0
+        await finish(db)
+        assert await bus.seal_audit(KEY) == 3
+    assert await db.fetch("select * from atlas.verify_audit()") == []
+    seals = await db.fetch("select *, upto::text as upto_text from atlas.audit_checkpoint order by id")
+    assert seals[0]["mac"] == audit_mac(KEY, seals[0]["upto_text"], 6, seals[0]["digest"], None)
+    assert seals[1]["prev_mac"] == seals[0]["mac"]
+    assert await db.fetchval("select count(*) from atlas.outbox where event_kind = 'audit_seal'") == 2
+    await db.execute("alter table atlas.audit disable trigger append_only")
+    await db.execute("delete from atlas.audit where task_id = (select min(task_id::text)::uuid from atlas.audit)")
+    problems = [row["problem"] for row in await db.fetch("select * from atlas.verify_audit()")]
+    assert any("seal" in problem for problem in problems)
+
+
+async def test_a_seal_leaves_out_what_may_still_commit(database: Database, db: asyncpg.Connection) -> None:
+    async with database.connect() as slow, Bus.connect(database.url("atlas_worker")) as bus:
+        transaction = slow.transaction()
+        await transaction.start()
+        await ask(slow)
+        await finish(db)
+        assert await bus.seal_audit(KEY) == 0
+        await transaction.commit()
+        assert await bus.seal_audit(KEY) == 4
+    assert await db.fetch("select * from atlas.verify_audit()") == []
+
+
+async def test_two_sealers_make_one_chain(database: Database, db: asyncpg.Connection) -> None:
+    async with Bus.connect(database.url("atlas_worker")) as one, Bus.connect(database.url("atlas_worker")) as two:
+        for _ in range(5):
+            await finish(db)
+            await asyncio.gather(one.seal_audit(KEY), two.seal_audit(KEY))
+    assert await db.fetch("select * from atlas.verify_audit()") == []
+    rows = await db.fetch("select mac, prev_mac from atlas.audit_checkpoint order by id")
+    assert [row["prev_mac"] for row in rows[1:]] == [row["mac"] for row in rows[:-1]]
+
+
+async def test_every_reply_leaves_by_the_outbox_in_order(db: asyncpg.Connection) -> None:
+    await finish(db, 3)
+    rows = await db.fetch("select * from atlas.claim_outbox($1, 100, '1 minute')", uuid4())
+    assert len(rows) == 6
+    by_task: dict[object, list[str]] = {}
+    for row in rows:
+        by_task.setdefault(row["task_id"], []).append(row["payload"]["metadata"]["status"])
+    assert set(map(tuple, by_task.values())) == {("in_progress", "completed")}
+
+
+async def test_a_held_row_keeps_back_the_later_ones_of_its_task_only(db: asyncpg.Connection) -> None:
+    await finish(db, 2)
+    one, two = uuid4(), uuid4()
+    first = await db.fetch("select * from atlas.claim_outbox($1, 1, '1 minute')", one)
+    rest = await db.fetch("select * from atlas.claim_outbox($1, 100, '1 minute')", two)
+    assert first[0]["task_id"] not in {row["task_id"] for row in rest}
+    assert len(rest) == 2
+    await db.execute("select atlas.settle_outbox($1, $2)", one, [first[0]["id"]])
+    assert len(await db.fetch("select * from atlas.claim_outbox($1, 100, '1 minute')", two)) == 1
+    # another relay's lease cannot be settled
+    assert await db.fetchval("select atlas.settle_outbox($1, $2)", one, [rest[0]["id"]]) == 0
+
+
+async def test_three_rejections_make_a_row_dead_escalate_once_and_hold_its_task(db: asyncpg.Connection) -> None:
+    await finish(db)
+    row_id = await db.fetchval("select min(id) from atlas.outbox")
+    for _ in range(3):
+        await db.execute("update atlas.outbox set run_after = now()")
+        lease = uuid4()
+        rows = await db.fetch("select * from atlas.claim_outbox($1, 1, '1 minute')", lease)
+        assert rows[0]["id"] == row_id
+        await db.execute("select atlas.settle_outbox($1, '{}', $2)", lease, [{"id": row_id, "error": "410 Gone"}])
+    assert await db.fetchval("select state from atlas.outbox where id = $1", row_id) == "dead"
+    assert await db.fetchval("select count(*) from public.architect_out where data ->> 'content' like '%escalate%'") == 1
+    rows = await db.fetch("select * from atlas.claim_outbox($1, 100, '1 minute')", uuid4())
+    assert [row["payload"]["msg_type"] for row in rows] == []
+    assert await db.fetchval("select atlas.retry_outbox($1)", [row_id]) == 1
+    rows = await db.fetch("select * from atlas.claim_outbox($1, 100, '1 minute')", uuid4())
+    assert len(rows) == 3
+
+
+@pytest.mark.parametrize("count", [40])
+async def test_relays_that_race_send_each_row_once(database: Database, db: asyncpg.Connection, count: int) -> None:
+    await finish(db, count)
+
+    async def relay() -> list[int]:
+        sent: list[int] = []
+        async with database.connect() as connection:
+            lease = uuid4()
+            while rows := await connection.fetch("select * from atlas.claim_outbox($1, 7, '1 minute')", lease):
+                ids = [row["id"] for row in rows]
+                await connection.execute("select atlas.settle_outbox($1, $2)", lease, ids)
+                sent += ids
+        return sent
+
+    await asyncio.gather(*(relay() for _ in range(4)))
+    sent = await relay()
+    assert await db.fetchval("select count(*) from atlas.outbox where state = 'sent'") == 2 * count
+    assert sent == []

@@ -1,0 +1,235 @@
+"""Who may do what, a role at a time, denials first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from atlas.messages import chat, control
+from tests.support import Database, ask, claim
+
+ANN, BOB, CY = (UUID(f"00000000-0000-4000-8000-00000000000{n}") for n in (1, 2, 3))
+
+
+@asynccontextmanager
+async def acting(database: Database, role: str, user: UUID | None = None) -> AsyncIterator[asyncpg.Connection]:
+    """A connection as PostgREST makes it: the role, and the claims of the token."""
+    async with database.connect() as connection:
+        claims = {"role": role} | ({"sub": str(user)} if user else {})
+        await connection.execute("select set_config('request.jwt.claims', $1, false)", json.dumps(claims))
+        await connection.execute(f"set role {role}")
+        yield connection
+
+
+async def refused(connection: asyncpg.Connection, query: str, *arguments: object) -> str:
+    with pytest.raises(asyncpg.PostgresError) as caught:
+        await connection.execute(query, *arguments)
+    return str(caught.value.sqlstate)
+
+
+INSERT = "insert into public.architect_in (data) values ($1)"
+
+
+async def catalog(db: asyncpg.Connection, query: str) -> list[str]:
+    return [row[0] for row in await db.fetch(query)]
+
+
+async def test_no_function_without_search_path(db: asyncpg.Connection) -> None:
+    assert await catalog(
+        db,
+        "select p.oid::regprocedure::text from pg_proc p where p.pronamespace in ('atlas'::regnamespace, 'rag'::regnamespace) "
+        "and not coalesce(p.proconfig, '{}') @> array['search_path=\"\"']",
+    ) == []  # fmt: skip
+
+
+async def test_nothing_is_granted_to_public(db: asyncpg.Connection) -> None:
+    assert await catalog(
+        db,
+        "select p.oid::regprocedure::text from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a "
+        "where p.pronamespace in ('atlas'::regnamespace, 'rag'::regnamespace) and a.grantee = 0 "
+        "union all select c.oid::regclass::text from pg_class c, aclexplode(c.relacl) a "
+        "where (c.relnamespace in ('atlas'::regnamespace, 'rag'::regnamespace) or c.relname like 'architect_%') and a.grantee = 0 "
+        "union all select n.nspname from pg_namespace n, aclexplode(n.nspacl) a "
+        "where n.nspname in ('atlas', 'rag') and a.grantee = 0",
+    ) == []  # fmt: skip
+
+
+async def test_row_level_security_on_every_table(db: asyncpg.Connection) -> None:
+    assert await catalog(
+        db,
+        "select c.oid::regclass::text from pg_class c where c.relkind = 'r' and not c.relrowsecurity "
+        "and (c.relnamespace in ('atlas'::regnamespace, 'rag'::regnamespace) or c.relname like 'architect_%')",
+    ) == []  # fmt: skip
+
+
+async def test_every_table_view_and_function_says_what_it_is(db: asyncpg.Connection) -> None:
+    assert await catalog(
+        db,
+        "select c.oid::regclass::text from pg_class c where c.relkind in ('r', 'v') and obj_description(c.oid) is null "
+        "and (c.relnamespace in ('atlas'::regnamespace, 'rag'::regnamespace) or c.relname like 'architect_%') "
+        "union all select p.oid::regprocedure::text from pg_proc p "
+        "where p.pronamespace in ('atlas'::regnamespace, 'rag'::regnamespace) and obj_description(p.oid) is null",
+    ) == []  # fmt: skip
+
+
+async def test_anon_sees_and_does_nothing(database: Database, db: asyncpg.Connection) -> None:
+    await ask(db)
+    names = await catalog(
+        db,
+        "select c.oid::regclass::text from pg_class c where c.relkind in ('r', 'v') and "
+        "(c.relnamespace in ('atlas'::regnamespace, 'rag'::regnamespace) or c.relname like 'architect_%')",
+    )  # fmt: skip
+    assert len(names) > 25
+    async with acting(database, "anon") as anon:
+        for name in names:
+            assert await refused(anon, f"select * from {name}") == "42501"  # noqa: S608  names of the catalog
+        assert await refused(anon, INSERT, chat("hello")) == "42501"
+        assert await refused(anon, "select atlas.submit_task($1)", chat("hello")) == "42501"
+
+
+async def test_a_user_sends_only_its_own_chat(database: Database) -> None:
+    async with acting(database, "authenticated", ANN) as ann:
+        await ann.execute(INSERT, chat("mine"))
+        assert await ann.fetchval("select sender from public.architect_in") == ANN
+        forged = "insert into public.architect_in (data, sender) values ($1, $2)"
+        assert await refused(ann, forged, chat("forged"), BOB) == "AT006"
+        assert await refused(ann, forged, chat("forged"), None) == "AT006"
+        assert await refused(ann, INSERT, control('{"command": "heartbeat"}')) == "AT006"
+        for name, value in (("reply_to", "x"), ("priority", 1), ("sender_key", "bob")):
+            assert await refused(ann, INSERT, chat("x", **{name: value})) == "AT006"
+        assert await refused(ann, "select atlas.submit_task($1, $2)", chat("x"), BOB) == "AT006"
+        row = await ann.fetchrow("select * from atlas.submit_task($1)", chat("by function"))
+        assert row["created"]
+    async with acting(database, "authenticated") as nobody:
+        assert await refused(nobody, INSERT, chat("from nobody")) == "AT006"
+
+
+async def test_a_user_sees_its_own_and_its_projects_tasks_also_through_views(
+    database: Database, db: asyncpg.Connection
+) -> None:
+    project = await db.fetchval("insert into atlas.project (name) values ('team') returning id")
+    await db.executemany("insert into atlas.member (project_id, user_id) values ($1, $2)", [(project, ANN), (project, BOB)])
+    mine, ours, theirs = chat("mine"), chat("ours"), chat("theirs")
+    async with acting(database, "authenticated", ANN) as ann:
+        await ann.execute(INSERT, mine)
+        with pytest.raises(asyncpg.PostgresError, match="none of yours"):
+            await ann.execute(INSERT, chat("x", project="default"))
+    async with acting(database, "authenticated", BOB) as bob:
+        await bob.execute(INSERT, ours)
+    async with acting(database, "authenticated", CY) as cy:
+        await cy.execute(INSERT, theirs)
+    for task in await claim(db, 3):
+        await db.execute("select atlas.complete_task($1, 'reply')", task["attempt_id"])
+    async with acting(database, "authenticated", ANN) as ann:
+        expected = {mine["task_id"], ours["task_id"]}
+        assert {str(r["id"]) for r in await ann.fetch("select id from atlas.task")} == expected
+        assert {str(r["id"]) for r in await ann.fetch("select id from atlas.task_history")} == expected
+        assert {str(r["task_id"]) for r in await ann.fetch("select task_id from atlas.attempt")} == expected
+        assert {str(r["task_id"]) for r in await ann.fetch("select task_id from atlas.audit")} == expected
+        assert {str(r["task_id"]) for r in await ann.fetch("select task_id from public.architect_out")} == expected
+        assert [str(r["task_id"]) for r in await ann.fetch("select task_id from public.architect_in")] == [mine["task_id"]]
+        assert await ann.fetchval("select sum(tasks) from atlas.queue_status") == 2
+        assert await ann.fetchval("select atlas.owns_task($1)", UUID(ours["task_id"]))
+        assert not await ann.fetchval("select atlas.owns_task($1)", UUID(theirs["task_id"]))
+    async with acting(database, "authenticated", CY) as cy:
+        assert {str(r["id"]) for r in await cy.fetch("select id from atlas.task")} == {theirs["task_id"]}
+
+
+async def test_a_user_changes_nothing_in_atlas(database: Database, db: asyncpg.Connection) -> None:
+    async with acting(database, "authenticated", ANN) as ann:
+        await ann.execute(INSERT, chat("mine"))
+        for name in await catalog(
+            db, "select c.oid::regclass::text from pg_class c where c.relkind in ('r', 'v') "
+            "and c.relnamespace in ('atlas'::regnamespace, 'rag'::regnamespace)",
+        ):  # fmt: skip
+            assert await refused(ann, f"delete from {name}") in ("42501", "55000")  # noqa: S608  names of the catalog
+        assert await refused(ann, "update public.architect_in set data = data") == "42501"
+        assert await refused(ann, "delete from public.architect_out") == "42501"
+
+
+USERS_MAY_CALL = {
+    "as_uuid", "cancel_task", "caller_role", "check_message", "is_service", "my_projects", "owns_task", "submit_task", "today",
+}  # fmt: skip
+
+
+async def test_users_may_call_these_functions_and_no_other(db: asyncpg.Connection) -> None:
+    """A new function is closed to users until it stands here."""
+    allowed = await catalog(
+        db,
+        "select p.proname from pg_proc p where p.pronamespace in ('atlas'::regnamespace, 'rag'::regnamespace) "
+        "and has_function_privilege('authenticated', p.oid, 'execute')",
+    )  # fmt: skip
+    assert set(allowed) == USERS_MAY_CALL
+    assert await catalog(
+        db,
+        "select p.proname from pg_proc p where p.pronamespace in ('atlas'::regnamespace, 'rag'::regnamespace) "
+        "and has_function_privilege('anon', p.oid, 'execute')",
+    ) == []  # fmt: skip
+
+
+async def test_a_user_cancels_its_own_task_and_nobody_elses(database: Database, db: asyncpg.Connection) -> None:
+    mine = chat("mine")
+    async with acting(database, "authenticated", ANN) as ann:
+        await ann.execute(INSERT, mine)
+    async with acting(database, "authenticated", BOB) as bob:
+        assert await refused(bob, "select atlas.cancel_task($1)", UUID(mine["task_id"])) == "AT004"
+    (task,) = await claim(db)
+    async with acting(database, "authenticated", ANN) as ann:
+        # the confirmation belongs to the worker
+        assert await refused(ann, "select atlas.cancel_task($1, $2)", task["task_id"], task["attempt_id"]) == "AT006"
+        assert await ann.fetchval("select atlas.cancel_task($1)", UUID(mine["task_id"])) == "running"
+
+
+async def test_the_worker_calls_functions_and_nothing_else(database: Database, db: asyncpg.Connection) -> None:
+    await ask(db)
+    async with database.connect("atlas_worker") as worker:
+        (task,) = await claim(worker)
+        await worker.execute("select atlas.complete_task($1, 'x')", task["attempt_id"])
+        for name in await catalog(
+            db, "select c.oid::regclass::text from pg_class c where c.relkind in ('r', 'v') and "
+            "(c.relnamespace in ('atlas'::regnamespace, 'rag'::regnamespace) or c.relname like 'architect_%')",
+        ):  # fmt: skip
+            assert await refused(worker, f"select * from {name}") == "42501"  # noqa: S608  names of the catalog
+        for query in (
+            "update atlas.audit set event = 'x'", "delete from atlas.audit", "truncate atlas.audit",
+            "insert into atlas.audit (seq, event, actor, hash) values (1, 'x', 'x', '')",
+            "select atlas.append_audit(null, 'x')", "select atlas.retry_task(gen_random_uuid())",
+            "select atlas.erase(gen_random_uuid())", "set role postgres", "set role service_role",
+            "alter table atlas.audit disable trigger all",
+        ):  # fmt: skip
+            assert await refused(worker, query) == "42501", query
+
+
+async def test_not_even_the_owner_rewrites_the_audit(db: asyncpg.Connection) -> None:
+    await ask(db)
+    for query in ("update atlas.audit set event = 'x'", "delete from atlas.audit", "truncate atlas.audit"):
+        assert await refused(db, query) == "AT006"
+
+
+async def test_realtime_topics_open_to_those_who_may_read_the_task(database: Database, db: asyncpg.Connection) -> None:
+    mine = chat("mine")
+    async with acting(database, "authenticated", ANN) as ann:
+        await ann.execute(INSERT, mine)
+    await db.execute("select realtime.send('{}', 'delta', $1)", f"task:{mine['task_id']}")
+    for user, topic, expected in (
+        (ANN, f"task:{mine['task_id']}", True), (BOB, f"task:{mine['task_id']}", False),
+        (ANN, "atlas:wake", False), (ANN, "task:nonsense", False),
+    ):  # fmt: skip
+        async with acting(database, "authenticated", user) as connection:
+            await connection.execute("select set_config('realtime.topic', $1, false)", topic)
+            rows = await connection.fetch("select * from realtime.messages where topic = $1", topic)
+            assert bool(rows) == expected, (user, topic)
+
+
+async def test_the_service_role_may_do_all_of_it(database: Database, db: asyncpg.Connection) -> None:
+    async with acting(database, "service_role") as service:
+        await service.execute(INSERT, chat("x", priority=5, reply_to="github:1", sender_key="github:7"))
+        await service.execute(INSERT, control('{"command": "pause"}'))
+        assert await service.fetchval("select sender_key from atlas.task where kind = 'chat'") == "key:github:7"
+        await service.execute("insert into public.architect_in (data, sender) values ($1, $2)", chat("for ann"), ANN)
+        assert await service.fetchval("select count(*) from atlas.task where sender = $1", ANN) == 1
