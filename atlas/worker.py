@@ -249,6 +249,8 @@ class Worker:
         return "completed"
 
     async def _store(self, completion: Completion) -> None:
+        # what is pending stands in the reply; and a part that is on its way while the attempt ends says nothing of its lease
+        self._progress.forget(completion.attempt_id)
         # once the reply is being stored, neither a stop nor a shutdown takes it back
         if not await asyncio.shield(self._complete.submit(completion)):
             raise LeaseLost(f"attempt {completion.attempt_id} is somebody else's now")

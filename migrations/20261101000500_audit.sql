@@ -64,35 +64,33 @@ as $$
 $$;
 comment on function atlas.audit_hash(bytea, uuid, integer, text, text, timestamptz, jsonb) is 'The hash of an audit row.';
 
--- Callers hold the task's row lock, so that a chain has one writer at a time.
-create function atlas.append_audit(task uuid, event text, detail jsonb default '{}', actor text default null)
-returns void
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  last_seq integer;
-  last_hash bytea;
-  who text := coalesce(actor, atlas.actor());
-  number integer := 1;
-  at constant timestamptz := clock_timestamp();
-begin
-  if task is not null then
-    select a.seq, a.hash into last_seq, last_hash from atlas.audit a where a.task_id = task order by a.seq desc limit 1;
-    number := coalesce(last_seq, 0) + 1;
-  end if;
-  insert into atlas.audit (task_id, seq, event, actor, at, detail, prev_hash, hash)
-  values (task, number, event, who, at, detail, last_hash,
-    atlas.audit_hash(last_hash, task, number, event, who, at, detail));
-end
-$$;
-comment on function atlas.append_audit(uuid, text, jsonb, text) is 'Appends one row to a task''s chain (or to none).';
-
 create function atlas.actor() returns text
 language sql stable set search_path = ''
 as $$
   select coalesce('user:' || auth.uid()::text, 'role:' || atlas.caller_role())
 $$;
 comment on function atlas.actor() is 'Who is calling, for the audit: the user, else the database role.';
+
+-- One row of one event for each of many tasks. Callers hold the tasks' row locks, so that a chain has one writer at a time.
+create function atlas.append_audits(p_event text, p_tasks uuid[], p_details jsonb[]) returns void
+language sql security definer set search_path = ''
+as $$
+  with now_and_who as materialized (select clock_timestamp() as at, atlas.actor() as actor)
+  insert into atlas.audit (task_id, seq, event, actor, at, detail, prev_hash, hash)
+  select i.task, coalesce(l.seq, 0) + 1, p_event, w.actor, w.at, i.detail, l.hash,
+    atlas.audit_hash(l.hash, i.task, coalesce(l.seq, 0) + 1, p_event, w.actor, w.at, i.detail)
+  from unnest(p_tasks, p_details) as i (task, detail)
+  cross join now_and_who w
+  left join lateral (
+    select a.seq, a.hash from atlas.audit a where a.task_id = i.task order by a.seq desc limit 1) l on true
+$$;
+comment on function atlas.append_audits(text, uuid[], jsonb[]) is
+  'Appends a row of one event to the chain of each task; a null task belongs to no chain. Internal.';
+
+create function atlas.append_audit(p_task uuid, p_event text, p_detail jsonb default '{}') returns void
+language sql security definer set search_path = ''
+as $$ select atlas.append_audits(p_event, array[p_task], array[p_detail]) $$;
+comment on function atlas.append_audit(uuid, text, jsonb) is 'Appends one row to a task''s chain, or to none. Internal.';
 
 -- What the next seal covers. The caller computes the HMAC over it and hands it to seal_audit in one transaction.
 create function atlas.audit_digest() returns table (upto xid8, rows bigint, digest bytea, prev_mac bytea)

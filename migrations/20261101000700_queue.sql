@@ -1,13 +1,5 @@
 -- The queue: a message becomes a task, workers claim tasks in fair turns, and hold them by a lease.
 
--- Whose turn and whose budget a message is on.
-create function atlas.sender_key(sender uuid, data jsonb) returns text
-language sql immutable set search_path = ''
-as $$
-  select coalesce(sender::text, nullif('key:' || (data #>> '{metadata,sender_key}'), 'key:'), 'service')
-$$;
-comment on function atlas.sender_key(uuid, jsonb) is 'The user; for the service role metadata.sender_key, else service.';
-
 -- The project comes from membership. A message may name one of the sender's own; the service role may name any.
 create function atlas.project_of(sender uuid, named text) returns uuid
 language plpgsql stable security definer set search_path = ''
@@ -33,21 +25,37 @@ end
 $$;
 comment on function atlas.project_of(uuid, text) is 'The project of a message: named, else the sender''s first, else default.';
 
+create function atlas.wake_workers() returns void
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  -- NOTIFY takes a lock of the whole database until the commit is on disk: only where an idle worker needs it
+  if exists (select from atlas.worker w where w.state = 'idle' and w.seen_at > now() - interval '2 minutes') then
+    notify atlas_wake;
+  end if;
+end
+$$;
+comment on function atlas.wake_workers() is 'Notifies idle workers, if there are any.';
+
 create function atlas.queue_messages() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  queued integer;
+  ids uuid[];
+  details jsonb[];
 begin
-  with queued_tasks as (
+  with queued as (
     insert into atlas.task (id, kind, title, in_id, message_task_id, sender, sender_key, project_id, parent_id,
       priority, run_after, wait_reason)
     select case when n.data ->> 'msg_type' = 'chat' then n.task_id else gen_random_uuid() end,
       n.data ->> 'msg_type',
       case when n.data ->> 'msg_type' = 'control' then atlas.control_command(n.data) ->> 'command'
            else left(split_part(btrim(n.data ->> 'content', E' \t\r\n#'), E'\n', 1), 120) end,
-      n.id, n.task_id, n.sender, atlas.sender_key(n.sender, n.data),
-      atlas.project_of(n.sender, n.data #>> '{metadata,project}'),
+      n.id, n.task_id, n.sender,
+      coalesce(n.sender::text, nullif('key:' || (n.data #>> '{metadata,sender_key}'), 'key:'), 'service'),
+      case when n.sender is null and n.data #>> '{metadata,project}' is null
+           then '00000000-0000-0000-0000-000000000001'
+           else atlas.project_of(n.sender, n.data #>> '{metadata,project}') end,
       (n.data #>> '{metadata,parent_id}')::uuid,
       coalesce((n.data #>> '{metadata,priority}')::smallint, 0),
       greatest(now(), (n.data #>> '{metadata,run_after}')::timestamptz),
@@ -57,17 +65,13 @@ begin
     order by n.id
     returning id, sender_key
   )
-  select count(*) into queued
-  from queued_tasks q, lateral (select atlas.append_audit(q.id, 'submit_task',
-    jsonb_build_object('sender_key', q.sender_key))) a;
-  if queued = 0 then
+  select array_agg(q.id), array_agg(jsonb_build_object('sender_key', q.sender_key)) into ids, details from queued q;
+  if ids is null then
     return null;
   end if;
-  perform realtime.send(jsonb_build_object('queued', queued), 'task_queued', 'atlas:wake', true);
-  -- NOTIFY takes a lock of the whole database until the commit is on disk: only where an idle worker needs it
-  if exists (select from atlas.worker w where w.state = 'idle' and w.seen_at > now() - interval '2 minutes') then
-    notify atlas_wake;
-  end if;
+  perform atlas.append_audits('submit_task', ids, details);
+  perform realtime.send(jsonb_build_object('queued', cardinality(ids)), 'task_queued', 'atlas:wake', true);
+  perform atlas.wake_workers();
   return null;
 end
 $$;
@@ -210,14 +214,11 @@ begin
           'status', 'in_progress', 'schema_ver', 1)),
       c.id, c.sender, c.project_id
     from claimed c where c.kind = 'chat' and c.attempts = 1
-  ),
-  audited as (
-    select c.id, atlas.append_audit(c.id, 'claim_tasks', jsonb_build_object('attempt', c.attempts,
-      'worker', p_worker_id)) from claimed c
   )
   select c.id, c.attempt_id, c.attempts, c.kind, m.data, c.message_task_id, c.sender_key, c.project_id, c.parent_id,
     c.queued_at, b.lease_expires_at, c.cancel_requested_at is not null,
-    (select min(l.per_run) from atlas.budget l where l.scope = any (atlas.scopes_of(c.project_id, c.sender_key))),
+    (select min(l.per_run) from atlas.budget l
+      where l.scope in ('global', 'project:' || c.project_id, 'sender:' || c.sender_key)),
     case when k.task_id is not null then jsonb_build_object('spend_id', k.id, 'model', k.model,
       'response_id', k.response_id, 'reserved_tokens', k.reserved_tokens,
       'sequence_number', l.sequence_number, 'text', coalesce((
@@ -226,13 +227,15 @@ begin
   from claimed c
   join begun b on b.id = c.attempt_id
   join public.architect_in m on m.id = c.in_id
-  join audited a on a.id = c.id
   left join carried k on k.task_id = c.id
   left join lateral (
     select e.id, e.generation, e.sequence_number from atlas.attempt e
     where e.task_id = c.id and e.number < c.attempts and e.response_id = k.response_id
     order by e.number desc limit 1) l on k.task_id is not null
   order by c.claim_seq;
+  perform atlas.append_audits('claim_tasks', array_agg(t.id),
+    array_agg(jsonb_build_object('attempt', t.attempts, 'worker', p_worker_id)))
+  from atlas.task t where t.id = any (chosen);
 end
 $$;
 comment on function atlas.claim_tasks(uuid, integer, integer, interval) is

@@ -138,19 +138,72 @@ comment on function atlas.release_task(atlas.task, text, timestamptz, text, text
 -- Many reservations in one commit. A request is {"attempt_id", "call", "model", "input_tokens", "output_tokens",
 -- "may_wait"}; the answers come in the order of the requests. outcome: reserved | wait | defer | refuse | lost. On wait
 -- and defer the task went back to the queue (where may_wait is true).
+--
+-- Where all of them fit, they are reserved by one statement. Else they are taken one by one.
 create function atlas.reserve_tokens(p_requests jsonb) returns setof jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
+  attempt_ids constant uuid[] := array(select (r ->> 'attempt_id')::uuid from jsonb_array_elements(p_requests) r);
+  v_day constant date := atlas.today();
+  v_scopes text[];
   request record;
   task atlas.task;
   answer jsonb;
 begin
-  perform from atlas.task t where t.attempt_id in (select (r ->> 'attempt_id')::uuid from jsonb_array_elements(p_requests) r)
-    and t.state = 'running' order by t.id for update;
-  perform atlas.lock_days(array[atlas.today()], array(select distinct unnest(atlas.scopes_of(t.project_id, t.sender_key))
-    from atlas.task t where t.state = 'running'
-      and t.attempt_id in (select (r ->> 'attempt_id')::uuid from jsonb_array_elements(p_requests) r)));
+  perform from atlas.task t where t.attempt_id = any (attempt_ids) and t.state = 'running' order by t.id for update;
+  select array_agg(distinct x) into v_scopes from atlas.task t
+  cross join unnest(array['global', 'project:' || t.project_id, 'sender:' || t.sender_key]) x
+  where t.attempt_id = any (attempt_ids) and t.state = 'running';
+  perform atlas.lock_days(array[v_day], v_scopes);
+  return query
+  with request as (
+    select r.n, r.attempt_id, r.call, r.model, r.input_tokens + r.output_tokens as need, t.id as task_id,
+      array['global', 'project:' || t.project_id, 'sender:' || t.sender_key] as scopes, (p.price).valid_from,
+      atlas.cost(p.price, r.input_tokens, 0, r.output_tokens) as usd,
+      case when r.call = 0 then 0 else (select coalesce(sum(coalesce(s.tokens, s.reserved_tokens)), 0)
+        from atlas.spend s where s.attempt_id = r.attempt_id) end as used
+    from rows from (jsonb_to_recordset(p_requests) as (attempt_id uuid, call integer, model text, input_tokens bigint,
+      output_tokens bigint)) with ordinality as r (attempt_id, call, model, input_tokens, output_tokens, n)
+    left join atlas.task t on t.attempt_id = r.attempt_id and t.state = 'running'
+    left join lateral (select atlas.price_on(r.model, v_day) as price) p on true
+  ),
+  total as (
+    select x.scope, sum(q.need) as need, sum(q.usd) as usd, max(q.used + q.need) as longest, bool_and(q.usd is not null) as priced
+    from request q cross join unnest(q.scopes) x (scope) group by x.scope
+  ),
+  verdict as (
+    select not exists (select from request q where q.task_id is null)
+      and (select count(distinct q.attempt_id) = count(*) from request q)
+      and not exists (select from atlas.spend s join request q on q.attempt_id = s.attempt_id and q.call = s.call)
+      and not exists (
+        select from total o join atlas.budget b on b.scope = o.scope
+        join atlas.budget_day d on d.scope = o.scope and d.day = v_day
+        where o.longest > b.per_run
+          or d.settled_tokens + d.reserved_tokens + o.need > b.daily
+          or (b.usd_daily is not null
+              and (not o.priced or d.settled_usd + d.reserved_usd + o.usd > b.usd_daily))) as fits
+  ),
+  reserved as (
+    insert into atlas.spend (task_id, attempt_id, call, model, price_from, day, scopes, reserved_tokens, reserved_usd)
+    select q.task_id, q.attempt_id, q.call, q.model, q.valid_from, v_day, q.scopes, q.need, q.usd
+    from request q cross join verdict v where v.fits order by q.n
+    returning id, spend.attempt_id
+  ),
+  booked as (
+    update atlas.budget_day d set reserved_tokens = d.reserved_tokens + o.need,
+      reserved_usd = d.reserved_usd + coalesce(o.usd, 0)
+    from total o cross join verdict v where v.fits and d.day = v_day and d.scope = o.scope
+  )
+  select jsonb_build_object('outcome', 'reserved', 'spend_id', s.id, 'tokens', q.need, 'usd', q.usd)
+  from request q join reserved s on s.attempt_id = q.attempt_id order by q.n;
+  if found then
+    perform atlas.append_audits('reserve_tokens', array_agg(s.task_id), array_agg(jsonb_build_object('call', s.call,
+      'model', s.model, 'tokens', s.reserved_tokens, 'usd', s.reserved_usd)))
+    from jsonb_to_recordset(p_requests) as r (attempt_id uuid, call integer)
+    join atlas.spend s on s.attempt_id = r.attempt_id and s.call = r.call;
+    return;
+  end if;
   for request in
     select r.* from jsonb_to_recordset(p_requests) as r (attempt_id uuid, call integer, model text,
       input_tokens bigint, output_tokens bigint, may_wait boolean)
@@ -198,57 +251,65 @@ end
 $$;
 comment on function atlas.wake_waiting(text[], integer) is 'Makes tasks ready that waited for reserved money. Internal.';
 
-create function atlas.wake_workers() returns void
-language plpgsql security definer set search_path = ''
-as $$
-begin
-  if exists (select from atlas.worker w where w.state = 'idle' and w.seen_at > now() - interval '2 minutes') then
-    notify atlas_wake;
-  end if;
-end
-$$;
-comment on function atlas.wake_workers() is 'Notifies idle workers, if there are any.';
-
--- Settles one call; the caller holds the locks. usage: {"input_tokens", "cached_tokens", "output_tokens",
--- "reasoning_tokens", "known"}; null: not known, so the whole reservation counts. A row that was settled as unknown or
--- estimated may be corrected; one that was reported stands.
-create function atlas.settle_one(p_spend atlas.spend, p_usage jsonb) returns void
+-- Settles or corrects calls; the caller holds the locks. An item is {"spend_id", "usage"}; a usage is {"input_tokens",
+-- "cached_tokens", "output_tokens", "reasoning_tokens", "known"}, null: not known, so the whole reservation counts. What
+-- was settled as unknown or estimated may be corrected; what was reported stands.
+create function atlas.settle_spends(p_items jsonb) returns void
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  v_known constant text := coalesce(p_usage ->> 'known', 'unknown');
-  price constant atlas.model_price := (select p from atlas.model_price p
-    where p.model = p_spend.model and p.valid_from = p_spend.price_from);
-  input constant bigint := (p_usage ->> 'input_tokens')::bigint;
-  cached constant bigint := coalesce((p_usage ->> 'cached_tokens')::bigint, 0);
-  output constant bigint := (p_usage ->> 'output_tokens')::bigint;
-  used constant bigint := case when v_known = 'unknown' then p_spend.reserved_tokens else input + output end;
-  paid constant numeric := case when v_known = 'unknown' then p_spend.reserved_usd
-                                else atlas.cost(price, input, cached, output) end;
-  was_open constant boolean := p_spend.state = 'reserved';
+  tasks uuid[];
+  details jsonb[];
 begin
-  if not was_open and (p_spend.known = 'reported' or v_known = 'unknown') then
-    return;
+  with item as (
+    select s.id, s.task_id, s.call, s.model, s.price_from, s.day, s.scopes, s.reserved_tokens, s.reserved_usd,
+      s.state = 'reserved' as was_open, coalesce(s.tokens, 0) as was_tokens, coalesce(s.usd, 0) as was_usd,
+      coalesce(i.usage ->> 'known', 'unknown') as known,
+      (i.usage ->> 'input_tokens')::bigint as input, coalesce((i.usage ->> 'cached_tokens')::bigint, 0) as cached,
+      (i.usage ->> 'output_tokens')::bigint as output, (i.usage ->> 'reasoning_tokens')::bigint as reasoning
+    from jsonb_to_recordset(p_items) as i (spend_id bigint, usage jsonb)
+    join atlas.spend s on s.id = i.spend_id
+    where s.state = 'reserved' or (s.known <> 'reported' and coalesce(i.usage ->> 'known', 'unknown') <> 'unknown')
+  ),
+  priced as (
+    select i.*, case i.known when 'unknown' then i.reserved_tokens else i.input + i.output end as tokens,
+      case i.known when 'unknown' then i.reserved_usd else atlas.cost(p, i.input, i.cached, i.output) end as usd
+    from item i left join atlas.model_price p on p.model = i.model and p.valid_from = i.price_from
+  ),
+  settled as (
+    update atlas.spend s set state = 'settled', known = p.known, input_tokens = p.input,
+      cached_tokens = case when p.known <> 'unknown' then p.cached end, output_tokens = p.output,
+      reasoning_tokens = p.reasoning, tokens = p.tokens, usd = p.usd,
+      over_reservation = p.tokens > p.reserved_tokens, settled_at = now()
+    from priced p where s.id = p.id
+  ),
+  booked as (
+    update atlas.budget_day d set
+      reserved_tokens = d.reserved_tokens - x.released_tokens, reserved_usd = d.reserved_usd - x.released_usd,
+      settled_tokens = d.settled_tokens + x.tokens, settled_usd = d.settled_usd + x.usd,
+      overrun_tokens = greatest(0, d.overrun_tokens + x.overrun)
+    from (
+      select p.day, c.scope,
+        coalesce(sum(p.reserved_tokens) filter (where p.was_open), 0) as released_tokens,
+        coalesce(sum(p.reserved_usd) filter (where p.was_open), 0) as released_usd,
+        sum(p.tokens - p.was_tokens) as tokens, sum(coalesce(p.usd, 0) - p.was_usd) as usd,
+        sum(greatest(0, p.tokens - p.reserved_tokens) - greatest(0, p.was_tokens - p.reserved_tokens)) as overrun
+      from priced p cross join unnest(p.scopes) c (scope) group by p.day, c.scope) x
+    where d.day = x.day and d.scope = x.scope
+  ),
+  told as (
+    select p.task_id, jsonb_build_object('calls', jsonb_agg(jsonb_strip_nulls(jsonb_build_object('call', p.call,
+      'model', p.model, 'tokens', p.tokens, 'usd', p.usd, 'known', p.known,
+      'over_reservation', case when p.tokens > p.reserved_tokens then true end)) order by p.id)) as detail
+    from priced p group by p.task_id
+  )
+  select array_agg(t.task_id), array_agg(t.detail) into tasks, details from told t;
+  if tasks is not null then
+    perform atlas.append_audits('record_usage', tasks, details);
   end if;
-  update atlas.budget_day d set
-    reserved_tokens = d.reserved_tokens - case when was_open then p_spend.reserved_tokens else 0 end,
-    settled_tokens = d.settled_tokens + used - coalesce(p_spend.tokens, 0),
-    overrun_tokens = greatest(0, d.overrun_tokens + greatest(0, used - p_spend.reserved_tokens)
-      - greatest(0, coalesce(p_spend.tokens, 0) - p_spend.reserved_tokens)),
-    reserved_usd = d.reserved_usd - case when was_open then coalesce(p_spend.reserved_usd, 0) else 0 end,
-    settled_usd = d.settled_usd + coalesce(paid, 0) - coalesce(p_spend.usd, 0)
-  where d.day = p_spend.day and d.scope = any (p_spend.scopes);
-  update atlas.spend s set state = 'settled', known = v_known, input_tokens = input,
-    cached_tokens = case when v_known <> 'unknown' then cached end, output_tokens = output,
-    reasoning_tokens = (p_usage ->> 'reasoning_tokens')::bigint, tokens = used, usd = paid,
-    over_reservation = used > s.reserved_tokens, settled_at = now()
-  where s.id = p_spend.id;
-  perform atlas.append_audit(p_spend.task_id, 'record_usage', jsonb_strip_nulls(jsonb_build_object('call', p_spend.call,
-    'model', p_spend.model, 'tokens', used, 'usd', paid, 'known', v_known,
-    'over_reservation', case when used > p_spend.reserved_tokens then true end)));
 end
 $$;
-comment on function atlas.settle_one(atlas.spend, jsonb) is 'Settles or corrects one call. Internal: the caller holds the locks.';
+comment on function atlas.settle_spends(jsonb) is 'Settles or corrects calls. Internal: the caller holds the locks.';
 
 -- Settles all open calls of attempts; usages: {"<attempt id>": {"<call>": usage}}. What has no usage counts in full;
 -- with p_carry, what has a response id and no usage stays reserved for the next attempt instead.
@@ -256,56 +317,46 @@ create function atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_carry
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  open atlas.spend;
-  days date[];
-  scopes text[];
+  items jsonb;
+  v_days date[];
+  v_scopes text[];
 begin
-  select array_agg(distinct s.day), array_agg(distinct x) into days, scopes
-  from atlas.spend s cross join unnest(s.scopes) x
+  select jsonb_agg(jsonb_build_object('spend_id', s.id, 'usage', p_usages -> s.attempt_id::text -> s.call::text)),
+      array_agg(distinct s.day)
+    into items, v_days
+  from atlas.spend s
   where s.attempt_id = any (p_attempts) and s.state = 'reserved'
     and not (p_carry and s.response_id is not null and p_usages -> s.attempt_id::text -> s.call::text is null);
-  if days is null then
+  if items is null then
     return;
   end if;
-  perform atlas.lock_days(days, scopes);
-  for open in
-    select s.* from atlas.spend s where s.attempt_id = any (p_attempts) and s.state = 'reserved'
-      and not (p_carry and s.response_id is not null and p_usages -> s.attempt_id::text -> s.call::text is null)
-    order by s.id
-  loop
-    perform atlas.settle_one(open, p_usages -> open.attempt_id::text -> open.call::text);
-  end loop;
-  perform atlas.wake_waiting(scopes, 2 + 2 * cardinality(p_attempts));
+  select array_agg(distinct x) into v_scopes from atlas.spend s cross join unnest(s.scopes) x
+  where s.attempt_id = any (p_attempts) and s.state = 'reserved';
+  perform atlas.lock_days(v_days, v_scopes);
+  perform atlas.settle_spends(items);
+  perform atlas.wake_waiting(v_scopes, 2 + 2 * cardinality(p_attempts));
 end
 $$;
 comment on function atlas.settle_attempts(uuid[], jsonb, boolean) is 'Settles what attempts still have reserved. Internal.';
 
 -- Usage of calls that do not end their task: a fallback, a repair, a correction of what was unknown. An item is
--- {"spend_id", "usage"}. Answers how many rows were settled or corrected.
+-- {"spend_id", "usage"}. Answers how many calls there were.
 create function atlas.record_usage(p_items jsonb) returns integer
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  item record;
-  row atlas.spend;
-  scopes text[];
-  days date[];
-  n integer := 0;
+  ids constant bigint[] := array(select (i ->> 'spend_id')::bigint from jsonb_array_elements(p_items) i);
+  v_days date[];
+  v_scopes text[];
+  n integer;
 begin
-  perform from atlas.task t where t.id in (select s.task_id from atlas.spend s
-    where s.id in (select (i ->> 'spend_id')::bigint from jsonb_array_elements(p_items) i)) order by t.id for update;
-  select array_agg(distinct s.day), array_agg(distinct x) into days, scopes
-  from atlas.spend s cross join unnest(s.scopes) x
-  where s.id in (select (i ->> 'spend_id')::bigint from jsonb_array_elements(p_items) i);
-  perform atlas.lock_days(days, scopes);
-  for item in select i.* from jsonb_to_recordset(p_items) as i (spend_id bigint, usage jsonb) order by i.spend_id loop
-    select s.* into row from atlas.spend s where s.id = item.spend_id;
-    if found then
-      perform atlas.settle_one(row, item.usage);
-      n := n + 1;
-    end if;
-  end loop;
-  perform atlas.wake_waiting(scopes, 2 + 2 * n);
+  perform from atlas.task t where t.id in (select s.task_id from atlas.spend s where s.id = any (ids))
+  order by t.id for update;
+  select count(distinct s.id), array_agg(distinct s.day), array_agg(distinct x) into n, v_days, v_scopes
+  from atlas.spend s cross join unnest(s.scopes) x where s.id = any (ids);
+  perform atlas.lock_days(v_days, v_scopes);
+  perform atlas.settle_spends(p_items);
+  perform atlas.wake_waiting(v_scopes, 2 + 2 * n);
   return n;
 end
 $$;

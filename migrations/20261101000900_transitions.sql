@@ -20,14 +20,21 @@ end
 $$;
 comment on function atlas.raise_lost(uuid) is 'Raises the error of an attempt that owns nothing any more.';
 
+create function atlas.reply_metadata(p_parent uuid, p_metadata jsonb) returns jsonb
+language sql immutable set search_path = ''
+as $$
+  select jsonb_build_object('tokens', 0, 'model', null, 'parent_id', p_parent,
+    'schema_ver', case when p_metadata ?| array['sources', 'usage', 'error', 'warnings', 'truncated', 'kind',
+      'traceparent', 'chunk', 'reply_to', 'project'] then 2 else 1 end) || p_metadata
+$$;
+comment on function atlas.reply_metadata(uuid, jsonb) is 'Metadata with all that the contract asks for; version 2 only where needed.';
+
 create function atlas.reply(p_task atlas.task, p_type text, p_content text, p_metadata jsonb) returns bigint
 language sql security definer set search_path = ''
 as $$
   insert into public.architect_out (data, task_id, owner, project_id)
   values (jsonb_build_object('task_id', p_task.message_task_id, 'role', 'architect', 'msg_type', p_type,
-      'content', p_content, 'metadata', jsonb_build_object('tokens', 0, 'model', null, 'parent_id', p_task.parent_id,
-        'schema_ver', case when p_metadata ?| array['sources', 'usage', 'error', 'warnings', 'truncated', 'kind',
-          'traceparent', 'chunk', 'reply_to', 'project'] then 2 else 1 end) || p_metadata),
+      'content', p_content, 'metadata', atlas.reply_metadata(p_task.parent_id, p_metadata)),
     p_task.message_task_id, p_task.sender, p_task.project_id)
   returning id
 $$;
@@ -58,36 +65,45 @@ language plpgsql security definer set search_path = ''
 as $$
 declare
   ids constant uuid[] := array(select (i ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) i);
-  item record;
-  task atlas.task;
-  reply_id bigint;
-  usages jsonb := '{}';
-  done uuid[] := '{}';
+  done uuid[];
+  tasks uuid[];
+  details jsonb[];
 begin
   perform from atlas.task t where t.attempt_id = any (ids) and t.state = 'running' order by t.id for update;
-  for item in
-    select i.* from jsonb_to_recordset(p_items) as i (attempt_id uuid, content text, metadata jsonb, model text,
-      usages jsonb, msg_type text)
-  loop
-    select t.* into task from atlas.task t where t.attempt_id = item.attempt_id and t.state = 'running';
-    if not found then
-      return query select a.id from atlas.attempt a where a.id = item.attempt_id and a.state = 'completed';
-      continue;
-    end if;
-    reply_id := atlas.reply(task, coalesce(item.msg_type, 'spec'), item.content,
-      jsonb_build_object('status', 'completed') || coalesce(item.metadata, '{}'));
-    update atlas.attempt a set state = 'completed', finished_at = now(), model = coalesce(item.model, a.model)
-    where a.id = task.attempt_id;
-    update atlas.task t set state = 'completed', attempt_id = null, finished_at = now(), out_id = reply_id,
-      model = item.model, error_code = null, error_message = null, outage_since = null
-    where t.id = task.id;
-    perform atlas.append_audit(task.id, 'complete_task', jsonb_strip_nulls(jsonb_build_object('attempt', task.attempts,
-      'model', item.model, 'reply_sha256', encode(sha256(convert_to(item.content, 'UTF8')), 'hex'))));
-    usages := usages || jsonb_build_object(item.attempt_id, coalesce(item.usages, '{}'));
-    done := done || item.attempt_id;
-    return next item.attempt_id;
-  end loop;
-  perform atlas.settle_attempts(done, usages);
+  return query select a.id from atlas.attempt a where a.id = any (ids) and a.state = 'completed';
+  with item as (
+    select t.id, t.message_task_id, t.sender, t.project_id, t.parent_id, t.attempt_id, t.attempts, i.content, i.model,
+      jsonb_build_object('status', 'completed', 'model', i.model) || coalesce(i.metadata, '{}') as metadata,
+      coalesce(i.msg_type, 'spec') as msg_type, nextval('public.architect_out_id_seq') as reply_id
+    from jsonb_to_recordset(p_items) as i (attempt_id uuid, content text, metadata jsonb, model text, msg_type text)
+    join atlas.task t on t.attempt_id = i.attempt_id and t.state = 'running'
+  ),
+  replied as (
+    insert into public.architect_out (id, data, task_id, owner, project_id) overriding system value
+    select i.reply_id, jsonb_build_object('task_id', i.message_task_id, 'role', 'architect', 'msg_type', i.msg_type,
+        'content', i.content, 'metadata', atlas.reply_metadata(i.parent_id, i.metadata)),
+      i.message_task_id, i.sender, i.project_id
+    from item i order by i.reply_id
+  ),
+  ended as (
+    update atlas.attempt a set state = 'completed', finished_at = now(), model = coalesce(i.model, a.model)
+    from item i where a.id = i.attempt_id
+  ),
+  finished as (
+    update atlas.task t set state = 'completed', attempt_id = null, finished_at = now(), out_id = i.reply_id,
+      model = i.model, error_code = null, error_message = null, outage_since = null
+    from item i where t.id = i.id
+  )
+  select array_agg(i.attempt_id), array_agg(i.id), array_agg(jsonb_strip_nulls(jsonb_build_object('attempt', i.attempts,
+      'model', i.model, 'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'))))
+    into done, tasks, details from item i;
+  if done is null then
+    return;
+  end if;
+  perform atlas.append_audits('complete_task', tasks, details);
+  perform atlas.settle_attempts(done,
+    (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i));
+  return query select unnest(done);
 end
 $$;
 comment on function atlas.complete_tasks(jsonb) is

@@ -1,0 +1,180 @@
+"""What is measured of Atlas: rate, pick-up, first delta, memory. Everything is in place: reserve, settle, audit, outbox."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import psutil
+
+from atlas.adapters.postgres import set_codecs
+from atlas.messages import chat
+from atlas.ports import Delta, Finished, ModelCall, ModelEvent, Started
+from atlas.service import Service, build
+from atlas.settings import load
+from atlas.task import Usage
+
+REPLY = Path(__file__).with_name("reply.md").read_text(encoding="utf-8")
+
+
+class Instant:
+    """A model that answers at once, with a response id and usage as OpenAI gives them. pieces: deltas of a reply; pause: seconds
+    before each."""
+
+    def __init__(self, *, pieces: int = 1, pause: float = 0.0) -> None:
+        self._pieces = pieces
+        self._pause = pause
+        self._number = 0
+
+    async def generate(self, call: ModelCall) -> AsyncIterator[ModelEvent]:
+        self._number += 1
+        yield Started(response_id=f"resp_{self._number}", resumable=True)
+        size = -(-len(REPLY) // self._pieces)
+        for number, start in enumerate(range(0, len(REPLY), size)):
+            if self._pause:
+                await asyncio.sleep(self._pause)
+            yield Delta(text=REPLY[start : start + size], sequence_number=number)
+        yield Finished(usage=Usage(input_tokens=500, output_tokens=200))
+
+    async def resume(self, response_id: str, after: int | None) -> AsyncIterator[ModelEvent]:
+        raise AssertionError("nothing is lost here")
+        yield  # makes this an async generator
+
+    async def cancel(self, response_id: str) -> Usage | None:
+        return None
+
+
+@asynccontextmanager
+async def worker(url: str, concurrency: int, generator: Instant) -> AsyncIterator[Service]:
+    """A whole service in this process, with a model of ours."""
+    settings = load(
+        {
+            "DATABASE_URL": url,
+            "OPENAI_API_KEY": "bench",
+            "ATLAS_CONCURRENCY": str(concurrency),
+            "DAILY_TOKEN_BUDGET": "100000000000",
+            "RAG_TOP_K": "5",
+        }
+    )
+    stopping = asyncio.Event()
+    async with build(settings, generator=generator) as service:
+        running = asyncio.create_task(service.run(stopping))
+        try:
+            yield service
+        finally:
+            stopping.set()
+            await running
+
+
+async def insert(connection: asyncpg.Connection, count: int) -> None:
+    """Questions in one statement."""
+    await connection.execute(
+        "insert into public.architect_in (data) select jsonb_set($1, '{task_id}', to_jsonb(gen_random_uuid()::text)) "
+        "from generate_series(1, $2)",
+        chat("How do we ship?"),
+        count,
+    )
+
+
+async def rate(url: str, worker_url: str, tasks: int, concurrency: int) -> float:
+    """Tasks a second, from the start of a worker on a full queue to the last reply."""
+    db = await asyncpg.connect(url)
+    await set_codecs(db)
+    await insert(db, tasks)
+    began = await db.fetchval("select clock_timestamp()")
+    async with worker(worker_url, concurrency, Instant()):
+        while await db.fetchval("select exists (select from atlas.task where finished_at is null)"):
+            await asyncio.sleep(0.02)
+    last, done = await db.fetchrow("select max(created_at), count(*) from public.architect_out where data ->> 'content' <> ''")
+    await db.close()
+    if done != tasks:
+        raise RuntimeError(f"{done} of {tasks} tasks were answered")
+    return float(tasks / (last - began).total_seconds())
+
+
+async def rate_while_inserting(url: str, worker_url: str, tasks: int, concurrency: int, inserters: int = 32) -> float:
+    """Tasks a second while as many connections insert one question a commit: wake-ups are in it."""
+    pool = await asyncpg.create_pool(url, min_size=inserters, max_size=inserters, init=set_codecs)
+    left = iter(range(tasks))
+
+    async def insert_all() -> None:
+        for _ in left:
+            await pool.execute("insert into public.architect_in (data) values ($1)", chat("How do we ship?"))
+
+    async with worker(worker_url, concurrency, Instant()):
+        await asyncio.sleep(1)
+        began = await pool.fetchval("select clock_timestamp()")
+        async with asyncio.TaskGroup() as group:
+            for _ in range(inserters):
+                group.create_task(insert_all())
+        while await pool.fetchval("select exists (select from atlas.task where finished_at is null)"):
+            await asyncio.sleep(0.02)
+    last = await pool.fetchval("select max(created_at) from public.architect_out where data ->> 'content' <> ''")
+    await pool.close()
+    return float(tasks / (last - began).total_seconds())
+
+
+async def pick_up(url: str, worker_url: str, tasks: int, concurrency: int) -> list[float]:
+    """Milliseconds from each insert to its claim, at 10 tasks a second."""
+    db = await asyncpg.connect(url)
+    await set_codecs(db)
+    async with worker(worker_url, concurrency, Instant()):
+        await asyncio.sleep(1)
+        for _ in range(tasks):
+            began = time.monotonic()
+            await db.execute("insert into public.architect_in (data) values ($1)", chat("How do we ship?"))
+            await asyncio.sleep(max(0, 0.1 - (time.monotonic() - began)))
+        await asyncio.sleep(1)
+    rows = await db.fetch(
+        "select extract(epoch from a.started_at - t.queued_at)::float8 * 1000 as ms from atlas.attempt a "
+        "join atlas.task t on t.id = a.task_id where a.number = 1"
+    )
+    await db.close()
+    return sorted(row["ms"] for row in rows)
+
+
+async def first_delta(url: str, worker_url: str, tasks: int, concurrency: int) -> list[float]:
+    """Milliseconds from a claim to its first stored text, with a model that gives it at once and goes on for a second."""
+    db = await asyncpg.connect(url)
+    await set_codecs(db)
+    await insert(db, tasks)
+    async with worker(worker_url, concurrency, Instant(pieces=10, pause=0.1)):
+        while await db.fetchval("select exists (select from atlas.task where finished_at is null)"):
+            await asyncio.sleep(0.1)
+    rows = await db.fetch(
+        "select extract(epoch from first_delta_at - started_at)::float8 * 1000 - 100 as ms from atlas.attempt "
+        "where first_delta_at is not null"
+    )
+    await db.close()
+    return sorted(row["ms"] for row in rows)
+
+
+async def memory(url: str, worker_url: str, streams: int) -> float:
+    """MiB of this process while so many streams run; 0: an idle worker."""
+    db = await asyncpg.connect(url)
+    await set_codecs(db)
+    highest = 0.0
+    async with worker(worker_url, max(streams, 1), Instant(pieces=200, pause=0.05)):
+        await insert(db, streams)
+        await asyncio.sleep(2)
+        while True:
+            highest = max(highest, psutil.Process().memory_info().rss / 2**20)
+            if not await db.fetchval("select exists (select from atlas.task where finished_at is null)"):
+                break
+            await asyncio.sleep(0.25)
+    most = await db.fetchval("select count(*) from atlas.attempt where first_delta_at is not null")
+    await db.close()
+    if most < streams:
+        raise RuntimeError(f"{most} of {streams} streams ran")
+    return highest
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Of sorted values."""
+    return values[min(len(values) - 1, int(share * len(values)))]
+
+
