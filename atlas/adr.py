@@ -52,7 +52,7 @@ def headings(markdown: str) -> list[Heading]:
 
 def parse(markdown: str) -> Adr:
     """The parts of a reply; what is missing is empty."""
-    lines = markdown.splitlines()
+    lines = markdown.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     marks = headings(markdown)
     title = next((mark.text for mark in marks if mark.level == 1), "")
     sections: dict[str, str] = {}

@@ -49,7 +49,7 @@ class Architect:
         thread = await self._thread(task.parent_id, task.project_id) if task.parent_id else ()
         if task.parent_id and not thread:
             warnings.append(f"parent {task.parent_id} is not a question of this project; it was left out")
-        # the strictest vocabulary of the chain counts, so that a fallback fits as well
+        # by the first model's vocabulary: one that counts more is passed over by its own count before it is called
         count = self._vocabularies.counter(chain.models[0].vocabulary)
         asked = prompt.build(task.question, thread=thread, chunks=chunks, per_run=run.per_run, count=count)
         call = ModelCall(
@@ -74,15 +74,11 @@ class Architect:
             return ()
 
     async def _take_up(self, run: Run, known: dict[str, Model]) -> Text | None:
-        """The response that a lost attempt had begun, if the provider still has it."""
+        """The response that a lost attempt had begun; None where there is none."""
         carried = run.task.carried
         if carried is None:
             return None
-        try:
-            return await self._generation.take_up(run, carried, known.get(carried.model, Model(name=carried.model)))
-        except ModelError as error:
-            log.warning("%s cannot be taken up (%s): generating anew", carried.response_id, error)
-            return None
+        return await self._generation.take_up(run, carried, known.get(carried.model, Model(name=carried.model)))
 
     async def _repair(
         self, run: Run, call: ModelCall, text: Text, problems: list[str], labels: list[str]

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from atlas.errors import DatabaseDown
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
@@ -39,6 +41,13 @@ class Batcher(Generic[Item, Answer]):
     async def _send(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
         try:
             answers = await self._run([item for item, _ in batch])
+            if len(answers) != len(batch):
+                raise RuntimeError(f"{len(answers)} answers to {len(batch)} items")
+        except DatabaseDown as error:
+            # not the fault of any one item
+            for _, future in batch:
+                _fail(future, error)
+            return
         except Exception as error:  # noqa: BLE001  every error belongs to the items, and is raised where they wait
             if len(batch) == 1:
                 _fail(batch[0][1], error)

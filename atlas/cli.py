@@ -9,7 +9,7 @@ import typer
 
 from atlas import __version__
 from atlas.commands import demo, knowledge, money, operate, stack, tasks
-from atlas.commands.common import EXIT_CODES, say
+from atlas.commands.common import EXIT_CODES, complain, say
 
 app = typer.Typer(
     name="atlas",
@@ -41,6 +41,9 @@ for module in (demo, stack, tasks, money, knowledge, operate):
 
 def main() -> None:
     """The entry of the command."""
+    if any("\ud800" <= character <= "\udfff" for argument in sys.argv for character in argument):
+        complain("an argument is not UTF-8: write it in UTF-8, or read it from a file")
+        sys.exit(2)
     try:
         app()
     except BrokenPipeError:

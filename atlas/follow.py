@@ -62,6 +62,9 @@ class Reader:
         """Takes the next part, in order."""
         if (part.attempt, part.generation) != (self.attempt, self.generation):
             self.text = ""
+        if part.offset != len(self.text):
+            # a part that does not join on: the final reply fills what is missing
+            return
         self.attempt, self.generation, self.offset = part.attempt, part.generation, part.offset
         self._show(self.text + part.text)
 

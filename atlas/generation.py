@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,7 +29,7 @@ from atlas.errors import AtlasError
 from atlas.metrics import Metrics
 from atlas.models import Chain, Model, larger
 from atlas.ports import Delta, Finished, Generator, ModelCall, ModelEvent, Progress, Started
-from atlas.task import NOTHING_USED, Carried, ClaimedTask, JsonObject, Usage
+from atlas.task import NOTHING_USED, AttemptId, Carried, ClaimedTask, JsonObject, Usage
 from atlas.tokens import MESSAGE_OVERHEAD, Vocabularies, with_margin
 
 log = logging.getLogger("atlas.generation")
@@ -48,6 +50,8 @@ class ModelError(AtlasError):
         super().__init__(message)
         self.code = code
         self.retry_after = retry_after
+        self.terminal = False
+        """The response itself ended so: there is nothing to take up."""
         self.usage = usage
         """What it cost; None where nobody knows."""
 
@@ -96,6 +100,10 @@ class Returned(Exception):
     """The reservation put the task back into the queue; there is nothing left to do for this attempt."""
 
 
+class ResponseGone(AtlasError):
+    """The response of a lost attempt cannot be taken up; it is settled, and a new attempt begins afresh."""
+
+
 class Refused(AtlasError):
     """No model of the chain fits the budget."""
 
@@ -124,6 +132,7 @@ class FinishedCall:
     spend_id: int
     reserved_tokens: int
     usage: Usage | None
+    model: str
 
 
 @dataclass(slots=True)
@@ -153,7 +162,7 @@ class Money:
     """The calls that move money, as the worker batches them."""
 
     reserve: Callable[[JsonObject], Awaitable[JsonObject]]
-    settle: Callable[[int, Usage | None], Awaitable[None]]
+    settle: Callable[[int, AttemptId, Usage | None, str], Awaitable[None]]
 
 
 class Generation:
@@ -202,6 +211,7 @@ class Generation:
                 await self._learned(model, None)
             except ModelError as error:
                 log.warning("%s: %s", model.name, error)
+                self._metrics.model_errors.labels(model=model.name, code=error.code).inc()
                 failure = error
                 await self._learned(model, error)
                 successor = chain.successor_of(model, now.date()) if isinstance(error, ModelMissing) else None
@@ -210,21 +220,39 @@ class Generation:
         raise failure or Refused("no model is left in the chain: see `atlas doctor`", "no_model")
 
     async def take_up(self, run: Run, carried: Carried, model: Model) -> Text:
-        """Goes on with the response of a lost attempt. Raises ModelError where the provider does not have it."""
+        """Goes on with the response of a lost attempt.
+
+        Raises ModelError while the way to the provider is broken (the response stays carried), ResponseGone where the
+        provider does not have it any more.
+        """
         run.open_response, run.open_call = carried.response_id, 0
         run.next_call, run.held_tokens = 1, carried.reserved_tokens
+        after = carried.sequence_number
+        events = self._generator.resume(carried.response_id, after)
         try:
-            text = await self._read(
-                run, model, 0, self._generator.resume(carried.response_id, carried.sequence_number), text=carried.text
-            )
+            # without a sequence number the response is read from its start
+            text = await self._read(run, model, 0, events, text=carried.text if after is not None else "", after=after)
         except ModelError as error:
-            usage = error.usage if error.usage != NOTHING_USED else None
-            await self._settle(run, carried.spend_id, carried.reserved_tokens, usage)
-            raise
+            if error.outage and not error.terminal:
+                raise
+            usage = error.usage if error.usage != NOTHING_USED else await self._give_up(run)
+            await self._settle(run, carried.spend_id, carried.reserved_tokens, usage, model.name)
+            raise ResponseGone(f"{carried.response_id} cannot be taken up ({error})") from error
         run.finished = FinishedCall(
-            call=0, spend_id=carried.spend_id, reserved_tokens=carried.reserved_tokens, usage=text.usage
+            call=0, spend_id=carried.spend_id, reserved_tokens=carried.reserved_tokens, usage=text.usage, model=model.name
         )
         return text
+
+    async def _give_up(self, run: Run) -> Usage | None:
+        """A background response goes on, and costs, without us: it is cancelled; its usage, where the provider says it."""
+        if run.open_response is None:
+            return None
+        try:
+            async with asyncio.timeout(10):
+                return await self._generator.cancel(run.open_response)
+        except (ModelError, TimeoutError) as error:
+            log.warning("cannot confirm that %s is cancelled: %s", run.open_response, error)
+            return None
 
     async def _with_retries(self, run: Run, call: ModelCall, *, may_wait: bool) -> Text:
         def wait(state: RetryCallState) -> float:
@@ -257,7 +285,7 @@ class Generation:
         """One call: reserved, made, settled unless it is the one that gives the text."""
         if run.finished:
             done, run.finished = run.finished, None
-            await self._settle(run, done.spend_id, done.reserved_tokens, done.usage)
+            await self._settle(run, done.spend_id, done.reserved_tokens, done.usage, done.model)
         count = self._vocabularies.counter(call.model.vocabulary)
         input_tokens = count(call.instructions) + sum(count(text) + MESSAGE_OVERHEAD for _, text in call.turns)
         limit = output_limit(call.model, per_run=run.per_run, used=run.held_tokens, input_tokens=input_tokens)
@@ -288,57 +316,84 @@ class Generation:
         try:
             text = await self._read(run, call.model, number, self._generator.generate(replace(call, max_output_tokens=limit)))
         except ModelError as error:
-            await self._settle(run, answer["spend_id"], answer["tokens"], error.usage)
+            if error.usage is None:
+                error.usage = await self._give_up(run)
+            await self._settle(run, answer["spend_id"], answer["tokens"], error.usage, call.model.name)
             raise
         run.finished = FinishedCall(
-            call=number, spend_id=answer["spend_id"], reserved_tokens=answer["tokens"], usage=text.usage
+            call=number,
+            spend_id=answer["spend_id"],
+            reserved_tokens=answer["tokens"],
+            usage=text.usage,
+            model=call.model.name,
         )
         return text
 
-    async def _settle(self, run: Run, spend_id: int, reserved: int, usage: Usage | None) -> None:
+    async def _settle(self, run: Run, spend_id: int, reserved: int, usage: Usage | None, model: str) -> None:
         """Settles a call that does not end its task. usage None: nobody knows, so all of it counts."""
         run.open_response = run.open_call = None
         run.held_tokens -= reserved - (usage.tokens if usage else reserved)
-        await asyncio.shield(self._money.settle(spend_id, usage))
+        await asyncio.shield(self._money.settle(spend_id, run.task.attempt_id, usage, model))
 
-    async def _read(self, run: Run, model: Model, number: int, events: AsyncIterator[ModelEvent], *, text: str = "") -> Text:
-        """Reads a response to its end; takes it up again, twice at most, when the stream is cut."""
-        parts = [text] if text else []
+    async def _read(
+        self,
+        run: Run,
+        model: Model,
+        number: int,
+        events: AsyncIterator[ModelEvent],
+        *,
+        text: str = "",
+        after: int | None = None,
+    ) -> Text:
+        """Reads a response to its end; takes it up again, four times at most, when the way to it breaks.
+
+        text, after: what a lost attempt had read of it already.
+        """
+        reading = _Reading(parts=[text] if text else [], last=after)
+        began = time.monotonic()
         generation = run.next_generation
         run.next_generation += 1
-        last: int | None = None
         cuts = 0
         attempt = run.task.attempt_id
-        began = False
-        resumable = False
         while True:
             try:
                 async for event in events:
                     if isinstance(event, Started):
-                        if began:
+                        if reading.began:
                             continue
-                        began, resumable = True, event.resumable
+                        reading.began, reading.resumable = True, event.resumable
                         run.open_response = event.response_id if event.resumable else None
                         await self._progress.started(
                             attempt, call=number, generation=generation, model=model.name,
                             response_id=event.response_id, resumable=event.resumable,
                         )  # fmt: skip
                         if text:
-                            self._progress.delta(attempt, text, None)
+                            self._progress.delta(attempt, text, after)
                     elif isinstance(event, Delta):
-                        part = clean(event.text)
-                        parts.append(part)
-                        last = event.sequence_number if event.sequence_number is not None else last
-                        self._progress.delta(attempt, part, event.sequence_number)
+                        if not reading.parts:
+                            self._metrics.first_token.observe(time.monotonic() - began)
+                        part = reading.add(event)
+                        if part:
+                            self._progress.delta(attempt, part, event.sequence_number)
                     else:
-                        return await self._finish(run, model, number, "".join(parts), event)
+                        return await self._finish(run, model, number, "".join(reading.parts), event)
                 raise StreamCut(f"{model.name} ended its stream without an end", code="stream_cut", usage=None)
-            except StreamCut as error:
+            except (StreamCut, UpstreamFailed, RateLimited) as error:
+                if reading.began and error.usage == NOTHING_USED:
+                    # it is the way to a response that broke, and the response may have cost something
+                    error.usage = None
                 cuts += 1
-                if not (resumable and run.open_response) or cuts > 2:
+                if error.terminal or not (reading.resumable and run.open_response) or cuts > 4 or error.usage is not None:
                     raise
-                log.info("%s: %s; taking %s up after %s", model.name, error, run.open_response, last)
-                events = self._generator.resume(run.open_response, last)
+                log.info("%s: %s; taking %s up after %s", model.name, error, run.open_response, reading.last)
+                await asyncio.sleep(random.uniform(0, min(2.0, 0.1 * 4**cuts)))  # noqa: S311  jitter
+                if reading.last is None:
+                    reading.parts.clear()
+                events = self._generator.resume(run.open_response, reading.last)
+            except ModelError as error:
+                if reading.began and error.usage == NOTHING_USED:
+                    error.usage = None
+                raise
 
     async def _finish(self, run: Run, model: Model, number: int, text: str, end: Finished) -> Text:
         if not text.strip():
@@ -348,8 +403,33 @@ class Generation:
         return Text(text=text, model=model, call=number, usage=end.usage, truncated=end.truncated, refused=end.refused)
 
 
+@dataclass(slots=True)
+class _Reading:
+    """How far a response is read. Mutable."""
+
+    parts: list[str]
+    last: int | None
+    began: bool = False
+    resumable: bool = False
+    half: str = ""
+    """The first half of a surrogate pair that came alone: its other half comes with the next delta."""
+
+    def add(self, delta: Delta) -> str:
+        """Takes a delta, and answers with the text that it makes whole."""
+        text = self.half + delta.text
+        self.half = ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self.half = text[:-1], text[-1]
+        if delta.sequence_number is not None:
+            self.last = delta.sequence_number
+        part = clean(text)
+        if part:
+            self.parts.append(part)
+        return part
+
+
 def clean(text: str) -> str:
     """Text as Postgres can hold it: NUL and lone surrogates become U+FFFD."""
-    if text.isascii() and "\x00" not in text:
-        return text
-    return "".join("\ufffd" if c == "\x00" or "\ud800" <= c <= "\udfff" else c for c in text)
+    if text.isascii():
+        return text.replace("\x00", "\ufffd")
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\x00", "\ufffd")

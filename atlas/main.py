@@ -20,25 +20,28 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from atlas import __version__, logs
-from atlas.errors import AtlasError
+from atlas.errors import AtlasError, StackError
 from atlas.service import Service, build
 from atlas.settings import Settings, load
 
 log = logging.getLogger("atlas.main")
 
 
-def create_app(settings: Settings | None = None) -> Starlette:
-    """The app. Settings are read from the environment when it starts, so that importing it needs none."""
+def create_app(service: Service | None = None) -> Starlette:
+    """The app over a service; without one it builds its own when it starts, from the environment."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        found = settings or load(os.environ)
-        if settings is None:
-            logs.set_up(found.atlas_log_format)
         stopping = app.state.stopping = asyncio.Event()
-        async with build(found) as service:
-            app.state.service = service
-            app.state.worker = worker = asyncio.create_task(service.run(stopping), name="service")
+        async with contextlib.AsyncExitStack() as stack:
+            if service is None:
+                found = load(os.environ)
+                logs.set_up(found.atlas_log_format)
+                running = await stack.enter_async_context(build(found))
+            else:
+                running = service
+            app.state.service = running
+            app.state.worker = worker = asyncio.create_task(running.run(stopping), name="service")
             worker.add_done_callback(_say_death)
             try:
                 yield
@@ -123,24 +126,31 @@ class _Server(uvicorn.Server):
 
 
 async def serve(settings: Settings) -> int:
-    """Runs the worker with its HTTP door until a signal; answers the exit code."""
-    app = create_app(settings)
-    config = uvicorn.Config(
-        app, host=settings.atlas_http_host, port=settings.atlas_http_port, log_config=None, access_log=False,
-        timeout_graceful_shutdown=3, lifespan="on", log_level=logging.WARNING,
-    )  # fmt: skip
+    """Runs the worker with its HTTP door until a signal; answers the exit code. Raises DatabaseDown at the start."""
+    async with build(settings) as service:
+        app = create_app(service)
+        config = uvicorn.Config(
+            app, host=settings.atlas_http_host, port=settings.atlas_http_port, log_config=None, access_log=False,
+            timeout_graceful_shutdown=3, lifespan="on", log_level=logging.WARNING,
+        )  # fmt: skip
 
-    def stop_claiming() -> None:
-        stopping: asyncio.Event | None = getattr(app.state, "stopping", None)
-        if stopping is not None:
-            stopping.set()
+        def stop_claiming() -> None:
+            stopping: asyncio.Event | None = getattr(app.state, "stopping", None)
+            if stopping is not None:
+                stopping.set()
 
-    server = _Server(config, stop_claiming)
-    await server.serve()
-    worker: asyncio.Task[None] | None = getattr(app.state, "worker", None)
-    if worker is None or not server.started:
-        return 3
-    return 1 if worker.done() and not worker.cancelled() and worker.exception() is not None else 0
+        server = _Server(config, stop_claiming)
+        try:
+            await server.serve()
+        except SystemExit as error:
+            # uvicorn's way to say that it cannot bind; it has logged why
+            raise StackError(
+                f"port {settings.atlas_http_port} cannot be used", "set ATLAS_HTTP_PORT to a free one, or to 0"
+            ) from error
+        worker: asyncio.Task[None] | None = getattr(app.state, "worker", None)
+        if worker is None or not server.started:
+            return 3
+        return 1 if worker.done() and not worker.cancelled() and worker.exception() is not None else 0
 
 
 def main() -> int:

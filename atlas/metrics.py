@@ -18,7 +18,9 @@ class Metrics:
             "atlas_tokens", "Tokens settled, by model and kind (input, cached, output, reasoning, unknown)",
             ["model", "kind"], registry=registry,
         )  # fmt: skip
-        self.usd = Counter("atlas_usd", "US dollars settled by this worker, by model", ["model"], registry=registry)
+        self.housekeeping_errors = Counter(
+            "atlas_housekeeping_errors", "Failed rounds of release, metrics and seal", registry=registry
+        )
         self.run_seconds = Histogram(
             "atlas_run_seconds", "Seconds from claim to the end of an attempt, by result", ["result"],
             buckets=_SECONDS, registry=registry,

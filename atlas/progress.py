@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from atlas.batch import Batcher
-from atlas.errors import DatabaseDown, RefusedError
+from atlas.errors import AtlasError, DatabaseDown, RefusedError
 from atlas.task import AttemptId, JsonObject
 
 log = logging.getLogger("atlas.progress")
@@ -104,7 +104,16 @@ class ProgressWriter:
                     stream.offset += len(text)
             if not items:
                 return
-            held = await self._record(list(items.values()))
+            try:
+                held = await self._record(list(items.values()))
+            except AtlasError:
+                # nothing of it was stored: it goes with the next write
+                for attempt, item in items.items():
+                    stream = self._streams.get(attempt)
+                    if stream is not None and stream.generation == item["generation"]:
+                        stream.pending.insert(0, item["text"])
+                        stream.offset -= len(item["text"])
+                raise
         for attempt in items.keys() - held:
             if attempt in self._streams:
                 self._lost(attempt)

@@ -58,26 +58,30 @@ class Reads:
     @asynccontextmanager
     async def connect(cls, url: str) -> AsyncIterator[Reads]:
         """Raises DatabaseDown when Postgres does not answer, and the errors of atlas.errors for what it refuses."""
+        # asyncpg reads the URL itself: SQLAlchemy's dialect does not know sslmode and its kin
         engine = create_async_engine(
-            sa.make_url(url).set(drivername="postgresql+asyncpg"),
-            connect_args={"server_settings": {"application_name": "atlas cli"}, "timeout": 10},
+            "postgresql+asyncpg://",
+            async_creator=lambda: asyncpg.connect(url, timeout=10, server_settings={"application_name": "atlas cli"}),
             isolation_level="AUTOCOMMIT",
             pool_size=1,
         )
         try:
-            async with engine.connect() as connection:
+            try:
+                connection = await engine.connect()
+            except (*CONNECTION_LOST, TimeoutError, DBAPIError, asyncpg.PostgresError) as error:
+                reason = f"Postgres cannot be reached ({_cause(error)})"
+                raise DatabaseDown(reason, "check DATABASE_URL, or run `atlas up`") from error
+            try:
                 yield cls(connection)
-        except (*CONNECTION_LOST, TimeoutError, InterfaceError, OperationalError) as error:
-            raise DatabaseDown(
-                f"Postgres cannot be reached ({_cause(error)})", "check DATABASE_URL, or run `atlas up`"
-            ) from error
+            finally:
+                await connection.close()
+        except (InterfaceError, OperationalError, ConnectionResetError) as error:
+            raise DatabaseDown(f"the connection to Postgres was lost ({_cause(error)})", "run it again") from error
         except DBAPIError as error:
             cause = _cause(error)
             if isinstance(cause, asyncpg.UndefinedTableError | asyncpg.UndefinedFunctionError | asyncpg.InvalidSchemaNameError):
                 raise DatabaseDown("the database has no Atlas in it", "run `atlas migrate`") from error
             raise (translate(cause) if isinstance(cause, asyncpg.PostgresError) else error) from error
-        except asyncpg.PostgresError as error:
-            raise DatabaseDown(f"Postgres refuses the connection ({error})", "check DATABASE_URL") from error
         finally:
             await engine.dispose()
 
@@ -134,6 +138,13 @@ class Reads:
                 | HISTORY.c.project_id.in_(sa.select(PROJECT.c.id).where(PROJECT.c.name == project))
             )
         return await self.rows(query)
+
+    async def project(self, name: str) -> UUID:
+        """The id of a project, by its id or name. Raises NotFoundError."""
+        found = await self.value("select id from atlas.project where id::text = :name or name = :name", {"name": name})
+        if found is None:
+            raise NotFoundError(f"no project {name!r}", "see select id, name from atlas.project")
+        return UUID(str(found))
 
     async def task(self, task_id: UUID) -> Row:
         """A task with its question, reply, attempts, calls and audit."""

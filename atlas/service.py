@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import UUID, uuid4
 
 from openai import AsyncOpenAI, Timeout
@@ -33,7 +32,7 @@ from atlas.models import Chain, Model, resolve
 from atlas.ports import Generator, Retriever, WakeUps
 from atlas.progress import ProgressWriter
 from atlas.settings import Settings
-from atlas.task import Exchange, Usage
+from atlas.task import AttemptId, Exchange, Usage
 from atlas.tokens import Vocabularies
 from atlas.worker import Limits, Worker, reserve_batcher
 
@@ -140,6 +139,7 @@ class Service:
             await stopping.wait()
             for job in claiming:
                 job.cancel()
+            self.bus.hurry()
             await self.worker.drain()
             for job in jobs:
                 job.cancel()
@@ -149,7 +149,8 @@ class Service:
             try:
                 await work()
             except (DatabaseDown, RefusedError) as error:
-                log.warning("%s", error)
+                self.metrics.housekeeping_errors.inc()
+                log.error("%s: %s", work.__name__.strip("_"), error)
             await asyncio.sleep(seconds * random.uniform(0.75, 1.25))  # noqa: S311  workers must not march in step
 
     async def _release_expired(self) -> None:
@@ -171,7 +172,7 @@ class Service:
         """Whether Postgres answers within two seconds."""
         try:
             async with asyncio.timeout(2):
-                await self.bus.queue_metrics()
+                await self.bus.ping()
         except (AtlasError, TimeoutError):
             return False
         return True
@@ -200,8 +201,9 @@ async def build(
         progress = ProgressWriter(bus.record_progress, lambda attempt: worker_ref[0].stop_attempt(attempt, "lost"))
         reserve = reserve_batcher(bus)
 
-        async def settle(spend_id: int, usage: Usage | None) -> None:
-            await bus.record_usage(spend_id, usage)
+        async def settle(spend_id: int, attempt: AttemptId, usage: Usage | None, model: str) -> None:
+            await bus.record_usage(spend_id, attempt, usage)
+            metrics.settled(model, usage)
 
         async def thread(parent: UUID, project: UUID) -> Sequence[Exchange]:
             return await _thread(bus, parent, project)
@@ -244,8 +246,3 @@ async def _thread(bus: Bus, parent: UUID, project: UUID) -> list[Exchange]:
         exchange, following = link
         found.insert(0, exchange)
     return found
-
-
-def audit_key_path(home: Path) -> Path:
-    """Where the embedded stack keeps the key of its audit seals."""
-    return home / "audit.key"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -73,6 +74,10 @@ class Settings(BaseModel):
     def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not re.match(r"postgres(ql)?://", value.get_secret_value()):
             raise ValueError("must begin with postgresql://")
+        try:
+            _ = urlsplit(value.get_secret_value()).port if value is not None else None
+        except ValueError:
+            raise ValueError("its port is no number: percent-encode special characters of the password") from None
         return value
 
     @property

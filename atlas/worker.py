@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -18,7 +19,7 @@ from atlas.architect import Architect
 from atlas.batch import Batcher
 from atlas.control import Server
 from atlas.errors import AtlasError, DatabaseDown, LeaseLost, RefusedError
-from atlas.generation import ModelError, Refused, Returned, Run
+from atlas.generation import BadRequest, ModelError, Refused, ResponseGone, Returned, Run, clean
 from atlas.metrics import Metrics
 from atlas.ports import Generator
 from atlas.progress import ProgressWriter
@@ -41,6 +42,8 @@ class Running:
     job: asyncio.Task[None]
     holds_until: float
     stop: Stop | None = None
+    storing: asyncio.Future[bool] | None = None
+    """The reply on its way into Postgres: from here on nothing takes it back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,7 @@ class Limits:
     concurrency: int
     lease: float
     per_run: int
-    grace: float = 25.0
+    grace: float = 20.0
     hot_poll: float = 0.005
     hot_for: float = 0.05
     sweep: float = 5.0
@@ -135,17 +138,22 @@ class Worker:
                 await self._mark("idle")
                 continue
             # the pauses grow from 10 ms, for inserts that saw us busy, to the sweep's
-            quiet += 1
+            quiet = min(quiet + 1, 6)
             longest = min(self._limits.sweep, 0.01 * 4**quiet)
             await self._first(self._woken.wait(), self._pause(longest * random.uniform(0.75, 1)))  # noqa: S311  jitter
 
     async def _claim(self, free: int, controls: int) -> list[ClaimedTask]:
         if free <= 0 and controls <= 0:
             return []
+        claiming = asyncio.ensure_future(
+            self._bus.claim_tasks(self.worker_id, chats=max(0, free), controls=max(0, controls), lease=self._limits.lease)
+        )
         try:
-            tasks = await self._bus.claim_tasks(
-                self.worker_id, chats=max(0, free), controls=max(0, controls), lease=self._limits.lease
-            )
+            tasks = await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # what a claim under way brings is handed back, not left to its lease
+            await self._hand_back(claiming)
+            raise
         except (DatabaseDown, RefusedError) as error:
             log.error("cannot claim: %s", error)
             await self._pause(1.0)
@@ -156,6 +164,14 @@ class Worker:
             if task.attempt == 1:
                 self._metrics.pick_up.observe(max(0.0, (now - task.queued_at).total_seconds()))
         return tasks
+
+    async def _hand_back(self, claiming: asyncio.Future[list[ClaimedTask]]) -> None:
+        with contextlib.suppress(AtlasError, TimeoutError):
+            async with asyncio.timeout(2):
+                for task in await claiming:
+                    await self._bus.fail_task(
+                        task.attempt_id, code="shutdown", message="the worker was stopped", kind="released"
+                    )
 
     async def _mark(self, state: Literal["busy", "idle"]) -> None:
         if self._idle != (state == "idle"):
@@ -192,21 +208,26 @@ class Worker:
         began = time.monotonic()
         attempt = run.task.attempt_id
         result = "failed"
+        running = self._running[attempt]
         try:
-            result = await self.run_task(run)
-        except asyncio.CancelledError:
-            running = self._running[attempt]
-            if running.stop is None:
-                raise
-            result = running.stop
-            await self._stopped(run, running.stop)
+            try:
+                result = await self.run_task(run)
+            except asyncio.CancelledError:
+                if running.stop is None:
+                    raise
+                result = running.stop
+                if running.storing is not None and await running.storing:
+                    result = "completed"
+                else:
+                    await self._stopped(run, running.stop)
         except LeaseLost as error:
             result = "lost"
             self._metrics.lease_losses.inc()
             log.warning("%s", error)
-        except DatabaseDown as error:
+        except Exception as error:
+            # whatever it is, it must not take the other tasks with it: the lease runs out, and another attempt begins
             result = "lost"
-            log.error("task %s is left to its lease: %s", run.task.task_id, error)
+            log.exception("task %s is left to its lease (%s)", run.task.task_id, type(error).__name__)
         finally:
             self._progress.forget(attempt)
             self._running.pop(attempt, None)
@@ -226,15 +247,18 @@ class Worker:
             else:
                 completion = await self._architect.answer(run)
             await self._store(completion)
-            self._metrics.settled(completion.model or "none", run.finished.usage if run.finished else None)
+            if run.finished:
+                self._metrics.settled(completion.model or "none", run.finished.usage)
         except Returned as error:
             log.info("task %s waits: %s", task.task_id, error)
             return "waiting"
+        except ResponseGone as error:
+            # settled already; a new attempt begins with a run's whole budget
+            return await self._fail(run, "response_gone", str(error), "released")
         except (Refused, InputTooLarge) as error:
             return await self._fail(run, getattr(error, "code", "input_too_large"), str(error), "final")
         except ModelError as error:
-            self._metrics.model_errors.labels(model=self._server.models[0], code=error.code).inc()
-            kind = "outage" if error.outage and error.usage is not None else "own"
+            kind = "outage" if error.outage and error.usage is not None else "final" if isinstance(error, BadRequest) else "own"
             return await self._fail(run, error.code, str(error), kind, error.retry_after)
         except LeaseLost:
             raise
@@ -243,7 +267,7 @@ class Worker:
         except DatabaseDown:
             raise
         except Exception as error:
-            # a defect of ours must not take the other tasks with it; the task is tried again, and dead-lettered in the end
+            # a defect of ours: the task is tried again, and dead-lettered in the end
             log.exception("task %s", task.task_id)
             return await self._fail(run, "internal", f"{type(error).__name__}: {error}", "own")
         return "completed"
@@ -251,8 +275,9 @@ class Worker:
     async def _store(self, completion: Completion) -> None:
         # what is pending stands in the reply; and a part that is on its way while the attempt ends says nothing of its lease
         self._progress.forget(completion.attempt_id)
-        # once the reply is being stored, neither a stop nor a shutdown takes it back
-        if not await asyncio.shield(self._complete.submit(completion)):
+        running = self._running[completion.attempt_id]
+        running.storing = asyncio.ensure_future(self._complete.submit(completion))
+        if not await asyncio.shield(running.storing):
             raise LeaseLost(f"attempt {completion.attempt_id} is somebody else's now")
 
     async def _complete_batch(self, items: Sequence[Completion]) -> list[bool]:
@@ -263,7 +288,7 @@ class Worker:
         log.warning("task %s: %s (%s)", run.task.task_id, message, code)
         return await asyncio.shield(
             self._bus.fail_task(
-                run.task.attempt_id, code=code, message=message, kind=kind, retry_after=retry_after, usages=run.usages
+                run.task.attempt_id, code=code, message=clean(message), kind=kind, retry_after=retry_after, usages=run.usages
             )
         )
 
@@ -321,6 +346,9 @@ class Worker:
                 elif cancel:
                     self.stop_attempt(attempt, "cancelled")
                 running.holds_until = began + self._limits.lease
+            if time.monotonic() - began > self._limits.lease / 3:
+                # Postgres was away for a while: what is known of the leases is old
+                self._look_at_leases.set()
 
     async def watch_leases(self) -> None:
         """Stops what runs beyond its lease while Postgres is away: another worker may have it by then."""
@@ -343,7 +371,10 @@ class Worker:
             self.stop_attempt(attempt, "shutdown")
         left = [running.job for running in self._running.values()]
         if left:
-            await asyncio.wait(left, timeout=4)
+            await asyncio.wait(left, timeout=3)
+            for job in left:
+                # Postgres is away, or the provider does not answer: the lease does the rest
+                job.cancel()
         try:
             async with asyncio.timeout(2):
                 await self._bus.mark_worker(self.worker_id, "stopped")

@@ -22,8 +22,8 @@ REPLY = Path(__file__).with_name("reply.md").read_text(encoding="utf-8")
 
 
 class Instant:
-    """A model that answers at once, with a response id and usage as OpenAI gives them. pieces: deltas of a reply; pause: seconds
-    before each."""
+    """A model that answers at once, with a response id and usage as OpenAI gives them. pieces: deltas of a reply; pause: the
+    seconds before each."""
 
     def __init__(self, *, pieces: int = 1, pause: float = 0.0) -> None:
         self._pieces = pieces
@@ -176,5 +176,3 @@ async def memory(url: str, worker_url: str, streams: int) -> float:
 def percentile(values: list[float], share: float) -> float:
     """Of sorted values."""
     return values[min(len(values) - 1, int(share * len(values)))]
-
-

@@ -26,6 +26,23 @@ begin
   end if;
 end
 $$;
+-- With search_path = '' Postgres still looks for types in pg_temp first. A worker that could create temporary objects could
+-- slip a type of its own under a security definer function and act as its owner. So PUBLIC loses the right, and every other
+-- role that is there keeps it by name (docs/decisions/0002-temporary-objects.md).
+do $$
+declare
+  other name;
+begin
+  execute format('revoke temporary on database %I from public', current_database());
+  for other in select r.rolname from pg_roles r where r.rolname <> 'atlas_worker' and r.rolname !~ '^pg_' loop
+    execute format('grant temporary on database %I to %I', current_database(), other);
+  end loop;
+  if has_database_privilege('atlas_worker', current_database(), 'temporary') then
+    raise warning 'atlas_worker may create temporary objects: as the owner of the database run "revoke temporary on database % from public"',
+      current_database();
+  end if;
+end
+$$;
 comment on role atlas_worker is 'Atlas workers connect as this role: it may call the functions of atlas and rag.';
 
 grant usage on schema atlas to authenticated, service_role, atlas_worker;

@@ -33,7 +33,8 @@ comment on column public.architect_out.owner is 'The user whose task it answers;
 comment on column public.architect_out.project_id is 'The project whose members may read it.';
 
 -- One question a task id. Control messages may name the task they are about.
-create unique index architect_in_one_chat on public.architect_in (task_id) where (data ->> 'msg_type') = 'chat';
+create unique index architect_in_one_chat on public.architect_in (task_id)
+  where (data ->> 'msg_type') = 'chat' and (data ->> 'role') = 'architect';
 create index architect_in_task on public.architect_in (task_id);
 -- A task is answered once, and says once that it began.
 create unique index architect_out_one_reply on public.architect_out (task_id)
@@ -68,7 +69,7 @@ language plpgsql stable set search_path = ''
 as $$
 begin
   return value::timestamptz;
-exception when invalid_datetime_format or datetime_field_overflow then
+exception when data_exception then
   return null;
 end
 $$;
@@ -83,7 +84,7 @@ declare
 begin
   begin
     command := (message ->> 'content')::jsonb;
-  exception when invalid_text_representation then
+  exception when data_exception then
     command := null;
   end;
   if jsonb_typeof(command) is distinct from 'object' or not command ? 'command' then
@@ -121,14 +122,14 @@ begin
     foreach key in array array['per_run', 'daily', 'usd_daily'] loop
       if command ? key and jsonb_typeof(command -> key) <> 'null'
          and not (jsonb_typeof(command -> key) = 'number' and (command ->> key)::numeric >= 0
-                  and (command ->> key)::numeric <= case key when 'per_run' then 2147483647 else 1e12 end
+                  and (command ->> key)::numeric <= case key when 'per_run' then 2147483647 when 'usd_daily' then 1e7 else 1e12 end
                   and (key = 'usd_daily' or (command ->> key)::numeric = trunc((command ->> key)::numeric))) then
         perform atlas.refuse('content.' || key, format('%s is no budget', command -> key),
           case key when 'usd_daily' then 'send US dollars a day, at least 0, or null for none'
                    else 'send a whole number of tokens, at least 0, or null for none' end);
       end if;
     end loop;
-    if command ? 'scope' and coalesce(command ->> 'scope', '') !~ '^(global|(project|sender):.+)$' then
+    if command ? 'scope' and coalesce(command ->> 'scope', '') !~ '^(global|project:[0-9a-f-]{36}|sender:.+)$' then
       perform atlas.refuse('content.scope', format('%s is no scope', command -> 'scope'),
         'use global, project:<uuid> or sender:<key>');
     end if;
@@ -177,6 +178,7 @@ begin
   end if;
   if jsonb_typeof(metadata -> 'run_after') <> 'null'
      and (jsonb_typeof(metadata -> 'run_after') <> 'string'
+          or metadata ->> 'run_after' !~ '^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)$'
           or atlas.as_timestamp(metadata ->> 'run_after') is null) then
     perform atlas.refuse('metadata.run_after', format('%s is no time', metadata -> 'run_after'),
       'send ISO 8601 with a zone, such as 2026-12-01T09:00:00Z');
@@ -279,7 +281,8 @@ create policy "people read replies to their own and their projects' tasks" on pu
   using (owner = (select auth.uid()) or project_id in (select atlas.my_projects()));
 
 revoke all on public.architect_in, public.architect_out from public, anon, authenticated, service_role;
-grant select, insert on public.architect_in to authenticated, service_role;
+grant select, insert (data, sender) on public.architect_in to authenticated, service_role;
+revoke all on all sequences in schema public from anon, authenticated;
 grant select on public.architect_out to authenticated, service_role;
 
 do $$

@@ -23,7 +23,9 @@ create table atlas.task (
   queued_at timestamptz not null default now(),
   run_after timestamptz not null default now(),
   wait_reason text check (wait_reason in ('scheduled', 'retry', 'reserved_budget', 'settled_budget', 'upstream')),
+  wait_scope text,
   failures integer not null default 0 check (failures >= 0),
+  losses integer not null default 0 check (losses >= 0),
   max_attempts integer not null default 3 check (max_attempts > 0),
   attempt_id uuid,
   attempts integer not null default 0 check (attempts >= 0),
@@ -48,7 +50,7 @@ create index task_ready on atlas.task (rank, sender_key, in_id)
 create index task_ready_control on atlas.task (in_id)
   where state = 'queued' and wait_reason is null and kind = 'control';
 create index task_waiting on atlas.task (run_after) where state = 'queued' and wait_reason is not null;
-create index task_waiting_reserved on atlas.task (in_id) where wait_reason = 'reserved_budget';
+create index task_waiting_budget on atlas.task (wait_scope, in_id) where wait_scope is not null;
 create index task_served on atlas.task (sender_key, claim_seq desc) where claim_seq is not null;
 create index task_running on atlas.task (attempt_id) where state = 'running';
 create index task_in on atlas.task (in_id);
@@ -64,6 +66,8 @@ comment on column atlas.task.message_task_id is 'The task_id that the message ca
 comment on column atlas.task.sender_key is 'Whose turn and whose budget: the user, an outside identity, or service.';
 comment on column atlas.task.rank is 'Minus the priority, so that one ascending index serves claims.';
 comment on column atlas.task.wait_reason is 'Why a queued task is not ready yet.';
+comment on column atlas.task.wait_scope is 'The budget that a waiting task waits for.';
+comment on column atlas.task.losses is 'Workers that were lost while they ran it.';
 comment on column atlas.task.failures is 'Failures of its own; outages and lost workers do not count.';
 comment on column atlas.task.attempts is 'How many attempts were begun.';
 comment on column atlas.task.claim_seq is 'Order of the last claim: turns over senders go by it.';

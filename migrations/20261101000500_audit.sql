@@ -26,11 +26,12 @@ create table atlas.audit_checkpoint (
   upto xid8 not null unique,
   rows bigint not null check (rows >= 0),
   digest bytea not null,
-  prev_mac bytea,
+  prev_mac bytea unique nulls not distinct,
   mac bytea not null,
   at timestamptz not null default now()
 );
 comment on table atlas.audit_checkpoint is 'Seals the audit rows of all transactions below upto, with an HMAC.';
+comment on column atlas.audit_checkpoint.prev_mac is 'The seal before; two seals cannot follow the same one.';
 comment on column atlas.audit_checkpoint.digest is 'sha256 over the hashes of the rows since the seal before, by id.';
 comment on column atlas.audit_checkpoint.mac is 'HMAC-SHA256, key outside Postgres, over upto, rows, digest and prev_mac.';
 
@@ -120,6 +121,12 @@ returns void
 language plpgsql security definer set search_path = ''
 as $$
 begin
+  -- what is sealed must be what is there: a caller's word is not enough
+  if not exists (select from atlas.audit_digest() d where (d.upto, d.rows, d.digest) = (p_upto, p_rows, p_digest)
+                 and d.prev_mac is not distinct from p_prev_mac) then
+    raise exception using errcode = 'AT005', message = 'seal_audit: this is not what audit_digest() says now',
+      hint = 'take the digest and seal it in one transaction, repeatable read';
+  end if;
   insert into atlas.audit_checkpoint (upto, rows, digest, prev_mac, mac)
   values (p_upto, p_rows, p_digest, p_prev_mac, p_mac);
   insert into atlas.outbox (event_kind, payload)

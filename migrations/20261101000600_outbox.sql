@@ -60,7 +60,9 @@ create function atlas.fill_outbox() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  insert into atlas.outbox (task_id, out_id) select n.task_id, n.id from new_rows n order by n.id;
+  -- answers to commands and escalations wait for nothing, not even for a dead row of their task
+  insert into atlas.outbox (task_id, out_id)
+  select case when n.data ->> 'msg_type' <> 'control' then n.task_id end, n.id from new_rows n order by n.id;
   return null;
 end
 $$;
@@ -72,31 +74,30 @@ create function atlas.claim_outbox(p_lease_id uuid, p_limit integer, p_lease int
 returns table (id bigint, event_id uuid, event_kind text, task_id uuid, payload jsonb, rejections integer)
 language sql security definer set search_path = ''
 as $$
-  with due as (
+  with due as materialized (
     select o.id from atlas.outbox o
     where o.state = 'pending' and o.run_after <= now() and coalesce(o.lease_expires_at, '-infinity') <= now()
-      -- in order per task: nothing unsent before it, unless this same claim takes that too
-      and not exists (
-        select from atlas.outbox e where e.task_id = o.task_id and e.id < o.id and e.state <> 'sent'
-          and (e.state = 'dead' or e.run_after > now() or coalesce(e.lease_expires_at, '-infinity') > now()))
+      -- in order per task: nothing unsent before it, unless this same claim may take that too
+      and (select true from atlas.outbox e where e.task_id = o.task_id and e.id < o.id and e.state <> 'sent'
+             and (e.state = 'dead' or e.run_after > now() or coalesce(e.lease_expires_at, '-infinity') > now())
+           limit 1) is null
     order by o.id limit p_limit
   ),
-  held as (
-    select o.id from atlas.outbox o
-    where o.id in (select due.id from due) and o.state = 'pending'
+  held as materialized (
+    select o.id, o.task_id from atlas.outbox o
+    where o.id = any (array(select due.id from due)) and o.state = 'pending'
       and coalesce(o.lease_expires_at, '-infinity') <= now()
-    order by o.id for update skip locked
+    order by o.id for no key update skip locked
   ),
   -- a row that another relay holds keeps back the later rows of its task
-  ready as (
-    select h.id from held h join atlas.outbox o on o.id = h.id
-    where not exists (
-      select from atlas.outbox e where e.task_id = o.task_id and e.id < o.id and e.state <> 'sent'
-        and e.id not in (select held.id from held))
+  ready as materialized (
+    select h.id from held h
+    where (select true from atlas.outbox e where e.task_id = h.task_id and e.id < h.id and e.state <> 'sent'
+             and e.id <> all (array(select held.id from held)) limit 1) is null
   ),
   claimed as (
     update atlas.outbox o set lease_id = p_lease_id, lease_expires_at = now() + p_lease
-    where o.id in (select ready.id from ready)
+    where o.id = any (array(select ready.id from ready))
     returning o.id, o.event_id, o.event_kind, o.task_id, o.payload, o.rejections, o.out_id
   )
   select c.id, c.event_id, c.event_kind, c.task_id, coalesce(c.payload, m.data), c.rejections
@@ -137,7 +138,8 @@ begin
         into escalated
         from atlas.outbox o left join public.architect_out m on m.id = o.out_id where o.id = item.id;
       if escalated then
-        perform atlas.escalate(o.task_id, 'outbox_dead', item.error) from atlas.outbox o where o.id = item.id;
+        perform atlas.escalate(coalesce(o.task_id, m.task_id), 'outbox_dead', item.error)
+        from atlas.outbox o left join public.architect_out m on m.id = o.out_id where o.id = item.id;
       end if;
     end if;
   end loop;

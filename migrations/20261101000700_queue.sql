@@ -25,17 +25,17 @@ end
 $$;
 comment on function atlas.project_of(uuid, text) is 'The project of a message: named, else the sender''s first, else default.';
 
-create function atlas.wake_workers() returns void
+create function atlas.wake_workers(p_also_busy boolean default false) returns void
 language plpgsql security definer set search_path = ''
 as $$
 begin
   -- NOTIFY takes a lock of the whole database until the commit is on disk: only where an idle worker needs it
-  if exists (select from atlas.worker w where w.state = 'idle' and w.seen_at > now() - interval '2 minutes') then
+  if p_also_busy or exists (select from atlas.worker w where w.state = 'idle' and w.seen_at > now() - interval '2 minutes') then
     notify atlas_wake;
   end if;
 end
 $$;
-comment on function atlas.wake_workers() is 'Notifies idle workers, if there are any.';
+comment on function atlas.wake_workers(boolean) is 'Notifies idle workers, if there are any.';
 
 create function atlas.queue_messages() returns trigger
 language plpgsql security definer set search_path = ''
@@ -47,7 +47,7 @@ begin
   with queued as (
     insert into atlas.task (id, kind, title, in_id, message_task_id, sender, sender_key, project_id, parent_id,
       priority, run_after, wait_reason)
-    select case when n.data ->> 'msg_type' = 'chat' then n.task_id else gen_random_uuid() end,
+    select case when n.data ->> 'msg_type' = 'chat' and data ->> 'role' = 'architect' then n.task_id else gen_random_uuid() end,
       n.data ->> 'msg_type',
       case when n.data ->> 'msg_type' = 'control' then atlas.control_command(n.data) ->> 'command'
            else left(split_part(btrim(n.data ->> 'content', E' \t\r\n#'), E'\n', 1), 120) end,
@@ -71,7 +71,8 @@ begin
   end if;
   perform atlas.append_audits('submit_task', ids, details);
   perform realtime.send(jsonb_build_object('queued', cardinality(ids)), 'task_queued', 'atlas:wake', true);
-  perform atlas.wake_workers();
+  -- commands are rare, and a worker whose slots are all busy still has some for them
+  perform atlas.wake_workers(exists (select from new_rows n where n.data ->> 'msg_type' = 'control'));
   return null;
 end
 $$;
@@ -86,7 +87,7 @@ as $$
 declare
   v_id constant uuid := atlas.as_uuid(data ->> 'task_id');
 begin
-  if data ->> 'msg_type' = 'chat' then
+  if data ->> 'msg_type' = 'chat' and data ->> 'role' = 'architect' then
     return query select t.id, t.state, false from atlas.task t where t.id = v_id and t.kind = 'chat';
     if found then
       return;
@@ -126,7 +127,7 @@ comment on function atlas.mark_worker(uuid, text) is 'idle: waits for a wake-up.
 
 -- Which tasks are next: by priority, then in rounds over senders, the least recently served sender first. The k-th
 -- task of a sender belongs to round k, so a task waits for at most one earlier claim of each other active sender.
-create function atlas.next_tasks(p_limit integer) returns table (task_id uuid, turn bigint)
+create function atlas.next_tasks(p_senders integer, p_each integer) returns table (task_id uuid, turn bigint)
 language sql stable security definer set search_path = ''
 as $$
   with recursive active as (
@@ -143,16 +144,17 @@ as $$
     from active a left join lateral (
       select t.claim_seq from atlas.task t where t.sender_key = a.sender_key and t.claim_seq is not null
       order by t.claim_seq desc limit 1) s on true
-    order by a.rank, served, a.sender_key limit p_limit
+    order by a.rank, served, a.sender_key limit p_senders
   )
   select c.id, row_number() over (order by u.rank, c.round, u.served, u.sender_key)
   from turns u cross join lateral (
     select t.id, row_number() over (order by t.in_id) as round
     from (select t.id, t.in_id from atlas.task t
           where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' and t.rank = u.rank and t.sender_key = u.sender_key
-          order by t.in_id limit 2 * p_limit) t) c
+          order by t.in_id limit p_each) t) c
 $$;
-comment on function atlas.next_tasks(integer) is 'Ready tasks in the order in which they are due.';
+comment on function atlas.next_tasks(integer, integer) is
+  'Ready tasks in the order in which they are due: of so many senders, so many of each.';
 
 create function atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval)
 returns table (task_id uuid, attempt_id uuid, attempt integer, kind text, message jsonb, message_task_id uuid,
@@ -161,27 +163,36 @@ returns table (task_id uuid, attempt_id uuid, attempt integer, kind text, messag
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  chosen uuid[];
+  chosen uuid[] := '{}';
+  chats uuid[];
+  width integer;
 begin
   if exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is not null and t.run_after <= now()) then
-    update atlas.task t set wait_reason = null
+    update atlas.task t set wait_reason = null, wait_scope = null
     where t.id in (select w.id from atlas.task w where w.state = 'queued' and w.wait_reason is not null
-      and w.run_after <= now() order by w.run_after limit 500 for update skip locked);
+      and w.run_after <= now() order by w.run_after limit 500 for no key update skip locked);
   end if;
   -- control messages are few, and go first; they are carried out also while the queue is paused
   if p_controls > 0 then
-    select array_agg(c.id) into chosen from (
+    select coalesce(array_agg(c.id), '{}') into chosen from (
       select t.id from atlas.task t
       where t.state = 'queued' and t.kind = 'control' and t.wait_reason is null
-      order by t.in_id limit p_controls for update skip locked) c;
+      order by t.in_id limit p_controls for no key update skip locked) c;
   end if;
   if p_chats > 0 and (select c.paused_at is null from atlas.control c) then
-    select chosen || array_agg(c.id) into chosen from (
-      select t.id from atlas.next_tasks(p_chats) n join atlas.task t on t.id = n.task_id
-      where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
-      order by n.turn limit p_chats for update of t skip locked) c;
+    -- other claimers may hold all of the first ones: then a wider look
+    foreach width in array array[2, 32] loop
+      select array_agg(c.id order by c.turn) into chats from (
+        select t.id, n.turn from atlas.next_tasks(width * p_chats, width * p_chats) n join atlas.task t on t.id = n.task_id
+        where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
+        order by n.turn limit p_chats for no key update of t skip locked) c;
+      exit when cardinality(chats) = p_chats
+        or not exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
+                       and t.id <> all (coalesce(chats, '{}')));
+    end loop;
+    chosen := chosen || chats;
   end if;
-  if chosen is null then
+  if cardinality(chosen) = 0 then
     return;
   end if;
   return query
@@ -205,6 +216,7 @@ begin
   carried as (
     update atlas.spend s set attempt_id = c.attempt_id, call = 0
     from claimed c where s.task_id = c.id and s.state = 'reserved'
+      and s.id = (select max(o.id) from atlas.spend o where o.task_id = c.id and o.state = 'reserved')
     returning s.task_id, s.id, s.model, s.response_id, s.reserved_tokens
   ),
   announced as (
@@ -249,7 +261,7 @@ as $$
   update atlas.worker set seen_at = now() where id = p_worker_id;
   with due as (
     select a.id from atlas.attempt a where a.id = any (p_attempts) and a.worker_id = p_worker_id
-      and a.state = 'running' order by a.id for update
+      and a.state = 'running' order by a.id for no key update
   ),
   extended as (
     update atlas.attempt a set lease_expires_at = now() + p_lease where a.id in (select due.id from due)
@@ -273,7 +285,7 @@ as $$
       response_id text, resumable boolean, sequence_number bigint, "offset" integer, text text, model text)
     join (select r.id, r.task_id from atlas.attempt r
           where r.id in (select (j ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) j)
-            and r.state = 'running' order by r.id for update) a on a.id = i.attempt_id
+            and r.state = 'running' order by r.id for no key update) a on a.id = i.attempt_id
   ),
   at as (
     update atlas.attempt a set generation = i.generation, response_id = i.response_id, model = i.model,
@@ -300,7 +312,8 @@ comment on function atlas.record_progress(jsonb) is
   'Stores response ids, sequence numbers and text of running replies; answers with the attempts still held.';
 
 grant execute on function atlas.submit_task(jsonb, uuid) to authenticated, service_role;
-grant execute on function atlas.check_message(jsonb), atlas.as_uuid(text) to authenticated, service_role;
+grant execute on function atlas.check_message(jsonb), atlas.as_uuid(text) to service_role;
+grant execute on function atlas.as_uuid(text) to authenticated;
 grant execute on function atlas.register_worker(uuid, text, text, integer), atlas.mark_worker(uuid, text),
   atlas.claim_tasks(uuid, integer, integer, interval), atlas.extend_leases(uuid, uuid[], interval),
   atlas.record_progress(jsonb) to service_role, atlas_worker;

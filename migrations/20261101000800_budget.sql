@@ -66,9 +66,12 @@ declare
   earlier record;
   used bigint;
 begin
-  select s.id, s.reserved_tokens, s.reserved_usd into earlier from atlas.spend s
+  select s.id, s.state, s.reserved_tokens, s.reserved_usd into earlier from atlas.spend s
   where s.attempt_id = p_task.attempt_id and s.call = p_call;
-  if found then
+  if found and (earlier.state <> 'reserved' or earlier.reserved_tokens < need) then
+    return jsonb_build_object('outcome', 'refuse', 'code', 'call_number', 'scope', 'global', 'message',
+      format('call %s of this attempt is taken: number the next call %s', p_call, p_call + 1));
+  elsif found then
     return jsonb_build_object('outcome', 'reserved', 'spend_id', earlier.id, 'tokens', earlier.reserved_tokens,
       'usd', earlier.reserved_usd);
   end if;
@@ -126,7 +129,7 @@ language sql security definer set search_path = ''
 as $$
   update atlas.attempt set state = p_state, finished_at = now(), error_code = p_code, error_message = p_message
   where id = p_task.attempt_id;
-  update atlas.task set state = 'queued', attempt_id = null, wait_reason = p_reason, run_after = p_until,
+  update atlas.task set state = 'queued', attempt_id = null, wait_reason = p_reason, wait_scope = null, run_after = p_until,
     error_code = p_code, error_message = p_message
   where id = p_task.id;
   select atlas.append_audit(p_task.id, 'release_task', jsonb_strip_nulls(jsonb_build_object('reason', p_reason, 'state',
@@ -151,7 +154,8 @@ declare
   task atlas.task;
   answer jsonb;
 begin
-  perform from atlas.task t where t.attempt_id = any (attempt_ids) and t.state = 'running' order by t.id for update;
+  perform from atlas.task t where t.attempt_id = any (attempt_ids) and t.state = 'running' order by t.id for no key update;
+  perform from atlas.attempt a where a.id = any (attempt_ids) and a.state = 'running' order by a.id for no key update;
   select array_agg(distinct x) into v_scopes from atlas.task t
   cross join unnest(array['global', 'project:' || t.project_id, 'sender:' || t.sender_key]) x
   where t.attempt_id = any (attempt_ids) and t.state = 'running';
@@ -223,6 +227,9 @@ begin
         case answer ->> 'outcome' when 'wait' then 'reserved_budget' else 'settled_budget' end,
         case answer ->> 'outcome' when 'wait' then now() + interval '1 minute' else (answer ->> 'until')::timestamptz end,
         'released', answer ->> 'code', answer ->> 'message');
+      -- somebody asked to cancel it: that does not wait for money
+      update atlas.task t set wait_scope = answer ->> 'scope' where t.id = task.id and t.cancel_requested_at is null;
+      update atlas.task t set wait_reason = null, run_after = now() where t.id = task.id and t.cancel_requested_at is not null;
     end if;
     return next answer;
   end loop;
@@ -231,25 +238,22 @@ $$;
 comment on function atlas.reserve_tokens(jsonb) is
   'Reserves the worst case of calls about to be made: [{"attempt_id","call","model","input_tokens","output_tokens"}].';
 
--- Tasks that waited for others' reservations look again, as many as a settlement may have made room for.
-create function atlas.wake_waiting(p_scopes text[], p_limit integer) returns void
+-- Tasks that waited for others' reservations look again, about as many as a settlement may have made room for. p_all: also
+-- those that were deferred to the next day, since settled money fell or a limit rose.
+create function atlas.wake_waiting(p_scopes text[], p_limit integer, p_all boolean default false) returns void
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  if not exists (select from atlas.task t where t.wait_reason = 'reserved_budget') then
-    return;
-  end if;
-  update atlas.task t set wait_reason = null, run_after = now()
+  update atlas.task t set wait_reason = null, wait_scope = null, run_after = now()
   where t.id in (
-    select w.id from atlas.task w where w.wait_reason = 'reserved_budget'
-      and atlas.scopes_of(w.project_id, w.sender_key) && p_scopes
-    order by w.in_id limit p_limit for update skip locked);
+    select w.id from atlas.task w where w.wait_scope = any (p_scopes) and (p_all or w.wait_reason = 'reserved_budget')
+    order by w.in_id limit p_limit for no key update skip locked);
   if found then
     perform atlas.wake_workers();
   end if;
 end
 $$;
-comment on function atlas.wake_waiting(text[], integer) is 'Makes tasks ready that waited for reserved money. Internal.';
+comment on function atlas.wake_waiting(text[], integer, boolean) is 'Makes tasks ready that waited for a budget. Internal.';
 
 -- Settles or corrects calls; the caller holds the locks. An item is {"spend_id", "usage"}; a usage is {"input_tokens",
 -- "cached_tokens", "output_tokens", "reasoning_tokens", "known"}, null: not known, so the whole reservation counts. What
@@ -262,14 +266,16 @@ declare
   details jsonb[];
 begin
   with item as (
-    select s.id, s.task_id, s.call, s.model, s.price_from, s.day, s.scopes, s.reserved_tokens, s.reserved_usd,
+    select distinct on (s.id) s.id, s.task_id, s.call, s.model, s.price_from, s.day, s.scopes, s.reserved_tokens, s.reserved_usd,
       s.state = 'reserved' as was_open, coalesce(s.tokens, 0) as was_tokens, coalesce(s.usd, 0) as was_usd,
-      coalesce(i.usage ->> 'known', 'unknown') as known,
+      case when i.usage ->> 'input_tokens' is null or i.usage ->> 'output_tokens' is null then 'unknown'
+           else coalesce(i.usage ->> 'known', 'unknown') end as known,
       (i.usage ->> 'input_tokens')::bigint as input, coalesce((i.usage ->> 'cached_tokens')::bigint, 0) as cached,
       (i.usage ->> 'output_tokens')::bigint as output, (i.usage ->> 'reasoning_tokens')::bigint as reasoning
     from jsonb_to_recordset(p_items) as i (spend_id bigint, usage jsonb)
     join atlas.spend s on s.id = i.spend_id
     where s.state = 'reserved' or (s.known <> 'reported' and coalesce(i.usage ->> 'known', 'unknown') <> 'unknown')
+    order by s.id
   ),
   priced as (
     select i.*, case i.known when 'unknown' then i.reserved_tokens else i.input + i.output end as tokens,
@@ -325,13 +331,15 @@ begin
       array_agg(distinct s.day)
     into items, v_days
   from atlas.spend s
-  where s.attempt_id = any (p_attempts) and s.state = 'reserved'
-    and not (p_carry and s.response_id is not null and p_usages -> s.attempt_id::text -> s.call::text is null);
+  where s.attempt_id = any (p_attempts)
+    and (s.state = 'reserved' or (s.known <> 'reported' and p_usages -> s.attempt_id::text -> s.call::text is not null))
+    and not (p_carry and s.response_id is not null and p_usages -> s.attempt_id::text -> s.call::text is null
+             and s.id = (select max(o.id) from atlas.spend o where o.attempt_id = s.attempt_id and o.state = 'reserved'));
   if items is null then
     return;
   end if;
   select array_agg(distinct x) into v_scopes from atlas.spend s cross join unnest(s.scopes) x
-  where s.attempt_id = any (p_attempts) and s.state = 'reserved';
+  where s.attempt_id = any (p_attempts);
   perform atlas.lock_days(v_days, v_scopes);
   perform atlas.settle_spends(items);
   perform atlas.wake_waiting(v_scopes, 2 + 2 * cardinality(p_attempts));
@@ -340,23 +348,32 @@ $$;
 comment on function atlas.settle_attempts(uuid[], jsonb, boolean) is 'Settles what attempts still have reserved. Internal.';
 
 -- Usage of calls that do not end their task: a fallback, a repair, a correction of what was unknown. An item is
--- {"spend_id", "usage"}. Answers how many calls there were.
+-- {"spend_id", "attempt_id", "usage"}: the attempt must be the one that runs the task now, unless the service role corrects
+-- the books. Answers how many calls there were.
 create function atlas.record_usage(p_items jsonb) returns integer
 language plpgsql security definer set search_path = ''
 as $$
 declare
   ids constant bigint[] := array(select (i ->> 'spend_id')::bigint from jsonb_array_elements(p_items) i);
+  service constant boolean := atlas.is_service();
+  allowed jsonb;
   v_days date[];
   v_scopes text[];
   n integer;
 begin
   perform from atlas.task t where t.id in (select s.task_id from atlas.spend s where s.id = any (ids))
-  order by t.id for update;
+  order by t.id for no key update;
+  select jsonb_agg(i) into allowed from jsonb_array_elements(p_items) i
+  join atlas.spend s on s.id = (i ->> 'spend_id')::bigint join atlas.task t on t.id = s.task_id
+  where service or (s.attempt_id = (i ->> 'attempt_id')::uuid and t.attempt_id = s.attempt_id);
+  if allowed is null then
+    return 0;
+  end if;
   select count(distinct s.id), array_agg(distinct s.day), array_agg(distinct x) into n, v_days, v_scopes
   from atlas.spend s cross join unnest(s.scopes) x where s.id = any (ids);
   perform atlas.lock_days(v_days, v_scopes);
-  perform atlas.settle_spends(p_items);
-  perform atlas.wake_waiting(v_scopes, 2 + 2 * n);
+  perform atlas.settle_spends(allowed);
+  perform atlas.wake_waiting(v_scopes, 2 + 2 * n, true);
   return n;
 end
 $$;
@@ -394,10 +411,7 @@ begin
   end if;
   perform atlas.lock_days(array[atlas.today()], array[p_scope]);
   -- a higher limit may let in who waited for the next day, or for others
-  update atlas.task t set wait_reason = null, run_after = now()
-  where t.id in (select w.id from atlas.task w where w.wait_reason in ('settled_budget', 'reserved_budget')
-    and p_scope = any (atlas.scopes_of(w.project_id, w.sender_key)) for update skip locked);
-  perform atlas.wake_workers();
+  perform atlas.wake_waiting(array[p_scope], 100000, true);
   return result;
 end
 $$;

@@ -46,7 +46,8 @@ as $$
 declare
   task atlas.task;
 begin
-  select t.* into task from atlas.task t where t.id = p_task_id or t.message_task_id = p_task_id limit 1;
+  select t.* into task from atlas.task t where t.id = p_task_id or t.message_task_id = p_task_id
+  order by (t.id = p_task_id) desc, t.id limit 1 for no key update;
   if not found then
     return;
   end if;
@@ -69,14 +70,16 @@ declare
   tasks uuid[];
   details jsonb[];
 begin
-  perform from atlas.task t where t.attempt_id = any (ids) and t.state = 'running' order by t.id for update;
+  perform from atlas.task t where t.attempt_id = any (ids) and t.state = 'running' order by t.id for no key update;
+  perform from atlas.attempt a where a.id = any (ids) and a.state = 'running' order by a.id for no key update;
   return query select a.id from atlas.attempt a where a.id = any (ids) and a.state = 'completed';
   with item as (
-    select t.id, t.message_task_id, t.sender, t.project_id, t.parent_id, t.attempt_id, t.attempts, i.content, i.model,
+    select distinct on (t.id) t.id, t.message_task_id, t.sender, t.project_id, t.parent_id, t.attempt_id, t.attempts, i.content, i.model,
       jsonb_build_object('status', 'completed', 'model', i.model) || coalesce(i.metadata, '{}') as metadata,
       coalesce(i.msg_type, 'spec') as msg_type, nextval('public.architect_out_id_seq') as reply_id
     from jsonb_to_recordset(p_items) as i (attempt_id uuid, content text, metadata jsonb, model text, msg_type text)
     join atlas.task t on t.attempt_id = i.attempt_id and t.state = 'running'
+    order by t.id
   ),
   replied as (
     insert into public.architect_out (id, data, task_id, owner, project_id) overriding system value
@@ -140,7 +143,7 @@ begin
   update atlas.attempt a set state = case p_state when 'cancelled' then 'cancelled' else 'failed' end,
     finished_at = now(), error_code = p_code, error_message = p_message
   where a.id = p_task.attempt_id;
-  update atlas.task t set state = p_state, attempt_id = null, wait_reason = null, finished_at = now(),
+  update atlas.task t set state = p_state, attempt_id = null, wait_reason = null, wait_scope = null, finished_at = now(),
     out_id = reply_id, error_code = p_code, error_message = p_message,
     failures = t.failures + case p_state when 'cancelled' then 0 else 1 end
   where t.id = p_task.id;
@@ -167,7 +170,7 @@ begin
     raise exception using errcode = 'AT005', message = format('fail_task: kind %L is not known', p_kind),
       hint = 'use own, final, outage or released';
   end if;
-  select t.* into task from atlas.task t where t.attempt_id = p_attempt_id and t.state = 'running' for update;
+  select t.* into task from atlas.task t where t.attempt_id = p_attempt_id and t.state = 'running' for no key update;
   if not found then
     perform atlas.raise_lost(p_attempt_id);
   end if;
@@ -189,7 +192,7 @@ begin
   perform atlas.release_task(task, case p_kind when 'outage' then 'upstream' when 'own' then 'retry' end,
     now() + pause, case p_kind when 'own' then 'failed' else 'released' end, p_code, p_message);
   perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages),
-    p_kind = 'released');
+    p_kind in ('released', 'outage'));
   update atlas.task t set failures = t.failures + case p_kind when 'own' then 1 else 0 end,
     outage_since = case p_kind when 'outage' then coalesce(t.outage_since, now()) when 'own' then null
                                else t.outage_since end,
@@ -222,7 +225,7 @@ begin
     raise exception using errcode = 'AT006', message = 'cancel_task: an attempt is confirmed by its worker only',
       hint = 'leave the attempt out: the worker is told to stop';
   end if;
-  select t.* into task from atlas.task t where t.id = p_task_id for update;
+  select t.* into task from atlas.task t where t.id = p_task_id for no key update;
   if not found or not (trusted or coalesce(task.sender = auth.uid(), false)) then
     raise exception using errcode = 'AT004', message = format('no task %s', p_task_id),
       hint = 'see `atlas tasks` or atlas.task_history for the ids';
@@ -241,7 +244,8 @@ begin
     perform atlas.end_task(task, 'cancelled', 'cancelled', 'cancelled before it ran', '{}');
     return 'cancelled';
   end if;
-  update atlas.task t set cancel_requested_at = coalesce(t.cancel_requested_at, now()), wait_reason = null
+  update atlas.task t set cancel_requested_at = coalesce(t.cancel_requested_at, now()), wait_reason = null,
+    wait_scope = null
   where t.id = task.id;
   perform atlas.append_audit(task.id, 'request_cancel', '{}');
   -- rare, so its lock does no harm: the worker that runs it must hear of it now
@@ -258,16 +262,21 @@ as $$
 declare
   task atlas.task;
 begin
-  select t.* into task from atlas.task t where t.id = p_task_id for update;
+  select t.* into task from atlas.task t where t.id = p_task_id for no key update;
   if not found then
     raise exception using errcode = 'AT004', message = format('no task %s', p_task_id),
       hint = 'see `atlas tasks` or atlas.task_history for the ids';
+  end if;
+  if task.title = '[erased]' then
+    raise exception using errcode = 'AT005', message = format('task %s was erased', p_task_id),
+      hint = 'ask the question again';
   end if;
   if task.state in ('running', 'completed') then
     raise exception using errcode = 'AT005', message = format('task %s is %s', p_task_id, task.state),
       hint = case task.state when 'running' then 'cancel it first' else 'ask again with `atlas ask --parent`' end;
   end if;
-  update atlas.task t set state = 'queued', wait_reason = null, run_after = now(), failures = 0, finished_at = null,
+  update atlas.task t set state = 'queued', wait_reason = null, wait_scope = null, run_after = now(), failures = 0,
+    losses = 0, finished_at = null,
     out_id = null, cancel_requested_at = null, outage_since = null, escalated_at = null,
     error_code = null, error_message = null
   where t.id = p_task_id;
@@ -286,17 +295,18 @@ as $$
 declare
   task atlas.task;
   lost uuid[] := '{}';
+  carried jsonb;
 begin
   for task in
     select t.* from atlas.task t
     where t.state = 'running' and t.attempt_id in (
       select a.id from atlas.attempt a where a.state = 'running' and a.lease_expires_at < now()
       order by a.lease_expires_at limit p_limit)
-    order by t.id for update skip locked
+    order by t.id for no key update skip locked
   loop
     -- the lease may have been extended while this waited for nothing: look again under the lock
     if not exists (select from atlas.attempt a where a.id = task.attempt_id and a.lease_expires_at < now()
-                   for update skip locked) then
+                   for no key update skip locked) then
       continue;
     end if;
     lost := lost || task.attempt_id;
@@ -306,15 +316,21 @@ begin
     return 0;
   end if;
   perform atlas.settle_attempts(lost, '{}', true);
+  update atlas.task t set losses = t.losses + 1
+  where t.id in (select a.task_id from atlas.attempt a where a.id = any (lost));
   -- a task that keeps losing its workers is not tried for ever
   for task in
-    select t.* from atlas.task t where t.state = 'queued' and t.id in (
-      select a.task_id from atlas.attempt a where a.task_id in (
-          select x.task_id from atlas.attempt x where x.id = any (lost))
-        and a.state = 'lost' group by a.task_id having count(*) >= 5)
-      and not exists (select from atlas.spend s where s.task_id = t.id and s.state = 'reserved')
-    order by t.id for update skip locked
+    select t.* from atlas.task t where t.state = 'queued' and t.losses >= 5
+      and t.id in (select a.task_id from atlas.attempt a where a.id = any (lost))
+    order by t.id for no key update skip locked
   loop
+    select jsonb_agg(jsonb_build_object('spend_id', s.id)) into carried from atlas.spend s
+    where s.task_id = task.id and s.state = 'reserved';
+    if carried is not null then
+      perform atlas.lock_days(array(select distinct s.day from atlas.spend s where s.task_id = task.id),
+        atlas.scopes_of(task.project_id, task.sender_key));
+      perform atlas.settle_spends(carried);
+    end if;
     perform atlas.end_task(task, 'dead_lettered', 'lease_lost', 'five workers were lost while they ran it', '{}');
     perform atlas.escalate(task.id, 'lease_lost', 'five workers were lost while they ran it');
   end loop;
@@ -362,7 +378,7 @@ as $$
 declare
   task atlas.task;
 begin
-  select t.* into task from atlas.task t where t.id = p_task_id for update;
+  select t.* into task from atlas.task t where t.id = p_task_id for no key update;
   if not found then
     raise exception using errcode = 'AT004', message = format('no task %s', p_task_id), hint = 'see atlas.task_history';
   end if;
@@ -373,7 +389,8 @@ begin
   delete from atlas.reply_part p where p.task_id = p_task_id;
   update public.architect_in i set data = i.data || '{"content": "[erased]"}' where i.id = task.in_id;
   update public.architect_out o set data = jsonb_set(o.data || '{"content": "[erased]"}', '{metadata}',
-    (o.data -> 'metadata') - 'sources') where o.task_id = task.message_task_id;
+    (o.data -> 'metadata') - 'sources' - 'error' - 'warnings') where o.task_id = task.message_task_id;
+  update atlas.attempt a set error_message = '[erased]' where a.task_id = p_task_id and a.error_message is not null;
   update atlas.task t set title = '[erased]', error_message = case when t.error_message is not null then '[erased]' end
   where t.id = p_task_id;
   perform atlas.append_audit(p_task_id, 'erase', '{}');
@@ -396,13 +413,15 @@ create function atlas.queue_metrics() returns jsonb
 language sql stable security definer set search_path = ''
 as $$
   select jsonb_build_object(
-    'queued', (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is null),
+    -- each count by the partial index of its kind
+    'queued', (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat')
+      + (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'control'),
     'waiting', (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is not null),
     'running', (select count(*) from atlas.task t where t.state = 'running'),
     'dead_lettered', (select count(*) from atlas.task t where t.state = 'dead_lettered'),
     'outbox_dead', (select count(*) from atlas.outbox o where o.state = 'dead'),
     'oldest_seconds', coalesce((select extract(epoch from now() - min(greatest(t.queued_at, t.run_after)))
-      from atlas.task t where t.state = 'queued' and t.wait_reason is null), 0),
+      from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'), 0),
     'paused', (select c.paused_at is not null from atlas.control c),
     'cache_flushed_at', (select c.cache_flushed_at from atlas.control c),
     'workers', (select count(*) from atlas.worker w where w.state <> 'stopped'

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 
+from atlas.generation import BadRequest
 from atlas.ports import Delta, Finished, ModelCall, ModelEvent, Started
 from atlas.task import NOTHING_USED, Chunk, Usage
 
@@ -26,11 +27,11 @@ class OfflineGenerator:
         yield Finished(usage=NOTHING_USED)
 
     async def resume(self, response_id: str, after: int | None) -> AsyncIterator[ModelEvent]:
-        raise AssertionError("an offline response is never stored")
+        raise BadRequest(f"{response_id} is not the offline architect's: set OPENAI_API_KEY to take it up", code="no_key")
         yield  # makes this an async generator
 
     async def cancel(self, response_id: str) -> Usage | None:
-        return NOTHING_USED
+        return None
 
 
 def compose(question: str, sources: tuple[Chunk, ...]) -> str:

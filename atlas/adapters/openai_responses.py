@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -33,6 +34,9 @@ from atlas.task import Usage
 
 log = logging.getLogger("atlas.openai")
 
+_LONGEST_POLL = 3600.0
+"""Seconds that a response which cannot stream is waited for."""
+
 _TERMINAL = frozenset({"completed", "failed", "incomplete", "cancelled"})
 
 
@@ -50,24 +54,26 @@ class OpenAIGenerator:
 
     async def generate(self, call: ModelCall) -> AsyncIterator[ModelEvent]:
         request = self._request(call)
+        background = "background" in request
         try:
             if call.model.streams:
                 async with _translated(call.model.name):
                     stream = await self._client.responses.create(**request, stream=True)
-                async for event in _events(stream, call.model.name, self._background):
+                async for event in _events(stream, call.model.name, background):
                     yield event
                 return
             async with _translated(call.model.name):
                 response = await self._client.responses.create(**request)
         except BadRequest as error:
-            if not (self._background and "background" in str(error)):
+            if not (background and "background" in str(error)):
                 raise
-            log.warning("the server takes no background responses: a dead worker's call cannot be taken up")
+            if self._background:
+                log.warning("the server takes no background responses: a dead worker's call cannot be taken up")
             self._background = False
             async for event in self.generate(call):
                 yield event
             return
-        yield Started(response_id=response.id, resumable=self._background)
+        yield Started(response_id=response.id, resumable=background)
         async for event in self._until_done(response):
             yield event
 
@@ -111,7 +117,10 @@ class OpenAIGenerator:
         return request
 
     async def _until_done(self, response: Response) -> AsyncIterator[ModelEvent]:
+        end = time.monotonic() + _LONGEST_POLL
         while response.status not in _TERMINAL:
+            if time.monotonic() > end:
+                raise UpstreamFailed(f"{response.id} is {response.status} for an hour", code="timeout", usage=None)
             await asyncio.sleep(self._poll)
             async with _translated(response.id):
                 response = await self._client.responses.retrieve(response.id)
@@ -150,11 +159,15 @@ async def _events(stream: Any, name: str, resumable: bool) -> AsyncIterator[Mode
 def _end(response: Response, refused: bool) -> Finished:
     """The end of a response, by its status rather than by the event's name: servers differ in the latter."""
     usage = _usage(response)
+    failure: ModelError | None = None
     if response.status == "failed":
         error = response.error
-        raise _failure(error.code if error else None, error.message if error else "the response failed", usage)
-    if response.status == "cancelled":
-        raise UpstreamFailed(f"{response.id} was cancelled upstream", code="cancelled_upstream", usage=usage)
+        failure = _failure(error.code if error else None, error.message if error else "the response failed", usage)
+    elif response.status == "cancelled":
+        failure = UpstreamFailed(f"{response.id} was cancelled upstream", code="cancelled_upstream", usage=usage)
+    if failure is not None:
+        failure.terminal = True
+        raise failure
     reason = response.incomplete_details.reason if response.incomplete_details else None
     if response.status == "incomplete" and reason not in (None, "max_output_tokens", "content_filter"):
         raise NoText(f"{response.id} is incomplete ({reason})", code="incomplete", usage=usage)
@@ -247,7 +260,7 @@ def _failure(
         "invalid_prompt": BadRequest,
     }
     kind = kinds.get(code or "", default)
-    if kind in (ContextOverflow, RateLimited, ModelMissing) or usage_known:
+    if usage_known:
         return kind(message, code=code or "bad_request")
     return kind(message, code=code or "upstream", usage=usage)
 

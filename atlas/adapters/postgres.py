@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
-from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from atlas.errors import SQLSTATES, AtlasError, DatabaseDown, RefusedError
 from atlas.models import Model
@@ -36,13 +36,27 @@ CONNECTION_LOST = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
 )
-TRY_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+TRY_AGAIN = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.PostgresSystemError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+)
+"""The server's trouble, not the call's: a failover, a full disk, a time-out, a password that is being rotated."""
+
+
+class UniqueViolated(RefusedError):
+    """The row is there already."""
 
 
 def translate(error: asyncpg.PostgresError) -> AtlasError:
     """The error of the tree for an SQLSTATE of the migrations; RefusedError for any other."""
-    kind = SQLSTATES.get(error.sqlstate or "", RefusedError)
-    return kind(str(error.message if hasattr(error, "message") else error), str(error.hint or ""))
+    kind = UniqueViolated if error.sqlstate == "23505" else SQLSTATES.get(error.sqlstate or "", RefusedError)
+    return kind(str(getattr(error, "message", None) or error), str(getattr(error, "hint", None) or ""))
 
 
 async def set_codecs(connection: asyncpg.Connection) -> None:
@@ -57,6 +71,7 @@ class Bus:
     def __init__(self, pool: asyncpg.Pool, *, patience: float = 600.0) -> None:
         self._pool = pool
         self._patience = patience
+        self._away = False
 
     @classmethod
     @asynccontextmanager
@@ -79,19 +94,36 @@ class Bus:
             retry=retry_if_exception(lambda error: isinstance(error, (*CONNECTION_LOST, *TRY_AGAIN, TimeoutError))),
             wait=wait_random_exponential(multiplier=0.05, max=2),
             stop=stop_after_delay(self._patience),
-            before_sleep=before_sleep_log(log, logging.DEBUG),
+            before_sleep=self._say_away,
             reraise=True,
         )
         try:
             async for attempt in retrying:
                 with attempt:
                     async with self._pool.acquire() as connection:
-                        return await work(connection)
-        except (*CONNECTION_LOST, TimeoutError) as error:
+                        result = await work(connection)
+                    if self._away:
+                        self._away = False
+                        log.warning("Postgres is back")
+                    return result
+        except (*CONNECTION_LOST, *TRY_AGAIN, TimeoutError) as error:
             raise DatabaseDown(f"Postgres is away ({error})", "the worker goes on when it is back") from error
         except asyncpg.PostgresError as error:
             raise translate(error) from error
         raise AssertionError("unreachable")
+
+    def _say_away(self, state: RetryCallState) -> None:
+        if not self._away and state.outcome is not None:
+            self._away = True
+            log.warning("Postgres is away (%s): trying again", state.outcome.exception())
+
+    def hurry(self, seconds: float = 2.0) -> None:
+        """From now on a lost connection is waited for so long at most: the process is about to end."""
+        self._patience = seconds
+
+    async def ping(self) -> None:
+        """One round trip."""
+        await self._value("select 1")
 
     async def _value(self, query: str, *arguments: object) -> Any:
         return await self._call(lambda connection: connection.fetchval(query, *arguments))
@@ -131,8 +163,8 @@ class Bus:
         rows = await self._rows("select r from atlas.reserve_tokens($1) r", list(requests))
         return [row["r"] for row in rows]
 
-    async def record_usage(self, spend_id: int, usage: Usage | None) -> None:
-        item = {"spend_id": spend_id, "usage": usage.as_json() if usage else None}
+    async def record_usage(self, spend_id: int, attempt: AttemptId, usage: Usage | None) -> None:
+        item = {"spend_id": spend_id, "attempt_id": str(attempt), "usage": usage.as_json() if usage else None}
         await self._value("select atlas.record_usage($1)", [item])
 
     async def set_budget(self, scope: str, limits: JsonObject, *, set_by: str = "control") -> JsonObject:
@@ -212,7 +244,8 @@ class Bus:
         """Seals what is new in the audit; answers how many rows. The key never reaches Postgres."""
 
         async def work(connection: asyncpg.Connection) -> int:
-            async with connection.transaction():
+            # one snapshot for the digest and the check of it
+            async with connection.transaction(isolation="repeatable_read"):
                 row = await connection.fetchrow("select upto::text, rows, digest, prev_mac from atlas.audit_digest()")
                 if row is None:
                     return 0
@@ -223,7 +256,10 @@ class Bus:
                 )  # fmt: skip
                 return int(row["rows"])
 
-        return await self._call(work)
+        try:
+            return await self._call(work)
+        except UniqueViolated:
+            return 0  # another worker sealed the same rows first
 
 
 def audit_mac(key: bytes, upto: str, rows: int, digest: bytes, prev_mac: bytes | None) -> bytes:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ParamSpec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from atlas.errors import AtlasError
 from atlas.reads import Reads
@@ -29,8 +30,10 @@ TaskArgument = Annotated[str, typer.Argument(help="A task id, a unique prefix of
 EXIT_BUDGET = 6
 EXIT_DOCTOR = 7
 
-EXIT_CODES = """Exit codes: 0 done; 1 a defect; 2 wrong words or settings; 3 Postgres or the stack is down;
-4 the database refused it; 5 the task ended without a reply; 6 a budget check failed; 7 the doctor found a problem; 130 interrupted."""
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 a defect; 2 wrong words or settings; 3 Postgres or the stack is down; 4 the database refused it; "
+    "5 the task ended without a reply; 6 a budget check failed; 7 the doctor found a problem; 130 interrupted."
+)
 
 
 def runs(command: Callable[P, Awaitable[None]]) -> Callable[P, None]:
@@ -55,7 +58,8 @@ async def _awaited(work: Awaitable[None]) -> None:
 
 def complain(line: str) -> None:
     """One line on stderr."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]atlas:[/red] {_escaped(line)}")
+    text = Text.assemble(("atlas:", "red"), " ", " ".join(line.split()))
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text)
 
 
 def say(line: str = "", *, end: str = "\n") -> None:
@@ -68,10 +72,6 @@ def tell(line: str) -> None:
     """A line for the person, on stderr, so that stdout holds the result alone."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
 
 
 def settings() -> Settings:
@@ -124,7 +124,7 @@ def show_rows(
     for name, heading in columns.items():
         table.add_column(heading, justify="right" if name in right else "left", overflow="fold", no_wrap=name in right)
     for row, line in zip(rows, cells, strict=True):
-        table.add_row(*map(_escaped, line), style=_COLOURS.get(str(row.get("state")), ""))
+        table.add_row(*map(Text, line), style=_COLOURS.get(str(row.get("state")), ""))
     Console().print(table)
 
 
@@ -165,7 +165,7 @@ class Steps:
         began = time.monotonic()
         console = Console(stderr=True, highlight=False)
         if console.is_terminal:
-            with console.status(_escaped(head)):
+            with console.status(Text(head)):
                 yield
         else:
             yield

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -41,15 +40,17 @@ async def demo(
     if not examples.exists():
         raise UsageError(f"{examples} is not there", "name a folder of documents with --docs")
     stack = Stack(known.atlas_home)
-    with _only_one(stack):
+    with stack.only_one():
         _stop_on_signals()
-        was_up = stack.worker() is not None
+        before = stack.worker()
+        # a stack that `atlas up` started stays up; one that a killed demo left behind does not
+        keep = keep or (before is not None and before.owner == "up")
         steps = Steps(first_step + 4, done=first_step)
         try:
-            if was_up and not keep:
-                # a worker that stayed behind may have other settings: the demo shows today's
-                await asyncio.to_thread(stack.stop_worker)
-            cluster, worker = await bring_up(stack, steps)
+            if before is not None:
+                # it may have other settings: the demo shows today's
+                stack.stop_worker()
+            cluster, worker = await bring_up(stack, steps, owner="up" if keep else "demo")
             with steps.step("knowledge"):
                 report = await index_paths([examples], cluster.url(), project=None)
             tell(f"      {report.files} documents: {report.indexed} indexed, {report.unchanged} unchanged")
@@ -81,22 +82,6 @@ def _stop_on_signals() -> None:
     if task is not None:
         for number in (signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-
-
-@contextlib.contextmanager
-def _only_one(stack: Stack) -> Iterator[None]:
-    """One demo a folder at a time: they would stop each other's stack."""
-    stack.home.mkdir(parents=True, exist_ok=True)
-    with (stack.home / "demo.lock").open("a") as lock:
-        try:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # no flock on this system
-            pass
-        except OSError:
-            raise StackError("another demo runs in this folder", "wait for its end, or set ATLAS_HOME") from None
-        yield
 
 
 def _summary(task: Row, budgets: list[Row], took: float) -> None:

@@ -86,6 +86,7 @@ async def search(
 ) -> None:
     """Search what is indexed, as a task would."""
     async with operator() as reads:
+        await reads.project(project)
         rows = await reads.rows(
             "select source, start_line, end_line, heading, score, text from rag.search(:query, :k, "
             "(select id from atlas.project where id::text = :project or name = :project), :collapse)",

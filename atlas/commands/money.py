@@ -40,6 +40,8 @@ def month_of(text: str) -> tuple[date, date]:
         first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).date()
     except ValueError:
         raise UsageError(f"--month {text!r} is no month", "write it as 2026-11") from None
+    if first.year > 9000:
+        raise UsageError(f"--month {text!r} is too far off", "write it as 2026-11")
     following = date(first.year + first.month // 12, first.month % 12 + 1, 1)
     return first, following
 
@@ -99,7 +101,8 @@ async def budget_set(
             limits[name] = None if text == "none" else _number(name, text)
     if not limits:
         raise UsageError("no limit is given", "use --per-run, --daily or --usd-daily")
-    if not scope.startswith(("project:", "sender:")) and scope != "global":
+    kind, _, name = scope.partition(":")
+    if scope != "global" and not (kind in ("project", "sender") and name):
         raise UsageError(f"--scope {scope!r} is not known", "use global, project:<uuid> or sender:<key>")
     async with operator() as reads:
         row = await reads.value(

@@ -28,7 +28,7 @@ def _own_stack() -> Stack:
     return Stack(known.atlas_home)
 
 
-async def bring_up(stack: Stack, steps: Steps) -> tuple[Cluster, WorkerProcess]:
+async def bring_up(stack: Stack, steps: Steps, *, owner: str = "up") -> tuple[Cluster, WorkerProcess]:
     """Postgres, migrations, and a worker: three steps."""
     with steps.step("Postgres"):
         # not in a thread: a Ctrl-C must find it done or not begun
@@ -36,7 +36,7 @@ async def bring_up(stack: Stack, steps: Steps) -> tuple[Cluster, WorkerProcess]:
     with steps.step("migrations"):
         await stack.prepare(cluster)
     with steps.step("worker"):
-        worker = stack.start_worker(os.environ)
+        worker = stack.start_worker(os.environ, owner=owner)
         await stack.until_ready(worker)
     return cluster, worker
 
@@ -45,7 +45,8 @@ async def bring_up(stack: Stack, steps: Steps) -> tuple[Cluster, WorkerProcess]:
 async def up(as_json: JsonFlag = False) -> None:
     """Start the embedded Postgres and a worker in the background."""
     stack = _own_stack()
-    cluster, worker = await bring_up(stack, Steps(3))
+    with stack.only_one():
+        cluster, worker = await bring_up(stack, Steps(3))
     if as_json:
         say(dump({"postgres": cluster.url(), "port": cluster.port, "worker_pid": worker.pid, "http_port": worker.port}))
         return
@@ -59,10 +60,11 @@ async def down(
 ) -> None:
     """Stop the embedded stack."""
     stack = _own_stack()
-    with Steps(1).step("stopping"):
-        await asyncio.to_thread(stack.down)
+    with stack.only_one(), Steps(1).step("stopping"):
+        stack.down()
+        if erase:
+            stack.postgres.erase()
     if erase:
-        stack.postgres.erase()
         say("stopped, and all data removed")
     else:
         say("stopped; the data stays")
@@ -144,9 +146,11 @@ async def migrate(
             raise UsageError(f"{worker_password_file} holds fewer than 12 characters", "write a longer password into it")
     if known.database_url is None:
         stack = Stack(known.atlas_home)
-        cluster = await asyncio.to_thread(stack.start_postgres)
+        if dry_run and not stack.postgres.running():
+            raise StackError("the embedded Postgres is down", "run `atlas up` first; a new one gets all migrations")
         if not dry_run:
-            applied = await stack.prepare(cluster)
+            with stack.only_one():
+                applied = await stack.prepare(stack.start_postgres())
             say(dump({"applied": applied}) if as_json else f"{applied} migrations applied")
             return
     url = database_url(known, "postgres")

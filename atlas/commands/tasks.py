@@ -150,6 +150,8 @@ async def tasks(
     if state is not None and state not in STATES:
         raise UsageError(f"state {state!r} is not known", f"use one of {', '.join(STATES)}")
     async with operator() as reads:
+        if project is not None:
+            await reads.project(project)
         rows = await reads.tasks(limit=limit, state=state, sender=sender, project=project)
     columns = {
         "id": "ID", "state": "STATE", "wait_reason": "WAITS FOR", "model": "MODEL", "tokens": "TOKENS", "usd": "USD",
@@ -267,7 +269,7 @@ async def dlq_retry(
         else:
             if everything:
                 numbers = [row["id"] for row in await reads.rows("select id from atlas.outbox where state = 'dead'")]
-            elif (letter or "").isdigit():
+            elif (letter or "").isdecimal() and len(letter or "") < 19:
                 numbers = [int(letter or 0)]
             else:
                 raise UsageError(f"{letter!r} is no outbox row", "give its number from `atlas dlq list --kind outbox`")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import signal
@@ -11,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ class WorkerProcess:
     pid: int
     created: float
     port: int
+    owner: str = "up"
+    """Who started it: `atlas up`, or a demo that stops it when it ends."""
 
     def alive(self) -> bool:
         """Whether it still runs: the same process, not another with its number."""
@@ -55,8 +58,10 @@ class Stack:
         (self.home / ".gitignore").write_text("*\n")
         key = self.home / "audit.key"
         if not key.exists():
-            key.touch(mode=0o600)
-            key.write_text(secrets.token_hex(32))
+            fresh = key.with_suffix(".new")
+            fresh.touch(mode=0o600)
+            fresh.write_text(secrets.token_hex(32))
+            fresh.rename(key)
         return self.postgres.start()
 
     async def prepare(self, cluster: Cluster) -> int:
@@ -85,7 +90,7 @@ class Stack:
             return None
         return found if found.alive() else None
 
-    def start_worker(self, environment: Mapping[str, str]) -> WorkerProcess:
+    def start_worker(self, environment: Mapping[str, str], *, owner: str = "up") -> WorkerProcess:
         """Starts a worker in the background; its log is worker.log."""
         running = self.worker()
         if running is not None:
@@ -109,7 +114,7 @@ class Stack:
                 env=env,
                 start_new_session=True,
             )
-        started = WorkerProcess(pid=process.pid, created=psutil.Process(process.pid).create_time(), port=port)
+        started = WorkerProcess(pid=process.pid, created=psutil.Process(process.pid).create_time(), port=port, owner=owner)
         self._worker_file.write_text(json.dumps(asdict(started)))
         return started
 
@@ -136,6 +141,21 @@ class Stack:
                 process.kill()
                 process.wait(5)
         self._worker_file.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def only_one(self) -> Iterator[None]:
+        """One command that starts or stops the stack of a folder at a time. Raises StackError while another does."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / "stack.lock").open("a") as lock:
+            try:
+                import fcntl
+
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except ImportError:  # no flock on this system
+                pass
+            except OSError:
+                raise StackError(f"another command works on {self.home}", "wait for its end, or set ATLAS_HOME") from None
+            yield
 
     def last_words(self) -> str:
         """The last line of the worker's log."""

@@ -28,7 +28,8 @@ alter role authenticated set statement_timeout = '8s';
 
 do $$
 begin
-  execute format('grant create, connect, temporary on database %I to postgres', current_database());
+  -- as on Supabase, postgres owns the database without being a superuser
+  execute format('alter database %I owner to postgres', current_database());
 end
 $$;
 revoke create on schema public from public;

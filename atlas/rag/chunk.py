@@ -72,13 +72,15 @@ def title_of(text: str, kind: Kind, name: str) -> str:
     if kind == "markdown":
         first = next(iter(headings(text)), None)
         if first is not None and first.text:
-            return first.text
+            return first.text[:300]
     return PurePath(name).name
 
 
 def cut(text: str, kind: Kind, name: str, count: Count) -> list[Piece]:
     """The chunks of a file, in order, each with what it stands under."""
-    lines = text.splitlines()
+    # as CommonMark and Python's parser count lines: form feeds and U+2028 end none
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.split("\n")
     match kind:
         case "markdown":
             spans = list(_by_heading(text, len(lines)))
@@ -169,15 +171,16 @@ def _small_enough(block: tuple[int, list[str]], count: Count) -> Iterable[tuple[
         yield start, text
         return
     for number, line in enumerate(lines, start):
-        rest = line
-        while count(rest) >= LONGEST:
-            # a token holds at least one byte; halving finds a size that fits without counting every character
-            size = min(len(rest), LONGEST * 4)
-            while size > 1 and count(rest[:size]) >= LONGEST:
+        at = 0
+        while at < len(line) or not line:
+            # halving finds a size that fits, and never counts more of a huge line than may become one chunk
+            size = LONGEST * 4
+            while size > 1 and count(line[at : at + size]) >= LONGEST:
                 size //= 2
-            yield number, rest[:size]
-            rest = rest[size:]
-        yield number, rest
+            yield number, line[at : at + size]
+            at += size
+            if not line:
+                break
 
 
 def _piece(held: list[tuple[int, str]], heading: str, count: Count) -> Iterable[Piece]:
@@ -186,4 +189,4 @@ def _piece(held: list[tuple[int, str]], heading: str, count: Count) -> Iterable[
         return
     last_start, last = held[-1]
     end = last_start + 1 + last.rstrip("\n").count("\n")
-    yield Piece(heading=heading, start_line=held[0][0] + 1, end_line=end, text=text.strip("\n"), tokens=count(text))
+    yield Piece(heading=heading[:300], start_line=held[0][0] + 1, end_line=end, text=text.strip("\n"), tokens=count(text))

@@ -75,7 +75,11 @@ def _walk(path: Path) -> Iterator[Path]:
         return
     for folder, folders, files in os.walk(path):
         folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS and not name.startswith("."))
-        yield from (Path(folder) / name for name in sorted(files))
+        for name in sorted(files):
+            file = Path(folder) / name
+            # no pipes or devices, and no names that are not UTF-8
+            if file.is_file() and name.isprintable():
+                yield file
 
 
 async def index(
@@ -116,15 +120,14 @@ async def index(
             }
             for seq, piece in enumerate(pieces)
         ]
-        await connection.fetchval(
-            "select rag.put_document($1, $2, $3, $4, $5, $6)",
-            project,
-            file.source,
-            title_of(text, kind, file.path.name),
-            kind,
-            digest,
-            chunks,
-        )
+        title = title_of(text, kind, file.path.name)
+        try:
+            await connection.fetchval(
+                "select rag.put_document($1, $2, $3, $4, $5, $6)", project, file.source, title, kind, digest, chunks
+            )
+        except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
+            report.skipped.append(f"{file.source}: Postgres does not take it ({error})")
+            continue
         report.indexed += 1
         report.chunks += len(pieces)
         report.tokens += sum(piece.tokens for piece in pieces)

@@ -105,7 +105,8 @@ async def test_all_backends_terminated_is_a_pause(
     for _ in range(3):
         async with database.connect("supabase_admin") as admin:
             await admin.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and usename = 'atlas_worker'"
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and usename = 'atlas_worker'"
             )
         await asyncio.sleep(0.2)
     for task in tasks:

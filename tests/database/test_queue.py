@@ -216,7 +216,7 @@ async def test_a_batch_of_completions_leaves_out_the_lost(db: asyncpg.Connection
 
 async def test_unknown_things_are_named(db: asyncpg.Connection) -> None:
     for call in ("atlas.complete_task($1, 'x')", "atlas.cancel_task($1)", "atlas.retry_task($1)", "atlas.erase($1)"):
-        with pytest.raises(asyncpg.PostgresError, match="no (task|attempt)") as caught:
+        with pytest.raises(asyncpg.PostgresError, match=r"no (task|attempt)") as caught:
             await db.fetchval(f"select {call}", uuid4())
         assert caught.value.sqlstate == "AT004"
         assert caught.value.hint
@@ -262,9 +262,9 @@ async def test_hot_queries_use_their_indexes_beside_many_ended_tasks(db: asyncpg
     )
     await db.execute("alter table public.architect_in enable trigger user")
     await db.execute(
-        "insert into atlas.task (id, kind, state, title, in_id, message_task_id, sender_key, project_id, finished_at, claim_seq) "
-        "select task_id, 'chat', 'completed', 't', id, task_id, 'service', '00000000-0000-0000-0000-000000000001', now(), id "
-        "from public.architect_in"
+        "insert into atlas.task (id, kind, state, title, in_id, message_task_id, sender_key, project_id, finished_at, "
+        "claim_seq) select task_id, 'chat', 'completed', 't', id, task_id, 'service', "
+        "'00000000-0000-0000-0000-000000000001', now(), id from public.architect_in"
     )
     await db.execute(
         "insert into atlas.attempt (id, task_id, number, worker_id, state, lease_expires_at, finished_at) "
@@ -279,7 +279,7 @@ async def test_hot_queries_use_their_indexes_beside_many_ended_tasks(db: asyncpg
          "order by claim_seq desc limit 1", "task_served"),
         ("select 1 from atlas.task where state = 'queued' and wait_reason is not null and run_after <= now()", "task_waiting"),
         ("select id from atlas.attempt where state = 'running' and lease_expires_at < now()", "attempt_lease"),
-        ("select 1 from atlas.task where wait_reason = 'reserved_budget'", "task_waiting_reserved"),
+        ("select 1 from atlas.task where wait_scope = any (array['global'])", "task_waiting_budget"),
     ):  # fmt: skip
         plan = "\n".join(row[0] for row in await db.fetch("explain " + query))
         assert index in plan, plan
