@@ -10,6 +10,8 @@ from itertools import pairwise
 from markdown_it import MarkdownIt
 
 SECTIONS = ("Status", "Context", "Decision", "Consequences", "Work items", "Sources")
+# blocks only: the text of headings is all that is read, and it stands in their tokens unparsed
+_BLOCKS = MarkdownIt("commonmark").disable(["inline", "text_join"])
 _CITATION = re.compile(r"\[(S\d+)\]")
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`", re.DOTALL)
 
@@ -42,7 +44,7 @@ class Adr:
 
 def headings(markdown: str) -> list[Heading]:
     """ATX and setext headings of the document itself, in order."""
-    tokens = MarkdownIt("commonmark").parse(markdown)
+    tokens = _BLOCKS.parse(markdown)
     found = []
     for token, inline in pairwise(tokens):
         if token.type == "heading_open" and token.map and token.level == 0:
@@ -76,12 +78,11 @@ def _section(text: str) -> str:
     return next((name for name in SECTIONS if name.casefold() == plain), text)
 
 
-def check(markdown: str, labels: Collection[str]) -> list[str]:
+def check(adr: Adr, labels: Collection[str]) -> list[str]:
     """What is wrong with a reply, in words that a model can mend: empty when nothing is.
 
     labels: the sources that were retrieved, S1 and on.
     """
-    adr = parse(markdown)
     problems = []
     if not adr.title:
         problems.append("the title (a level 1 heading) is missing")

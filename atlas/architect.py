@@ -59,11 +59,14 @@ class Architect:
         text = await self._take_up(run, known)
         if text is None:
             text = await self._generation.generate(run, call, chain)
-        problems = [] if text.refused else adr.check(text.text, asked.labels)
+        record = adr.parse(text.text)
+        problems = [] if text.refused else adr.check(record, asked.labels)
         if problems and not text.truncated and text.model.name != "offline":
-            text, problems = await self._repair(run, call, text, problems, asked.labels)
+            mended = await self._repair(run, call, text, problems, asked.labels)
+            if mended is not None:
+                text, record, problems = mended
         warnings += problems
-        return _completion(run, text, asked.sources, warnings)
+        return _completion(run, text, record, asked.sources, warnings)
 
     async def _retrieve(self, question: str, project: UUID, warnings: list[str]) -> Sequence[Chunk]:
         try:
@@ -82,8 +85,8 @@ class Architect:
 
     async def _repair(
         self, run: Run, call: ModelCall, text: Text, problems: list[str], labels: list[str]
-    ) -> tuple[Text, list[str]]:
-        """One more call to mend the record, if the budget allows; else the record stays as it is."""
+    ) -> tuple[Text, adr.Adr, list[str]] | None:
+        """One more call to mend the record, if the budget allows; None: the record stays as it is."""
         asked = prompt.REPAIR.format(problems="\n".join(f"- {problem}" for problem in problems))
         again = ModelCall(
             model=text.model, instructions=call.instructions, max_output_tokens=0, sources=call.sources,
@@ -93,14 +96,16 @@ class Architect:
             mended = await self._generation.generate(run, again, Chain(models=(text.model,), passed=()), may_wait=False)
         except (Refused, ModelError) as error:
             log.info("the record is not mended: %s", error)
-            return text, problems
-        left = adr.check(mended.text, labels)
+            return None
+        record = adr.parse(mended.text)
+        left = adr.check(record, labels)
         # a repair that made it worse, or was cut or refused, is not taken
-        return (mended, left) if len(left) < len(problems) and not (mended.truncated or mended.refused) else (text, problems)
+        better = len(left) < len(problems) and not (mended.truncated or mended.refused)
+        return (mended, record, left) if better else None
 
 
-def _completion(run: Run, text: Text, sources: Sequence[Chunk], warnings: list[str]) -> Completion:
-    cited = adr.parse(text.text).citations
+def _completion(run: Run, text: Text, record: adr.Adr, sources: Sequence[Chunk], warnings: list[str]) -> Completion:
+    cited = record.citations
     metadata: JsonObject = {
         "status": "completed",
         "model": text.model.name,

@@ -19,9 +19,12 @@ class Batcher(Generic[Item, Answer]):
     one bad item fails alone.
     """
 
-    def __init__(self, run: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], limit: int = 64) -> None:
+    def __init__(
+        self, run: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], *, limit: int = 64, linger: float = 0.003
+    ) -> None:
         self._run = run
         self._limit = limit
+        self._linger = linger
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._drain: asyncio.Task[None] | None = None
 
@@ -34,7 +37,12 @@ class Batcher(Generic[Item, Answer]):
         return await asyncio.shield(future)
 
     async def _drain_all(self) -> None:
+        size = 1
         while self._waiting:
+            if size > 1 and len(self._waiting) < self._limit:
+                # under load a moment's wait makes batches larger; a lone item never waits
+                await asyncio.sleep(self._linger)
+            size = len(self._waiting)
             batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
             await self._send(batch)
 

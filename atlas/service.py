@@ -12,13 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
-
-from openai import AsyncOpenAI, Timeout
 
 from atlas import __version__
 from atlas.adapters.offline import OfflineGenerator
-from atlas.adapters.openai_responses import OpenAIGenerator
 from atlas.adapters.postgres import Bus
 from atlas.adapters.retrieval import PostgresRetriever
 from atlas.adapters.wake import ListenWakeUps
@@ -26,7 +24,7 @@ from atlas.architect import THREAD_DEPTH, Architect
 from atlas.control import Server
 from atlas.errors import AtlasError, DatabaseDown, RefusedError
 from atlas.generation import Generation, ModelError, ModelMissing, Money
-from atlas.local.postgres import EmbeddedPostgres
+from atlas.local.address import database_url
 from atlas.metrics import Metrics
 from atlas.models import Chain, Model, resolve
 from atlas.ports import Generator, Retriever, WakeUps
@@ -36,18 +34,10 @@ from atlas.task import AttemptId, Exchange, Usage
 from atlas.tokens import Vocabularies
 from atlas.worker import Limits, Worker, reserve_batcher
 
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
 log = logging.getLogger("atlas.service")
-
-
-def database_url(settings: Settings, role: str = "atlas_worker") -> str:
-    """DATABASE_URL, else the embedded Postgres of ATLAS_HOME; raises DatabaseDown where there is neither."""
-    if settings.database_url is not None:
-        return settings.database_url.get_secret_value()
-    embedded = EmbeddedPostgres(settings.atlas_home)
-    cluster = embedded.load()
-    if cluster is None or not embedded.running():
-        raise DatabaseDown("the embedded Postgres is down", "run `atlas up`, or set DATABASE_URL")
-    return cluster.url(role)
 
 
 class ModelBook:
@@ -62,9 +52,14 @@ class ModelBook:
         self._found: tuple[Chain, dict[str, Model]] | None = None
         self._said: set[str] = set()
         self._failed: set[str] = set()
+        self._reading = asyncio.Lock()
 
     async def current(self) -> tuple[Chain, dict[str, Model]]:
         """The chain that can be called now, and all models by name."""
+        async with self._reading:
+            return await self._current()
+
+    async def _current(self) -> tuple[Chain, dict[str, Model]]:
         if self._found is None or time.monotonic() - self._read_at > self._keep:
             known = await self._bus.list_models()
             chain = resolve(self._names, known, datetime.now(UTC).date())
@@ -190,6 +185,11 @@ async def build(
     async with Bus.connect(url) as bus:
         client: AsyncOpenAI | None = None
         if generator is None and settings.openai_api_key is not None:
+            # imported here: it takes most of a second, which nobody without a key should wait for
+            from openai import AsyncOpenAI, Timeout
+
+            from atlas.adapters.openai_responses import OpenAIGenerator
+
             client = AsyncOpenAI(
                 api_key=settings.openai_api_key.get_secret_value(), base_url=settings.openai_base_url, max_retries=0,
                 timeout=Timeout(600, connect=10),

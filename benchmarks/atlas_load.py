@@ -81,12 +81,15 @@ async def insert(connection: asyncpg.Connection, count: int) -> None:
 
 
 async def rate(url: str, worker_url: str, tasks: int, concurrency: int) -> float:
-    """Tasks a second, from the start of a worker on a full queue to the last reply."""
+    """Tasks a second, from the moment a worker that is up is let at a full queue, to the last reply."""
     db = await asyncpg.connect(url)
     await set_codecs(db)
+    await db.execute("select atlas.pause('until all is in place')")
     await insert(db, tasks)
-    began = await db.fetchval("select clock_timestamp()")
     async with worker(worker_url, concurrency, Instant()):
+        await asyncio.sleep(2)
+        began = await db.fetchval("select clock_timestamp()")
+        await db.execute("select atlas.resume()")
         while await db.fetchval("select exists (select from atlas.task where finished_at is null)"):
             await asyncio.sleep(0.02)
     last, done = await db.fetchrow("select max(created_at), count(*) from public.architect_out where data ->> 'content' <> ''")

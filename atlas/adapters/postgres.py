@@ -234,9 +234,21 @@ class Bus:
 
     # --- knowledge ----------------------------------------------------------------------------------------------
 
-    async def search(self, query: str, *, top_k: int, project: UUID, collapse: bool) -> list[Chunk]:
-        rows = await self._rows("select * from rag.search($1, $2, $3, $4)", query, top_k, project, collapse)
-        return [Chunk(**dict(row)) for row in rows]
+    async def search(self, queries: Sequence[tuple[str, UUID]], *, top_k: int, collapse: bool) -> list[list[Chunk]]:
+        """Passages for each of several queries of projects, best first."""
+        rows = await self._rows(
+            "select q.n, s.* from unnest($1::text[], $2::uuid[]) with ordinality as q (query, project, n) "
+            "cross join lateral rag.search(q.query, $3, q.project, $4) s",
+            [query for query, _ in queries],
+            [project for _, project in queries],
+            top_k,
+            collapse,
+        )
+        found: list[list[Chunk]] = [[] for _ in queries]
+        for row in rows:
+            values = dict(row)
+            found[values.pop("n") - 1].append(Chunk(**values))
+        return found
 
     # --- audit --------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from atlas.adapters.postgres import Bus
+from atlas.batch import Batcher
 from atlas.task import Chunk
 
 _LONGEST_QUERY = 8_000
@@ -13,14 +14,15 @@ _LONGEST_QUERY = 8_000
 
 
 class PostgresRetriever:
-    """Finds passages with rag.search."""
+    """Finds passages with rag.search, for many tasks in one round trip."""
 
     def __init__(self, bus: Bus, *, top_k: int, collapse: bool) -> None:
-        self._bus = bus
         self._top_k = top_k
-        self._collapse = collapse
+        self._batch: Batcher[tuple[str, UUID], list[Chunk]] = Batcher(
+            lambda queries: bus.search(queries, top_k=top_k, collapse=collapse)
+        )
 
     async def search(self, query: str, *, project_id: UUID) -> Sequence[Chunk]:
         if self._top_k == 0:
             return ()
-        return await self._bus.search(query[:_LONGEST_QUERY], top_k=self._top_k, project=project_id, collapse=self._collapse)
+        return await self._batch.submit((query[:_LONGEST_QUERY], project_id))

@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from atlas.errors import AtlasError
+from atlas.local.address import database_url
 from atlas.reads import Reads
-from atlas.service import database_url
 from atlas.settings import Settings, load
 
 P = ParamSpec("P")

@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from atlas.adapters.postgres import CONNECTION_LOST, set_codecs, translate
 from atlas.commands.common import JsonFlag, complain, dump, operator, runs, say, settings, show_rows
 from atlas.errors import DatabaseDown, NotFoundError
+from atlas.local.address import database_url
 from atlas.rag import index as indexing
-from atlas.service import database_url
 from atlas.tokens import Vocabularies
 
 DEFAULT_PROJECT = "default"

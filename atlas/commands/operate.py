@@ -19,12 +19,12 @@ import typer
 from atlas.adapters.postgres import CONNECTION_LOST, audit_mac, read_models
 from atlas.commands.common import EXIT_DOCTOR, JsonFlag, dump, operator, runs, say, settings, show_rows
 from atlas.errors import AtlasError, SettingsError, TaskFailed, UsageError
+from atlas.local.address import database_url
 from atlas.messages import control as control_message
 from atlas.messages import json_schema
 from atlas.migrate import pending
 from atlas.models import resolve
 from atlas.reads import Reads
-from atlas.service import database_url
 from atlas.settings import Settings
 
 COMMANDS = ("flush_cache", "heartbeat", "set_budget", "escalate", "cancel", "pause", "resume")

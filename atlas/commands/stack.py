@@ -15,10 +15,9 @@ from atlas import migrate as migrating
 from atlas.adapters.postgres import CONNECTION_LOST
 from atlas.commands.common import JsonFlag, Steps, dump, operator, runs, say, settings, show_rows, tell
 from atlas.errors import DatabaseDown, RefusedError, StackError, UsageError
+from atlas.local.address import database_url
 from atlas.local.postgres import Cluster
 from atlas.local.stack import Stack, WorkerProcess
-from atlas.main import serve
-from atlas.service import database_url
 
 
 def _own_stack() -> Stack:
@@ -120,6 +119,8 @@ async def logs(
 @runs
 async def worker() -> None:
     """Run a worker in the foreground, with /healthz, /livez, /readyz and /metrics. SIGTERM drains it."""
+    from atlas.main import serve  # with all that a worker needs, which takes a while to import
+
     known = settings()
     logging_setup.set_up(known.atlas_log_format)
     code = await serve(known)

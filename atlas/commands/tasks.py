@@ -24,7 +24,7 @@ from atlas.commands.common import (
     tell,
 )
 from atlas.errors import NotFoundError, TaskFailed, UsageError
-from atlas.follow import Changed, Ended, Restart, Text, follow
+from atlas.follow import ENDED, Changed, Ended, Restart, Text, follow
 from atlas.messages import chat
 from atlas.reads import Reads, Row
 
@@ -202,9 +202,11 @@ async def cancel(task: TaskArgument, as_json: JsonFlag = False) -> None:
     """Cancel a task: at once when it is queued, by its worker when it runs."""
     async with operator() as reads:
         found = await reads.find(task)
+        before = (await reads.state(found))["state"]
         state = await reads.value("select atlas.cancel_task(:id)", {"id": found})
     words = {"cancelled": "is cancelled", "running": "runs: its worker was told to stop", "queued": "will be cancelled"}
-    say(dump({"task_id": found, "state": state}) if as_json else f"task {found} {words.get(state, f'was {state} before')}")
+    said = f"was {before} before" if before in ENDED else words.get(state, f"is {state}")
+    say(dump({"task_id": found, "state": state}) if as_json else f"task {found} {said}")
 
 
 @runs

@@ -123,6 +123,8 @@ class Stack:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if not worker.alive():
+                # a Ctrl-C that ended it is on its way to us as well, and says more than its end
+                await asyncio.sleep(0.05)
                 raise StackError(f"the worker ended at once ({self.last_words()})", f"see {self.worker_log}")
             if await asyncio.to_thread(_answers, f"http://127.0.0.1:{worker.port}/readyz"):
                 return

@@ -1,0 +1,18 @@
+"""Where Postgres is: DATABASE_URL, else the embedded one."""
+
+from __future__ import annotations
+
+from atlas.errors import DatabaseDown
+from atlas.local.postgres import EmbeddedPostgres
+from atlas.settings import Settings
+
+
+def database_url(settings: Settings, role: str = "atlas_worker") -> str:
+    """DATABASE_URL, else the embedded Postgres of ATLAS_HOME; raises DatabaseDown where there is neither."""
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    embedded = EmbeddedPostgres(settings.atlas_home)
+    cluster = embedded.load()
+    if cluster is None or not embedded.running():
+        raise DatabaseDown("the embedded Postgres is down", "run `atlas up`, or set DATABASE_URL")
+    return cluster.url(role)

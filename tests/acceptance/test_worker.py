@@ -1,0 +1,107 @@
+"""The worker's three entries, its HTTP door, wake-ups and idling."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+
+import asyncpg
+
+from tests.support import Workers, ask, ended, until
+
+IDLE = "select 1 from atlas.worker where state = 'idle'"
+
+
+async def test_all_three_entries_run_a_worker(workers: Workers, db: asyncpg.Connection) -> None:
+    entries = (
+        ("-m", "atlas.main"),
+        ("-m", "atlas.cli", "worker"),
+        ("-m", "uvicorn", "atlas.main:app", "--port", "{port}"),
+    )
+    for entry in entries:
+        worker = await workers.start(entry)
+        assert (await ended(db, await ask(db)))["state"] == "completed"
+        for path in ("/healthz", "/livez", "/readyz"):
+            assert (await asyncio.to_thread(worker.get, path))[0] == 200, path
+        worker.process.send_signal(signal.SIGTERM)
+        code = await asyncio.to_thread(worker.process.wait, 35)
+        # uvicorn's own command raises the signal again when it is done
+        assert code == (-signal.SIGTERM if "uvicorn" in entry else 0)
+
+
+async def test_metrics_carry_the_manuals_names_and_the_queue(workers: Workers, db: asyncpg.Connection) -> None:
+    await db.execute("select atlas.set_budget('global', '{\"usd_daily\": 3}')")
+    worker = await workers.start()
+    await ended(db, await ask(db))
+
+    async def observed() -> bool:
+        return await asyncio.to_thread(worker.metric, 'atlas_budget_limit{scope="global",unit="usd"}') == 3
+
+    await until(observed, 15, "the queue is observed")
+    text = worker.get("/metrics")[1]
+    for name in (
+        "atlas_tokens_total", "atlas_run_seconds_bucket", 'dead_letter_count{kind="task"} 0.0', "atlas_first_token_seconds_count 1.0",
+        'atlas_queue_depth{state="queued"}', "atlas_queue_age_seconds", 'atlas_claims_total{result="tasks"}', "atlas_lease_losses_total",
+        'atlas_wake_ups_total{source="listen"}', "atlas_fallbacks_total", 'atlas_budget_used{scope="global",unit="tokens"}',
+        'atlas_budget_limit{scope="global",unit="tokens"} 250000.0', "atlas_pick_up_seconds_count 1.0",
+    ):  # fmt: skip
+        assert name in text, name
+
+
+async def test_an_idle_worker_is_woken_and_a_thousand_empty_wake_ups_do_no_harm(
+    workers: Workers, db: asyncpg.Connection
+) -> None:
+    worker = await workers.start()
+    await until(lambda: db.fetchrow(IDLE), 20, "it is idle")
+    for _ in range(1000):
+        await db.execute("notify atlas_wake")
+    task = await ask(db)
+    began = time.monotonic()
+    await ended(db, task)
+    assert time.monotonic() - began < 5, "woken, and not found by the sweep"
+    assert worker.process.poll() is None
+    assert worker.metric('atlas_wake_ups_total{source="listen"}') > 0
+
+
+async def test_a_sweep_finds_what_no_hint_announced(workers: Workers, db: asyncpg.Connection) -> None:
+    await workers.start()
+    await until(lambda: db.fetchrow(IDLE), 20, "it is idle")
+    await db.execute("update atlas.worker set state = 'busy'")  # so that the insert sends no NOTIFY
+    assert (await ended(db, await ask(db), 15))["state"] == "completed"
+
+
+async def test_a_message_with_a_nul_in_the_providers_error_harms_nobody(workers: Workers, db: asyncpg.Connection) -> None:
+    from tests.doubles.openai import OpenAIDouble
+
+    with OpenAIDouble() as openai:
+        openai.plan(error=(400, {"code": "invalid_prompt", "message": "bad \x00 thing"}))
+        worker = await workers.start(openai_api_key="k", openai_base_url=openai.url, openai_fallback_models="none")
+        row = await ended(db, await ask(db))
+        assert row["state"] == "failed"
+        assert "bad \ufffd thing" in row["error_message"]
+        assert worker.process.poll() is None
+
+
+async def test_sigterm_ends_the_worker_also_while_postgres_refuses(workers: Workers, db: asyncpg.Connection) -> None:
+    from tests.doubles.openai import OpenAIDouble
+    from tests.support import ADR
+
+    with OpenAIDouble() as openai:
+        openai.plan(text=ADR, delay=5)
+        worker = await workers.start(openai_api_key="k", openai_base_url=openai.url, atlas_lease_seconds=60)
+        await ask(db)
+        await until(lambda: db.fetchrow("select 1 from atlas.attempt where response_id is not null"), 20, "it runs")
+        name = await db.fetchval("select current_database()")
+        async with workers.database.connect("supabase_admin") as admin:
+            await admin.execute("alter role atlas_worker nologin")
+            try:
+                await admin.execute(
+                    f"select pg_terminate_backend(pid) from pg_stat_activity where usename = 'atlas_worker' and datname = '{name}'"
+                )
+                began = time.monotonic()
+                worker.process.send_signal(signal.SIGTERM)
+                await asyncio.to_thread(worker.process.wait, 40)
+                assert time.monotonic() - began < 30
+            finally:
+                await admin.execute("alter role atlas_worker login")
