@@ -188,7 +188,9 @@ async def build(
             # imported here: it takes most of a second, which nobody without a key should wait for
             from openai import AsyncOpenAI, Timeout
 
-            from atlas.adapters.openai_responses import OpenAIGenerator
+            from atlas.adapters.openai_responses import OpenAIGenerator, warm_up
+
+            await warm_up()
 
             client = AsyncOpenAI(
                 api_key=settings.openai_api_key.get_secret_value(), base_url=settings.openai_base_url, max_retries=0,

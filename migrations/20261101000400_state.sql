@@ -140,7 +140,8 @@ create table atlas.budget (
   per_run integer check (per_run >= 0),
   daily bigint check (daily >= 0),
   usd_daily numeric(14, 6) check (usd_daily >= 0),
-  set_by text not null default 'settings' check (set_by in ('settings', 'control')),
+  controlled text[] not null default '{}' check (controlled <@ array['per_run', 'daily', 'usd_daily']),
+  set_by text not null generated always as (case when controlled = '{}' then 'settings' else 'control' end) stored,
   updated_at timestamptz not null default now()
 );
 insert into atlas.budget (scope) values ('global');
@@ -148,7 +149,8 @@ comment on table atlas.budget is 'Limits: the whole fleet''s (global), a project
 comment on column atlas.budget.per_run is 'Tokens of one attempt, input and output together.';
 comment on column atlas.budget.daily is 'Tokens of one UTC day.';
 comment on column atlas.budget.usd_daily is 'US dollars of one UTC day.';
-comment on column atlas.budget.set_by is 'settings: from a worker''s environment; control: set_budget, which wins.';
+comment on column atlas.budget.controlled is 'Limits that set_budget set: those of a worker''s environment do not replace them.';
+comment on column atlas.budget.set_by is 'settings: all from a worker''s environment; control: set_budget set some.';
 
 create table atlas.budget_day (
   day date not null,

@@ -392,20 +392,19 @@ begin
     raise exception using errcode = 'AT004', message = format('set_budget: no project %s', substr(p_scope, 9)),
       hint = 'name a project by its id: select id, name from atlas.project';
   end if;
-  insert into atlas.budget as b (scope, per_run, daily, usd_daily, set_by)
-  values (p_scope, (p_limits ->> 'per_run')::integer, (p_limits ->> 'daily')::bigint,
-    (p_limits ->> 'usd_daily')::numeric, p_set_by)
-  on conflict (scope) do update set
-    per_run = case when p_limits ? 'per_run' then excluded.per_run else b.per_run end,
-    daily = case when p_limits ? 'daily' then excluded.daily else b.daily end,
-    usd_daily = case when p_limits ? 'usd_daily' then excluded.usd_daily else b.usd_daily end,
-    set_by = excluded.set_by, updated_at = now()
-  where p_set_by = 'control' or b.set_by = 'settings'
-  returning * into result;
-  if result is null then
-    select b.* into result from atlas.budget b where b.scope = p_scope;
-    return result;
-  end if;
+  insert into atlas.budget (scope) values (p_scope) on conflict do nothing;
+  update atlas.budget b set
+    per_run = case when 'per_run' = any (wanted) then (p_limits ->> 'per_run')::numeric::integer else b.per_run end,
+    daily = case when 'daily' = any (wanted) then (p_limits ->> 'daily')::numeric::bigint else b.daily end,
+    usd_daily = case when 'usd_daily' = any (wanted) then (p_limits ->> 'usd_daily')::numeric else b.usd_daily end,
+    controlled = case p_set_by when 'control' then array(select distinct x from unnest(b.controlled || wanted) x order by x)
+                               else b.controlled end,
+    updated_at = now()
+  from (select array(select k from jsonb_object_keys(p_limits) k
+    where k in ('per_run', 'daily', 'usd_daily')
+      and (p_set_by = 'control' or k <> all ((select o.controlled from atlas.budget o where o.scope = p_scope)::text[]))) as wanted) w
+  where b.scope = p_scope
+  returning b.* into result;
   if p_set_by = 'control' then
     perform atlas.append_audit(null, 'set_budget', jsonb_build_object('scope', p_scope) || p_limits);
   end if;

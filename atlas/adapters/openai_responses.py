@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
+import httpx2
 import openai
 from openai import AsyncOpenAI
 from openai.types.responses import Response
@@ -128,6 +129,26 @@ class OpenAIGenerator:
         if text:
             yield Delta(text=text)
         yield _end(response, refused)
+
+
+async def warm_up() -> None:
+    """Reads a canned stream once. The client builds its types at the first event, which holds up the event loop for most of
+    a second: better before the worker takes tasks than while others stream."""
+    response = {"id": "r", "object": "response", "created_at": 0, "model": "m", "output": [], "parallel_tool_calls": True,
+                "tool_choice": "auto", "tools": [], "status": "completed"}  # fmt: skip
+    events = (
+        {"type": "response.created", "sequence_number": 0, "response": response},
+        {"type": "response.output_text.delta", "sequence_number": 1, "item_id": "i", "output_index": 0, "content_index": 0,
+         "delta": "x", "logprobs": []},
+        {"type": "response.completed", "sequence_number": 2, "response": response},
+    )  # fmt: skip
+    body = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
+    transport = httpx2.MockTransport(
+        lambda _request: httpx2.Response(200, text=body, headers={"content-type": "text/event-stream"})
+    )
+    async with AsyncOpenAI(api_key="none", http_client=httpx2.AsyncClient(transport=transport)) as client:
+        async for _ in await client.responses.create(model="m", input="x", stream=True):
+            pass
 
 
 async def _events(stream: Any, name: str, resumable: bool) -> AsyncIterator[ModelEvent]:

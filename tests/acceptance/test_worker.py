@@ -97,7 +97,8 @@ async def test_sigterm_ends_the_worker_also_while_postgres_refuses(workers: Work
             await admin.execute("alter role atlas_worker nologin")
             try:
                 await admin.execute(
-                    f"select pg_terminate_backend(pid) from pg_stat_activity where usename = 'atlas_worker' and datname = '{name}'"
+                    "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'atlas_worker' and datname = $1",
+                    name,
                 )
                 began = time.monotonic()
                 worker.process.send_signal(signal.SIGTERM)

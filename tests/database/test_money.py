@@ -250,7 +250,12 @@ async def test_settings_give_way_to_set_budget(db: asyncpg.Connection) -> None:
     await db.execute("select atlas.set_budget('global', '{\"daily\": 5}', 'settings')")
     await db.execute("select atlas.set_budget('global', '{\"daily\": 7}')")
     await db.execute("select atlas.set_budget('global', '{\"daily\": 5}', 'settings')")
-    assert await db.fetchval("select daily from atlas.budget") == 7
+    await db.execute("select atlas.set_budget('global', '{\"daily\": 5, \"per_run\": 3}', 'settings')")
+    row = await db.fetchrow("select daily, per_run, set_by from atlas.budget")
+    assert dict(row) == {"daily": 7, "per_run": 3, "set_by": "control"}
+    await db.execute("select atlas.set_budget('global', '{\"daily\": null}')")
+    await db.execute("select atlas.set_budget('global', '{\"daily\": 5}', 'settings')")
+    assert await db.fetchval("select daily from atlas.budget") is None, "that there is no limit was set as well"
 
 
 async def test_a_reservation_is_settled_on_the_day_it_was_made(db: asyncpg.Connection) -> None:
