@@ -15,8 +15,11 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from urllib.parse import quote
+
+import psutil
 
 from atlas.errors import StackError
 from atlas.local.drop_root import demote, ordinary_user, reachable
@@ -95,10 +98,14 @@ class EmbeddedPostgres:
         return Cluster(home=self.home, **known)
 
     def running(self) -> bool:
-        """Whether the server of this folder is up."""
-        if not (self.home / "postgres" / "postmaster.pid").exists():
+        """Whether the server of this folder is up. A file that names a dead, or another, process does not count."""
+        try:
+            pid = int((self.home / "postgres" / "postmaster.pid").read_text().split()[0])
+            process = psutil.Process(pid)
+            ours = str(self.home / "postgres") in process.cmdline()
+        except (FileNotFoundError, ValueError, IndexError, psutil.Error):
             return False
-        return self._ctl("status").returncode == 0
+        return ours and process.status() != psutil.STATUS_ZOMBIE
 
     def start(self) -> Cluster:
         """Makes the cluster if there is none, starts it if it is down, and says how to reach it.
@@ -113,14 +120,18 @@ class EmbeddedPostgres:
         if not port_is_free(cluster.port):
             cluster = self._move(cluster)
         self._touch_log(cluster)
-        for attempt in (1, 2, 3):
-            done = self._ctl("start", "-w", "-t", "60", "-l", str(cluster.log))
-            if done.returncode == 0:
+        # nothing of ours runs: what a killed server left behind must not keep the next one out
+        (cluster.data / "postmaster.pid").unlink(missing_ok=True)
+        tail = ""
+        for _ in range(5):
+            begun = cluster.log.stat().st_size
+            if self._ctl("start", "-w", "-t", "60", "-l", str(cluster.log)).returncode == 0:
                 return cluster
-            tail = cluster.log.read_text(errors="replace")[-2000:]
-            if "Address already in use" not in tail or attempt == 3:
-                break
-            cluster = self._move(cluster)
+            tail = cluster.log.read_text(errors="replace")[begun:]
+            if "Address already in use" in tail:
+                cluster = self._move(cluster)
+            # the children of a killed server take a moment to notice, and hold its memory until then
+            time.sleep(0.5)
         raise StackError(f"the embedded Postgres did not start ({tail.strip().splitlines()[-1:]})", f"see {cluster.log}")
 
     def stop(self, mode: str = "fast") -> None:

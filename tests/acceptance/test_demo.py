@@ -81,6 +81,8 @@ def test_ctrl_c_leaves_nothing_behind_and_the_next_run_works(tmp_path: Path, whe
     process = subprocess.Popen(
         [sys.executable, "-m", "atlas.cli", "demo"], env=clean_environment() | env_of(tmp_path), cwd=tmp_path,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        # a shell's background job ignores SIGINT, and its children would
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout is not None
     if when == "at once":

@@ -264,15 +264,15 @@ async def test_an_outage_keeps_the_task_queued_and_uses_no_attempt(
     await nothing_reserved(db)
 
 
-async def test_bad_requests_are_dead_lettered_in_the_end(
+async def test_a_bad_request_is_not_tried_again(
     workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
 ) -> None:
     openai.plan(error=(400, {"code": "invalid_prompt", "message": "not this"}))
     await workers.start(**(settings | {"openai_fallback_models": "none"}))
     task = await ask(db)
     row = await ended(db, task, 40)
-    assert (row["state"], row["failures"], row["error_code"]) == ("dead_lettered", 3, "invalid_prompt")
-    assert len(openai.calls) == 3
+    assert (row["state"], row["failures"], row["error_code"]) == ("failed", 1, "invalid_prompt")
+    assert len(openai.calls) == 1
 
 
 async def test_a_question_that_does_not_fit_half_a_run_is_refused_before_any_call(
