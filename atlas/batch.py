@@ -13,14 +13,15 @@ Answer = TypeVar("Answer")
 
 
 class Batcher(Generic[Item, Answer]):
-    """Collects what arrives while a batch is under way, and sends it as the next one.
+    """Collects what arrives while a batch is under way, and sends it as the next one. limit: small enough that, of many tasks, one
+    part is in Postgres while another is in Python. linger: seconds.
 
     run gets the items of a batch and answers in their order. Where it raises, the items are tried one by one, so that
     one bad item fails alone.
     """
 
     def __init__(
-        self, run: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], *, limit: int = 64, linger: float = 0.003
+        self, run: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], *, limit: int = 20, linger: float = 0.002
     ) -> None:
         self._run = run
         self._limit = limit

@@ -250,6 +250,14 @@ class Reads:
         return found
 
 
+def as_uuid(text: str) -> UUID | None:
+    """The text as a UUID, None where it is none."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
 def _cause(error: BaseException) -> BaseException:
     """The driver's own error beneath SQLAlchemy's."""
     below = getattr(error, "orig", None) or error

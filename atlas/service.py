@@ -19,7 +19,7 @@ from atlas import __version__
 from atlas.adapters.offline import OfflineGenerator
 from atlas.adapters.postgres import Bus
 from atlas.adapters.retrieval import PostgresRetriever
-from atlas.adapters.wake import ListenWakeUps
+from atlas.adapters.wake import ListenWakeUps, SweepWakeUps
 from atlas.architect import THREAD_DEPTH, Architect
 from atlas.control import Server
 from atlas.errors import AtlasError, DatabaseDown, RefusedError
@@ -230,7 +230,7 @@ async def build(
         try:
             yield Service(
                 settings=settings, bus=bus, worker=worker, metrics=metrics, book=book, progress=progress,
-                wake_ups=(ListenWakeUps(url),), started=started, vocabularies=vocabularies,
+                wake_ups=(ListenWakeUps(url), SweepWakeUps()), started=started, vocabularies=vocabularies,
             )  # fmt: skip
         finally:
             if client is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
@@ -56,7 +55,6 @@ class Limits:
     grace: float = 20.0
     hot_poll: float = 0.005
     hot_for: float = 0.05
-    sweep: float = 5.0
 
 
 class Worker:
@@ -129,7 +127,7 @@ class Worker:
                 await self._mark("busy")
                 continue
             if free <= 0:
-                await self._first(self._slot.wait(), self._woken.wait(), self._pause(self._limits.sweep))
+                await self._first(self._slot.wait(), self._woken.wait())
                 continue
             if time.monotonic() - last_work < self._limits.hot_for:
                 await self._pause(self._limits.hot_poll)
@@ -137,10 +135,10 @@ class Worker:
             if not self._idle:
                 await self._mark("idle")
                 continue
-            # the pauses grow from 10 ms, for inserts that saw us busy, to the sweep's
+            # a few looks more, further and further apart, for inserts that still saw us busy; then only a wake-up counts
             quiet = min(quiet + 1, 6)
-            longest = min(self._limits.sweep, 0.01 * 4**quiet)
-            await self._first(self._woken.wait(), self._pause(longest * random.uniform(0.75, 1)))  # noqa: S311  jitter
+            pause = self._pause(0.01 * 4**quiet if quiet < 5 else 3600)
+            await self._first(self._woken.wait(), pause)
 
     async def _claim(self, free: int, controls: int) -> list[ClaimedTask]:
         if free <= 0 and controls <= 0:

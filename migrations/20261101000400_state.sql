@@ -53,7 +53,6 @@ create index task_waiting on atlas.task (run_after) where state = 'queued' and w
 create index task_waiting_budget on atlas.task (wait_scope, in_id) where wait_scope is not null;
 create index task_served on atlas.task (sender_key, claim_seq desc) where claim_seq is not null;
 create index task_running on atlas.task (attempt_id) where state = 'running';
-create index task_in on atlas.task (in_id);
 create index task_message on atlas.task (message_task_id);
 create index task_owner on atlas.task (sender, queued_at desc);
 create index task_project on atlas.task (project_id, queued_at desc);

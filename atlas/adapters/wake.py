@@ -1,4 +1,4 @@
-"""Hints that there may be work: LISTEN on a direct connection. The sweep is the worker's own timer."""
+"""Hints that there may be work: LISTEN on a direct connection, and a timer for what no hint announced."""
 
 from __future__ import annotations
 
@@ -12,6 +12,20 @@ from atlas.adapters.postgres import CONNECTION_LOST
 from atlas.ports import Wake
 
 log = logging.getLogger("atlas.wake")
+
+
+class SweepWakeUps:
+    """A timer: the one source that misses nothing. Jittered, so that workers do not march in step."""
+
+    name = "sweep"
+
+    def __init__(self, *, every: float = 5.0) -> None:
+        self._every = every
+
+    async def run(self, wake: Wake) -> None:
+        while True:
+            await asyncio.sleep(self._every * random.uniform(0.75, 1))  # noqa: S311  jitter
+            wake(self.name, False)
 
 
 class ListenWakeUps:

@@ -24,7 +24,7 @@ from atlas.messages import control as control_message
 from atlas.messages import json_schema
 from atlas.migrate import pending
 from atlas.models import resolve
-from atlas.reads import Reads
+from atlas.reads import Reads, as_uuid
 from atlas.settings import Settings
 
 COMMANDS = ("flush_cache", "heartbeat", "set_budget", "escalate", "cancel", "pause", "resume")
@@ -57,6 +57,8 @@ async def control(
     body = _command(command, options or [])
     task_id = uuid4()
     async with operator() as reads:
+        if isinstance(body.get("task_id"), str) and as_uuid(body["task_id"]) is None:
+            body["task_id"] = str(await reads.find(body["task_id"]))
         await reads.submit(control_message(json.dumps(body), task_id=task_id))
         end = time.monotonic() + timeout
         while time.monotonic() < end:

@@ -283,6 +283,7 @@ async def test_each_control_command_is_answered(atlas: Atlas, workers: Workers, 
     assert json.loads(answer["content"])["budget"]["per_run"] == 8000
     answer = await atlas.json("control", "cancel", f"task_id={task}")
     assert json.loads(answer["content"])["state"] == "cancelled"
+    assert json.loads((await atlas.json("control", "cancel", "task_id=last"))["content"])["task_id"] == str(task)
     failed = await atlas("control", "cancel", f"task_id={uuid4()}", code=5)
     assert "failed" in failed.stdout
     assert "(paused)" in (await atlas("status")).stdout
