@@ -13,8 +13,8 @@ Answer = TypeVar("Answer")
 
 
 class Batcher(Generic[Item, Answer]):
-    """Collects what arrives while a batch is under way, and sends it as the next one. limit: small enough that, of many tasks, one
-    part is in Postgres while another is in Python. linger: seconds.
+    """Collects what arrives while a batch is under way, and sends it as the next one. limit: small enough that, of many tasks,
+    one part is in Postgres while another is in Python. linger: seconds.
 
     run gets the items of a batch and answers in their order. Where it raises, the items are tried one by one, so that
     one bad item fails alone.

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 _CAP_DAC_OVERRIDE = 1
-_PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -52,7 +53,9 @@ def demote(user: pwd.struct_passwd, *, may_walk: bool) -> Callable[[], None]:
 
     def run() -> None:
         if may_walk:
-            libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+            # access(2), with which Postgres looks for its own binaries, ignores capabilities without this bit
+            if libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0) != 0:
+                raise OSError(ctypes.get_errno(), "prctl securebits")
         os.setgroups([])
         os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
         os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
