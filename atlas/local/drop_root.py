@@ -52,10 +52,9 @@ def demote(user: pwd.struct_passwd, *, may_walk: bool) -> Callable[[], None]:
     libc = ctypes.CDLL(None, use_errno=True)
 
     def run() -> None:
-        if may_walk:
-            # access(2), with which Postgres looks for its own binaries, ignores capabilities without this bit
-            if libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0) != 0:
-                raise OSError(ctypes.get_errno(), "prctl securebits")
+        # access(2), with which Postgres looks for its own binaries, ignores capabilities without this bit
+        if may_walk and libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl securebits")
         os.setgroups([])
         os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
         os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
