@@ -198,11 +198,14 @@ class Generation:
             model = models.pop(0)
             if model.open_until and model.open_until > now and models:
                 log.info("%s is passed over: its breaker is open", model.name)
+                failure = failure or UpstreamFailed(f"the breaker of {model.name} is open", code="breaker_open")
                 continue
             if failure is not None:
                 self._metrics.fallbacks.labels(model=model.name).inc()
             try:
-                return await self._with_retries(run, replace(call, model=model), may_wait=may_wait)
+                # a fallback that the budget has no room for is passed over: the outage is what the task waits for
+                waits = may_wait and failure is None
+                return await self._with_retries(run, replace(call, model=model), may_wait=waits)
             except Refused as error:
                 failure = failure if isinstance(failure, ModelError) else error
             except ContextOverflow as error:
@@ -234,6 +237,8 @@ class Generation:
             text = await self._read(run, model, 0, events, text=carried.text if after is not None else "", after=after)
         except ModelError as error:
             if error.outage and not error.terminal:
+                # the way to it is broken, not the response: it stays carried, and costs this attempt nothing
+                error.usage = NOTHING_USED
                 raise
             usage = error.usage if error.usage != NOTHING_USED else await self._give_up(run)
             await self._settle(run, carried.spend_id, carried.reserved_tokens, usage, model.name)

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
 
 import uvicorn
 from starlette.applications import Starlette
@@ -91,7 +92,8 @@ async def _healthz(request: Request) -> Response:
     if database:
         with contextlib.suppress(AtlasError):
             chain, _ = await service.book.current()
-            models = [model.name for model in chain.models if model.open_until is None]
+            now = datetime.now(UTC)
+            models = [model.name for model in chain.models if model.open_until is None or model.open_until <= now]
     healthy = database and bool(models)
     body = {"status": "ok" if healthy else "unhealthy", "version": __version__, "database": database, "models": models}
     return JSONResponse(body, status_code=200 if healthy else 503)

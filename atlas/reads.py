@@ -205,13 +205,6 @@ class Reads:
             "select id, data, created_at from public.architect_out where task_id = :id order by id", {"id": message_task_id}
         )
 
-    async def outbox_rows_after(self, out_id: int) -> list[Row]:
-        """Rows of architect_out that are newer than one, by state: nothing is missed that commits late within the list."""
-        return await self.rows(
-            "select id, task_id, data, created_at from public.architect_out where id > :id order by id limit 200",
-            {"id": out_id},
-        )
-
     # --- money ------------------------------------------------------------------------------------------------
 
     async def spend(self, by: str, *, since: date | None, until: date | None) -> list[Row]:

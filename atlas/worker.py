@@ -18,7 +18,7 @@ from atlas.architect import Architect
 from atlas.batch import Batcher
 from atlas.control import Server
 from atlas.errors import AtlasError, DatabaseDown, LeaseLost, RefusedError
-from atlas.generation import BadRequest, ModelError, Refused, ResponseGone, Returned, Run, clean
+from atlas.generation import BadRequest, ContextOverflow, ModelError, Refused, ResponseGone, Returned, Run, clean
 from atlas.metrics import Metrics
 from atlas.ports import Generator
 from atlas.progress import ProgressWriter
@@ -256,7 +256,13 @@ class Worker:
         except (Refused, InputTooLarge) as error:
             return await self._fail(run, getattr(error, "code", "input_too_large"), str(error), "final")
         except ModelError as error:
-            kind = "outage" if error.outage and error.usage is not None else "final" if isinstance(error, BadRequest) else "own"
+            kind = (
+                "outage"
+                if error.outage and error.usage is not None
+                else "final"
+                if isinstance(error, (BadRequest, ContextOverflow))
+                else "own"
+            )
             return await self._fail(run, error.code, str(error), kind, error.retry_after)
         except LeaseLost:
             raise

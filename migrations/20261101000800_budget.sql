@@ -357,6 +357,7 @@ declare
   ids constant bigint[] := array(select (i ->> 'spend_id')::bigint from jsonb_array_elements(p_items) i);
   service constant boolean := atlas.is_service();
   allowed jsonb;
+  corrects boolean;
   v_days date[];
   v_scopes text[];
   n integer;
@@ -372,8 +373,10 @@ begin
   select count(distinct s.id), array_agg(distinct s.day), array_agg(distinct x) into n, v_days, v_scopes
   from atlas.spend s cross join unnest(s.scopes) x where s.id = any (ids);
   perform atlas.lock_days(v_days, v_scopes);
+  -- only a correction can make settled money fall, and let in who was deferred
+  corrects := exists (select from atlas.spend s where s.id = any (ids) and s.state = 'settled');
   perform atlas.settle_spends(allowed);
-  perform atlas.wake_waiting(v_scopes, 2 + 2 * n, true);
+  perform atlas.wake_waiting(v_scopes, 2 + 2 * n, corrects);
   return n;
 end
 $$;

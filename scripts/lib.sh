@@ -18,9 +18,12 @@ atlas_quietly() {
   local head=$1 log began=$SECONDS pid code=0
   shift
   log=$(mktemp)
-  "$@" >"$log" 2>&1 &
+  # a process group of its own, so that an interrupt ends pip as well and not only the shell around it
+  set -m
+  "$@" >"$log" 2>&1 </dev/null &
   pid=$!
-  trap 'kill $pid 2>/dev/null; wait $pid 2>/dev/null; rm -f "$log"; exit 130' INT TERM HUP
+  set +m
+  trap 'kill -- -$pid 2>/dev/null; wait $pid 2>/dev/null; rm -f "$log"; exit 130' INT TERM HUP
   while kill -0 "$pid" 2>/dev/null; do
     if [ -t 2 ]; then printf '\r%s … %d s' "$head" $((SECONDS - began)) >&2; fi
     sleep 0.2
@@ -45,7 +48,7 @@ atlas_install() {
   .venv/bin/python -m pip install --no-deps --no-build-isolation -e .
 }
 
-# atlas_venv HEAD LOCK: nothing to do when the lock (or a larger one) is installed already.
+# atlas_venv HEAD LOCK: nothing to do when exactly this lock is installed already.
 atlas_venv() {
   local head=$1 lock=$2 python want
   want=$(cat pyproject.toml "$lock" | cksum)

@@ -31,19 +31,21 @@ COMMANDS = ("flush_cache", "heartbeat", "set_budget", "escalate", "cancel", "pau
 
 
 @runs
-async def pause(reason: Annotated[str | None, typer.Option(help="Why, for others to see.")] = None) -> None:
+async def pause(
+    reason: Annotated[str | None, typer.Option(help="Why, for others to see.")] = None, as_json: JsonFlag = False
+) -> None:
     """Stop claims of questions; what runs is finished."""
     async with operator() as reads:
         await reads.value("select atlas.pause(:reason)", {"reason": reason})
-    say("paused: `atlas resume` goes on")
+    say(dump({"paused": True}) if as_json else "paused: `atlas resume` goes on")
 
 
 @runs
-async def resume() -> None:
+async def resume(as_json: JsonFlag = False) -> None:
     """Claim questions again."""
     async with operator() as reads:
         await reads.value("select atlas.resume()")
-    say("resumed")
+    say(dump({"paused": False}) if as_json else "resumed")
 
 
 @runs

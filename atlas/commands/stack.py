@@ -56,6 +56,7 @@ async def up(as_json: JsonFlag = False) -> None:
 @runs
 async def down(
     erase: Annotated[bool, typer.Option("--erase", help="Also remove all data.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Stop the embedded stack."""
     stack = _own_stack()
@@ -63,10 +64,10 @@ async def down(
         stack.down()
         if erase:
             stack.postgres.erase()
-    if erase:
-        say("stopped, and all data removed")
+    if as_json:
+        say(dump({"stopped": True, "erased": erase}))
     else:
-        say("stopped; the data stays")
+        say("stopped, and all data removed" if erase else "stopped; the data stays")
 
 
 @runs
@@ -107,7 +108,6 @@ async def logs(
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file.readlines()[-lines:] if lines else ():
             say(line, end="")
-        file.seek(0, os.SEEK_END)
         while follow:
             line = file.readline()
             if line:

@@ -50,14 +50,20 @@ def test_the_demo_from_nothing_and_again(tmp_path: Path) -> None:
     assert first.stdout.split("Try next:")[1].strip().count("\n") == 2
     assert processes_of(tmp_path) == []
     began = time.monotonic()
-    second = run_atlas("demo", env=env_of(tmp_path), cwd=tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "atlas.cli", "demo"], env=clean_environment() | env_of(tmp_path), cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    first_character = process.stdout.read(1)
+    assert time.monotonic() - began < 10, "from the command to the first token, set-up included"
+    output, errors = process.communicate(timeout=60)
+    second = subprocess.CompletedProcess(process.args, process.returncode, first_character + output, errors)
     assert second.returncode == 0
     assert "11 documents: 0 indexed, 11 unchanged" in second.stderr
     match = re.search(r"first token +(\d+\.\d+) s", second.stdout)
     assert match
     assert float(match[1]) < 10
-    # set-up included, a second run is far below the ten seconds that are allowed before the first token
-    assert time.monotonic() - began < 60
     assert processes_of(tmp_path) == []
 
 

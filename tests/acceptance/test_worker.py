@@ -65,8 +65,14 @@ async def test_an_idle_worker_is_woken_and_a_thousand_empty_wake_ups_do_no_harm(
 
 
 async def test_a_sweep_finds_what_no_hint_announced(workers: Workers, db: asyncpg.Connection) -> None:
-    await workers.start()
+    worker = await workers.start()
     await until(lambda: db.fetchrow(IDLE), 20, "it is idle")
+
+    async def swept() -> bool:
+        return await asyncio.to_thread(worker.metric, 'atlas_wake_ups_total{source="sweep"}') >= 1
+
+    # by then its own looks after it went idle are over
+    await until(swept, 15, "the timer goes")
     await db.execute("update atlas.worker set state = 'busy'")  # so that the insert sends no NOTIFY
     assert (await ended(db, await ask(db), 15))["state"] == "completed"
 

@@ -35,10 +35,12 @@ async def empty(cluster: Cluster) -> AsyncIterator[Database]:
 async def supabase(database: Database, *words: str) -> str:
     """Output of the CLI against a database."""
     assert CLI.exists(), "the Supabase CLI is missing: scripts/test installs it"
-    command = [CLI, *words, f"--remote={database.url()}?sslmode=disable"]
-    done = await asyncio.to_thread(
-        subprocess.run, command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-    )
+
+    def run() -> subprocess.CompletedProcess[str]:
+        command = [str(CLI), *words, f"--remote={database.url()}?sslmode=disable"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+
+    done = await asyncio.to_thread(run)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "does not recognize" not in done.stderr, "an unknown key of config.toml"
     return done.stdout + done.stderr
