@@ -121,7 +121,7 @@ async def measure(bench: Bench, rounds: int, tasks: int) -> list[str]:
     lines += ["", "## Pick-up latency", "", "From the insert to the claim, at 10 tasks/s, 200 tasks, LISTEN.", "",
               "| p50 | p95 | p99 |", "| --- | --- | --- |", f"| {' | '.join(cells)} |"]  # fmt: skip
 
-    lines += ["", "## First delta", "", "From the claim to the first stored text, less the 100 ms that the model itself takes; parts are written every 100 ms.",
+    lines += ["", "## First delta", "", "From the claim to the first stored text, less the 100 ms that the model itself takes; parts are written every 100 ms, and with more than 10 streams every 10 ms a stream (one limiter for all of them: 320 ms at 32).",
               "", "| concurrency | p50 | p95 |", "| --- | --- | --- |"]  # fmt: skip
     for level in LEVELS:
         url, worker_url = await bench.fresh(atlas=True)
@@ -156,7 +156,7 @@ async def measure(bench: Bench, rounds: int, tasks: int) -> list[str]:
 HEAD = """# Benchmarks
 
 Written by `python -m benchmarks --rounds {rounds} --tasks {tasks}` on {date}: {cores} cores, Python {python}, Postgres 18.6
-(embedded, its defaults: fsync and synchronous_commit on), all on one machine, which others share. Read the ratios, not the rates.
+(embedded, its defaults: fsync and synchronous_commit on), all on one machine whose speed varies. Read the ratios, not the rates.
 
 A task of Atlas is everything but the model: insert, claim, full-text search, prompt and token count, reservation, response id,
 check of the reply, settlement, audit and outbox. The model answers at once, in process. A job of the others does nothing. pgqueuer writes
