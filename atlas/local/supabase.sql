@@ -65,6 +65,23 @@ as $$
   select coalesce(nullif(current_setting('request.jwt.claim.email', true), ''), auth.jwt() ->> 'email')
 $$;
 
+-- Where people log in on the embedded stack; Supabase's own tables have these columns and many more.
+create table if not exists auth.users (
+  id uuid primary key default gen_random_uuid(),
+  email text not null unique,
+  encrypted_password text,
+  created_at timestamptz not null default now()
+);
+create table if not exists auth.refresh_tokens (
+  token text primary key,
+  user_id uuid not null references auth.users (id) on delete cascade,
+  created_at timestamptz not null default now()
+);
+alter table auth.users owner to postgres;
+alter table auth.refresh_tokens owner to postgres;
+alter table auth.users enable row level security;
+alter table auth.refresh_tokens enable row level security;
+
 create schema if not exists realtime;
 grant usage on schema realtime to postgres, anon, authenticated, service_role;
 create table if not exists realtime.messages (

@@ -1,0 +1,137 @@
+"""The door as one ASGI app: /realtime/v1, /rest/v1 and /auth/v1, as Supabase's gateway has them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+import asyncpg
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from atlas.errors import StackError
+from atlas.keys import Verifier
+from atlas.local.door.access import Access, Keys
+from atlas.local.door.auth import Auth
+from atlas.local.door.changes import Visibility
+from atlas.local.door.faults import Faults
+from atlas.local.door.realtime import Realtime
+from atlas.local.door.rest import Rest
+
+log = logging.getLogger("atlas.door")
+
+KEPT = "delete from realtime.messages where inserted_at < now() at time zone 'UTC' - interval '1 hour'"
+
+
+class Door:
+    """A running door. faults and auth.lasts may be changed while it runs."""
+
+    def __init__(self, keys: Keys, faults: Faults, auth: Auth, realtime: Realtime, server: uvicorn.Server) -> None:
+        self.keys = keys
+        self.faults = faults
+        self.auth = auth
+        self.realtime = realtime
+        self._server = server
+
+    @property
+    def port(self) -> int:
+        port: int = self._server.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    @property
+    def url(self) -> str:
+        """What SUPABASE_URL is set to."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def cut(self, code: int = 1006) -> None:
+        """Ends every socket: 1006 as if the process was killed, any other code politely."""
+        for socket in list(self.realtime.sockets):
+            socket.cut(code)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its signals: the process, or the test, that runs it has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
+        yield  # type: ignore[misc]
+
+
+@contextlib.asynccontextmanager
+async def open_door(
+    url: str, keys: Keys, *, port: int = 0, faults: Faults | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[Door]:
+    """Serves until the context ends. url: Postgres, as a role that may replicate and become the API roles (postgres)."""
+    faults = faults or Faults()
+    async with asyncpg.create_pool(url, min_size=1, max_size=8, timeout=10) as pool:
+        auth = Auth(pool)
+        access = Access(keys, Verifier(secret=keys.jwt_secret, fetch=auth.jwks, keep=1))
+        realtime = Realtime(url, access, Visibility(pool), faults)
+        config = uvicorn.Config(
+            _app(realtime, Rest(pool, access), auth, access), host=host, port=port, log_config=None, access_log=False,
+            ws="websockets-sansio", ws_ping_interval=None, lifespan="off", log_level=logging.WARNING, timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        server = _Server(config)
+
+        async def run() -> None:
+            async with asyncio.TaskGroup() as group:
+                jobs = [group.create_task(realtime.run()), group.create_task(_trim(pool))]
+                await server.serve()
+                for job in jobs:
+                    job.cancel()
+
+        running = asyncio.create_task(run())
+        while not (server.started and realtime.replication.ready.is_set()) and not running.done():
+            await asyncio.sleep(0.01)
+        try:
+            if running.done():
+                await running
+                raise StackError(f"port {port} cannot be used", "name a free one")
+            yield Door(keys, faults, auth, realtime, server)
+        finally:
+            server.should_exit = True
+            await running
+
+
+async def _trim(pool: asyncpg.Pool) -> None:
+    """Keeps realtime.messages small, as Supabase does by dropping old partitions."""
+    while True:
+        with contextlib.suppress(asyncpg.PostgresError, OSError, asyncpg.InterfaceError):
+            await pool.execute(KEPT)
+        await asyncio.sleep(300)
+
+
+def _app(realtime: Realtime, rest: Rest, auth: Auth, access: Access) -> Starlette:
+    async def user(request: Request) -> Response:
+        return await auth.user(request, access)
+
+    async def log_out(request: Request) -> Response:
+        return await auth.log_out(request, access)
+
+    async def socket(websocket: WebSocket) -> None:
+        await realtime.serve(websocket)
+
+    return Starlette(
+        routes=[
+            WebSocketRoute("/realtime/v1/websocket", socket),
+            WebSocketRoute("/socket/websocket", socket),
+            Route("/rest/v1/rpc/{name}", rest.function, methods=["POST"]),
+            Route("/rest/v1/{name}", rest.table, methods=["GET", "POST"]),
+            Route("/auth/v1/signup", auth.sign_up, methods=["POST"]),
+            Route("/auth/v1/token", auth.token, methods=["POST"]),
+            Route("/auth/v1/user", user),
+            Route("/auth/v1/logout", log_out, methods=["POST"]),
+            Route("/auth/v1/health", auth.health),
+            Route("/auth/v1/.well-known/jwks.json", auth.show_jwks),
+        ],
+        # UI clients come from other origins; the keys, not the origin, decide
+        middleware=[Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])],
+    )

@@ -1,0 +1,333 @@
+"""The door's Realtime against frames that were recorded from the real server: order, fields, texts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+import websockets
+
+from atlas import migrate
+from atlas.keys import mint
+from atlas.local.door.access import Keys
+from atlas.local.door.app import Door, open_door
+from atlas.local.door.faults import Faults
+from atlas.local.postgres import Cluster
+from tests.support import Json
+
+RECORDED = Path(__file__).parent / "recorded"
+U1, U3 = (UUID(f"{n}1111111-1111-1111-1111-111111111111") for n in (1, 3))
+
+TABLES = """
+create table public.architect_in (id uuid primary key default gen_random_uuid(), data jsonb, created_at timestamptz default now());
+create table public.upd_full (id int primary key, status text, data jsonb);
+alter table public.upd_full replica identity full;
+create table public.upd_default (id int primary key, status text, data jsonb);
+create table public.rls_in (id uuid primary key default gen_random_uuid(), owner uuid, data jsonb, created_at timestamptz default now());
+alter table public.rls_in enable row level security;
+create policy own on public.rls_in for select to authenticated using (owner = auth.uid());
+create table public.rls_full (id int primary key, owner uuid, status text);
+alter table public.rls_full replica identity full;
+alter table public.rls_full enable row level security;
+create table public.notpub (id int primary key);
+grant select on public.architect_in, public.upd_full, public.rls_in, public.rls_full to anon, authenticated, service_role;
+grant select on public.upd_default to authenticated;
+alter publication supabase_realtime add table public.architect_in, public.upd_full, public.upd_default, public.rls_in, public.rls_full;
+create policy read on realtime.messages for select to authenticated using (realtime.topic() like 'priv-ok%' or realtime.topic() = 'priv-ro');
+create policy write on realtime.messages for insert to authenticated with check (realtime.topic() like 'priv-ok%');
+"""
+"""What the recordings were made with."""
+
+
+@asynccontextmanager
+async def scene(cluster: Cluster, faults: Faults | None = None) -> AsyncIterator[tuple[Door, asyncpg.Connection]]:
+    """A door on a database with the recordings' tables, and an operator's connection to it."""
+    name = "conformance"
+    admin = await asyncpg.connect(cluster.url("supabase_admin"))
+    await admin.execute(f"drop database if exists {name} with (force)")
+    await admin.execute(f"create database {name} owner postgres")
+    inside = await asyncpg.connect(cluster.url("supabase_admin", name))
+    await migrate.provide_supabase(inside)
+    await inside.close()
+    db = await asyncpg.connect(cluster.url("postgres", name))
+    try:
+        await db.execute(TABLES)
+        fast = faults or Faults(refusal_takes=0.05, connect_refusal_takes=0.05, resubscribed_after=0.1)
+        async with open_door(cluster.url("postgres", name), Keys.create(), faults=fast) as door:
+            yield door, db
+    finally:
+        await db.close()
+        await admin.execute(f"drop database if exists {name} with (force)")
+        await admin.close()
+
+
+def frames(name: str) -> list[Json]:
+    """A recording."""
+    return [json.loads(line) for line in (RECORDED / f"{name}.jsonl").read_text().splitlines()]
+
+
+def received(recording: list[Json]) -> list[Any]:
+    return [_plain(_text(frame)) for frame in recording if frame.get("dir") == "recv"]
+
+
+def _text(frame: Json) -> str | bytes:
+    return bytes.fromhex(frame["binary_hex"]) if frame.get("binary_hex") else frame["data"]
+
+
+def _plain(text: str | bytes) -> Any:
+    """A frame with what differs from run to run made the same: ids of bindings and rows, times."""
+    if isinstance(text, bytes):
+        kind, topic, event, meta, encoding = text[:5]
+        rest = text[5:]
+        parts = rest[:topic].decode(), rest[topic : topic + event].decode(), rest[topic + event : topic + event + meta].decode()
+        return kind, encoding, parts[:2], list(json.loads(parts[2])), json.loads(rest[topic + event + meta :])
+    return _same(json.loads(text, object_pairs_hook=lambda pairs: [(key, _same(value, key)) for key, value in pairs]))
+
+
+def _same(value: Any, key: str = "") -> Any:
+    if isinstance(value, list):
+        return [_same(one, key) if not isinstance(one, tuple) else one for one in value]
+    if isinstance(value, int) and value > 10_000:
+        return "binding"
+    if isinstance(value, str) and (key in ("commit_timestamp", "created_at") or (len(value) == 36 and value.count("-") == 4)):
+        return f"{key} of {len(value) if key == 'commit_timestamp' else 'any'}"
+    return value
+
+
+class Client:
+    """A bare websocket that sends recorded frames, with tokens of this door in place of the removed ones."""
+
+    def __init__(self, socket: websockets.ClientConnection, token: str) -> None:
+        self.socket = socket
+        self.token = token
+        self.got: list[str | bytes] = []
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        async for message in self.socket:
+            self.got.append(message)
+
+    async def send(self, text: str, token: str | None = None) -> None:
+        await self.socket.send(text.replace("<jwt>", token or self.token))
+
+    async def until(self, count: int, seconds: float = 8) -> None:
+        end = time.monotonic() + seconds
+        while len(self.got) < count and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+        assert len(self.got) >= count, [str(one)[:300] for one in self.got]
+
+    @property
+    def plain(self) -> list[Any]:
+        return [_plain(one) for one in self.got]
+
+
+@asynccontextmanager
+async def connected(door: Door, *, claims: Json | None = None, version: str = "1.0.0", apikey: str | None = None) -> AsyncIterator[Client]:
+    token = mint(door.keys.jwt_secret, claims or {"role": "authenticated", "sub": str(U1)}, lasts=60)
+    url = f"{door.url.replace('http', 'ws')}/realtime/v1/websocket?apikey={apikey or door.keys.anon}&vsn={version}"
+    async with websockets.connect(url, max_size=None) as socket:
+        yield Client(socket, token)
+
+
+SIMPLE = {
+    # recording: (SQL after the subscription, and how long to leave it for frames that must not come)
+    "01_public_insert_raw_v1": """insert into architect_in (data) values ('{"n": 1, "hello": "world", "u": "żółć €"}')""",
+    "01_public_insert_raw_v2": """insert into architect_in (data) values ('{"n": 1, "hello": "world", "u": "żółć €"}')""",
+    "02a_filter": "insert into upd_full values (1, 'pending', '{}'), (2, 'ready', '{}')",
+    "02b_bad_filter_0": "", "02b_bad_filter_1": "",
+    "02d_no_select_grant": "insert into upd_default values (1, 'x', '{}')",
+    "03b_rls_full_delete_anon": "insert into rls_full values (1, null, 'x'); delete from rls_full",
+    "04c_double_join": "", "06a_heartbeat_v1": "", "06a_heartbeat_v2": "", "04_broadcast_D_not_joined_v1": "",
+    "05b_private_refused": "", "06b_join_table_not_in_publication": "", "06c_join_table_missing": "", "06e_join_empty_topic": "",
+    "06f_bad_config": "", "06i_refresh_garbage": "", "06i_refresh_null": "", "06m_bad_message_shapes": "", "05g_replication_ready": "",
+    "05d_public_sql_send": """select realtime.send('{"id": 9}', 'evt', 'pub-sql', false)""",
+    "05e_private_sql_send_v2": """select realtime.send('{"id": 11}', 'job_created', 'priv-ok', true)""",
+    "05c_private_readonly_write_denied": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIMPLE)
+async def test_a_recorded_conversation_goes_the_same_way(cluster: Cluster, name: str) -> None:
+    recording = frames(name)
+    version = "2.0.0" if name.endswith("v2") else "1.0.0"
+    bad = '{"access_token": "garbage"}'
+    expected = received(recording)
+    async with scene(cluster) as (door, db), connected(door, version=version) as client:
+        if name == "05b_private_refused":
+            client.token = mint(door.keys.jwt_secret, {"role": "anon"}, lasts=60)
+        sql_sent = False
+        arrived = 0
+        for frame in recording:
+            if frame["dir"] == "send":
+                await client.send(frame["data"].replace('{"access_token": "<jwt>"}', bad if "garbage" in name else "{}"))
+            elif frame["dir"] == "recv":
+                if not sql_sent and SIMPLE[name] and ("postgres_changes\\\"" in json.dumps(frame["data"])[:90] or frame.get("binary_hex") or '"event":"broadcast"' in (frame["data"] or "")):
+                    await db.execute(SIMPLE[name])
+                    sql_sent = True
+                arrived += 1
+                await client.until(arrived)
+        # nothing more than was recorded
+        await asyncio.sleep(0.3)
+        assert client.plain == expected
+
+
+async def test_row_level_security_by_the_subscribers_claims(cluster: Cluster) -> None:
+    for name, user in (("02c_rls_user1", U1), ("02c_rls_user3_none", U3)):
+        async with scene(cluster) as (door, db):
+            claims = {"role": "authenticated", "sub": str(user)}
+            async with connected(door, claims=claims) as client:
+                recording = frames(name)
+                await client.send(recording[0]["data"])
+                await client.until(2)
+                insert = "insert into rls_in (owner, data) values ($1, $2)"
+                await db.execute(insert, U1, '{"row": 1}')
+                await db.execute(insert, UUID(int=2), '{"row": 2}')
+                await asyncio.sleep(0.7)
+                await db.execute("delete from rls_in")
+                await client.until(len(received(recording)))
+                await asyncio.sleep(0.3)
+                assert client.plain == received(recording), name
+
+
+async def test_updates_deletes_and_replica_identities(cluster: Cluster) -> None:
+    recording = frames("03_update_delete")
+    async with scene(cluster) as (door, db):
+        await db.execute("grant select on upd_default to anon")
+        await db.execute("insert into upd_full values (1, 'pending', '{}'), (2, 'ready', '{}')")
+        await asyncio.sleep(0.7)
+        async with connected(door) as client:
+            await client.send(recording[0]["data"])
+            await client.until(2)
+            await db.execute("delete from upd_full")
+            for table in ("upd_full", "upd_default"):
+                await db.execute(f"""insert into {table} values (10, 'new', '{{"a": 1}}')""")
+                await db.execute(f"update {table} set status = 'done'")
+                await db.execute(f"update {table} set id = 11")
+                await db.execute(f"delete from {table}")
+            await db.execute("insert into upd_full values (12, 'a', '{}')")
+            await client.until(len(received(recording)))
+            assert client.plain == received(recording)
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "2.0.0"])
+async def test_broadcast_to_self_and_others_with_ack(cluster: Cluster, version: str) -> None:
+    mine = frames("04_broadcast_A_self_ack_" + ("v1" if version == "1.0.0" else "v2"))
+    other = frames("04_broadcast_B_noself_noack_v1")
+    async with scene(cluster) as (door, _), connected(door, version=version) as a, connected(door) as b:
+        await a.send(mine[0]["data"])
+        await b.send(other[0]["data"])
+        await a.until(1)
+        await b.until(1)
+        await a.send(mine[2]["data"])
+        await b.until(2)
+        await b.send([frame for frame in other if frame["dir"] == "send"][1]["data"])
+        await a.until(len(received(mine)))
+        await asyncio.sleep(0.2)
+        assert a.plain == received(mine)
+        assert b.plain == received(other)
+
+
+async def test_replay_of_earlier_broadcasts(cluster: Cluster) -> None:
+    recording = frames("05f_private_replay")
+    async with scene(cluster) as (door, db), connected(door) as client:
+        await db.execute("""select realtime.send('{"id": 7, "kind": "x"}', 'job_created', 'priv-ok', true)""")
+        await db.execute("""select realtime.send('{"id": 11}', 'job_created', 'priv-ok', true)""")
+        since = await db.fetchval("select (extract(epoch from now() - interval '1 minute') * 1000)::bigint")
+        await asyncio.sleep(0.2)
+        await client.send(recording[0]["data"].replace("1795464036763", str(since)))
+        await client.until(3)
+        assert client.plain == received(recording)
+
+
+@pytest.mark.parametrize("name", ["06h_token_refresh_then_expiry", "06j_apikey_expires"])
+async def test_tokens_expire_and_the_socket_stays(cluster: Cluster, name: str) -> None:
+    recording = frames(name)
+    async with scene(cluster) as (door, db):
+        short = mint(door.keys.jwt_secret, {"role": "anon"}, lasts=2)
+        async with connected(door, apikey=short if "apikey" in name else None) as client:
+            client.token = mint(door.keys.jwt_secret, {"role": "authenticated", "sub": str(U1)}, lasts=2)
+            arrived = 0
+            for frame in recording:
+                if frame["dir"] == "send":
+                    if frame["data"].count("access_token") == 2:
+                        client.token = mint(door.keys.jwt_secret, {"role": "authenticated", "sub": str(U1)}, lasts=2)
+                    await client.send(frame["data"])
+                elif frame["dir"] == "recv":
+                    if '"postgres_changes"' in frame["data"][:40]:
+                        await db.execute("""insert into architect_in (data) values ('{"after": "refresh"}')""")
+                    arrived += 1
+                    await client.until(arrived)
+            expected = [json.loads(json.dumps(one).replace("expired 3 seconds", "expired 0 seconds")) for one in received(recording)]
+            assert json.loads(json.dumps(client.plain)) == expected
+
+
+async def test_refused_joins_name_the_reason(cluster: Cluster) -> None:
+    recording = frames("06d_join_bad_token")
+    async with scene(cluster) as (door, _), connected(door) as client:
+        sends = [frame["data"] for frame in recording if frame["dir"] == "send"]
+        await client.send(sends[0])
+        await client.send(sends[1], mint("another secret, of another project", {"role": "anon"}, lasts=60))
+        await client.send(sends[2], mint(door.keys.jwt_secret, {"role": "anon"}, lasts=0, now=time.time() - 5))
+        await client.until(3)
+        assert client.plain == received(recording)
+
+
+async def test_records_over_the_limit_lose_their_big_columns(cluster: Cluster) -> None:
+    recording = frames("08_payload_limits")
+    cut = next(frame for frame in recording if "Error 413" in (frame["data"] or ""))
+    async with scene(cluster) as (door, db), connected(door) as client:
+        await client.send(recording[0]["data"])
+        await client.until(2)
+        await db.execute("""insert into architect_in (data) values (jsonb_build_object('kb', 1100, 'blob', repeat('x', 1100 * 1024)))""")
+        await client.until(3)
+        assert client.plain[2] == _plain(cut["data"])
+
+
+async def test_connections_are_refused_as_recorded(cluster: Cluster) -> None:
+    async with scene(cluster) as (door, _):
+        secret = door.keys.jwt_secret
+        cases = {
+            "no apikey": "", "garbage apikey": "apikey=garbage", "wrong secret": f"apikey={mint('x' * 32, {'role': 'anon'}, lasts=60)}",
+            "expired": f"apikey={mint(secret, {'role': 'anon'}, lasts=-60)}", "no role": f"apikey={mint(secret, {}, lasts=60)}",
+            "unsupported vsn 3.0.0": f"apikey={door.keys.anon}&vsn=3.0.0",
+        }  # fmt: skip
+        known = {frame["case"]: frame["result"] for frame in frames("06_handshake_http")}
+        for case, query in cases.items():
+            with pytest.raises(websockets.InvalidStatus) as caught:
+                await websockets.connect(f"{door.url.replace('http', 'ws')}/realtime/v1/websocket?{query}")
+            answer = caught.value.response
+            assert [str(answer.status_code), (answer.body or b"").decode()] == known[case][:2], case
+        for key in (door.keys.publishable, door.keys.secret, door.keys.anon):
+            async with websockets.connect(f"{door.url.replace('http', 'ws')}/realtime/v1/websocket?apikey={key}"):
+                pass
+
+
+async def test_a_socket_without_heartbeat_is_closed(cluster: Cluster) -> None:
+    async with scene(cluster, Faults(idle_timeout=0.5)) as (door, _), connected(door) as client:
+        await client.send(frames("06k_no_heartbeat_idle")[0]["data"])
+        await client.send("not json")
+        await asyncio.wait_for(client.socket.wait_closed(), 3)
+        assert client.socket.close_code == 1000
+        assert client.plain == received(frames("06k_no_heartbeat_idle"))
+
+
+async def test_a_flood_closes_the_receivers_channel(cluster: Cluster) -> None:
+    last = received(frames("17_broadcast_flood_receiver"))[-2:]
+    async with scene(cluster, Faults(messages_a_second=1)) as (door, _), connected(door) as a, connected(door) as b:
+        join = frames("17_broadcast_flood_receiver")[0]["data"]
+        for client in (a, b):
+            await client.send(join)
+            await client.until(1)
+        push = '{"topic": "realtime:fl", "event": "broadcast", "payload": {"type": "broadcast", "event": "e", "payload": {"i": 1}}, "ref": "2", "join_ref": "1"}'
+        for _ in range(61):
+            await a.send(push)
+        await b.until(1 + 61 + 2)
+        assert b.plain[-2:] == last
