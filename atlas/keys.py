@@ -102,7 +102,9 @@ class Verifier:
             raise TokenRefused("Failed to validate JWT signature", code="JwtSignatureError")
         try:
             claims = dict(
-                jwt.decode(token, key, algorithms=[algorithm], options={"verify_aud": False, "verify_exp": False, "verify_iat": False})
+                jwt.decode(
+                    token, key, algorithms=[algorithm], options={"verify_aud": False, "verify_exp": False, "verify_iat": False}
+                )
             )
         except jwt.PyJWTError:
             raise TokenRefused("Failed to validate JWT signature", code="JwtSignatureError") from None

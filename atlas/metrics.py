@@ -32,10 +32,21 @@ class Metrics:
             "atlas_pick_up_seconds", "Seconds from the insert to the claim of a task's first attempt",
             buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30, 120), registry=registry,
         )  # fmt: skip
-        self.claims = Counter("atlas_claims", "Claims made, by what they brought", ["result"], registry=registry)
+        self.claims = Counter(
+            "atlas_claims", "Claims made, by what they brought: tasks, or empty; spared: a look found nothing, none was made",
+            ["result"], registry=registry,
+        )  # fmt: skip
         self.lease_losses = Counter("atlas_lease_losses", "Attempts that were somebody else's in the end", registry=registry)
         self.released = Counter("atlas_released", "Tasks of lost workers put back into the queue", registry=registry)
         self.wake_ups = Counter("atlas_wake_ups", "Hints that there may be work", ["source"], registry=registry)
+        self.wake_ups_first = Counter("atlas_wake_ups_first", "Hints that came before any other", ["source"], registry=registry)
+        self.hints_missed = Counter("atlas_hints_missed", "Tasks that only a sweep found", registry=registry)
+        self.realtime_state = Gauge(
+            "atlas_realtime_state", "1 for the state that the channel is in", ["state"], registry=registry
+        )
+        self.realtime_troubles = Counter(
+            "atlas_realtime_troubles", "Sessions that ended, by what was off", ["kind"], registry=registry
+        )
         self.fallbacks = Counter(
             "atlas_fallbacks", "Calls to a model after an earlier one of the chain failed", ["model"], registry=registry
         )
@@ -55,6 +66,11 @@ class Metrics:
         self.budget_reserved = Gauge("atlas_budget_reserved", "Reserved of a UTC day", ["scope", "unit"], registry=registry)
         for kind in ("task", "outbox"):
             self.dead_letters.labels(kind=kind).set(0)
+
+    def entered_realtime(self, state: str) -> None:
+        """The Realtime channel is in this state now."""
+        for name in ("down", "connecting", "joined", "receiving"):
+            self.realtime_state.labels(state=name).set(1 if name == state else 0)
 
     def settled(self, model: str, usage: Usage | None) -> None:
         """Counts a settled call."""

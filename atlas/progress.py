@@ -32,20 +32,23 @@ class _Stream:
 class ProgressWriter:
     """Buffers text, and writes the parts of all streams together every so often.
 
-    The interval grows with the number of streams: with 32 of them, about 100 parts a second leave the whole worker.
-    lost is called with each attempt that turned out to be somebody else's.
+    The interval grows with the number of streams of the whole fleet: each part is a Realtime message, and a subscriber is cut
+    off at 100 a second. lost is called with each attempt that turned out to be somebody else's. count answers how many
+    streams the fleet has.
     """
 
     def __init__(
         self,
         record: Callable[[Sequence[JsonObject]], Awaitable[set[AttemptId]]],
         lost: Callable[[AttemptId], None],
+        count: Callable[[], Awaitable[int]],
         *,
         shortest: float = 0.1,
-        parts_a_second: float = 100.0,
+        parts_a_second: float = 75.0,
     ) -> None:
         self._record = record
         self._lost = lost
+        self._count = count
         self._shortest = shortest
         self._rate = parts_a_second
         self._streams: dict[AttemptId, _Stream] = {}
@@ -77,19 +80,21 @@ class ProgressWriter:
         """The attempt is over: what is still pending stands in its reply."""
         self._streams.pop(attempt, None)
 
-    @property
-    def interval(self) -> float:
-        """Seconds between two writes."""
-        return max(self._shortest, len(self._streams) / self._rate)
-
     async def run(self) -> None:
         """Writes for ever."""
+        interval = self._shortest
         while True:
-            await asyncio.sleep(self.interval)
+            await asyncio.sleep(interval)
             try:
+                interval = await self.interval()
                 await self.flush(list(self._streams))
             except (DatabaseDown, RefusedError) as error:
                 log.warning("progress could not be stored: %s", error)
+
+    async def interval(self) -> float:
+        """Seconds from this write to the next."""
+        streams = max(len(self._streams), await self._count()) if self._streams else 0
+        return max(self._shortest, streams / self._rate)
 
     async def flush(self, attempts: Sequence[AttemptId]) -> None:
         """Writes what is pending of these attempts, in one commit."""

@@ -22,8 +22,9 @@ from atlas.adapters.retrieval import PostgresRetriever
 from atlas.adapters.wake import ListenWakeUps, SweepWakeUps
 from atlas.architect import THREAD_DEPTH, Architect
 from atlas.control import Server
-from atlas.errors import AtlasError, DatabaseDown, RefusedError
+from atlas.errors import AtlasError, DatabaseDown, RefusedError, SettingsError
 from atlas.generation import Generation, ModelError, ModelMissing, Money
+from atlas.hints import Hints
 from atlas.local.address import database_url
 from atlas.metrics import Metrics
 from atlas.models import Chain, Model, resolve
@@ -36,6 +37,8 @@ from atlas.worker import Limits, Worker, reserve_batcher
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+
+    from atlas.adapters.realtime import RealtimeWakeUps
 
 log = logging.getLogger("atlas.service")
 
@@ -119,8 +122,8 @@ class Service:
         async with asyncio.TaskGroup() as tasks, asyncio.TaskGroup() as helpers:
             jobs = [
                 helpers.create_task(self.progress.run(), name="progress"),
-                helpers.create_task(self.worker.keep_leases(), name="leases"),
-                helpers.create_task(self.worker.watch_leases(), name="lease watch"),
+                helpers.create_task(self.worker.leases.keep(), name="leases"),
+                helpers.create_task(self.worker.leases.watch(), name="lease watch"),
                 helpers.create_task(self._every(self._release_expired, self.settings.atlas_lease_seconds / 4), name="release"),
                 helpers.create_task(self._every(self._observe, 5.0), name="metrics"),
                 helpers.create_task(self._every(self._seal, 60.0), name="seal"),
@@ -200,7 +203,9 @@ async def build(
         generator = generator or OfflineGenerator()
         book = ModelBook(bus, settings.chain, metrics)
         worker_ref: list[Worker] = []
-        progress = ProgressWriter(bus.record_progress, lambda attempt: worker_ref[0].stop_attempt(attempt, "lost"))
+        progress = ProgressWriter(
+            bus.record_progress, lambda attempt: worker_ref[0].leases.stop([attempt], "lost"), bus.count_streams
+        )
         reserve = reserve_batcher(bus)
 
         async def settle(spend_id: int, attempt: AttemptId, usage: Usage | None, model: str) -> None:
@@ -215,6 +220,13 @@ async def build(
             generator=generator, money=Money(reserve=reserve.submit, settle=settle), progress=progress,
             learned=book.learned, vocabularies=vocabularies, metrics=metrics,
         )  # fmt: skip
+        sweep = SweepWakeUps()
+        sources: list[WakeUps] = [sweep]
+        told = [sweep.missed]
+        if (realtime := realtime_wake_ups(settings, metrics)) is not None:
+            sources.append(realtime)
+            told.append(realtime.missed)
+        sources.append(ListenWakeUps(url))
         worker = Worker(
             worker_id=worker_id or uuid4(), bus=bus, generator=generator, progress=progress, metrics=metrics,
             architect=Architect(
@@ -224,17 +236,38 @@ async def build(
                 concurrency=settings.atlas_concurrency, lease=settings.atlas_lease_seconds,
                 per_run=settings.token_budget_per_run,
             ),
-            server=Server(version=__version__, models=settings.chain, started=started),
+            server=Server(version=__version__, models=settings.chain, started=started), hints=Hints(metrics, told),
         )  # fmt: skip
         worker_ref.append(worker)
         try:
             yield Service(
                 settings=settings, bus=bus, worker=worker, metrics=metrics, book=book, progress=progress,
-                wake_ups=(ListenWakeUps(url), SweepWakeUps()), started=started, vocabularies=vocabularies,
+                wake_ups=sources, started=started, vocabularies=vocabularies,
             )  # fmt: skip
         finally:
             if client is not None:
                 await client.close()
+
+
+def realtime_wake_ups(settings: Settings, metrics: Metrics) -> RealtimeWakeUps | None:
+    """Wake-ups over Realtime, where SUPABASE_URL is set."""
+    if settings.supabase_url is None:
+        return None
+    # imported here: nobody without Supabase should wait for it
+    from atlas.adapters.realtime import KeyTokens, MintedTokens, RealtimeWakeUps
+
+    key = settings.worker_key
+    if key is None:
+        raise SettingsError(
+            ["SUPABASE_URL is set without a key for workers: set SUPABASE_SECRET_KEY or SUPABASE_SERVICE_ROLE_KEY"]
+        )
+    secret = settings.supabase_jwt_secret
+    tokens = MintedTokens(key, secret.get_secret_value()) if secret is not None else KeyTokens(key)
+    metrics.entered_realtime("down")
+    return RealtimeWakeUps(
+        settings.supabase_url, tokens, entered=metrics.entered_realtime,
+        troubled=lambda kind: metrics.realtime_troubles.labels(kind=kind).inc(),
+    )  # fmt: skip
 
 
 async def _thread(bus: Bus, parent: UUID, project: UUID) -> list[Exchange]:

@@ -34,6 +34,14 @@ class Settings(BaseModel):
         "auto", description="auto: a dead worker's call is taken up; off sends store: false (zero data retention)"
     )
     database_url: SecretStr | None = Field(None, description="Postgres; without it the embedded one in .atlas/")
+    supabase_url: str | None = Field(None, description="the project, such as https://<ref>.supabase.co: Realtime and REST")
+    supabase_secret_key: SecretStr | None = Field(None, description="sb_secret_…: a worker's key for Realtime")
+    supabase_service_role_key: SecretStr | None = Field(None, description="its legacy form, a JWT")
+    supabase_publishable_key: str | None = Field(None, description="sb_publishable_…: people's key, with their login")
+    supabase_anon_key: str | None = Field(None, description="its legacy form, a JWT")
+    supabase_jwt_secret: SecretStr | None = Field(
+        None, description="signs short-lived tokens for Realtime; without it the key itself is sent"
+    )
     token_budget_per_run: Positive = Field(12_000, description="tokens of one attempt, input and output together")
     daily_token_budget: Positive = Field(250_000, description="tokens of one UTC day")
     daily_usd_budget: Annotated[float, Field(gt=0)] | None = Field(None, description="US dollars of one UTC day")
@@ -69,6 +77,13 @@ class Settings(BaseModel):
             raise ValueError("send a URL with http:// or https://")
         return value.rstrip("/")
 
+    @field_validator("supabase_url")
+    @classmethod
+    def _supabase(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^/\s]+/?", value):
+            raise ValueError("send the project's URL, such as https://<ref>.supabase.co, without a path")
+        return value.rstrip("/") if value is not None else None
+
     @field_validator("database_url")
     @classmethod
     def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
@@ -79,6 +94,17 @@ class Settings(BaseModel):
         except ValueError:
             raise ValueError("its port is no number: percent-encode special characters of the password") from None
         return value
+
+    @property
+    def worker_key(self) -> str | None:
+        """The key with which a worker opens Realtime."""
+        key = self.supabase_secret_key or self.supabase_service_role_key
+        return key.get_secret_value() if key is not None else None
+
+    @property
+    def public_key(self) -> str | None:
+        """The key that people's clients send beside their login."""
+        return self.supabase_publishable_key or self.supabase_anon_key
 
     @property
     def chain(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The worker: claims tasks, runs each in its own asyncio task, holds their leases, hands back what it cannot finish."""
+"""The worker: claims tasks, runs each in its own asyncio task, hands back what it cannot finish."""
 
 from __future__ import annotations
 
@@ -19,30 +19,18 @@ from atlas.batch import Batcher
 from atlas.control import Server
 from atlas.errors import AtlasError, DatabaseDown, LeaseLost, RefusedError
 from atlas.generation import BadRequest, ContextOverflow, ModelError, Refused, ResponseGone, Returned, Run, clean
+from atlas.hints import Hints
+from atlas.leases import Leases, Stop
 from atlas.metrics import Metrics
 from atlas.ports import Generator
 from atlas.progress import ProgressWriter
 from atlas.prompt import InputTooLarge
-from atlas.task import AttemptId, ClaimedTask, Completion, JsonObject, Usage
+from atlas.task import ClaimedTask, Completion, JsonObject, Usage
 
 log = logging.getLogger("atlas.worker")
 
-Stop = Literal["lost", "cancelled", "shutdown"]
-
 CONTROL_SLOTS = 4
 """Control messages have slots of their own: they get through while all others are busy."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Running:
-    """A task under way. Mutable: why it was stopped, and until when its lease is known to hold."""
-
-    run: Run
-    job: asyncio.Task[None]
-    holds_until: float
-    stop: Stop | None = None
-    storing: asyncio.Future[bool] | None = None
-    """The reply on its way into Postgres: from here on nothing takes it back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +59,7 @@ class Worker:
         metrics: Metrics,
         limits: Limits,
         server: Server,
+        hints: Hints,
     ) -> None:
         self.worker_id = worker_id
         self._bus = bus
@@ -81,27 +70,16 @@ class Worker:
         self._limits = limits
         self._server = server
         self._complete: Batcher[Completion, bool] = Batcher(self._complete_batch)
-        self._running: dict[AttemptId, Running] = {}
-        self._woken = asyncio.Event()
+        self.leases = Leases(bus, worker_id, metrics, lease=limits.lease)
+        self._hints = hints
         self._slot = asyncio.Event()
-        self._look_at_leases = asyncio.Event()
         self._idle = False
-
-    # --- hints ------------------------------------------------------------------------------------------------
 
     def wake(self, source: str, cancel: bool = False) -> None:
         """A hint from outside: sets events, and nothing more."""
-        self._metrics.wake_ups.labels(source=source).inc()
-        self._woken.set()
+        self._hints.take(source)
         if cancel:
-            self._look_at_leases.set()
-
-    def stop_attempt(self, attempt: AttemptId, why: Stop) -> None:
-        """Stops a task's call at once."""
-        running = self._running.get(attempt)
-        if running is not None and running.stop is None:
-            running.stop = why
-            running.job.cancel()
+            self.leases.look()
 
     # --- claiming ---------------------------------------------------------------------------------------------
 
@@ -114,34 +92,44 @@ class Worker:
         """
         last_work = time.monotonic()
         quiet = 0
+        look_first = False
         while True:
-            self._woken.clear()
+            self._hints.clear()
             self._slot.clear()
-            free = self._limits.concurrency - sum(1 for r in self._running.values() if r.run.task.kind == "chat")
-            controls = CONTROL_SLOTS - sum(1 for r in self._running.values() if r.run.task.kind == "control")
-            tasks = await self._claim(free, controls)
+            free = self._limits.concurrency - self.leases.count("chat")
+            controls = CONTROL_SLOTS - self.leases.count("control")
+            tasks = await self._claim(free, controls, look_first=look_first or free <= 0)
+            look_first = True
             for task in tasks:
                 self._start(task, group)
             if tasks:
-                last_work, quiet = time.monotonic(), 0
+                last_work, quiet, look_first = time.monotonic(), 0, False
                 await self._mark("busy")
-                continue
-            if free <= 0:
-                await self._first(self._slot.wait(), self._woken.wait())
-                continue
-            if time.monotonic() - last_work < self._limits.hot_for:
+            elif free <= 0:
+                await self._first(self._slot.wait(), self._hints.wait())
+                look_first = not self._slot.is_set()
+            elif time.monotonic() - last_work < self._limits.hot_for:
                 await self._pause(self._limits.hot_poll)
-                continue
-            if not self._idle:
+            elif not self._idle:
                 await self._mark("idle")
-                continue
-            # a few looks more, further and further apart, for inserts that still saw us busy; then only a wake-up counts
-            quiet = min(quiet + 1, 6)
-            pause = self._pause(0.01 * 4**quiet if quiet < 5 else 3600)
-            await self._first(self._woken.wait(), pause)
+            else:
+                # a few looks more, further and further apart, for inserts that still saw us busy; then only a wake-up counts
+                quiet = min(quiet + 1, 6)
+                await self._first(self._hints.wait(), self._pause(0.01 * 4**quiet if quiet < 5 else 3600))
+                # alone, a claim at once is quickest; in a fleet, whoever is first takes it, and the others only look
+                await self._pause(self._hints.spread() if self._hints.came else 0)
+                look_first = not self._hints.came or self._hints.others > 0
 
-    async def _claim(self, free: int, controls: int) -> list[ClaimedTask]:
+    async def _claim(self, free: int, controls: int, *, look_first: bool) -> list[ClaimedTask]:
         if free <= 0 and controls <= 0:
+            return []
+        try:
+            if look_first and not await self._bus.has_work(chats=free > 0):
+                self._metrics.claims.labels(result="spared").inc()
+                return []
+        except (DatabaseDown, RefusedError) as error:
+            log.error("cannot look for work: %s", error)
+            await self._pause(1.0)
             return []
         claiming = asyncio.ensure_future(
             self._bus.claim_tasks(self.worker_id, chats=max(0, free), controls=max(0, controls), lease=self._limits.lease)
@@ -157,6 +145,7 @@ class Worker:
             await self._pause(1.0)
             return []
         self._metrics.claims.labels(result="tasks" if tasks else "empty").inc()
+        self._hints.count_missed(tasks, idle=self._idle)
         now = datetime.now(UTC)
         for task in tasks:
             if task.attempt == 1:
@@ -174,7 +163,7 @@ class Worker:
     async def _mark(self, state: Literal["busy", "idle"]) -> None:
         if self._idle != (state == "idle"):
             try:
-                await self._bus.mark_worker(self.worker_id, state)
+                self._hints.others = await self._bus.mark_worker(self.worker_id, state)
             except (DatabaseDown, RefusedError) as error:
                 log.error("cannot mark the worker %s: %s", state, error)
                 return
@@ -196,8 +185,7 @@ class Worker:
     def _start(self, task: ClaimedTask, group: asyncio.TaskGroup) -> None:
         run = Run(task=task, per_run=task.per_run if task.per_run is not None else self._limits.per_run)
         job = group.create_task(self._guard(run), name=f"task {task.task_id}")
-        self._running[task.attempt_id] = Running(run=run, job=job, holds_until=time.monotonic() + self._limits.lease)
-        self._metrics.running.set(len(self._running))
+        self.leases.begin(run, job)
 
     # --- one task ---------------------------------------------------------------------------------------------
 
@@ -206,7 +194,7 @@ class Worker:
         began = time.monotonic()
         attempt = run.task.attempt_id
         result = "failed"
-        running = self._running[attempt]
+        running = self.leases[attempt]
         try:
             try:
                 result = await self.run_task(run)
@@ -228,8 +216,7 @@ class Worker:
             log.exception("task %s is left to its lease (%s)", run.task.task_id, type(error).__name__)
         finally:
             self._progress.forget(attempt)
-            self._running.pop(attempt, None)
-            self._metrics.running.set(len(self._running))
+            self.leases.end(attempt)
             self._metrics.run_seconds.labels(result=result).observe(time.monotonic() - began)
             self._slot.set()
 
@@ -279,7 +266,7 @@ class Worker:
     async def _store(self, completion: Completion) -> None:
         # what is pending stands in the reply; and a part that is on its way while the attempt ends says nothing of its lease
         self._progress.forget(completion.attempt_id)
-        running = self._running[completion.attempt_id]
+        running = self.leases[completion.attempt_id]
         running.storing = asyncio.ensure_future(self._complete.submit(completion))
         if not await asyncio.shield(running.storing):
             raise LeaseLost(f"attempt {completion.attempt_id} is somebody else's now")
@@ -328,52 +315,16 @@ class Worker:
             log.warning("cannot confirm that %s is cancelled: %s", response_id, error)
             return None
 
-    # --- leases -----------------------------------------------------------------------------------------------
-
-    async def keep_leases(self) -> None:
-        """Extends the leases of what runs, for ever; stops what is no longer ours, or was asked to be cancelled."""
-        while True:
-            await self._first(self._look_at_leases.wait(), self._pause(self._limits.lease / 3))
-            self._look_at_leases.clear()
-            began = time.monotonic()
-            try:
-                held = await self._bus.extend_leases(self.worker_id, list(self._running), lease=self._limits.lease)
-            except (DatabaseDown, RefusedError) as error:
-                log.error("cannot extend leases: %s", error)
-                held = {}
-            for attempt, (is_held, cancel) in held.items():
-                running = self._running.get(attempt)
-                if running is None:
-                    continue
-                if not is_held:
-                    self.stop_attempt(attempt, "lost")
-                elif cancel:
-                    self.stop_attempt(attempt, "cancelled")
-                running.holds_until = began + self._limits.lease
-            if time.monotonic() - began > self._limits.lease / 3:
-                # Postgres was away for a while: what is known of the leases is old
-                self._look_at_leases.set()
-
-    async def watch_leases(self) -> None:
-        """Stops what runs beyond its lease while Postgres is away: another worker may have it by then."""
-        while True:
-            await asyncio.sleep(min(1.0, self._limits.lease / 10))
-            now = time.monotonic()
-            for attempt, running in list(self._running.items()):
-                if running.holds_until < now:
-                    self.stop_attempt(attempt, "lost")
-
     # --- the end ----------------------------------------------------------------------------------------------
 
     async def drain(self) -> None:
         """Waits for what runs, for as long as the grace lasts; then hands the rest back to the queue."""
-        log.info("stopping: %d tasks under way", len(self._running))
-        jobs = [running.job for running in self._running.values()]
+        log.info("stopping: %d tasks under way", len(self.leases))
+        jobs = self.leases.jobs()
         if jobs:
             await asyncio.wait(jobs, timeout=self._limits.grace)
-        for attempt in list(self._running):
-            self.stop_attempt(attempt, "shutdown")
-        left = [running.job for running in self._running.values()]
+        self.leases.stop_all("shutdown")
+        left = self.leases.jobs()
         if left:
             await asyncio.wait(left, timeout=3)
             for job in left:

@@ -163,7 +163,7 @@ returns table (task_id uuid, attempt_id uuid, attempt integer, kind text, messag
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  chosen uuid[] := '{}';
+  chosen uuid[] := '{}'::uuid[];
   chats uuid[];
   width integer;
 begin

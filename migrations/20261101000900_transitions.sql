@@ -294,7 +294,7 @@ language plpgsql security definer set search_path = ''
 as $$
 declare
   task atlas.task;
-  lost uuid[] := '{}';
+  lost uuid[] := '{}'::uuid[];
   carried jsonb;
 begin
   for task in

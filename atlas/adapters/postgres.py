@@ -136,8 +136,17 @@ class Bus:
     async def register_worker(self, worker: UUID, *, name: str, version: str, concurrency: int) -> None:
         await self._value("select atlas.register_worker($1, $2, $3, $4)", worker, name, version, concurrency)
 
-    async def mark_worker(self, worker: UUID, state: str) -> None:
-        await self._value("select atlas.mark_worker($1, $2)", worker, state)
+    async def mark_worker(self, worker: UUID, state: str) -> int:
+        """Answers how many other workers are idle."""
+        return int(await self._value("select atlas.mark_worker($1, $2)", worker, state))
+
+    async def has_work(self, *, chats: bool) -> bool:
+        """Whether a claim would find something now."""
+        return bool(await self._value("select atlas.has_work($1)", chats))
+
+    async def count_streams(self) -> int:
+        """How many attempts the whole fleet runs now."""
+        return int(await self._value("select atlas.count_streams()"))
 
     async def claim_tasks(self, worker: UUID, *, chats: int, controls: int, lease: float) -> list[ClaimedTask]:
         rows = await self._rows(

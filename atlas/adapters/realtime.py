@@ -124,7 +124,9 @@ class Listener(Protocol):
 class SupervisedChannel:
     """Keeps one channel open. `run` ends only when it is cancelled."""
 
-    def __init__(self, url: str, tokens: Tokens, wanted: Wanted, listener: Listener, *, patience: Patience | None = None) -> None:
+    def __init__(
+        self, url: str, tokens: Tokens, wanted: Wanted, listener: Listener, *, patience: Patience | None = None
+    ) -> None:
         self._url = f"{url.rstrip('/')}/realtime/v1"
         self._tokens = tokens
         self._wanted = wanted
@@ -212,7 +214,7 @@ class _Session:
                     await client.close()
 
     async def _within(self, seconds: float, work: Awaitable[object], kind: str, what: str) -> None:
-        job = asyncio.ensure_future(work)
+        job: asyncio.Future[Any] = asyncio.ensure_future(work)
         try:
             await asyncio.wait({job, self._trouble}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if self._trouble.done():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import secrets
 
 import asyncpg
 
@@ -15,33 +16,57 @@ log = logging.getLogger("atlas.wake")
 
 
 class SweepWakeUps:
-    """A timer: the one source that misses nothing. Jittered, so that workers do not march in step."""
+    """A timer: the one source that misses nothing. Jittered, so that workers do not march in step.
+
+    It adapts: after hints were missed it is short, and doubles with each quiet sweep up to the longest (seconds).
+    """
 
     name = "sweep"
 
-    def __init__(self, *, every: float = 5.0) -> None:
-        self._every = every
+    def __init__(self, *, shortest: float = 1.0, longest: float = 15.0) -> None:
+        self._shortest = shortest
+        self._longest = longest
+        self.every = longest
+        self._changed = asyncio.Event()
+
+    def missed(self, rows: int) -> None:
+        """So many rows were found that no hint announced: look sooner for a while."""
+        if rows and self.every > self._shortest:
+            self.every = self._shortest
+            self._changed.set()
 
     async def run(self, wake: Wake) -> None:
         while True:
-            await asyncio.sleep(self._every * random.uniform(0.75, 1))  # noqa: S311  jitter
-            wake(self.name, False)
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(self.every * random.uniform(0.75, 1)):  # noqa: S311  jitter
+                    await self._changed.wait()
+            except TimeoutError:
+                self.every = min(self._longest, self.every * 2)
+                wake(self.name, False)
 
 
 class ListenWakeUps:
-    """LISTEN atlas_wake. Connects again for ever, with full jitter up to 5 s, and hints after each connect."""
+    """LISTEN atlas_wake. Connects again for ever, with full jitter up to 5 s, and hints after each connect.
+
+    Through a transaction pooler (Supavisor, PgBouncer) a LISTEN is registered on a server connection that the next
+    transaction of somebody else gets: it is tried out after each connect, and off where it does not work.
+    """
 
     name = "listen"
 
-    def __init__(self, url: str, *, check_every: float = 15.0) -> None:
+    def __init__(self, url: str, *, check_every: float = 15.0, try_for: float = 3.0, off_for: float = 600.0) -> None:
         self._url = url
         self._check_every = check_every
+        self._try_for = try_for
+        self._off_for = off_for
+        self.works: bool | None = None
 
     async def run(self, wake: Wake) -> None:
         failures = 0
         while True:
             try:
-                connection = await asyncpg.connect(self._url, timeout=10, server_settings={"application_name": "atlas listen"})
+                connection = await self._connect()
             except (*CONNECTION_LOST, asyncpg.PostgresError, TimeoutError) as error:
                 failures += 1
                 log.debug("listen: cannot connect (%s)", error)
@@ -51,6 +76,14 @@ class ListenWakeUps:
             closed = asyncio.Event()
             connection.add_termination_listener(lambda _connection, closed=closed: closed.set())
             try:
+                if not await self._hears(connection):
+                    if self.works is not False:
+                        log.warning("LISTEN does not work here (a transaction pooler?): it is off, other wake-ups remain")
+                    self.works = False
+                    connection.terminate()
+                    await asyncio.sleep(self._off_for)
+                    continue
+                self.works = True
                 await connection.add_listener(
                     "atlas_wake", lambda _connection, _pid, _channel, payload: wake(self.name, payload == "cancel")
                 )
@@ -67,3 +100,25 @@ class ListenWakeUps:
                 log.debug("listen: connection lost (%s)", error)
             finally:
                 connection.terminate()
+
+    async def _connect(self) -> asyncpg.Connection:
+        return await asyncpg.connect(
+            self._url, timeout=10, statement_cache_size=0, server_settings={"application_name": "atlas listen"}
+        )
+
+    async def _hears(self, connection: asyncpg.Connection) -> bool:
+        """Whether a NOTIFY of another connection arrives. The connection is idle meanwhile, as it will be later."""
+        channel = f"atlas_try_{secrets.token_hex(8)}"
+        heard = asyncio.Event()
+        await connection.add_listener(channel, lambda *_: heard.set())
+        other = await self._connect()
+        try:
+            await other.execute(f"notify {channel}")
+            async with asyncio.timeout(self._try_for):
+                await heard.wait()
+        except TimeoutError:
+            return False
+        finally:
+            other.terminate()
+        await connection.execute(f"unlisten {channel}")
+        return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atlas.errors import DatabaseDown
+from atlas.errors import DatabaseDown, SettingsError
 from atlas.local.postgres import EmbeddedPostgres
 from atlas.settings import Settings
 
@@ -11,6 +11,8 @@ def database_url(settings: Settings, role: str = "atlas_worker") -> str:
     """DATABASE_URL, else the embedded Postgres of ATLAS_HOME; raises DatabaseDown where there is neither."""
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
+    if settings.supabase_url is not None:
+        raise SettingsError(["SUPABASE_URL is set without DATABASE_URL: set DATABASE_URL to the project's Postgres"])
     embedded = EmbeddedPostgres(settings.atlas_home)
     cluster = embedded.load()
     if cluster is None or not embedded.running():

@@ -108,7 +108,9 @@ GOOD = play("00_slot_unavailable_silent_v1", upto=2)
 
 
 @asynccontextmanager
-async def playing(*scripts: list[dict[str, Any]] | HTTPStatus, port: int = 0, change: Callable[[Player], None] | None = None) -> AsyncIterator[Player]:
+async def playing(
+    *scripts: list[dict[str, Any]] | HTTPStatus, port: int = 0, change: Callable[[Player], None] | None = None
+) -> AsyncIterator[Player]:
     """A player on a port of its own."""
     player = Player(port=port, scripts=list(scripts))
     if change is not None:

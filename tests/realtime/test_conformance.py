@@ -130,7 +130,9 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(door: Door, *, claims: Json | None = None, version: str = "1.0.0", apikey: str | None = None) -> AsyncIterator[Client]:
+async def connected(
+    door: Door, *, claims: Json | None = None, version: str = "1.0.0", apikey: str | None = None
+) -> AsyncIterator[Client]:
     token = mint(door.keys.jwt_secret, claims or {"role": "authenticated", "sub": str(U1)}, lasts=60)
     url = f"{door.url.replace('http', 'ws')}/realtime/v1/websocket?apikey={apikey or door.keys.anon}&vsn={version}"
     async with websockets.connect(url, max_size=None) as socket:
@@ -169,7 +171,15 @@ async def test_a_recorded_conversation_goes_the_same_way(cluster: Cluster, name:
             if frame["dir"] == "send":
                 await client.send(frame["data"].replace('{"access_token": "<jwt>"}', bad if "garbage" in name else "{}"))
             elif frame["dir"] == "recv":
-                if not sql_sent and SIMPLE[name] and ("postgres_changes\\\"" in json.dumps(frame["data"])[:90] or frame.get("binary_hex") or '"event":"broadcast"' in (frame["data"] or "")):
+                if (
+                    not sql_sent
+                    and SIMPLE[name]
+                    and (
+                        'postgres_changes\\"' in json.dumps(frame["data"])[:90]
+                        or frame.get("binary_hex")
+                        or '"event":"broadcast"' in (frame["data"] or "")
+                    )
+                ):
                     await db.execute(SIMPLE[name])
                     sql_sent = True
                 arrived += 1
@@ -265,7 +275,9 @@ async def test_tokens_expire_and_the_socket_stays(cluster: Cluster, name: str) -
                         await db.execute("""insert into architect_in (data) values ('{"after": "refresh"}')""")
                     arrived += 1
                     await client.until(arrived)
-            expected = [json.loads(json.dumps(one).replace("expired 3 seconds", "expired 0 seconds")) for one in received(recording)]
+            expected = [
+                json.loads(json.dumps(one).replace("expired 3 seconds", "expired 0 seconds")) for one in received(recording)
+            ]
             assert json.loads(json.dumps(client.plain)) == expected
 
 
@@ -286,7 +298,9 @@ async def test_records_over_the_limit_lose_their_big_columns(cluster: Cluster) -
     async with scene(cluster) as (door, db), connected(door) as client:
         await client.send(recording[0]["data"])
         await client.until(2)
-        await db.execute("""insert into architect_in (data) values (jsonb_build_object('kb', 1100, 'blob', repeat('x', 1100 * 1024)))""")
+        await db.execute(
+            """insert into architect_in (data) values (jsonb_build_object('kb', 1100, 'blob', repeat('x', 1100 * 1024)))"""
+        )
         await client.until(3)
         assert client.plain[2] == _plain(cut["data"])
 

@@ -88,7 +88,9 @@ async def test_2_a_false_subscription_is_found_out_by_what_the_sweep_finds() -> 
         await heard.until(lambda h: h.troubles == ["deaf"] and player.connections == 2)
 
 
-@pytest.mark.parametrize("name", ["30a_slot_backends_terminated", "30c_postgres_restart", "32_rate_limit_silent_drop_after_burst"])
+@pytest.mark.parametrize(
+    "name", ["30a_slot_backends_terminated", "30c_postgres_restart", "32_rate_limit_silent_drop_after_burst"]
+)
 async def test_3_losses_without_a_frame_leave_only_the_sweep(name: str) -> None:
     """The recorded frames say nothing of the rows that were lost: the channel stays joined."""
     recording = play(name, upto=40)
@@ -171,7 +173,9 @@ async def test_6_a_refresh_that_is_not_confirmed_ends_the_session() -> None:
         await heard.until(lambda h: "silent" in h.troubles)
 
 
-@pytest.mark.parametrize("name", ["02b_bad_filter_0", "02b_bad_filter_1", "06b_join_table_not_in_publication", "06c_join_table_missing"])
+@pytest.mark.parametrize(
+    "name", ["02b_bad_filter_0", "02b_bad_filter_1", "06b_join_table_not_in_publication", "06c_join_table_missing"]
+)
 async def test_7_an_ok_that_is_followed_by_an_error_is_no_subscription(name: str) -> None:
     async with playing(play(name), GOOD) as player, listening(player) as heard:
         await heard.until(lambda h: "receiving" in h.states)

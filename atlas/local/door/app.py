@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import uvicorn
@@ -61,8 +61,8 @@ class _Server(uvicorn.Server):
     """uvicorn's server without its signals: the process, or the test, that runs it has its own."""
 
     @contextlib.contextmanager
-    def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
-        yield  # type: ignore[misc]
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 @contextlib.asynccontextmanager

@@ -66,8 +66,14 @@ class Auth:
                 "select u.* from auth.users u join used on used.user_id = u.id",
                 str(body.get("refresh_token")),
             )
-            return await self._session(user) if user else _refusal(400, "refresh_token_not_found", "Invalid Refresh Token: Refresh Token Not Found")
-        user = await self._pool.fetchrow("select * from auth.users where email = $1", str(body.get("email", "")).strip().lower())
+            return (
+                await self._session(user)
+                if user
+                else _refusal(400, "refresh_token_not_found", "Invalid Refresh Token: Refresh Token Not Found")
+            )
+        user = await self._pool.fetchrow(
+            "select * from auth.users where email = $1", str(body.get("email", "")).strip().lower()
+        )
         if user is None or not _fits(str(body.get("password", "")), user["encrypted_password"] or ""):
             return _refusal(400, "invalid_credentials", "Invalid login credentials")
         return await self._session(user)
@@ -78,14 +84,20 @@ class Auth:
         except TokenRefused as error:
             return _refusal(403, "bad_jwt", str(error))
         found = await self._pool.fetchrow("select * from auth.users where id = $1", UUID(str(claims.get("sub") or UUID(int=0))))
-        return JSONResponse(_user(found)) if found else _refusal(403, "user_not_found", "User from sub claim in JWT does not exist")
+        return (
+            JSONResponse(_user(found))
+            if found
+            else _refusal(403, "user_not_found", "User from sub claim in JWT does not exist")
+        )
 
     async def log_out(self, request: Request, access: Access) -> Response:
         try:
             claims = await access.of_request(request.headers.get("apikey"), request.headers.get("authorization"))
         except TokenRefused as error:
             return _refusal(403, "bad_jwt", str(error))
-        await self._pool.execute("delete from auth.refresh_tokens where user_id = $1", UUID(str(claims.get("sub") or UUID(int=0))))
+        await self._pool.execute(
+            "delete from auth.refresh_tokens where user_id = $1", UUID(str(claims.get("sub") or UUID(int=0)))
+        )
         return Response(status_code=204)
 
     async def _session(self, user: asyncpg.Record) -> Response:

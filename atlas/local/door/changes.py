@@ -25,7 +25,9 @@ class Replication:
     """Polls a temporary slot. Where the connection is lost, changes until the next one are lost too, as with the real
     server when its slot's backend is killed."""
 
-    def __init__(self, url: str, take: Callable[[Sequence[Change]], Awaitable[None]], *, fastest: float = 0.01, slowest: float = 0.05) -> None:
+    def __init__(
+        self, url: str, take: Callable[[Sequence[Change]], Awaitable[None]], *, fastest: float = 0.01, slowest: float = 0.05
+    ) -> None:
         self._url = url
         self._take = take
         self._fastest = fastest
@@ -98,7 +100,9 @@ class Visibility:
         types = await self.types(change.relation)
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):
             where = " and ".join(f"{_quoted(name)}::text is not distinct from ${n}" for n, name in enumerate(keys, 1))
-            query = f"select exists (select from {_quoted(change.relation.schema)}.{_quoted(change.relation.table)} where {where})"  # noqa: S608  quoted names
+            query = (
+                f"select exists (select from {_quoted(change.relation.schema)}.{_quoted(change.relation.table)} where {where})"  # noqa: S608  quoted names
+            )
             await act_as(connection, claims)
             return bool(await connection.fetchval(query, *(_plain(change.new[name], types[name]) for name in keys)))
 
@@ -189,7 +193,9 @@ def _plain(value: str | None, type_name: str) -> str | None:
     return {"t": "true", "f": "false"}.get(value or "", value) if type_name == "bool" else value
 
 
-def payload_of(change: Change, types: dict[str, str], visible: Sequence[str], old_columns: Sequence[str], *, limit: int = 1_048_576) -> dict[str, Any]:
+def payload_of(
+    change: Change, types: dict[str, str], visible: Sequence[str], old_columns: Sequence[str], *, limit: int = 1_048_576
+) -> dict[str, Any]:
     """The `data` of a postgres_changes frame, its fields in the real server's order."""
     unauthorized = change.kind != "DELETE" and not visible
     errors = ["Error 401: Unauthorized"] if unauthorized else None

@@ -102,7 +102,12 @@ class Realtime:
                 self._changes.append(change)
 
     async def _broadcast_row(self, row: dict[str, str | None]) -> None:
-        payload = {"event": row["event"], "meta": {"id": row["id"]}, "payload": json.loads(row["payload"] or "{}"), "type": "broadcast"}
+        payload = {
+            "event": row["event"],
+            "meta": {"id": row["id"]},
+            "payload": json.loads(row["payload"] or "{}"),
+            "type": "broadcast",
+        }
         await self.publish(str(row["topic"]), row["private"] == "t", payload)
 
     async def publish(self, name: str, private: bool, payload: dict[str, Any], *, but: Channel | None = None) -> None:
@@ -376,4 +381,3 @@ class Socket:
         await self._realtime.publish(channel.name, channel.private, payload, but=None if channel.to_self else channel)
         if channel.ack:
             await self._reply(frame, "ok", {})
-

@@ -67,7 +67,11 @@ class Rest:
             return JSONResponse(_error(error.code, str(error)), status_code=error.status)
         except asyncpg.PostgresError as error:
             state = error.sqlstate or "XX000"
-            status = 401 if state == "42501" and claims["role"] == "anon" else STATUS.get(state, 500 if state[:2] in ("53", "XX") else 400)
+            status = (
+                401
+                if state == "42501" and claims["role"] == "anon"
+                else STATUS.get(state, 500 if state[:2] in ("53", "XX") else 400)
+            )
             body = _error(state, str(error.args[0]), getattr(error, "detail", None), getattr(error, "hint", None))
             return JSONResponse(body, status_code=status)
         return _shape(request, rows, is_scalar)
@@ -109,9 +113,11 @@ class Rest:
                 target,
             )
         )
-        source = sa.func.jsonb_to_recordset(sa.cast(sa.literal(json.dumps(rows)), postgresql.JSONB)).table_valued(
-            *(sa.column(name, _Named(types.get(name, "text"))) for name in names), name="r"
-        ).render_derived(with_types=True)
+        source = (
+            sa.func.jsonb_to_recordset(sa.cast(sa.literal(json.dumps(rows)), postgresql.JSONB))
+            .table_valued(*(sa.column(name, _Named(types.get(name, "text"))) for name in names), name="r")
+            .render_derived(with_types=True)
+        )
         statement = sa.insert(table).from_select(names, sa.select(*(source.c[name] for name in names)))
         returning = "return=representation" in request.headers.get("prefer", "")
         if not returning:
@@ -133,9 +139,11 @@ class Rest:
         if row is None:
             raise BadRequest("PGRST202", f"Could not find the function {schema}.{name} with these arguments", 404)
         types = dict(zip(row["proargnames"] or (), row["types"], strict=False))
-        source = sa.func.jsonb_to_record(sa.cast(sa.literal(json.dumps(body)), postgresql.JSONB)).table_valued(
-            *(sa.column(key, _Named(types[key])) for key in body), name="b"
-        ).render_derived(with_types=True)
+        source = (
+            sa.func.jsonb_to_record(sa.cast(sa.literal(json.dumps(body)), postgresql.JSONB))
+            .table_valued(*(sa.column(key, _Named(types[key])) for key in body), name="b")
+            .render_derived(with_types=True)
+        )
         given = ", ".join(f"{_quote(key)} => (select b.{_quote(key)} from b)" for key in body)
         call = f"{_quote(schema)}.{_quote(name)}({given})"
         is_scalar = not row["proretset"] and row["typtype"] != "c"
@@ -217,7 +225,7 @@ async def _body(request: Request) -> Any:
 
 
 def _compiled(statement: sa.Executable) -> tuple[str, list[Any]]:
-    dialect = postgresql.asyncpg.dialect()
+    dialect = postgresql.asyncpg.dialect()  # type: ignore[no-untyped-call]
     compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
     values = [compiled.params[name] for name in compiled.positiontup or ()]
     return str(compiled), values
@@ -236,7 +244,11 @@ async def _as_json(connection: asyncpg.Connection, statement: sa.Executable) -> 
 
 
 def _shape(request: Request, rows: str, is_scalar: bool) -> Response:
-    if request.method == "POST" and "/rpc/" not in request.url.path and "return=representation" not in request.headers.get("prefer", ""):
+    if (
+        request.method == "POST"
+        and "/rpc/" not in request.url.path
+        and "return=representation" not in request.headers.get("prefer", "")
+    ):
         return Response(status_code=201)
     found = json.loads(rows)
     if is_scalar:
