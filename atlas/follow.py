@@ -1,4 +1,8 @@
-"""Follows a task to its end: text as it is written, what happens in between, the final reply. Reads tables only."""
+"""Follows a task to its end: text as it is written, what happens in between, the final reply.
+
+The tables are the truth. Deltas of Realtime, where they are heard, only make it quicker: one that does not join on sends the
+reader to the tables, from the place where it is.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from atlas.reads import Part, Reads, Row
+from atlas.ports import Part, Tasks
+from atlas.task import JsonObject
 
 ENDED = frozenset({"completed", "failed", "cancelled", "dead_lettered"})
 
@@ -39,9 +44,9 @@ class Changed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The task is over; task is what Reads.task says of it."""
+    """The task is over; task is what Tasks.task says of it."""
 
-    task: Row
+    task: JsonObject
 
 
 Event = Text | Restart | Changed | Ended
@@ -58,15 +63,17 @@ class Reader:
     shown: str = ""
     events: list[Text | Restart] = field(default_factory=list)
 
-    def feed(self, part: Part) -> None:
-        """Takes the next part, in order."""
-        if (part.attempt, part.generation) != (self.attempt, self.generation):
-            self.text = ""
-        if part.offset != len(self.text):
-            # a part that does not join on: the final reply fills what is missing
-            return
+    def feed(self, part: Part) -> bool:
+        """Takes a part. False: it does not join on, something before it is missing."""
+        place = (part.attempt, part.generation)
+        if place < (self.attempt, self.generation):
+            return True  # of a generation that is void
+        held = self.text if place == (self.attempt, self.generation) else ""
+        if part.offset != len(held):
+            return part.offset < len(held)  # had it before
         self.attempt, self.generation, self.offset = part.attempt, part.generation, part.offset
-        self._show(self.text + part.text)
+        self._show(held + part.text)
+        return True
 
     def finish(self, final: str) -> None:
         """Takes the final reply, whatever was shown of it."""
@@ -89,28 +96,34 @@ class Reader:
         return taken
 
 
-async def follow(reads: Reads, task_id: UUID, *, poll: float = 0.1) -> AsyncIterator[Event]:
-    """Events of a task until it has ended. poll: seconds between two looks."""
+async def follow(reads: Tasks, task_id: UUID, *, poll: float = 0.1, live_poll: float = 2.0) -> AsyncIterator[Event]:
+    """Events of a task until it has ended. poll, live_poll: seconds between two looks at the tables, without and with deltas."""
     reader = Reader()
     last: tuple[str, str | None] | None = None
-    while True:
-        # the state first: parts that are written after it was read are found by the next look, or by the final reply
-        row = await reads.state(task_id)
-        for part in await reads.parts_after(task_id, reader.attempt, reader.generation, reader.offset):
-            reader.feed(part)
-        if row["state"] in ENDED:
-            task = await reads.task(task_id)
-            if row["state"] == "completed":
-                reader.finish(task["reply"] or "")
+    async with reads.live(task_id) as live:
+        while True:
+            # the state first: parts that are written after it was read are found by the next look, or by the final reply
+            row = await reads.state(task_id)
+            for part in await reads.parts_after(task_id, reader.attempt, reader.generation, reader.offset):
+                reader.feed(part)
+            if row["state"] in ENDED:
+                task = await reads.task(task_id)
+                if row["state"] == "completed":
+                    reader.finish(task["reply"] or "")
+                for event in reader.take():
+                    yield event
+                yield Ended(task=task)
+                return
             for event in reader.take():
                 yield event
-            yield Ended(task=task)
-            return
-        for event in reader.take():
-            yield event
-        if (row["state"], row["wait_reason"]) != last:
-            last = (row["state"], row["wait_reason"])
-            yield Changed(
-                state=row["state"], wait_reason=row["wait_reason"], run_after=row["run_after"], message=row["error_message"]
-            )
-        await asyncio.sleep(poll)
+            if (row["state"], row["wait_reason"]) != last:
+                last = (row["state"], row["wait_reason"])
+                yield Changed(
+                    state=row["state"], wait_reason=row["wait_reason"], run_after=row["run_after"], message=row["error_message"]
+                )
+            if live is None:
+                await asyncio.sleep(poll)
+                continue
+            while (heard := await live.next(live_poll if live.joined else 5 * poll)) is not None and reader.feed(heard):
+                for event in reader.take():
+                    yield event

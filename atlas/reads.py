@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -17,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from atlas.adapters.postgres import CONNECTION_LOST, translate
 from atlas.errors import DatabaseDown, NotFoundError, UsageError
+from atlas.ports import Part
 
 Row = dict[str, Any]
 
@@ -38,14 +38,16 @@ TASK = _view("task", "id", "message_task_id", "sender_key", "project_id", "queue
 PROJECT = _view("project", "id", "name")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A piece of a running reply."""
+SPEND_KEYS = {"day": "day", "model": "model", "sender": "sender_key", "project": "project"}
+"""What spend is summed up by, and the column of the view atlas.spend_by_<it>."""
 
-    attempt: int
-    generation: int
-    offset: int
-    text: str
+
+def task_prefix(text: str) -> str:
+    """The beginning of a task's id. Raises UsageError for what can be none."""
+    prefix = text.lower().strip()
+    if len(prefix) < 4 or len(prefix) > 36 or set(prefix) - set("0123456789abcdef-"):
+        raise UsageError(f"{text!r} is no task id", "give an id, at least its first 4 characters, or `last`")
+    return prefix
 
 
 class Reads:
@@ -109,9 +111,7 @@ class Reads:
             if not rows:
                 raise NotFoundError("there is no task yet", 'ask with `atlas ask "…"`')
             return UUID(str(rows[0]["id"]))
-        prefix = text.lower().strip()
-        if len(prefix) < 4 or set(prefix) - set("0123456789abcdef-"):
-            raise UsageError(f"{text!r} is no task id", "give an id, at least its first 4 characters, or `last`")
+        prefix = task_prefix(text)
         rows = await self.rows(
             "select id, title from atlas.task where id::text like :p or message_task_id::text like :p "
             "order by queued_at desc limit 6",
@@ -185,9 +185,7 @@ class Reads:
     async def parts_after(self, task_id: UUID, attempt: int, generation: int, offset: int) -> list[Part]:
         """Parts that come after a place, in order."""
         rows = await self.rows(
-            'select a.number as attempt, p.generation, p."offset", p.text from atlas.reply_part p '
-            "join atlas.attempt a on a.id = p.attempt_id where p.task_id = :id "
-            'and (a.number, p.generation, p."offset") > (:attempt, :generation, :offset) order by 1, 2, 3',
+            "select * from atlas.read_parts(:id, :attempt, :generation, :offset)",
             {"id": task_id, "attempt": attempt, "generation": generation, "offset": offset},
         )
         return [Part(**row) for row in rows]
@@ -198,6 +196,15 @@ class Reads:
             "select * from atlas.submit_task(cast(:data as jsonb), null)", {"data": json.dumps(message, ensure_ascii=False)}
         )
         return rows[0]
+
+    async def cancel(self, task_id: UUID) -> str:
+        """Asks for a task's end; answers the state it is in now."""
+        return str(await self.value("select atlas.cancel_task(:id)", {"id": task_id}))
+
+    @asynccontextmanager
+    async def live(self, task_id: UUID) -> AsyncIterator[None]:
+        """Operators look at the tables: they are near."""
+        yield None
 
     async def replies(self, message_task_id: UUID) -> list[Row]:
         """Rows of architect_out for a message."""

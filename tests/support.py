@@ -19,6 +19,9 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from atlas.adapters.postgres import set_codecs
+from atlas.local.door.access import Keys
+from atlas.local.door.app import Door, open_door
+from atlas.local.door.faults import Faults
 from atlas.local.postgres import Cluster, free_port
 from atlas.messages import chat, control
 
@@ -97,7 +100,7 @@ async def command(connection: asyncpg.Connection, body: Json, task_id: UUID | No
 
 async def claim(connection: asyncpg.Connection, n: int = 1, worker: UUID | None = None, lease: str = "1 minute") -> list[Any]:
     """Claims questions."""
-    query = f"select * from atlas.claim_tasks($1, $2, 0, interval '{lease}')"  # noqa: S608  a constant of the tests
+    query = f"select * from atlas.claim_tasks($1, $2, 0, interval '{lease}')"
     return list(await connection.fetch(query, worker or uuid4(), n))
 
 
@@ -216,7 +219,7 @@ def clean_environment() -> dict[str, str]:
     """The environment without any setting of Atlas."""
     from atlas.settings import Settings
 
-    names = {name.upper() for name in Settings.model_fields}
+    names = {name.upper() for name in Settings.model_fields} | {"ATLAS_CONFIG_DIR"}
     return {key: value for key, value in os.environ.items() if key not in names and key.removesuffix("_FILE") not in names}
 
 
@@ -228,3 +231,41 @@ def run_atlas(*arguments: str, env: dict[str, str], cwd: Path | None = None, std
         capture_output=True, timeout=timeout, check=False,
     )  # fmt: skip
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@asynccontextmanager
+async def door_of(database: Database, faults: Faults | None = None, *, port: int = 0, keys: Keys | None = None) -> AsyncIterator[Door]:
+    """The door of a database, in this process; a refused join does not hold tests up for its five seconds."""
+    quick = faults or Faults(refusal_takes=0.05, connect_refusal_takes=0.05, resubscribed_after=0.1)
+    async with open_door(database.url(), keys or Keys.create(), faults=quick, port=port) as door:
+        yield door
+
+
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """Somebody with a login of their own, and the real command."""
+
+    env: dict[str, str]
+    email: str
+
+    async def atlas(self, *arguments: str, stdin: str = "", ok: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """The real command. ok: the exit code that it must end with."""
+        done = await asyncio.to_thread(run_atlas, *arguments, env=self.env, stdin=stdin.encode())
+        assert ok is None or done.returncode == ok, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    async def json(self, *arguments: str) -> Any:
+        return json.loads((await self.atlas(*arguments, "--json")).stdout)
+
+
+async def person(door: Door, folder: Path, name: str) -> Person:
+    """Signs somebody up at a door."""
+    found = Person(
+        email=f"{name}@example.com",
+        env={
+            "SUPABASE_URL": door.url, "SUPABASE_PUBLISHABLE_KEY": door.keys.publishable, "ATLAS_CONFIG_DIR": str(folder / name),
+            "ATLAS_HOME": str(folder / "no-stack"),
+        },
+    )  # fmt: skip
+    await found.atlas("login", found.email, "--sign-up", "--password-file", "-", stdin="a password\n")
+    return found

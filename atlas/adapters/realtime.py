@@ -90,11 +90,11 @@ class Patience:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a channel is to hear. changes: (event, schema, table)."""
+    """What a channel is to hear. changes: (event, schema, table, filter on a column such as id=eq.1, or empty)."""
 
     topic: str
     private: bool = True
-    changes: tuple[tuple[str, str, str], ...] = ()
+    changes: tuple[tuple[str, str, str, str], ...] = ()
 
 
 class Trouble(Exception):
@@ -236,8 +236,8 @@ class _Session:
             }
         }
         channel = client.channel(self._wanted.topic, options)
-        for event, schema, table in self._wanted.changes:
-            channel.on_postgres_changes(event, self._changed, table=table, schema=schema)  # type: ignore[arg-type]
+        for event, schema, table, where in self._wanted.changes:
+            channel.on_postgres_changes(event, self._changed, table=table, schema=schema, filter=where or None)  # type: ignore[arg-type]
         channel.on_broadcast("*", self._broadcast)
         channel.on_system(self._system)
         if self._wanted.changes:
@@ -327,7 +327,7 @@ class RealtimeWakeUps:
         troubled: Callable[[str], None] = lambda _kind: None,
         tolerated: int = 3,
     ) -> None:
-        wanted = Wanted(topic="atlas:wake", changes=(("INSERT", "public", "architect_in"),))
+        wanted = Wanted(topic="atlas:wake", changes=(("INSERT", "public", "architect_in", ""),))
         self._channel = SupervisedChannel(url, tokens, wanted, self, patience=patience)
         self._entered = entered
         self._troubled = troubled

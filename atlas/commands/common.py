@@ -19,6 +19,7 @@ from rich.text import Text
 
 from atlas.errors import AtlasError
 from atlas.local.address import database_url
+from atlas.ports import Tasks
 from atlas.reads import Reads
 from atlas.settings import Settings, load
 
@@ -83,6 +84,21 @@ def settings() -> Settings:
 async def operator() -> AsyncIterator[Reads]:
     """An operator's connection."""
     async with Reads.connect(database_url(settings(), "postgres")) as reads:
+        yield reads
+
+
+@asynccontextmanager
+async def face() -> AsyncIterator[Tasks]:
+    """Where tasks are asked and read: DATABASE_URL for operators, else SUPABASE_URL for people, else the embedded stack."""
+    known = settings()
+    if known.database_url is None and known.supabase_url is not None:
+        # imported here: most commands do without it
+        from atlas.adapters import rest
+
+        async with rest.connect(known) as people:
+            yield people
+        return
+    async with operator() as reads:
         yield reads
 
 

@@ -42,14 +42,14 @@ async def demo(
     stack = Stack(known.atlas_home)
     with stack.only_one():
         _stop_on_signals()
-        before = stack.worker()
+        before = stack.worker.running()
         # a stack that `atlas up` started stays up; one that a killed demo left behind does not
         keep = keep or (before is not None and before.owner == "up")
         steps = Steps(first_step + 4, done=first_step)
         try:
             if before is not None:
                 # it may have other settings: the demo shows today's
-                stack.stop_worker()
+                stack.worker.stop()
             cluster, worker = await bring_up(stack, steps, owner="up" if keep else "demo")
             with steps.step("knowledge"):
                 report = await index_paths([examples], cluster.url(), project=None)

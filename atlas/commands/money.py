@@ -17,6 +17,7 @@ from atlas.commands.common import (
     JsonFlag,
     complain,
     dump,
+    face,
     operator,
     runs,
     say,
@@ -57,7 +58,7 @@ async def spend(
     if by not in ("day", "model", "sender", "project"):
         raise UsageError(f"--by {by!r} is not known", "use day, model, sender or project")
     since, until = month_of(month) if month else (None, None)
-    async with operator() as reads:
+    async with face() as reads:
         rows = await reads.spend(by, since=since, until=until)
     if as_csv:
         writer = csv.DictWriter(sys.stdout, fieldnames=[by, *COLUMNS])

@@ -17,7 +17,8 @@ from atlas.commands.common import JsonFlag, Steps, dump, operator, runs, say, se
 from atlas.errors import DatabaseDown, RefusedError, StackError, UsageError
 from atlas.local.address import database_url
 from atlas.local.postgres import Cluster
-from atlas.local.stack import Stack, WorkerProcess
+from atlas.local.process import Running
+from atlas.local.stack import Stack
 
 
 def _own_stack() -> Stack:
@@ -27,7 +28,7 @@ def _own_stack() -> Stack:
     return Stack(known.atlas_home)
 
 
-async def bring_up(stack: Stack, steps: Steps, *, owner: str = "up") -> tuple[Cluster, WorkerProcess]:
+async def bring_up(stack: Stack, steps: Steps, *, owner: str = "up") -> tuple[Cluster, Running]:
     """Postgres, migrations, and a worker: three steps."""
     with steps.step("Postgres"):
         # not in a thread: a Ctrl-C must find it done or not begun
@@ -36,20 +37,32 @@ async def bring_up(stack: Stack, steps: Steps, *, owner: str = "up") -> tuple[Cl
         await stack.prepare(cluster)
     with steps.step("worker"):
         worker = stack.start_worker(os.environ, owner=owner)
-        await stack.until_ready(worker)
+        await stack.worker.until(worker, "/readyz")
     return cluster, worker
 
 
 @runs
 async def up(as_json: JsonFlag = False) -> None:
-    """Start the embedded Postgres and a worker in the background."""
+    """Start the embedded Postgres, a worker, and the door for Supabase's clients, in the background."""
     stack = _own_stack()
     with stack.only_one():
-        cluster, worker = await bring_up(stack, Steps(3))
+        steps = Steps(4)
+        cluster, worker = await bring_up(stack, steps)
+        with steps.step("door"):
+            door = stack.start_door(os.environ)
+            await stack.door.until(door, "/auth/v1/health")
+    url, keys = f"http://127.0.0.1:{door.port}", stack.keys()
     if as_json:
-        say(dump({"postgres": cluster.url(), "port": cluster.port, "worker_pid": worker.pid, "http_port": worker.port}))
+        say(
+            dump({
+                "postgres": cluster.url(), "port": cluster.port, "worker_pid": worker.pid, "http_port": worker.port,
+                "supabase_url": url, "publishable_key": keys.publishable, "secret_key": keys.secret,
+                "anon_key": keys.anon, "service_role_key": keys.service_role,
+            })
+        )  # fmt: skip
         return
     say(f"Atlas is up: metrics at http://127.0.0.1:{worker.port}/metrics, `atlas down` stops it")
+    say(f"Supabase's clients: SUPABASE_URL={url} SUPABASE_PUBLISHABLE_KEY={keys.publishable}")
     say(f"psql: {stack.postgres.binaries / 'psql'} '{cluster.url()}'")
 
 
@@ -102,7 +115,7 @@ async def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=0)] = 50,
 ) -> None:
     """Show the log of the worker that `atlas up` started."""
-    path = _own_stack().worker_log
+    path = _own_stack().worker.log
     if not path.exists():
         raise StackError("there is no worker's log yet", "run `atlas up`")
     with path.open(encoding="utf-8", errors="replace") as file:

@@ -17,6 +17,7 @@ from atlas.commands.common import (
     cell,
     complain,
     dump,
+    face,
     operator,
     runs,
     say,
@@ -26,7 +27,8 @@ from atlas.commands.common import (
 from atlas.errors import NotFoundError, TaskFailed, UsageError
 from atlas.follow import ENDED, Changed, Ended, Restart, Text, follow
 from atlas.messages import chat
-from atlas.reads import Reads, Row
+from atlas.ports import Tasks
+from atlas.reads import Row
 
 STATES = ("queued", "running", "completed", "failed", "cancelled", "dead_lettered")
 
@@ -53,7 +55,7 @@ def question_of(words: str | None, file: Path | None) -> str:
     return text.strip()
 
 
-async def show_stream(reads: Reads, task_id: UUID, *, quiet: bool = False) -> Row:
+async def show_stream(reads: Tasks, task_id: UUID, *, quiet: bool = False) -> Row:
     """Prints the reply while it is written, and answers with the task; what happens in between goes to stderr."""
     at_line_start = True
     async for event in follow(reads, task_id):
@@ -109,7 +111,7 @@ async def ask(
             raise UsageError(f"{task_id!r} is no UUID", "leave --task-id out, or give a UUID") from None
     else:
         own = None
-    async with operator() as reads:
+    async with face() as reads:
         parent_id = str(await reads.find(parent)) if parent else None
         message = chat(text, task_id=own, parent_id=parent_id, project=project, priority=priority)
         sent = await reads.submit(message)
@@ -131,7 +133,7 @@ async def tail(
     task: Annotated[str, typer.Argument(help="A task id, a prefix of one, or `last`.")] = "last", as_json: JsonFlag = False
 ) -> None:
     """Follow a task's reply, from its beginning."""
-    async with operator() as reads:
+    async with face() as reads:
         found = await show_stream(reads, await reads.find(task), quiet=as_json)
         if as_json:
             say(dump(found))
@@ -149,7 +151,7 @@ async def tasks(
     """List tasks, newest first."""
     if state is not None and state not in STATES:
         raise UsageError(f"state {state!r} is not known", f"use one of {', '.join(STATES)}")
-    async with operator() as reads:
+    async with face() as reads:
         if project is not None:
             await reads.project(project)
         rows = await reads.tasks(limit=limit, state=state, sender=sender, project=project)
@@ -167,7 +169,7 @@ async def show(
     as_json: JsonFlag = False,
 ) -> None:
     """Show a task: question, reply, attempts, calls."""
-    async with operator() as reads:
+    async with face() as reads:
         found = await reads.task(await reads.find(task))
     if as_json:
         say(dump(found))
@@ -200,10 +202,10 @@ async def show(
 @runs
 async def cancel(task: TaskArgument, as_json: JsonFlag = False) -> None:
     """Cancel a task: at once when it is queued, by its worker when it runs."""
-    async with operator() as reads:
+    async with face() as reads:
         found = await reads.find(task)
         before = (await reads.state(found))["state"]
-        state = await reads.value("select atlas.cancel_task(:id)", {"id": found})
+        state = await reads.cancel(found)
     words = {"cancelled": "is cancelled", "running": "runs: its worker was told to stop", "queued": "will be cancelled"}
     said = f"was {before} before" if before in ENDED else words.get(state, f"is {state}")
     say(dump({"task_id": found, "state": state}) if as_json else f"task {found} {said}")

@@ -1,46 +1,26 @@
-"""The stack on one machine: the embedded Postgres, migrated and seeded, and a worker as a process of its own."""
+"""The stack on one machine: the embedded Postgres, migrated and seeded, and beside it, as processes of their own, a worker and
+the door that Supabase's clients use."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import secrets
-import signal
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import asyncpg
-import psutil
 
 from atlas import migrate
 from atlas.errors import StackError
+from atlas.local.door.access import Keys
 from atlas.local.postgres import Cluster, EmbeddedPostgres, free_port, port_is_free
+from atlas.local.process import Background, Running
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerProcess:
-    """A worker that `up` started."""
-
-    pid: int
-    created: float
-    port: int
-    owner: str = "up"
-    """Who started it: `atlas up`, or a demo that stops it when it ends."""
-
-    def alive(self) -> bool:
-        """Whether it still runs: the same process, not another with its number."""
-        try:
-            process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.created) < 1 and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
+DOOR_PORT = 54321
+"""The port of `supabase start`, where it is free."""
 
 
 class Stack:
@@ -49,20 +29,25 @@ class Stack:
     def __init__(self, home: Path) -> None:
         self.home = home.absolute()
         self.postgres = EmbeddedPostgres(self.home)
-        self.worker_log = self.home / "worker.log"
-        self._worker_file = self.home / "worker.json"
+        self.worker = Background(self.home, "worker")
+        self.door = Background(self.home, "door")
 
     def start_postgres(self) -> Cluster:
         """The server, started; its folder is kept from the eyes of git."""
         self.home.mkdir(parents=True, exist_ok=True)
         (self.home / ".gitignore").write_text("*\n")
-        key = self.home / "audit.key"
-        if not key.exists():
-            fresh = key.with_suffix(".new")
-            fresh.touch(mode=0o600)
-            fresh.write_text(secrets.token_hex(32))
-            fresh.rename(key)
+        self._secret("audit.key", lambda: secrets.token_hex(32))
         return self.postgres.start()
+
+    def _secret(self, name: str, make: Callable[[], str]) -> str:
+        """A file that is made once, whole, for our eyes alone."""
+        path = self.home / name
+        if not path.exists():
+            fresh = path.with_suffix(".new")
+            fresh.touch(mode=0o600)
+            fresh.write_text(make())
+            fresh.rename(path)
+        return path.read_text()
 
     async def prepare(self, cluster: Cluster) -> int:
         """Provides what Supabase has, migrates and seeds; answers how many migrations were applied."""
@@ -82,17 +67,9 @@ class Stack:
             await operator.close()
         return len(applied)
 
-    def worker(self) -> WorkerProcess | None:
-        """The worker that runs here, if one does."""
-        try:
-            found = WorkerProcess(**json.loads(self._worker_file.read_text()))
-        except (FileNotFoundError, json.JSONDecodeError, TypeError):
-            return None
-        return found if found.alive() else None
-
-    def start_worker(self, environment: Mapping[str, str], *, owner: str = "up") -> WorkerProcess:
-        """Starts a worker in the background; its log is worker.log."""
-        running = self.worker()
+    def start_worker(self, environment: Mapping[str, str], *, owner: str = "up") -> Running:
+        """Starts a worker in the background, unless one runs."""
+        running = self.worker.running()
         if running is not None:
             return running
         wanted = int(environment.get("ATLAS_HTTP_PORT") or 8000)
@@ -105,44 +82,21 @@ class Stack:
         }
         for name in ("DATABASE_URL", "DATABASE_URL_FILE", "ATLAS_AUDIT_KEY"):
             env.pop(name, None)
-        with self.worker_log.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "atlas.main"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=env,
-                start_new_session=True,
-            )
-        started = WorkerProcess(pid=process.pid, created=psutil.Process(process.pid).create_time(), port=port, owner=owner)
-        self._worker_file.write_text(json.dumps(asdict(started)))
-        return started
+        return self.worker.start([sys.executable, "-m", "atlas.main"], env, port=port, owner=owner)
 
-    async def until_ready(self, worker: WorkerProcess, seconds: float = 30) -> None:
-        """Waits for the worker's /readyz; raises StackError when it ends or takes too long."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if not worker.alive():
-                # a Ctrl-C that ended it is on its way to us as well, and says more than its end
-                await asyncio.sleep(0.05)
-                raise StackError(f"the worker ended at once ({self.last_words()})", f"see {self.worker_log}")
-            if await asyncio.to_thread(_answers, f"http://127.0.0.1:{worker.port}/readyz"):
-                return
-            await asyncio.sleep(0.05)
-        raise StackError(f"the worker is not ready after {seconds:.0f} s", f"see {self.worker_log}")
+    def keys(self) -> Keys:
+        """The API keys of this stack's door."""
+        return Keys(**json.loads(self._secret("keys.json", lambda: json.dumps(asdict(Keys.create())))))
 
-    def stop_worker(self, seconds: float = 32) -> None:
-        """Asks the worker to stop, and insists when it does not."""
-        running = self.worker()
+    def start_door(self, environment: Mapping[str, str]) -> Running:
+        """Starts the door in the background, unless it runs."""
+        running = self.door.running()
         if running is not None:
-            process = psutil.Process(running.pid)
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(seconds)
-            except psutil.TimeoutExpired:
-                process.kill()
-                process.wait(5)
-        self._worker_file.unlink(missing_ok=True)
+            return running
+        self.keys()
+        port = DOOR_PORT if port_is_free(DOOR_PORT) else free_port()
+        command = [sys.executable, "-m", "atlas.local.door", "--home", str(self.home), "--port", str(port)]
+        return self.door.start(command, environment, port=port)
 
     @contextlib.contextmanager
     def only_one(self) -> Iterator[None]:
@@ -159,23 +113,8 @@ class Stack:
                 raise StackError(f"another command works on {self.home}", "wait for its end, or set ATLAS_HOME") from None
             yield
 
-    def last_words(self) -> str:
-        """The last line of the worker's log."""
-        try:
-            lines = self.worker_log.read_text(errors="replace").strip().splitlines()
-        except FileNotFoundError:
-            return "it said nothing"
-        return lines[-1] if lines else "it said nothing"
-
     def down(self) -> None:
-        """Stops the worker, then Postgres."""
-        self.stop_worker()
+        """Stops the worker and the door, then Postgres."""
+        self.worker.stop()
+        self.door.stop()
         self.postgres.stop()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310  our own loopback address
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False

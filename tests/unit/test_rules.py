@@ -18,8 +18,8 @@ from atlas.errors import SettingsError
 from atlas.follow import Reader, Restart, Text
 from atlas.generation import clean
 from atlas.models import REASONING_FLOOR, Model, resolve
+from atlas.ports import Part
 from atlas.rag.chunk import LONGEST, cut, kind_of
-from atlas.reads import Part
 from atlas.settings import describe, load
 from atlas.task import Chunk, Exchange
 from atlas.tokens import Vocabularies, with_margin
@@ -254,7 +254,7 @@ def test_a_reader_sees_no_character_twice_and_none_missing(text: str, data: st.D
         end = data.draw(st.integers(0, len(text)))
         while at < end:
             size = data.draw(st.integers(1, end - at))
-            reader.feed(Part(attempt=attempt, generation=0, offset=at, text=text[at : at + size]))
+            reader.feed(Part(attempt=attempt, generation=0, seq=1, offset=at, text=text[at : at + size]))
             at += size
     reader.finish(text)
     for event in reader.take():
@@ -265,8 +265,8 @@ def test_a_reader_sees_no_character_twice_and_none_missing(text: str, data: st.D
 
 def test_a_reader_says_when_a_generation_differs() -> None:
     reader = Reader()
-    reader.feed(Part(attempt=1, generation=0, offset=0, text="one"))
-    reader.feed(Part(attempt=1, generation=1, offset=0, text="two"))
+    reader.feed(Part(attempt=1, generation=0, seq=1, offset=0, text="one"))
+    reader.feed(Part(attempt=1, generation=1, seq=1, offset=0, text="two"))
     assert reader.take() == [Text(text="one"), Restart(text="two")]
 
 

@@ -29,3 +29,5 @@ class Faults:
     """A refreshed token is followed by another "Subscribed to PostgreSQL" after so long."""
     messages_a_second: float = 100.0
     """Broadcasts that one subscriber may get, averaged over a minute; above that it is closed."""
+    cut_after_broadcast: int = 0
+    """The code with which a socket is closed after each broadcast that it got; 1006: without a good-bye; 0: never."""

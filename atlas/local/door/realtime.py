@@ -82,6 +82,7 @@ class Realtime:
         self.sockets: set[Socket] = set()
         self.replication = Replication(url, self._take)
         self._changes: list[Change] = []
+        self.cuts = 0
 
     async def run(self) -> None:
         """Delivers for ever."""
@@ -122,6 +123,9 @@ class Realtime:
         while channel.sent_at[0] < now - 60:
             channel.sent_at.popleft()
         await channel.tell("broadcast", payload)
+        if self.faults.cut_after_broadcast:
+            self.cuts += 1
+            channel.socket.cut(self.faults.cut_after_broadcast)
         if len(channel.sent_at) > self.faults.messages_a_second * 60:
             await channel.system("Too many messages per second", ok=False, extension="system")
             await channel.socket.drop(channel)

@@ -1,0 +1,48 @@
+"""The door as a process: `python -m atlas.local.door --home .atlas`, as `atlas up` starts it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from atlas import logs
+from atlas.errors import AtlasError, StackError
+from atlas.local.door.access import Keys
+from atlas.local.door.app import open_door
+from atlas.local.postgres import EmbeddedPostgres
+
+
+async def _serve(home: Path, port: int) -> None:
+    cluster = EmbeddedPostgres(home).load()
+    if cluster is None:
+        raise StackError(f"there is no stack in {home}", "run `atlas up`")
+    keys = Keys(**json.loads((home / "keys.json").read_text()))
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with open_door(cluster.url(), keys, port=port) as door:
+        logging.getLogger("atlas.door").info("the door is open at %s", door.url)
+        await stopping.wait()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=0)
+    arguments = parser.parse_args()
+    logs.set_up("console")
+    try:
+        asyncio.run(_serve(arguments.home, arguments.port))
+    except AtlasError as error:
+        print(f"atlas: {error.line}", file=sys.stderr)  # noqa: T201  its one line on the way out
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

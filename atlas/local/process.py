@@ -1,0 +1,105 @@
+"""A process of the stack that outlives the command which started it: found again by a file, stopped by its own signal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from atlas.errors import StackError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A process that was started. owner: `up`, or a demo that stops it when it ends."""
+
+    pid: int
+    created: float
+    port: int
+    owner: str = "up"
+
+    def alive(self) -> bool:
+        """Whether it still runs: the same process, not another with its number."""
+        try:
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.created) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+class Background:
+    """One background process of a folder: `<name>.json` says which, `<name>.log` what it said."""
+
+    def __init__(self, home: Path, name: str) -> None:
+        self.name = name
+        self.log = home / f"{name}.log"
+        self._file = home / f"{name}.json"
+
+    def running(self) -> Running | None:
+        """The process, if it runs."""
+        try:
+            found = Running(**json.loads(self._file.read_text()))
+        except (FileNotFoundError, json.JSONDecodeError, TypeError):
+            return None
+        return found if found.alive() else None
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str], *, port: int, owner: str = "up") -> Running:
+        """Starts it in the background."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603  our own module
+                list(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(environment), start_new_session=True
+            )
+        started = Running(pid=process.pid, created=psutil.Process(process.pid).create_time(), port=port, owner=owner)
+        self._file.write_text(json.dumps(asdict(started)))
+        return started
+
+    async def until(self, running: Running, path: str, seconds: float = 30) -> None:
+        """Waits until a path answers; raises StackError when the process ends or takes too long."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if not running.alive():
+                # a Ctrl-C that ended it is on its way to us as well, and says more than its end
+                await asyncio.sleep(0.05)
+                raise StackError(f"the {self.name} ended at once ({self.last_words()})", f"see {self.log}")
+            if await asyncio.to_thread(_answers, f"http://127.0.0.1:{running.port}{path}"):
+                return
+            await asyncio.sleep(0.05)
+        raise StackError(f"the {self.name} is not ready after {seconds:.0f} s", f"see {self.log}")
+
+    def stop(self, seconds: float = 32) -> None:
+        """Asks it to stop, and insists when it does not."""
+        running = self.running()
+        if running is not None:
+            process = psutil.Process(running.pid)
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(seconds)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(5)
+        self._file.unlink(missing_ok=True)
+
+    def last_words(self) -> str:
+        """The last line of its log."""
+        try:
+            lines = self.log.read_text(errors="replace").strip().splitlines()
+        except FileNotFoundError:
+            return "it said nothing"
+        return lines[-1] if lines else "it said nothing"
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310  our own loopback address
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

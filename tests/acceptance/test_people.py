@@ -1,0 +1,287 @@
+"""The other face of the command: people with a login, over Realtime and REST, row level security in force."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import jwt
+import pytest
+
+from atlas.adapters.deltas import Deltas
+from atlas.adapters.realtime import KeyTokens, Patience
+from atlas.adapters.rest import connect
+from atlas.follow import Ended, Restart, Text, follow
+from atlas.keys import mint
+from atlas.settings import load
+from tests.doubles.openai import OpenAIDouble
+from tests.support import ADR, Database, Workers, ask, claim, door_of, ended, person, reply, run_atlas, until
+
+
+async def test_people_and_operators_see_the_same_task(database: Database, db: asyncpg.Connection, workers: Workers, tmp_path: Path) -> None:
+    await workers.start()
+    operator = {"DATABASE_URL": database.url()}
+
+    async def as_operator(*arguments: str) -> Any:
+        return json.loads((await asyncio.to_thread(run_atlas, *arguments, "--json", env=operator)).stdout)
+
+    async with door_of(database) as door:
+        ann = await person(door, tmp_path, "ann")
+        done = await ann.atlas("ask", "How do we deploy?")
+        assert "How do we deploy?" in done.stdout
+        mine, theirs = await ann.json("show", "last"), await as_operator("show", "last")
+        assert mine.pop("audit") == [] != theirs.pop("audit")
+        assert len(theirs["question"]) > 5
+        assert mine == theirs
+        assert await ann.json("tasks") == await as_operator("tasks")
+        assert await ann.json("show", mine["id"][:8]) == mine | {"audit": []}
+        for by in ("day", "model", "sender", "project"):
+            assert await ann.json("spend", "--by", by) == await as_operator("spend", "--by", by), by
+        assert (await ann.atlas("tail", "last")).stdout == done.stdout
+        # the same id again asks once, also over REST
+        again = await ann.json("ask", "How do we deploy?", "--task-id", mine["id"], "--detach")
+        assert again == {"task_id": mine["id"], "state": "completed", "created": False}
+
+
+async def test_others_see_nothing_until_they_are_members(database: Database, db: asyncpg.Connection, workers: Workers, tmp_path: Path) -> None:
+    await workers.start()
+    env = {"DATABASE_URL": database.url()}
+
+    async def project(*arguments: str, code: int = 0) -> str:
+        done = await asyncio.to_thread(run_atlas, "project", *arguments, env=env)
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    async with door_of(database) as door:
+        ann, bob = await person(door, tmp_path, "ann"), await person(door, tmp_path, "bob")
+        await project("create", "payments")
+        assert "already" in await project("create", "payments", code=2)
+        await project("members", "payments", "--add", ann.email)
+        assert "no user" in await project("members", "payments", "--add", "nobody@example.com", code=4)
+        await ann.atlas("ask", "Which queue?", "--project", "payments")
+        task = (await ann.json("tasks"))[0]["id"]
+        for words in (("tasks",), ("spend",)):
+            assert await bob.json(*words) == []
+        for words in (("show", "last"), ("show", task), ("tail", task)):
+            assert "of yours" in (await bob.atlas(*words, ok=4)).stderr
+        assert "none of yours" in (await bob.atlas("ask", "Which queue?", "--project", "payments", ok=4)).stderr
+        assert "no task" in (await bob.atlas("cancel", task, ok=4)).stderr
+        listed = await project("members", "payments", "--add", bob.email, "--admin")
+        assert "bob@example.com\tadmin" in listed
+        assert (await bob.json("show", task))["reply"] == (await ann.json("show", task))["reply"]
+        assert [row["id"] for row in await bob.json("tasks")] == [task]
+        await project("members", "payments", "--remove", bob.email)
+        assert await bob.json("tasks") == []
+        assert "payments" in await project("list")
+
+
+async def test_a_session_is_kept_for_its_owner_alone_and_refreshed(database: Database, tmp_path: Path) -> None:
+    async with door_of(database) as door:
+        door.auth.lasts = 1.0
+        ann = await person(door, tmp_path, "ann")
+        (file,) = Path(ann.env["ATLAS_CONFIG_DIR"]).glob("session-*.json")
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        before = file.read_text()
+        await asyncio.sleep(1.2)
+        door.auth.lasts = 3600.0
+        assert (await ann.json("whoami"))["email"] == ann.email
+        assert file.read_text() != before, "the expired token was refreshed, and the new one kept"
+        await ann.atlas("logout")
+        assert not file.exists()
+        assert "log in with `atlas login`" in (await ann.atlas("tasks", ok=2)).stderr
+        wrong = await ann.atlas("login", ann.email, "--password-file", "-", stdin="another password", ok=4)
+        assert "Invalid login credentials" in wrong.stderr
+        await ann.atlas("login", ann.email, "--password-file", "-", stdin="a password")
+        assert (await ann.atlas("tasks")).returncode == 0
+        ann.env["SUPABASE_URL"] = "http://127.0.0.1:9"
+        ann.env["SUPABASE_PUBLISHABLE_KEY"] = ""
+        assert "SUPABASE_PUBLISHABLE_KEY" in (await ann.atlas("tasks", ok=2)).stderr
+
+
+async def test_keys_of_both_generations_open_the_door(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:
+    await ask(db, "Which key?")
+    async with door_of(database) as door:
+        keys = door.keys
+        for name, key in (("SUPABASE_SECRET_KEY", keys.secret), ("SUPABASE_SERVICE_ROLE_KEY", keys.service_role)):
+            env = {"SUPABASE_URL": door.url, name: key, "ATLAS_CONFIG_DIR": str(tmp_path)}
+            done = await asyncio.to_thread(run_atlas, "tasks", "--json", env=env)
+            assert [row["title"] for row in json.loads(done.stdout)] == ["Which key?"], done.stderr
+        for name, key in (("SUPABASE_PUBLISHABLE_KEY", keys.publishable), ("SUPABASE_ANON_KEY", keys.anon)):
+            env = {"SUPABASE_URL": door.url, name: key, "ATLAS_CONFIG_DIR": str(tmp_path)}
+            done = await asyncio.to_thread(run_atlas, "tasks", env=env)
+            assert (done.returncode, "nobody is logged in" in done.stderr) == (2, True)
+        forged = {"SUPABASE_URL": door.url, "SUPABASE_SERVICE_ROLE_KEY": mint("x" * 32, {"role": "service_role"}, lasts=60)}
+        done = await asyncio.to_thread(run_atlas, "tasks", env=forged | {"ATLAS_CONFIG_DIR": str(tmp_path)})
+        assert (done.returncode, "signature" in done.stderr or "session is over" in done.stderr) == (4, True), done.stderr
+
+
+async def test_user_tokens_are_asymmetric_and_checked_by_the_jwks(database: Database, tmp_path: Path) -> None:
+    async with door_of(database) as door:
+        ann = await person(door, tmp_path, "ann")
+        (file,) = Path(ann.env["ATLAS_CONFIG_DIR"]).glob("session-*.json")
+        (session,) = json.loads(file.read_text()).values()
+        header = jwt.get_unverified_header(json.loads(session)["access_token"])
+        assert header["alg"] == "ES256"
+        assert header["kid"] in json.dumps(await door.auth.jwks())
+
+
+# --- streams ----------------------------------------------------------------------------------------------------
+
+
+class Watch(list[str]):
+    """What a follower was shown."""
+
+    restarts = 0
+
+    @property
+    def text(self) -> str:
+        return "".join(self)
+
+
+async def watch(reads: Any, task: UUID, shown: Watch) -> Watch:
+    """Follows a task to its end."""
+    async for event in follow(reads, task):
+        match event:
+            case Text(text=text):
+                shown.append(text)
+            case Restart(text=text):
+                shown.restarts += 1
+                shown.clear()
+                shown.append(text)
+            case Ended():
+                return shown
+            case _:
+                pass
+    raise AssertionError("a followed task ends")
+
+
+async def test_deltas_come_as_they_are_written_and_in_order(database: Database, db: asyncpg.Connection) -> None:
+    task = await ask(db)
+    (claimed,) = await claim(db, lease="1 hour")
+    async with door_of(database) as door:
+        heard: list[Any] = []
+        async with Deltas(door.url, KeyTokens(door.keys.secret), task) as deltas:
+            assert await deltas.next(5) is None, "joined"
+            for number, text in enumerate(("Ä", "rger 😀", " done")):
+                item = {"attempt_id": str(claimed["attempt_id"]), "call": 0, "generation": 0, "response_id": "r", "resumable": True,
+                        "sequence_number": number, "offset": [0, 1, 7][number], "text": text, "model": "gpt-4.1"}  # fmt: skip
+                await db.fetch("select * from atlas.record_progress($1)", [item])
+            while len(heard) < 3:
+                part = await deltas.next(5)
+                if part is not None:
+                    heard.append((part.attempt, part.generation, part.seq, part.offset, part.text))
+        assert heard == [(1, 0, 1, 0, "Ä"), (1, 0, 2, 1, "rger 😀"), (1, 0, 3, 7, " done")]
+        rows = await db.fetch("select event, payload from realtime.messages where topic = $1 order by inserted_at, id", f"task:{task}")
+        assert {row["event"] for row in rows} == {"delta"}
+        # a repair begins anew: readers are told before its first text
+        item |= {"generation": 1, "offset": 0, "text": "Again"}
+        await db.fetch("select * from atlas.record_progress($1)", [item])
+        resets = await db.fetch("select payload from realtime.messages where topic = $1 and event = 'reset'", f"task:{task}")
+        assert [row["payload"] for row in resets] == [{"attempt": 1, "generation": 1, "offset": 0}]
+
+
+@pytest.mark.parametrize("code", [1006, 1012])
+async def test_a_reader_whose_socket_is_cut_at_every_delta_misses_nothing(
+    database: Database, db: asyncpg.Connection, workers: Workers, openai: OpenAIDouble, tmp_path: Path, code: int
+) -> None:
+    openai.plan(text=ADR, chunk=8, delay=0.08)
+    await workers.start(openai_api_key="sk-test", openai_base_url=openai.url)
+    async with door_of(database) as door:
+        ann = await person(door, tmp_path, "ann")
+        door.faults.cut_after_broadcast = code
+        sent = await ann.json("ask", "How do we stream?", "--detach")
+        shown = Watch()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ATLAS_CONFIG_DIR", ann.env["ATLAS_CONFIG_DIR"])
+            async with connect(load(ann.env), patience=Patience(longest_pause=0.05, look=0.02)) as reads:
+                await asyncio.wait_for(watch(reads, UUID(sent["task_id"]), shown), 60)
+        final = await reply(db, UUID(sent["task_id"]))
+        assert shown.text == final["content"]
+        assert (shown.restarts, door.realtime.cuts >= 10) == (0, True), door.realtime.cuts
+
+
+async def test_a_reader_goes_on_when_the_worker_is_killed(
+    database: Database, db: asyncpg.Connection, workers: Workers, openai: OpenAIDouble, tmp_path: Path
+) -> None:
+    openai.plan(text=ADR, chunk=12, delay=0.05)
+    first = await workers.start(openai_api_key="sk-test", openai_base_url=openai.url)
+    async with door_of(database) as door:
+        ann = await person(door, tmp_path, "ann")
+        sent = await ann.json("ask", "How do we survive?", "--detach")
+        shown = Watch()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ATLAS_CONFIG_DIR", ann.env["ATLAS_CONFIG_DIR"])
+            async with connect(load(ann.env)) as reads:
+                watching = asyncio.create_task(watch(reads, UUID(sent["task_id"]), shown))
+                await until(lambda: _true(len(shown) > 2), 20, "text")
+                first.process.kill()
+                await workers.start(openai_api_key="sk-test", openai_base_url=openai.url)
+                await asyncio.wait_for(watching, 60)
+        final = await reply(db, UUID(sent["task_id"]))
+        assert shown.text == final["content"]
+        assert shown.restarts == 0, "the response was taken up, not begun anew"
+
+
+async def _true(value: bool) -> bool:
+    return value
+
+
+async def test_a_late_reader_gets_the_whole_text(database: Database, db: asyncpg.Connection) -> None:
+    task = await ask(db)
+    (claimed,) = await claim(db, lease="1 hour")
+    attempt = claimed["attempt_id"]
+    item = {"attempt_id": str(attempt), "call": 0, "generation": 0, "response_id": "r", "resumable": True, "model": "gpt-4.1"}
+    await db.fetch("select * from atlas.record_progress($1)", [item | {"sequence_number": 1, "offset": 0, "text": "before "}])
+    async with door_of(database) as door:
+        settings = load({"SUPABASE_URL": door.url, "SUPABASE_SECRET_KEY": door.keys.secret})
+        shown = Watch()
+        async with connect(settings) as reads:
+            watching = asyncio.create_task(watch(reads, task, shown))
+            await until(lambda: _true(shown.text == "before "), 10, "what was written before")
+            await db.fetch("select * from atlas.record_progress($1)", [item | {"sequence_number": 2, "offset": 7, "text": "and after"}])
+            await until(lambda: _true(shown.text == "before and after"), 10, "what came after")
+            await db.fetchval("select atlas.complete_task($1, $2)", attempt, "before and after")
+            await asyncio.wait_for(watching, 10)
+
+
+async def test_thirty_two_streams_of_two_workers_stay_under_a_hundred_messages_a_second(
+    database: Database, db: asyncpg.Connection, workers: Workers, openai: OpenAIDouble
+) -> None:
+    openai.plan(text=ADR, chunk=12, delay=0.02)
+    for _ in range(2):
+        await workers.start(openai_api_key="sk-test", openai_base_url=openai.url, atlas_concurrency=16)
+    tasks = [await ask(db, f"Question {n}?") for n in range(32)]
+    for task in tasks:
+        await ended(db, task, 60)
+    rows = await db.fetch("select inserted_at from realtime.messages where topic like 'task:%' order by inserted_at")
+    times = [row["inserted_at"].timestamp() for row in rows]
+    assert len(times) > 64
+    busiest = max(sum(start <= at < start + 1 for at in times) for start in times)
+    assert busiest < 100, busiest
+
+
+async def test_a_stranger_cannot_join_the_topic_of_a_task(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:
+    async with door_of(database) as door:
+        ann, bob = await person(door, tmp_path, "ann"), await person(door, tmp_path, "bob")
+        sent = await ann.json("ask", "Mine?", "--detach")
+        patience = Patience(join=1, look=0.02, longest_pause=0.1)
+        for who, expected in ((ann, True), (bob, False)):
+            (file,) = Path(who.env["ATLAS_CONFIG_DIR"]).glob("session-*.json")
+            (session,) = json.loads(file.read_text()).values()
+
+            class Token(KeyTokens):
+                async def token(self) -> tuple[str, float | None]:
+                    return json.loads(session)["access_token"], None  # noqa: B023
+
+            async with Deltas(door.url, Token(door.keys.publishable), UUID(sent["task_id"]), patience=patience) as deltas:
+                end = time.monotonic() + 1.5
+                while not deltas.joined and time.monotonic() < end:
+                    await asyncio.sleep(0.02)
+                assert deltas.joined is expected, who.email
+
