@@ -16,8 +16,8 @@ OWN = frozenset({"sweep", "release"})
 LATE = 1.0
 """Seconds after which a ready task that was found without a hint counts as missed: Realtime's slowest poll is half of it."""
 
-STEP, WIDEST = 0.01, 0.25
-"""Seconds of spread a worker that is idle too, and the most."""
+STEP, WIDEST = 0.015, 0.3
+"""Seconds of spread for each other worker, and the most."""
 
 
 class Hints:
@@ -29,7 +29,7 @@ class Hints:
         self._event = asyncio.Event()
         self._announced = False
         self.others = 0
-        """How many other workers were idle when this one became so."""
+        """How many other workers there are."""
 
     def take(self, source: str) -> None:
         """A wake-up came."""
@@ -52,7 +52,7 @@ class Hints:
 
     def spread(self) -> float:
         """Seconds to wait after a wake-up, so that workers who heard the same one do not claim at once. Full jitter, as wide as
-        the idle fleet: the first to look takes the task, and the others find it taken by a plain read."""
+        the fleet: the first to look takes the task, and the others find it taken by a plain read."""
         return random.uniform(0, min(WIDEST, STEP * self.others)) if self.others else 0.0  # noqa: S311
 
     def count_missed(self, tasks: Sequence[ClaimedTask], *, idle: bool) -> None:

@@ -159,7 +159,9 @@ class Service:
             self.worker.wake("release")
 
     async def _observe(self) -> None:
-        self.metrics.observe_queue(await self.bus.queue_metrics())
+        found = await self.bus.queue_metrics()
+        self.metrics.observe_queue(found)
+        self.worker.hints.others = max(0, found["workers"] - 1)
 
     async def _seal(self) -> None:
         key = self.settings.atlas_audit_key

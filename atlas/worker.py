@@ -71,15 +71,20 @@ class Worker:
         self._server = server
         self._complete: Batcher[Completion, bool] = Batcher(self._complete_batch)
         self.leases = Leases(bus, worker_id, metrics, lease=limits.lease)
-        self._hints = hints
+        self.hints = hints
         self._slot = asyncio.Event()
         self._idle = False
 
     def wake(self, source: str, cancel: bool = False) -> None:
         """A hint from outside: sets events, and nothing more."""
-        self._hints.take(source)
+        self.hints.take(source)
         if cancel:
             self.leases.look()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a wake-up."""
+        return self._idle
 
     # --- claiming ---------------------------------------------------------------------------------------------
 
@@ -94,7 +99,7 @@ class Worker:
         quiet = 0
         look_first = False
         while True:
-            self._hints.clear()
+            self.hints.clear()
             self._slot.clear()
             free = self._limits.concurrency - self.leases.count("chat")
             controls = CONTROL_SLOTS - self.leases.count("control")
@@ -103,10 +108,12 @@ class Worker:
             for task in tasks:
                 self._start(task, group)
             if tasks:
-                last_work, quiet, look_first = time.monotonic(), 0, False
+                last_work, quiet = time.monotonic(), 0
+                # a claim that got all it asked for has probably left some
+                look_first = sum(task.kind == "chat" for task in tasks) < free
                 await self._mark("busy")
             elif free <= 0:
-                await self._first(self._slot.wait(), self._hints.wait())
+                await self._first(self._slot.wait(), self.hints.wait())
                 look_first = not self._slot.is_set()
             elif time.monotonic() - last_work < self._limits.hot_for:
                 await self._pause(self._limits.hot_poll)
@@ -115,10 +122,10 @@ class Worker:
             else:
                 # a few looks more, further and further apart, for inserts that still saw us busy; then only a wake-up counts
                 quiet = min(quiet + 1, 6)
-                await self._first(self._hints.wait(), self._pause(0.01 * 4**quiet if quiet < 5 else 3600))
+                await self._first(self.hints.wait(), self._pause(0.01 * 4**quiet if quiet < 5 else 3600))
                 # alone, a claim at once is quickest; in a fleet, whoever is first takes it, and the others only look
-                await self._pause(self._hints.spread() if self._hints.came else 0)
-                look_first = not self._hints.came or self._hints.others > 0
+                await self._pause(self.hints.spread() if self.hints.came else 0)
+                look_first = not self.hints.came or self.hints.others > 0
 
     async def _claim(self, free: int, controls: int, *, look_first: bool) -> list[ClaimedTask]:
         if free <= 0 and controls <= 0:
@@ -145,7 +152,7 @@ class Worker:
             await self._pause(1.0)
             return []
         self._metrics.claims.labels(result="tasks" if tasks else "empty").inc()
-        self._hints.count_missed(tasks, idle=self._idle)
+        self.hints.count_missed(tasks, idle=self._idle)
         now = datetime.now(UTC)
         for task in tasks:
             if task.attempt == 1:
@@ -163,7 +170,7 @@ class Worker:
     async def _mark(self, state: Literal["busy", "idle"]) -> None:
         if self._idle != (state == "idle"):
             try:
-                self._hints.others = await self._bus.mark_worker(self.worker_id, state)
+                self.hints.others = await self._bus.mark_worker(self.worker_id, state)
             except (DatabaseDown, RefusedError) as error:
                 log.error("cannot mark the worker %s: %s", state, error)
                 return

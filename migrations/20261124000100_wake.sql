@@ -92,10 +92,10 @@ language sql security definer set search_path = ''
 as $$
   update atlas.worker set state = p_state, seen_at = now() where id = p_worker_id;
   select count(*)::integer from atlas.worker w
-  where w.state = 'idle' and w.seen_at > now() - interval '2 minutes' and w.id <> p_worker_id;
+  where w.state <> 'stopped' and w.seen_at > now() - interval '2 minutes' and w.id <> p_worker_id;
 $$;
 comment on function atlas.mark_worker(uuid, text) is
-  'idle: waits for a wake-up. busy: claims again by itself. stopped. Answers how many others are idle.';
+  'idle: waits for a wake-up. busy: claims again by itself. stopped. Answers how many others there are.';
 
 grant execute on function atlas.has_work(boolean), atlas.mark_worker(uuid, text) to service_role, atlas_worker;
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -25,6 +26,9 @@ from atlas.task import AttemptId, Carried, Chunk, ClaimedTask, Exchange, JsonObj
 
 log = logging.getLogger("atlas.postgres")
 Result = TypeVar("Result")
+
+SUPAVISOR_PORT = 6543
+"""Where Supabase's pooler serves its transaction mode."""
 
 CONNECTION_LOST = (
     ConnectionError,
@@ -49,6 +53,10 @@ TRY_AGAIN = (
 """The server's trouble, not the call's: a failover, a full disk, a time-out, a password that is being rotated."""
 
 
+POOLED = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
+"""What prepared statements meet behind a transaction pooler, where the next transaction has another server connection."""
+
+
 class UniqueViolated(RefusedError):
     """The row is there already."""
 
@@ -68,30 +76,51 @@ async def set_codecs(connection: asyncpg.Connection) -> None:
 class Bus:
     """The SQL functions of schema atlas, for a worker. Raises the errors of atlas.errors."""
 
-    def __init__(self, pool: asyncpg.Pool, *, patience: float = 600.0) -> None:
-        self._pool = pool
+    def __init__(self, url: str, *, size: int, patience: float) -> None:
+        self._url = url
+        self._size = size
         self._patience = patience
         self._away = False
+        self.pooled = urlsplit(url).port == SUPAVISOR_PORT
+        """Behind a transaction pooler: no prepared statement is named. asyncpg holds each call's parse, bind and execute
+        together until their one Sync, so that they meet on one server connection."""
+        self._pool: asyncpg.Pool
 
     @classmethod
     @asynccontextmanager
     async def connect(cls, url: str, *, size: int = 8, patience: float = 600.0) -> AsyncIterator[Bus]:
         """A bus over a pool of connections; raises DatabaseDown when Postgres does not answer now."""
+        bus = cls(url, size=size, patience=patience)
         try:
-            pool = await asyncpg.create_pool(
-                url, min_size=1, max_size=size, init=set_codecs, server_settings={"application_name": "atlas"},
-                command_timeout=60, timeout=10,
-            )  # fmt: skip
+            try:
+                bus._pool = await bus._open()
+            except POOLED:
+                bus.pooled = True
+                bus._pool = await bus._open()
         except (*CONNECTION_LOST, asyncpg.PostgresError, TimeoutError) as error:
             raise DatabaseDown(f"Postgres cannot be reached ({error})", "check DATABASE_URL, or run `atlas up`") from error
         try:
-            yield cls(pool, patience=patience)
+            yield bus
         finally:
-            pool.terminate()
+            bus._pool.terminate()
+
+    async def _open(self) -> asyncpg.Pool:
+        return await asyncpg.create_pool(
+            self._url, min_size=1, max_size=self._size, init=set_codecs, server_settings={"application_name": "atlas"},
+            command_timeout=60, timeout=10, statement_cache_size=0 if self.pooled else 1024,
+        )  # fmt: skip
+
+    async def _adapt(self, stale: asyncpg.Pool) -> None:
+        """Prepares nothing from now on."""
+        if self._pool is stale:
+            self.pooled = True
+            log.warning("prepared statements get lost here (a transaction pooler?): none are used from now on")
+            self._pool = await self._open()
+            stale.terminate()
 
     async def _call(self, work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
         retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, (*CONNECTION_LOST, *TRY_AGAIN, TimeoutError))),
+            retry=retry_if_exception(lambda error: isinstance(error, (*CONNECTION_LOST, *TRY_AGAIN, *POOLED, TimeoutError))),
             wait=wait_random_exponential(multiplier=0.05, max=2),
             stop=stop_after_delay(self._patience),
             before_sleep=self._say_away,
@@ -100,8 +129,13 @@ class Bus:
         try:
             async for attempt in retrying:
                 with attempt:
-                    async with self._pool.acquire() as connection:
-                        result = await work(connection)
+                    pool = self._pool
+                    try:
+                        async with pool.acquire() as connection:
+                            result = await work(connection)
+                    except POOLED:
+                        await self._adapt(pool)
+                        raise
                     if self._away:
                         self._away = False
                         log.warning("Postgres is back")
@@ -137,7 +171,7 @@ class Bus:
         await self._value("select atlas.register_worker($1, $2, $3, $4)", worker, name, version, concurrency)
 
     async def mark_worker(self, worker: UUID, state: str) -> int:
-        """Answers how many other workers are idle."""
+        """Answers how many other workers there are."""
         return int(await self._value("select atlas.mark_worker($1, $2)", worker, state))
 
     async def has_work(self, *, chats: bool) -> bool:

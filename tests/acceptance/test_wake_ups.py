@@ -1,0 +1,204 @@
+"""Wake-ups of real workers: over Realtime alone, beside LISTEN, through a transaction pooler, in a fleet, and when all of it lies."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import asyncpg
+import pytest
+
+from atlas.adapters.postgres import Bus
+from atlas.adapters.realtime import KeyTokens, Patience, RealtimeWakeUps
+from atlas.adapters.wake import ListenWakeUps, SweepWakeUps
+from atlas.local.door.app import Door
+from tests.database.test_privileges import ANN, acting
+from tests.doubles.pooler import pooling
+from tests.support import Database, WorkerProcess, Workers, ask, chat, door_of, ended, until
+
+
+def supabase(door: Door) -> dict[str, str]:
+    return {"supabase_url": door.url, "supabase_secret_key": door.keys.secret, "supabase_jwt_secret": door.keys.jwt_secret}
+
+
+async def receiving(worker: WorkerProcess) -> None:
+    async def look() -> bool:
+        return await asyncio.to_thread(worker.metric, 'atlas_realtime_state{state="receiving"}') == 1
+
+    await until(look, 20, "Realtime is received")
+
+
+async def metric(worker: WorkerProcess, line: str) -> float:
+    return await asyncio.to_thread(worker.metric, line)
+
+
+@pytest.mark.parametrize("role", ["authenticated", "service_role", "postgres"])
+async def test_an_insert_of_any_role_is_heard_in_both_ways(database: Database, role: str) -> None:
+    heard: list[str] = []
+    async with door_of(database) as door:
+        wake_ups = RealtimeWakeUps(door.url, KeyTokens(door.keys.service_role))
+        job = asyncio.create_task(wake_ups.run(lambda source, _cancel: heard.append(source)))
+        try:
+            await until(lambda: _is(heard.count("realtime_join") == 2), 10, "receiving")
+            async with acting(database, role, ANN) as db:
+                await db.execute("insert into public.architect_in (data) select x from jsonb_array_elements($1::jsonb) x", [chat("a"), chat("b")])
+            await until(lambda: _is("realtime_broadcast" in heard and "realtime_changes" in heard), 10, role)
+            await asyncio.sleep(0.7)
+        finally:
+            job.cancel()
+    # one broadcast a statement, one change a row
+    assert (heard.count("realtime_broadcast"), heard.count("realtime_changes")) == (1, 2)
+
+
+async def _is(value: bool) -> bool:
+    return value
+
+
+async def test_a_worker_behind_a_transaction_pooler_works_over_realtime(database: Database, db: asyncpg.Connection, workers: Workers) -> None:
+    async with pooling(database.cluster.port) as pooler, door_of(database) as door:
+        url = database.url("atlas_worker").replace(f":{database.cluster.port}/", f":{pooler.port}/")
+        worker = await workers.start(database_url=url, **supabase(door))
+        await receiving(worker)
+        tasks = [await ask(db, f"Question {n}?") for n in range(40)]
+        for task in tasks:
+            assert (await ended(db, task))["state"] == "completed"
+        assert pooler.transactions > 100
+        log = worker.log.read_text()
+        assert "prepared statements get lost here" in log or "none are used" in log
+        await until(lambda: _is("LISTEN does not work here" in worker.log.read_text()), 10, "LISTEN is off by itself")
+        # idle again: the next one is announced by Realtime alone
+        before = await metric(worker, 'atlas_wake_ups_total{source="realtime_broadcast"}')
+        await asyncio.sleep(1)
+        assert (await ended(db, await ask(db, "And now?"), 5))["state"] == "completed"
+        assert await metric(worker, 'atlas_wake_ups_total{source="realtime_broadcast"}') > before
+        assert await metric(worker, 'atlas_wake_ups_total{source="listen"}') == 0
+
+
+async def test_a_pooler_is_known_by_its_port_or_found_out(database: Database) -> None:
+    assert Bus("postgresql://x@aws-0.pooler.supabase.com:6543/postgres", size=1, patience=1).pooled
+    assert not Bus("postgresql://x@db.example.com:5432/postgres", size=1, patience=1).pooled
+    async with pooling(database.cluster.port) as pooler:
+        url = database.url("atlas_worker").replace(f":{database.cluster.port}/", f":{pooler.port}/")
+        async with Bus.connect(url, size=4) as bus:
+            await asyncio.gather(*(bus.ping() for _ in range(50)))
+            assert bus.pooled
+            await asyncio.gather(*(bus.has_work(chats=True) for _ in range(50)))
+
+
+async def test_listen_and_realtime_run_side_by_side(database: Database, db: asyncpg.Connection, workers: Workers) -> None:
+    async with door_of(database) as door:
+        worker = await workers.start(**supabase(door))
+        await receiving(worker)
+        await asyncio.sleep(0.5)
+        for n in range(5):
+            assert (await ended(db, await ask(db, f"Question {n}?")))["state"] == "completed"
+            await asyncio.sleep(0.7)
+        text = (await asyncio.to_thread(worker.get, "/metrics"))[1]
+        seen = dict(re.findall(r'atlas_wake_ups_total\{source="(\w+)"\} ([\d.]+)', text))
+        assert {"listen", "realtime_broadcast", "realtime_changes", "realtime_join"} <= seen.keys()
+        first = dict(re.findall(r'atlas_wake_ups_first_total\{source="(\w+)"\} ([\d.]+)', text))
+        assert sum(map(float, first.values())) <= sum(map(float, seen.values()))
+        assert await metric(worker, "atlas_hints_missed_total") == 0
+
+
+async def test_what_hints_miss_is_found_by_a_sweep_and_makes_sweeps_frequent(
+    database: Database, db: asyncpg.Connection, workers: Workers
+) -> None:
+    async with door_of(database) as door, pooling(database.cluster.port) as pooler:
+        url = database.url("atlas_worker").replace(f":{database.cluster.port}/", f":{pooler.port}/")
+        worker = await workers.start(database_url=url, **supabase(door))
+        await receiving(worker)
+        await until(lambda: _is("LISTEN does not work here" in worker.log.read_text()), 10, "LISTEN is off")
+        await asyncio.sleep(4)
+        door.faults.deaf = door.faults.no_broadcasts = True
+        took = []
+        for n in range(4):
+            began = asyncio.get_running_loop().time()
+            assert (await ended(db, await ask(db, f"Unheard {n}?"), 40))["state"] == "completed"
+            took.append(asyncio.get_running_loop().time() - began)
+            await asyncio.sleep(4)  # a worker that had work looks by itself for a while
+        missed = await metric(worker, "atlas_hints_missed_total")
+        assert missed >= 3, took
+        assert max(took) < 16, "the longest sweep"
+        assert min(took[1:]) < 3, "after a miss it is short"
+        # after three of them the session is not trusted any more
+        assert await metric(worker, 'atlas_realtime_troubles_total{kind="deaf"}') >= 1
+
+
+async def test_twenty_workers_and_one_insert(database: Database, db: asyncpg.Connection) -> None:
+    """Twenty claimers of one process each hear the same insert: one claim wins, few lose."""
+    from tests.fleet import fleet
+
+    async with fleet(database, 20) as found:
+        await found.until_idle()
+        await asyncio.sleep(6)  # each has counted the others since
+        for n in range(10):
+            before = found.claims()
+            task = await ask(db, f"Question {n}?")
+            await ended(db, task)
+            await found.until_idle()
+            won, lost, _ = (after - earlier for after, earlier in zip(found.claims(), before, strict=True))
+            assert won == 1
+            assert lost <= 5, "few lose"
+        won, lost, spared = found.claims()
+        print(f"20 workers, 10 inserts: {won:.0f} claims won, {lost:.0f} lost, {spared:.0f} spared")
+
+
+async def test_a_full_worker_claims_no_question(database: Database, db: asyncpg.Connection) -> None:
+    async with Bus.connect(database.url("atlas_worker")) as bus:
+        await ask(db)
+        assert await bus.has_work(chats=True)
+        assert not await bus.has_work(chats=False)
+        await db.execute("select atlas.pause('maintenance')")
+        assert not await bus.has_work(chats=True)
+
+
+async def test_the_sweep_adapts() -> None:
+    woken: list[str] = []
+    sweep = SweepWakeUps(shortest=0.01, longest=0.08)
+    job = asyncio.create_task(sweep.run(lambda source, _cancel: woken.append(source)))
+    await asyncio.sleep(0.1)
+    assert sweep.every == 0.08
+    sweep.missed(1)
+    await asyncio.sleep(0)
+    assert sweep.every == 0.01
+    count = len(woken)
+    await asyncio.sleep(0.05)
+    assert len(woken) >= count + 2
+    await asyncio.sleep(0.2)
+    assert sweep.every == 0.08
+    job.cancel()
+
+
+async def test_a_cancellation_is_heard_over_realtime(database: Database, db: asyncpg.Connection) -> None:
+    heard: list[bool] = []
+    async with door_of(database) as door:
+        wake_ups = RealtimeWakeUps(door.url, KeyTokens(door.keys.secret), patience=Patience(look=0.02))
+        job = asyncio.create_task(wake_ups.run(lambda _source, cancel: heard.append(cancel)))
+        try:
+            task = await ask(db)
+            await db.fetch("select * from atlas.claim_tasks(gen_random_uuid(), 1, 0, interval '1 hour')")
+            await until(lambda: _is(len(heard) >= 2), 10, "joined")
+            await db.execute("select atlas.cancel_task($1)", task)
+            await until(lambda: _is(True in heard), 10, "the cancellation")
+        finally:
+            job.cancel()
+
+
+def test_a_supabase_without_postgres_or_key_is_refused_by_name(tmp_path: Any) -> None:
+    from tests.support import run_atlas
+
+    done = run_atlas("worker", env={"SUPABASE_URL": "http://127.0.0.1:9", "ATLAS_HOME": str(tmp_path)})
+    assert (done.returncode, "DATABASE_URL" in done.stderr) == (2, True)
+    done = run_atlas("worker", env={"SUPABASE_URL": "http://127.0.0.1:9/rest", "ATLAS_HOME": str(tmp_path)})
+    assert (done.returncode, "without a path" in done.stderr) == (2, True)
+
+
+async def test_listen_tries_itself_out(database: Database) -> None:
+    woken: list[str] = []
+    listen = ListenWakeUps(database.url("atlas_worker"))
+    job = asyncio.create_task(listen.run(lambda source, _cancel: woken.append(source)))
+    await until(lambda: _is(listen.works is True and len(woken) > 0), 10, "LISTEN works")
+    job.cancel()
+
