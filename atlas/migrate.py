@@ -68,6 +68,16 @@ async def pending(connection: asyncpg.Connection) -> list[Migration]:
     return [migration for migration in read_migrations() if migration.version not in applied]
 
 
+async def unknown_versions(connection: asyncpg.Connection, project: Path) -> list[str]:
+    """Versions in the database's history that are neither ours nor in the project's own supabase/migrations."""
+    if await connection.fetchval("select to_regclass('supabase_migrations.schema_migrations')") is None:
+        return []
+    rows = await connection.fetch("select version from supabase_migrations.schema_migrations order by version")
+    known = {migration.version for migration in read_migrations()}
+    known |= {path.name.split("_")[0] for path in (project / "supabase" / "migrations").glob("*.sql")}
+    return [row["version"] for row in rows if row["version"] not in known]
+
+
 async def migrate(connection: asyncpg.Connection) -> list[Migration]:
     """Applies what is pending, each in a transaction, one caller at a time; answers what it applied."""
     await connection.execute("select pg_advisory_lock(hashtextextended('atlas.migrate', 0))")

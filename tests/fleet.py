@@ -21,7 +21,10 @@ class Fleet:
     def claims(self) -> tuple[float, float, float]:
         """Claims that won, claims that lost, and claims that a look spared, of all workers."""
         return tuple(  # type: ignore[return-value]
-            sum(service.metrics.registry.get_sample_value("atlas_claims_total", {"result": result}) or 0 for service in self.services)
+            sum(
+                service.metrics.registry.get_sample_value("atlas_claims_total", {"result": result}) or 0
+                for service in self.services
+            )
             for result in ("tasks", "empty", "spared")
         )
 

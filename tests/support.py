@@ -234,7 +234,9 @@ def run_atlas(*arguments: str, env: dict[str, str], cwd: Path | None = None, std
 
 
 @asynccontextmanager
-async def door_of(database: Database, faults: Faults | None = None, *, port: int = 0, keys: Keys | None = None) -> AsyncIterator[Door]:
+async def door_of(
+    database: Database, faults: Faults | None = None, *, port: int = 0, keys: Keys | None = None
+) -> AsyncIterator[Door]:
     """The door of a database, in this process; a refused join does not hold tests up for its five seconds."""
     quick = faults or Faults(refusal_takes=0.05, connect_refusal_takes=0.05, resubscribed_after=0.1)
     async with open_door(database.url(), keys or Keys.create(), faults=quick, port=port) as door:

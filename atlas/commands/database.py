@@ -1,0 +1,106 @@
+"""migrate, init."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import asyncpg
+import typer
+
+from atlas import join
+from atlas import migrate as migrating
+from atlas.adapters.postgres import CONNECTION_LOST
+from atlas.commands.common import JsonFlag, dump, runs, say, settings, tell
+from atlas.errors import DatabaseDown, RefusedError, StackError, UsageError
+from atlas.local.address import database_url
+from atlas.local.stack import Stack
+
+
+@runs
+async def migrate(
+    include_seed: Annotated[bool, typer.Option("--include-seed", help="Also models and prices (seed/).")] = False,
+    worker_password_file: Annotated[Path | None, typer.Option(help="Set atlas_worker's password from this file.")] = None,
+    project: Annotated[Path, typer.Option(help="The Supabase project's folder: its own migrations are known.")] = Path(),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what is pending.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Apply migrations/ to DATABASE_URL, or to the embedded Postgres."""
+    known = settings()
+    password = None
+    if worker_password_file is not None:
+        try:
+            password = worker_password_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{worker_password_file} cannot be read", "name a readable file") from error
+        if len(password) < 12:
+            raise UsageError(f"{worker_password_file} holds fewer than 12 characters", "write a longer password into it")
+    if known.database_url is None:
+        stack = Stack(known.atlas_home)
+        if dry_run and not stack.postgres.running():
+            raise StackError("the embedded Postgres is down", "run `atlas up` first; a new one gets all migrations")
+        if not dry_run:
+            with stack.only_one():
+                applied = await stack.prepare(stack.start_postgres())
+            say(dump({"applied": applied}) if as_json else f"{applied} migrations applied")
+            return
+    url = database_url(known, "postgres")
+    try:
+        connection = await asyncpg.connect(url, timeout=10)
+    except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:
+        raise DatabaseDown(f"Postgres cannot be reached ({error})", "check DATABASE_URL") from error
+    try:
+        if dry_run:
+            names = [f"{one.version}_{one.name}" for one in await migrating.pending(connection)]
+            say(dump({"pending": names}) if as_json else "\n".join(names) or "nothing is pending")
+            return
+        strangers = await migrating.unknown_versions(connection, project)
+        if strangers:
+            raise UsageError(
+                f"the history of this database holds migrations that neither Atlas nor {project / 'supabase/migrations'} knows "
+                f"({', '.join(strangers[:5])}{', …' if len(strangers) > 5 else ''})",
+                "run it in the repository they come from (or name it with --project), after `atlas init` there",
+            )
+        if await migrating.provide_supabase(connection):
+            tell("plain Postgres: added the roles and functions that Supabase has")
+        done = await migrating.migrate(connection)
+        if include_seed:
+            await migrating.seed(connection)
+        if password is not None:
+            await migrating.set_worker_password(connection, password)
+    except asyncpg.PostgresError as error:
+        raise RefusedError(f"the database refuses it ({error})", "migrate as the owner, such as postgres") from error
+    finally:
+        await connection.close()
+    names = [f"{one.version}_{one.name}" for one in done]
+    say(dump({"applied": names}) if as_json else "\n".join([*names, f"{len(names)} migrations applied"]))
+
+
+@runs
+async def init(
+    project: Annotated[Path, typer.Argument(help="The repository that has supabase/config.toml.")] = Path(),
+    as_json: JsonFlag = False,
+) -> None:
+    """Let Atlas join a Supabase project: copy its migrations and seed, show what config.toml needs. Applies nothing."""
+    joined = join.copy(project)
+    changes = join.config_changes(project)
+    if as_json:
+        say(dump({"copied": joined.copied, "unchanged": joined.unchanged, "config": changes}))
+        return
+    for name in joined.copied:
+        say(f"copied {name}")
+    if joined.unchanged:
+        say(f"{len(joined.unchanged)} files were there already")
+    if changes:
+        say(f"\nChange in {project / 'supabase/config.toml'} (nothing was changed there):\n")
+        for change in changes:
+            say(change)
+    say("\nThen apply them, by either tool:")
+    say("  supabase db push --include-seed" + (" --include-all" if joined.out_of_order else ""))
+    say("  atlas migrate --include-seed")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    for command in (migrate, init):
+        app.command()(command)

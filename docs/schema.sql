@@ -1,0 +1,6879 @@
+--
+-- PostgreSQL database dump
+--
+
+--
+-- Name: atlas; Type: SCHEMA; Schema: -; Owner: -
+--
+
+CREATE SCHEMA atlas;
+
+--
+-- Name: SCHEMA atlas; Type: COMMENT; Schema: -; Owner: -
+--
+
+COMMENT ON SCHEMA atlas IS 'The queue, the money, the audit and the outbox of Atlas. Changed by functions only.';
+
+--
+-- Name: public; Type: SCHEMA; Schema: -; Owner: -
+--
+
+CREATE SCHEMA public;
+
+--
+-- Name: SCHEMA public; Type: COMMENT; Schema: -; Owner: -
+--
+
+COMMENT ON SCHEMA public IS 'standard public schema';
+
+--
+-- Name: rag; Type: SCHEMA; Schema: -; Owner: -
+--
+
+CREATE SCHEMA rag;
+
+--
+-- Name: SCHEMA rag; Type: COMMENT; Schema: -; Owner: -
+--
+
+COMMENT ON SCHEMA rag IS 'What the team already knows: documents, their chunks, and jobs that index them.';
+
+--
+-- Name: actor(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.actor() RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select coalesce('user:' || auth.uid()::text, 'role:' || atlas.caller_role())
+$$;
+
+--
+-- Name: FUNCTION actor(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.actor() IS 'Who is calling, for the audit: the user, else the database role.';
+
+--
+-- Name: admit_message(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.admit_message() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  service constant boolean := atlas.is_service();
+  earlier record;
+begin
+  perform atlas.check_message(new.data);
+  new.task_id := (new.data ->> 'task_id')::uuid;
+  new.created_at := now();
+  if not service then
+    if auth.uid() is null then
+      perform atlas.refuse('sender', 'is nobody: the token has no user', 'log in first', 'AT006');
+    end if;
+    if new.sender is distinct from auth.uid() then
+      perform atlas.refuse('sender', 'is not you', 'leave sender out: it is filled from your login', 'AT006');
+    end if;
+    if new.data ->> 'msg_type' = 'control' then
+      perform atlas.refuse('msg_type', '"control" is for the service role', 'ask an operator', 'AT006');
+    end if;
+    if new.data -> 'metadata' ?| array['reply_to', 'priority', 'sender_key'] then
+      perform atlas.refuse('metadata', 'sets reply_to, priority or sender_key', 'only the service role may: leave them out',
+        'AT006');
+    end if;
+  end if;
+  if new.data ->> 'role' = 'architect' and new.data ->> 'msg_type' = 'chat' then
+    select t.state, t.queued_at into earlier from atlas.task t where t.id = new.task_id;
+    if found then
+      raise exception using errcode = 'unique_violation',
+        message = format('architect_in: task %s is already there, %s since %s', new.task_id, earlier.state,
+          to_char(earlier.queued_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')),
+        hint = 'read its answer in architect_out, or send a new task_id',
+        constraint = 'architect_in_one_chat';
+    end if;
+  end if;
+  return new;
+end
+$$;
+
+--
+-- Name: FUNCTION admit_message(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.admit_message() IS 'The door of architect_in: validates, names the sender, refuses a second chat.';
+
+--
+-- Name: append_audit(uuid, text, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.append_audit(p_task uuid, p_event text, p_detail jsonb DEFAULT '{}'::jsonb) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$ select atlas.append_audits(p_event, array[p_task], array[p_detail]) $$;
+
+--
+-- Name: FUNCTION append_audit(p_task uuid, p_event text, p_detail jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.append_audit(p_task uuid, p_event text, p_detail jsonb) IS 'Appends one row to a task''s chain, or to none. Internal.';
+
+--
+-- Name: append_audits(text, uuid[], jsonb[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.append_audits(p_event text, p_tasks uuid[], p_details jsonb[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+  with now_and_who as materialized (select clock_timestamp() as at, atlas.actor() as actor)
+  insert into atlas.audit (task_id, seq, event, actor, at, detail, prev_hash, hash)
+  select i.task, coalesce(l.seq, 0) + 1, p_event, w.actor, w.at, i.detail, l.hash,
+    atlas.audit_hash(l.hash, i.task, coalesce(l.seq, 0) + 1, p_event, w.actor, w.at, i.detail)
+  from unnest(p_tasks, p_details) as i (task, detail)
+  cross join now_and_who w
+  left join lateral (
+    select a.seq, a.hash from atlas.audit a where a.task_id = i.task order by a.seq desc limit 1) l on true
+$$;
+
+--
+-- Name: FUNCTION append_audits(p_event text, p_tasks uuid[], p_details jsonb[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.append_audits(p_event text, p_tasks uuid[], p_details jsonb[]) IS 'Appends a row of one event to the chain of each task; a null task belongs to no chain. Internal.';
+
+--
+-- Name: as_timestamp(text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.as_timestamp(value text) RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+begin
+  return value::timestamptz;
+exception when data_exception then
+  return null;
+end
+$$;
+
+--
+-- Name: FUNCTION as_timestamp(value text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.as_timestamp(value text) IS 'The text as a point in time, or null where it is none.';
+
+--
+-- Name: as_uuid(text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.as_uuid(value text) RETURNS uuid
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $_$
+  select case when value ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then value::uuid end
+$_$;
+
+--
+-- Name: FUNCTION as_uuid(value text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.as_uuid(value text) IS 'The text as a UUID, or null where it is none.';
+
+--
+-- Name: audit_digest(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.audit_digest() RETURNS TABLE(upto xid8, rows bigint, digest bytea, prev_mac bytea)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  last record;
+begin
+  if not pg_try_advisory_xact_lock(hashtextextended('atlas.audit_checkpoint', 0)) then
+    return;
+  end if;
+  select c.upto, c.mac into last from atlas.audit_checkpoint c order by c.id desc limit 1;
+  upto := pg_snapshot_xmin(pg_current_snapshot());
+  prev_mac := last.mac;
+  select count(*), sha256(coalesce(string_agg(a.hash, ''::bytea order by a.id), ''::bytea)) into rows, digest
+  from atlas.audit a
+  where a.xact < audit_digest.upto and (last.upto is null or a.xact >= last.upto);
+  if rows > 0 then
+    return next;
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION audit_digest(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.audit_digest() IS 'What is new since the last seal; no row when nothing is, or another seals.';
+
+--
+-- Name: audit_hash(bytea, uuid, integer, text, text, timestamp with time zone, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamp with time zone, detail jsonb) RETURNS bytea
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+  select sha256(convert_to(concat_ws('|', coalesce(encode(prev_hash, 'hex'), '-'), coalesce(task_id::text, '-'), seq,
+    event, actor, extract(epoch from at), detail::text), 'UTF8'))
+$$;
+
+--
+-- Name: FUNCTION audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamp with time zone, detail jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamp with time zone, detail jsonb) IS 'The hash of an audit row.';
+
+--
+-- Name: broadcast_cancel(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.broadcast_cancel() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  perform realtime.send(jsonb_build_object('task_id', new.id), 'cancel_requested', 'atlas:wake', true);
+  return null;
+end
+$$;
+
+--
+-- Name: FUNCTION broadcast_cancel(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.broadcast_cancel() IS 'Tells workers over Realtime that a running task was asked to stop.';
+
+--
+-- Name: broadcast_parts(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.broadcast_parts() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+begin
+  perform realtime.send(m.payload, m.event, 'task:' || m.task_id, true)
+  from (
+    select n.task_id, n.attempt_id, n.seq, 0 as place, 'reset' as event,
+      jsonb_build_object('attempt', a.number, 'generation', n.generation, 'offset', 0) as payload
+    from new_parts n join atlas.attempt a on a.id = n.attempt_id
+    where n."offset" = 0 and (n.seq > 1 or a.number > 1)
+    union all
+    select n.task_id, n.attempt_id, n.seq, 1, 'delta',
+      jsonb_build_object('attempt', a.number, 'generation', n.generation, 'seq', n.seq, 'offset', n."offset", 'text', n.text)
+    from new_parts n join atlas.attempt a on a.id = n.attempt_id
+    order by attempt_id, seq, place
+  ) m;
+  return null;
+end
+$$;
+
+--
+-- Name: FUNCTION broadcast_parts(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.broadcast_parts() IS 'Broadcasts new parts: delta, and reset where a generation begins anew.';
+
+--
+-- Name: caller_role(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.caller_role() RETURNS name
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select coalesce(nullif(current_setting('role', true), 'none'), session_user)::name
+$$;
+
+--
+-- Name: FUNCTION caller_role(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.caller_role() IS 'The role the caller acts as, also inside security definer functions.';
+
+--
+-- Name: cancel_task(uuid, uuid, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.cancel_task(p_task_id uuid, p_attempt_id uuid DEFAULT NULL::uuid, p_usages jsonb DEFAULT '{}'::jsonb) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  task atlas.task;
+  trusted constant boolean := atlas.is_service() or atlas.caller_role() = 'atlas_worker';
+begin
+  if p_attempt_id is not null and not trusted then
+    raise exception using errcode = 'AT006', message = 'cancel_task: an attempt is confirmed by its worker only',
+      hint = 'leave the attempt out: the worker is told to stop';
+  end if;
+  select t.* into task from atlas.task t where t.id = p_task_id for no key update;
+  if not found or not (trusted or coalesce(task.sender = auth.uid(), false)) then
+    raise exception using errcode = 'AT004', message = format('no task %s', p_task_id),
+      hint = 'see `atlas tasks` or atlas.task_history for the ids';
+  end if;
+  if p_attempt_id is not null then
+    if task.attempt_id is distinct from p_attempt_id then
+      perform atlas.raise_lost(p_attempt_id);
+    end if;
+    perform atlas.end_task(task, 'cancelled', 'cancelled', 'cancelled on request', p_usages);
+    return 'cancelled';
+  end if;
+  if task.state not in ('queued', 'running') then
+    return task.state;
+  end if;
+  if task.state = 'queued' and not exists (select from atlas.spend s where s.task_id = task.id and s.state = 'reserved') then
+    perform atlas.end_task(task, 'cancelled', 'cancelled', 'cancelled before it ran', '{}');
+    return 'cancelled';
+  end if;
+  update atlas.task t set cancel_requested_at = coalesce(t.cancel_requested_at, now()), wait_reason = null,
+    wait_scope = null
+  where t.id = task.id;
+  perform atlas.append_audit(task.id, 'request_cancel', '{}');
+  -- rare, so its lock does no harm: the worker that runs it must hear of it now
+  notify atlas_wake, 'cancel';
+  return task.state;
+end
+$$;
+
+--
+-- Name: FUNCTION cancel_task(p_task_id uuid, p_attempt_id uuid, p_usages jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.cancel_task(p_task_id uuid, p_attempt_id uuid, p_usages jsonb) IS 'Cancels a task: at once when queued; a running one is flagged for its worker. Says the state it is in now.';
+
+--
+-- Name: check_control(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.check_control(message jsonb) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $_$
+declare
+  command jsonb := atlas.control_command(message);
+  names constant text[] := array['flush_cache', 'heartbeat', 'set_budget', 'escalate', 'cancel', 'pause', 'resume'];
+  key text;
+begin
+  if command is null then
+    perform atlas.refuse('content', 'of a control message must be JSON with a "command"',
+      'send content such as {"command":"heartbeat"}');
+  end if;
+  if command ->> 'command' <> all (names) then
+    perform atlas.refuse('content.command', format('%L is not known', command ->> 'command'),
+      'use one of ' || array_to_string(names, ', '));
+  end if;
+  if command ->> 'command' = 'set_budget' then
+    if not command ?| array['per_run', 'daily', 'usd_daily'] then
+      perform atlas.refuse('content', 'of set_budget names no budget',
+        'add per_run, daily (tokens) or usd_daily, such as {"command":"set_budget","per_run":8000}');
+    end if;
+    foreach key in array array['per_run', 'daily', 'usd_daily'] loop
+      if command ? key and jsonb_typeof(command -> key) <> 'null'
+         and not (jsonb_typeof(command -> key) = 'number' and (command ->> key)::numeric >= 0
+                  and (command ->> key)::numeric <= case key when 'per_run' then 2147483647 when 'usd_daily' then 1e7 else 1e12 end
+                  and (key = 'usd_daily' or (command ->> key)::numeric = trunc((command ->> key)::numeric))) then
+        perform atlas.refuse('content.' || key, format('%s is no budget', command -> key),
+          case key when 'usd_daily' then 'send US dollars a day, at least 0, or null for none'
+                   else 'send a whole number of tokens, at least 0, or null for none' end);
+      end if;
+    end loop;
+    if command ? 'scope' and coalesce(command ->> 'scope', '') !~ '^(global|project:[0-9a-f-]{36}|sender:.+)$' then
+      perform atlas.refuse('content.scope', format('%s is no scope', command -> 'scope'),
+        'use global, project:<uuid> or sender:<key>');
+    end if;
+  end if;
+  if command ->> 'command' = 'cancel'
+     and command ? 'task_id' and atlas.as_uuid(command ->> 'task_id') is null then
+    perform atlas.refuse('content.task_id', format('%s is no UUID', command -> 'task_id'),
+      'name the task to cancel by its id');
+  end if;
+end
+$_$;
+
+--
+-- Name: FUNCTION check_control(message jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.check_control(message jsonb) IS 'Refuses a control message that no worker could carry out.';
+
+--
+-- Name: check_message(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.check_message(message jsonb) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+begin
+  if jsonb_typeof(message) is distinct from 'object' then
+    perform atlas.refuse('data', 'must be one JSON object', 'see docs/event_examples/chat.json');
+  end if;
+  if octet_length(message::text) > 1048576 then
+    perform atlas.refuse('data', 'is larger than 1 MiB', 'index long documents with `atlas index` and ask about them');
+  end if;
+  if atlas.as_uuid(message ->> 'task_id') is null then
+    perform atlas.refuse('task_id', case when message ? 'task_id' then format('%s is no UUID', message -> 'task_id')
+      else 'is missing' end, 'send a UUID of your own making, such as gen_random_uuid()');
+  end if;
+  if jsonb_typeof(message -> 'role') is distinct from 'string' or message ->> 'role' = '' then
+    perform atlas.refuse('role', 'is missing', 'send "architect"');
+  end if;
+  if coalesce(message ->> 'msg_type', '') not in ('chat', 'spec', 'control') then
+    perform atlas.refuse('msg_type', case when message ? 'msg_type'
+      then format('%s is not known', message -> 'msg_type') else 'is missing' end,
+      'send "chat" for a question, "control" for a command');
+  end if;
+  if jsonb_typeof(message -> 'content') is distinct from 'string' then
+    perform atlas.refuse('content', 'must be a string', 'send the question as text');
+  end if;
+  perform atlas.check_metadata(message -> 'metadata');
+  if message ->> 'role' <> 'architect' then
+    return;
+  end if;
+  if message ->> 'msg_type' = 'spec' then
+    perform atlas.refuse('msg_type', '"spec" is what Atlas answers', 'send "chat" for a question');
+  end if;
+  if message ->> 'msg_type' = 'control' then
+    perform atlas.check_control(message);
+  elsif btrim(message ->> 'content', E' \t\r\n') = '' then
+    perform atlas.refuse('content', 'is empty', 'send the question as text');
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION check_message(message jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.check_message(message jsonb) IS 'Refuses (AT001) a message that breaks the contract, naming the field and the fix.';
+
+--
+-- Name: check_metadata(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.check_metadata(metadata jsonb) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $_$
+declare
+  kind text;
+begin
+  if metadata is null then
+    return;
+  end if;
+  if jsonb_typeof(metadata) <> 'object' then
+    perform atlas.refuse('metadata', 'must be an object', 'leave it out, or send {"schema_ver": 1}');
+  end if;
+  if metadata ? 'schema_ver' and metadata -> 'schema_ver' not in ('1', '2') then
+    perform atlas.refuse('metadata.schema_ver', format('%s is not known', metadata -> 'schema_ver'), 'send 1 or 2');
+  end if;
+  if jsonb_typeof(metadata -> 'parent_id') <> 'null' and atlas.as_uuid(metadata ->> 'parent_id') is null then
+    perform atlas.refuse('metadata.parent_id', format('%s is no UUID', metadata -> 'parent_id'),
+      'send the task_id of the earlier question, or null');
+  end if;
+  if jsonb_typeof(metadata -> 'tokens') not in ('number', 'null') then
+    perform atlas.refuse('metadata.tokens', 'must be a number', 'leave it out: Atlas counts tokens itself');
+  end if;
+  foreach kind in array array['model', 'status', 'kind', 'traceparent', 'project', 'reply_to', 'sender_key'] loop
+    if jsonb_typeof(metadata -> kind) not in ('string', 'null') then
+      perform atlas.refuse('metadata.' || kind, 'must be a string', 'send a string, or leave it out');
+    end if;
+  end loop;
+  if jsonb_typeof(metadata -> 'priority') <> 'null'
+     and not (jsonb_typeof(metadata -> 'priority') = 'number' and metadata ->> 'priority' ~ '^-?[0-9]{1,3}$'
+              and (metadata ->> 'priority')::int between -100 and 100) then
+    perform atlas.refuse('metadata.priority', format('%s is out of range', metadata -> 'priority'),
+      'send a whole number from -100 to 100; higher goes first');
+  end if;
+  if jsonb_typeof(metadata -> 'run_after') <> 'null'
+     and (jsonb_typeof(metadata -> 'run_after') <> 'string'
+          or metadata ->> 'run_after' !~ '^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)$'
+          or atlas.as_timestamp(metadata ->> 'run_after') is null) then
+    perform atlas.refuse('metadata.run_after', format('%s is no time', metadata -> 'run_after'),
+      'send ISO 8601 with a zone, such as 2026-12-01T09:00:00Z');
+  end if;
+end
+$_$;
+
+--
+-- Name: FUNCTION check_metadata(metadata jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.check_metadata(metadata jsonb) IS 'Refuses metadata whose known fields have the wrong shape.';
+
+--
+-- Name: claim_outbox(uuid, integer, interval); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.claim_outbox(p_lease_id uuid, p_limit integer, p_lease interval) RETURNS TABLE(id bigint, event_id uuid, event_kind text, task_id uuid, payload jsonb, rejections integer)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+  with due as materialized (
+    select o.id from atlas.outbox o
+    where o.state = 'pending' and o.run_after <= now() and coalesce(o.lease_expires_at, '-infinity') <= now()
+      -- in order per task: nothing unsent before it, unless this same claim may take that too
+      and (select true from atlas.outbox e where e.task_id = o.task_id and e.id < o.id and e.state <> 'sent'
+             and (e.state = 'dead' or e.run_after > now() or coalesce(e.lease_expires_at, '-infinity') > now())
+           limit 1) is null
+    order by o.id limit p_limit
+  ),
+  held as materialized (
+    select o.id, o.task_id from atlas.outbox o
+    where o.id = any (array(select due.id from due)) and o.state = 'pending'
+      and coalesce(o.lease_expires_at, '-infinity') <= now()
+    order by o.id for no key update skip locked
+  ),
+  -- a row that another relay holds keeps back the later rows of its task
+  ready as materialized (
+    select h.id from held h
+    where (select true from atlas.outbox e where e.task_id = h.task_id and e.id < h.id and e.state <> 'sent'
+             and e.id <> all (array(select held.id from held)) limit 1) is null
+  ),
+  claimed as (
+    update atlas.outbox o set lease_id = p_lease_id, lease_expires_at = now() + p_lease
+    where o.id = any (array(select ready.id from ready))
+    returning o.id, o.event_id, o.event_kind, o.task_id, o.payload, o.rejections, o.out_id
+  )
+  select c.id, c.event_id, c.event_kind, c.task_id, coalesce(c.payload, m.data), c.rejections
+  from claimed c left join public.architect_out m on m.id = c.out_id
+  order by c.id
+$$;
+
+--
+-- Name: FUNCTION claim_outbox(p_lease_id uuid, p_limit integer, p_lease interval); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_limit integer, p_lease interval) IS 'Leases pending rows to a relay, in order per task; a dead or held row keeps back the later ones of its task.';
+
+--
+-- Name: claim_tasks(uuid, integer, integer, interval); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) RETURNS TABLE(task_id uuid, attempt_id uuid, attempt integer, kind text, message jsonb, message_task_id uuid, sender_key text, project_id uuid, parent_id uuid, queued_at timestamp with time zone, lease_expires_at timestamp with time zone, cancel_requested boolean, per_run integer, carried jsonb)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  chosen uuid[] := '{}'::uuid[];
+  chats uuid[];
+  width integer;
+begin
+  if exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is not null and t.run_after <= now()) then
+    update atlas.task t set wait_reason = null, wait_scope = null
+    where t.id in (select w.id from atlas.task w where w.state = 'queued' and w.wait_reason is not null
+      and w.run_after <= now() order by w.run_after limit 500 for no key update skip locked);
+  end if;
+  -- control messages are few, and go first; they are carried out also while the queue is paused
+  if p_controls > 0 then
+    select coalesce(array_agg(c.id), '{}') into chosen from (
+      select t.id from atlas.task t
+      where t.state = 'queued' and t.kind = 'control' and t.wait_reason is null
+      order by t.in_id limit p_controls for no key update skip locked) c;
+  end if;
+  if p_chats > 0 and (select c.paused_at is null from atlas.control c) then
+    -- other claimers may hold all of the first ones: then a wider look
+    foreach width in array array[2, 32] loop
+      select array_agg(c.id order by c.turn) into chats from (
+        select t.id, n.turn from atlas.next_tasks(width * p_chats, width * p_chats) n join atlas.task t on t.id = n.task_id
+        where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
+        order by n.turn limit p_chats for no key update of t skip locked) c;
+      exit when cardinality(chats) = p_chats
+        or not exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
+                       and t.id <> all (coalesce(chats, '{}')));
+    end loop;
+    chosen := chosen || chats;
+  end if;
+  if cardinality(chosen) = 0 then
+    return;
+  end if;
+  return query
+  with picked as (
+    select t.id, gen_random_uuid() as new_attempt, nextval('atlas.claim_seq') as seq
+    from unnest(chosen) with ordinality as o (id, n) join atlas.task t on t.id = o.id
+    order by o.n
+  ),
+  claimed as (
+    update atlas.task t set state = 'running', attempt_id = p.new_attempt, attempts = t.attempts + 1,
+      claim_seq = p.seq, started_at = coalesce(t.started_at, now())
+    from picked p where t.id = p.id
+    returning t.*
+  ),
+  begun as (
+    insert into atlas.attempt (id, task_id, number, worker_id, lease_expires_at)
+    select c.attempt_id, c.id, c.attempts, p_worker_id, now() + p_lease from claimed c
+    returning attempt.id, attempt.lease_expires_at
+  ),
+  -- a reservation whose response was begun passes on from the lost attempt, as call 0 of this one
+  carried as (
+    update atlas.spend s set attempt_id = c.attempt_id, call = 0
+    from claimed c where s.task_id = c.id and s.state = 'reserved'
+      and s.id = (select max(o.id) from atlas.spend o where o.task_id = c.id and o.state = 'reserved')
+    returning s.task_id, s.id, s.model, s.response_id, s.reserved_tokens
+  ),
+  announced as (
+    insert into public.architect_out (data, task_id, owner, project_id)
+    select jsonb_build_object('task_id', c.id, 'role', 'architect', 'msg_type', 'spec', 'content', '',
+        'metadata', jsonb_build_object('tokens', 0, 'model', null, 'parent_id', c.parent_id,
+          'status', 'in_progress', 'schema_ver', 1)),
+      c.id, c.sender, c.project_id
+    from claimed c where c.kind = 'chat' and c.attempts = 1
+  )
+  select c.id, c.attempt_id, c.attempts, c.kind, m.data, c.message_task_id, c.sender_key, c.project_id, c.parent_id,
+    c.queued_at, b.lease_expires_at, c.cancel_requested_at is not null,
+    (select min(l.per_run) from atlas.budget l
+      where l.scope in ('global', 'project:' || c.project_id, 'sender:' || c.sender_key)),
+    case when k.task_id is not null then jsonb_build_object('spend_id', k.id, 'model', k.model,
+      'response_id', k.response_id, 'reserved_tokens', k.reserved_tokens,
+      'sequence_number', l.sequence_number, 'text', coalesce((
+        select string_agg(p.text, '' order by p."offset") from atlas.reply_part p
+        where p.attempt_id = l.id and p.generation = l.generation), '')) end
+  from claimed c
+  join begun b on b.id = c.attempt_id
+  join public.architect_in m on m.id = c.in_id
+  left join carried k on k.task_id = c.id
+  left join lateral (
+    select e.id, e.generation, e.sequence_number from atlas.attempt e
+    where e.task_id = c.id and e.number < c.attempts and e.response_id = k.response_id
+    order by e.number desc limit 1) l on k.task_id is not null
+  order by c.claim_seq;
+  perform atlas.append_audits('claim_tasks', array_agg(t.id),
+    array_agg(jsonb_build_object('attempt', t.attempts, 'worker', p_worker_id)))
+  from atlas.task t where t.id = any (chosen);
+end
+$$;
+
+--
+-- Name: FUNCTION claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) IS 'Claims up to so many questions and control messages, in fair turns, each with a lease on a new attempt. carried: the
+response that a lost attempt had begun, with its reservation, to be taken up.';
+
+--
+-- Name: complete_task(uuid, text, jsonb, jsonb, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.complete_task(p_attempt_id uuid, p_content text, p_metadata jsonb DEFAULT '{}'::jsonb, p_usages jsonb DEFAULT '{}'::jsonb, p_model text DEFAULT NULL::text) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  completed uuid;
+begin
+  select c into completed from atlas.complete_tasks(jsonb_build_array(jsonb_build_object('attempt_id', p_attempt_id,
+    'content', p_content, 'metadata', p_metadata, 'usages', p_usages, 'model', p_model))) c;
+  if completed is null then
+    perform atlas.raise_lost(p_attempt_id);
+  end if;
+  return completed;
+end
+$$;
+
+--
+-- Name: FUNCTION complete_task(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb, p_model text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.complete_task(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb, p_model text) IS 'Completes one attempt; AT002 when its lease is lost. The same call again changes nothing.';
+
+--
+-- Name: complete_tasks(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.complete_tasks(p_items jsonb) RETURNS SETOF uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  ids constant uuid[] := array(select (i ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) i);
+  done uuid[];
+  tasks uuid[];
+  details jsonb[];
+begin
+  perform from atlas.task t where t.attempt_id = any (ids) and t.state = 'running' order by t.id for no key update;
+  perform from atlas.attempt a where a.id = any (ids) and a.state = 'running' order by a.id for no key update;
+  return query select a.id from atlas.attempt a where a.id = any (ids) and a.state = 'completed';
+  with item as (
+    select distinct on (t.id) t.id, t.message_task_id, t.sender, t.project_id, t.parent_id, t.attempt_id, t.attempts, i.content, i.model,
+      jsonb_build_object('status', 'completed', 'model', i.model) || coalesce(i.metadata, '{}') as metadata,
+      coalesce(i.msg_type, 'spec') as msg_type, nextval('public.architect_out_id_seq') as reply_id
+    from jsonb_to_recordset(p_items) as i (attempt_id uuid, content text, metadata jsonb, model text, msg_type text)
+    join atlas.task t on t.attempt_id = i.attempt_id and t.state = 'running'
+    order by t.id
+  ),
+  replied as (
+    insert into public.architect_out (id, data, task_id, owner, project_id) overriding system value
+    select i.reply_id, jsonb_build_object('task_id', i.message_task_id, 'role', 'architect', 'msg_type', i.msg_type,
+        'content', i.content, 'metadata', atlas.reply_metadata(i.parent_id, i.metadata)),
+      i.message_task_id, i.sender, i.project_id
+    from item i order by i.reply_id
+  ),
+  ended as (
+    update atlas.attempt a set state = 'completed', finished_at = now(), model = coalesce(i.model, a.model)
+    from item i where a.id = i.attempt_id
+  ),
+  finished as (
+    update atlas.task t set state = 'completed', attempt_id = null, finished_at = now(), out_id = i.reply_id,
+      model = i.model, error_code = null, error_message = null, outage_since = null
+    from item i where t.id = i.id
+  )
+  select array_agg(i.attempt_id), array_agg(i.id), array_agg(jsonb_strip_nulls(jsonb_build_object('attempt', i.attempts,
+      'model', i.model, 'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'))))
+    into done, tasks, details from item i;
+  if done is null then
+    return;
+  end if;
+  perform atlas.append_audits('complete_task', tasks, details);
+  perform atlas.settle_attempts(done,
+    (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i));
+  return query select unnest(done);
+end
+$$;
+
+--
+-- Name: FUNCTION complete_tasks(p_items jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.complete_tasks(p_items jsonb) IS 'Completes attempts: reply, spend, audit and outbox in one transaction. Answers those that were not lost.';
+
+--
+-- Name: control_command(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.control_command(message jsonb) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+declare
+  command jsonb;
+begin
+  begin
+    command := (message ->> 'content')::jsonb;
+  exception when data_exception then
+    command := null;
+  end;
+  if jsonb_typeof(command) is distinct from 'object' or not command ? 'command' then
+    command := message -> 'metadata';
+  end if;
+  if jsonb_typeof(command -> 'command') is distinct from 'string' then
+    return null;
+  end if;
+  return command;
+end
+$$;
+
+--
+-- Name: FUNCTION control_command(message jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.control_command(message jsonb) IS 'The command object of a control message, or null.';
+
+--
+-- Name: model_price; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.model_price (
+    model text NOT NULL,
+    valid_from date NOT NULL,
+    input_usd numeric(12,6) NOT NULL,
+    cached_usd numeric(12,6),
+    output_usd numeric(12,6) NOT NULL,
+    long_input_from integer,
+    long_input_factor numeric(6,3) DEFAULT 1 NOT NULL,
+    long_output_factor numeric(6,3) DEFAULT 1 NOT NULL,
+    CONSTRAINT model_price_cached_usd_check CHECK ((cached_usd >= (0)::numeric)),
+    CONSTRAINT model_price_input_usd_check CHECK ((input_usd >= (0)::numeric)),
+    CONSTRAINT model_price_long_input_factor_check CHECK ((long_input_factor >= (1)::numeric)),
+    CONSTRAINT model_price_long_input_from_check CHECK ((long_input_from > 0)),
+    CONSTRAINT model_price_long_output_factor_check CHECK ((long_output_factor >= (1)::numeric)),
+    CONSTRAINT model_price_output_usd_check CHECK ((output_usd >= (0)::numeric))
+);
+
+--
+-- Name: TABLE model_price; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.model_price IS 'US dollars per million tokens, from a day on. A change of price is a new row.';
+
+--
+-- Name: COLUMN model_price.model; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_price.model IS 'The model that answered, or was called.';
+
+--
+-- Name: COLUMN model_price.valid_from; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_price.valid_from IS 'The UTC day from which the price counts.';
+
+--
+-- Name: COLUMN model_price.input_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_price.input_usd IS 'US dollars per million input tokens.';
+
+--
+-- Name: COLUMN model_price.cached_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_price.cached_usd IS 'Null: cached input costs as much as other input.';
+
+--
+-- Name: COLUMN model_price.output_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_price.output_usd IS 'US dollars per million output tokens.';
+
+--
+-- Name: COLUMN model_price.long_input_from; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_price.long_input_from IS 'Above this many input tokens the two factors apply.';
+
+--
+-- Name: COLUMN model_price.long_input_factor; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_price.long_input_factor IS 'Multiplies the prices of input above long_input_from.';
+
+--
+-- Name: COLUMN model_price.long_output_factor; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_price.long_output_factor IS 'Multiplies the price of output above long_input_from.';
+
+--
+-- Name: cost(atlas.model_price, bigint, bigint, bigint); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint) RETURNS numeric
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+  select round((
+      ((input - cached) * price.input_usd + cached * coalesce(price.cached_usd, price.input_usd))
+        * case when input > price.long_input_from then price.long_input_factor else 1 end
+      + output * price.output_usd * case when input > price.long_input_from then price.long_output_factor else 1 end
+    ) / 1000000, 9)
+$$;
+
+--
+-- Name: FUNCTION cost(price atlas.model_price, input bigint, cached bigint, output bigint); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint) IS 'US dollars of a call: input (of which cached) and output tokens (reasoning among them) at a price row.';
+
+--
+-- Name: count_streams(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.count_streams() RETURNS integer
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select count(*)::integer from atlas.attempt a where a.state = 'running'
+$$;
+
+--
+-- Name: FUNCTION count_streams(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.count_streams() IS 'How many attempts the whole fleet runs now.';
+
+--
+-- Name: task; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.task (
+    id uuid NOT NULL,
+    kind text NOT NULL,
+    state text DEFAULT 'queued'::text NOT NULL,
+    title text NOT NULL,
+    in_id bigint NOT NULL,
+    message_task_id uuid NOT NULL,
+    sender uuid,
+    sender_key text NOT NULL,
+    project_id uuid NOT NULL,
+    parent_id uuid,
+    priority smallint DEFAULT 0 NOT NULL,
+    rank smallint GENERATED ALWAYS AS ((- priority)) STORED NOT NULL,
+    queued_at timestamp with time zone DEFAULT now() NOT NULL,
+    run_after timestamp with time zone DEFAULT now() NOT NULL,
+    wait_reason text,
+    wait_scope text,
+    failures integer DEFAULT 0 NOT NULL,
+    losses integer DEFAULT 0 NOT NULL,
+    max_attempts integer DEFAULT 3 NOT NULL,
+    attempt_id uuid,
+    attempts integer DEFAULT 0 NOT NULL,
+    claim_seq bigint,
+    cancel_requested_at timestamp with time zone,
+    outage_since timestamp with time zone,
+    escalated_at timestamp with time zone,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    model text,
+    out_id bigint,
+    error_code text,
+    error_message text,
+    CONSTRAINT task_attempts_check CHECK ((attempts >= 0)),
+    CONSTRAINT task_check CHECK (((state = 'running'::text) = (attempt_id IS NOT NULL))),
+    CONSTRAINT task_check1 CHECK (((state = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'dead_lettered'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT task_check2 CHECK (((wait_reason IS NULL) OR (state = 'queued'::text))),
+    CONSTRAINT task_check3 CHECK (((state <> ALL (ARRAY['failed'::text, 'dead_lettered'::text])) OR (error_code IS NOT NULL))),
+    CONSTRAINT task_failures_check CHECK ((failures >= 0)),
+    CONSTRAINT task_kind_check CHECK ((kind = ANY (ARRAY['chat'::text, 'control'::text]))),
+    CONSTRAINT task_losses_check CHECK ((losses >= 0)),
+    CONSTRAINT task_max_attempts_check CHECK ((max_attempts > 0)),
+    CONSTRAINT task_priority_check CHECK (((priority >= '-100'::integer) AND (priority <= 100))),
+    CONSTRAINT task_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'dead_lettered'::text]))),
+    CONSTRAINT task_wait_reason_check CHECK ((wait_reason = ANY (ARRAY['scheduled'::text, 'retry'::text, 'reserved_budget'::text, 'settled_budget'::text, 'upstream'::text])))
+);
+
+--
+-- Name: TABLE task; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.task IS 'The queue: one row a question or control message. See docs/states.md.';
+
+--
+-- Name: COLUMN task.id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.id IS 'The message''s task_id for a question; an id of its own for a control message.';
+
+--
+-- Name: COLUMN task.kind; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.kind IS 'chat or control.';
+
+--
+-- Name: COLUMN task.state; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.state IS 'queued, running, completed, failed, cancelled or dead_lettered.';
+
+--
+-- Name: COLUMN task.title; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.title IS 'The first line of the question, for people who look at the table.';
+
+--
+-- Name: COLUMN task.in_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.in_id IS 'The row of architect_in.';
+
+--
+-- Name: COLUMN task.message_task_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.message_task_id IS 'The task_id that the message carried; answers name it.';
+
+--
+-- Name: COLUMN task.sender; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.sender IS 'The user who asked; null for the service role.';
+
+--
+-- Name: COLUMN task.sender_key; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.sender_key IS 'Whose turn and whose budget: the user, an outside identity, or service.';
+
+--
+-- Name: COLUMN task.project_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.project_id IS 'The project it belongs to.';
+
+--
+-- Name: COLUMN task.parent_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.parent_id IS 'The earlier task that it goes on from.';
+
+--
+-- Name: COLUMN task.priority; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.priority IS 'Higher goes first, from -100 to 100.';
+
+--
+-- Name: COLUMN task.rank; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.rank IS 'Minus the priority, so that one ascending index serves claims.';
+
+--
+-- Name: COLUMN task.queued_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.queued_at IS 'When it was asked.';
+
+--
+-- Name: COLUMN task.run_after; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.run_after IS 'Not before this time.';
+
+--
+-- Name: COLUMN task.wait_reason; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.wait_reason IS 'Why a queued task is not ready yet.';
+
+--
+-- Name: COLUMN task.wait_scope; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.wait_scope IS 'The budget that a waiting task waits for.';
+
+--
+-- Name: COLUMN task.failures; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.failures IS 'Failures of its own; outages and lost workers do not count.';
+
+--
+-- Name: COLUMN task.losses; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.losses IS 'Workers that were lost while they ran it.';
+
+--
+-- Name: COLUMN task.max_attempts; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.max_attempts IS 'Failures of its own after which it is dead-lettered.';
+
+--
+-- Name: COLUMN task.attempt_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.attempt_id IS 'The attempt that runs it now.';
+
+--
+-- Name: COLUMN task.attempts; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.attempts IS 'How many attempts were begun.';
+
+--
+-- Name: COLUMN task.claim_seq; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.claim_seq IS 'Order of the last claim: turns over senders go by it.';
+
+--
+-- Name: COLUMN task.cancel_requested_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.cancel_requested_at IS 'When somebody asked to stop it while it ran.';
+
+--
+-- Name: COLUMN task.outage_since; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.outage_since IS 'Since when upstream has kept it from an answer.';
+
+--
+-- Name: COLUMN task.escalated_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.escalated_at IS 'When people were told of an outage that keeps it.';
+
+--
+-- Name: COLUMN task.started_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.started_at IS 'When it began.';
+
+--
+-- Name: COLUMN task.finished_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.finished_at IS 'When it ended.';
+
+--
+-- Name: COLUMN task.model; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.model IS 'The model that answered, or was called.';
+
+--
+-- Name: COLUMN task.out_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.out_id IS 'The row of architect_out.';
+
+--
+-- Name: COLUMN task.error_code; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.error_code IS 'Why it ended without a reply, in one word.';
+
+--
+-- Name: COLUMN task.error_message; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.error_message IS 'Why it ended without a reply.';
+
+--
+-- Name: end_task(atlas.task, text, text, text, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.end_task(p_task atlas.task, p_state text, p_code text, p_message text, p_usages jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  reply_id bigint;
+begin
+  reply_id := atlas.reply(p_task, case p_task.kind when 'chat' then 'spec' else 'control' end, '',
+    jsonb_build_object('status', p_state, 'error', jsonb_build_object('code', p_code, 'message', p_message)));
+  update atlas.attempt a set state = case p_state when 'cancelled' then 'cancelled' else 'failed' end,
+    finished_at = now(), error_code = p_code, error_message = p_message
+  where a.id = p_task.attempt_id;
+  update atlas.task t set state = p_state, attempt_id = null, wait_reason = null, wait_scope = null, finished_at = now(),
+    out_id = reply_id, error_code = p_code, error_message = p_message,
+    failures = t.failures + case p_state when 'cancelled' then 0 else 1 end
+  where t.id = p_task.id;
+  perform atlas.append_audit(p_task.id, case p_state when 'cancelled' then 'cancel_task' else 'fail_task' end,
+    jsonb_build_object('state', p_state, 'code', p_code, 'attempt', p_task.attempts));
+  if p_task.attempt_id is not null then
+    perform atlas.settle_attempts(array[p_task.attempt_id], jsonb_build_object(p_task.attempt_id, p_usages));
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION end_task(p_task atlas.task, p_state text, p_code text, p_message text, p_usages jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.end_task(p_task atlas.task, p_state text, p_code text, p_message text, p_usages jsonb) IS 'Ends a task without a reply. Internal.';
+
+--
+-- Name: erase(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.erase(p_task_id uuid) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  task atlas.task;
+begin
+  select t.* into task from atlas.task t where t.id = p_task_id for no key update;
+  if not found then
+    raise exception using errcode = 'AT004', message = format('no task %s', p_task_id), hint = 'see atlas.task_history';
+  end if;
+  if task.finished_at is null then
+    raise exception using errcode = 'AT005', message = format('task %s is %s', p_task_id, task.state),
+      hint = 'cancel it first, or wait for its end';
+  end if;
+  delete from atlas.reply_part p where p.task_id = p_task_id;
+  update public.architect_in i set data = i.data || '{"content": "[erased]"}' where i.id = task.in_id;
+  update public.architect_out o set data = jsonb_set(o.data || '{"content": "[erased]"}', '{metadata}',
+    (o.data -> 'metadata') - 'sources' - 'error' - 'warnings') where o.task_id = task.message_task_id;
+  update atlas.attempt a set error_message = '[erased]' where a.task_id = p_task_id and a.error_message is not null;
+  update atlas.task t set title = '[erased]', error_message = case when t.error_message is not null then '[erased]' end
+  where t.id = p_task_id;
+  perform atlas.append_audit(p_task_id, 'erase', '{}');
+end
+$$;
+
+--
+-- Name: FUNCTION erase(p_task_id uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.erase(p_task_id uuid) IS 'Removes the texts of an ended task for good: question, reply, parts, title.';
+
+--
+-- Name: escalate(uuid, text, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.escalate(p_task_id uuid, p_code text, p_message text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  task atlas.task;
+begin
+  select t.* into task from atlas.task t where t.id = p_task_id or t.message_task_id = p_task_id
+  order by (t.id = p_task_id) desc, t.id limit 1 for no key update;
+  if not found then
+    return;
+  end if;
+  perform atlas.reply(task, 'control', jsonb_build_object('command', 'escalate', 'task_id', task.message_task_id,
+    'code', p_code)::text, jsonb_build_object('status', task.state, 'error', jsonb_build_object('code', p_code,
+    'message', p_message)));
+  perform atlas.append_audit(task.id, 'escalate', jsonb_build_object('code', p_code));
+end
+$$;
+
+--
+-- Name: FUNCTION escalate(p_task_id uuid, p_code text, p_message text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.escalate(p_task_id uuid, p_code text, p_message text) IS 'Tells people, by a control message on architect_out.';
+
+--
+-- Name: extend_leases(uuid, uuid[], interval); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval) RETURNS TABLE(attempt_id uuid, held boolean, cancel_requested boolean)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+  update atlas.worker set seen_at = now() where id = p_worker_id;
+  with due as (
+    select a.id from atlas.attempt a where a.id = any (p_attempts) and a.worker_id = p_worker_id
+      and a.state = 'running' order by a.id for no key update
+  ),
+  extended as (
+    update atlas.attempt a set lease_expires_at = now() + p_lease where a.id in (select due.id from due)
+    returning a.id, a.task_id
+  )
+  select p.id, e.id is not null, coalesce(t.cancel_requested_at is not null, false)
+  from unnest(p_attempts) as p (id)
+  left join extended e on e.id = p.id
+  left join atlas.task t on t.id = e.task_id;
+$$;
+
+--
+-- Name: FUNCTION extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval) IS 'Extends the leases that are still held; not held: the task is somebody else''s now, its call must stop.';
+
+--
+-- Name: fail_task(uuid, text, text, text, interval, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.fail_task(p_attempt_id uuid, p_code text, p_message text, p_kind text DEFAULT 'own'::text, p_retry_after interval DEFAULT NULL::interval, p_usages jsonb DEFAULT '{}'::jsonb) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  task atlas.task;
+  pause interval;
+begin
+  if p_kind not in ('own', 'final', 'outage', 'released') then
+    raise exception using errcode = 'AT005', message = format('fail_task: kind %L is not known', p_kind),
+      hint = 'use own, final, outage or released';
+  end if;
+  select t.* into task from atlas.task t where t.attempt_id = p_attempt_id and t.state = 'running' for no key update;
+  if not found then
+    perform atlas.raise_lost(p_attempt_id);
+  end if;
+  if p_kind = 'final' then
+    perform atlas.end_task(task, 'failed', p_code, p_message, p_usages);
+    return 'failed';
+  end if;
+  if p_kind = 'own' and task.failures + 1 >= task.max_attempts then
+    perform atlas.end_task(task, 'dead_lettered', p_code, p_message, p_usages);
+    perform atlas.escalate(task.id, p_code, p_message);
+    return 'dead_lettered';
+  end if;
+  -- full jitter, doubling from 2 s up to 5 min; what the provider asked for is the least
+  pause := case p_kind
+    when 'released' then interval '0'
+    when 'outage' then greatest(coalesce(p_retry_after, '0'), (5 + random() * 25) * interval '1 second')
+    else greatest(coalesce(p_retry_after, '0'), random() * least(300, 2 * 2 ^ task.failures) * interval '1 second')
+  end;
+  perform atlas.release_task(task, case p_kind when 'outage' then 'upstream' when 'own' then 'retry' end,
+    now() + pause, case p_kind when 'own' then 'failed' else 'released' end, p_code, p_message);
+  perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages),
+    p_kind in ('released', 'outage'));
+  update atlas.task t set failures = t.failures + case p_kind when 'own' then 1 else 0 end,
+    outage_since = case p_kind when 'outage' then coalesce(t.outage_since, now()) when 'own' then null
+                               else t.outage_since end,
+    escalated_at = case when p_kind = 'outage' and t.outage_since < now() - interval '5 minutes'
+                        then coalesce(t.escalated_at, now()) else t.escalated_at end
+  where t.id = task.id;
+  if task.escalated_at is null and p_kind = 'outage' and task.outage_since < now() - interval '5 minutes' then
+    perform atlas.escalate(task.id, p_code, p_message);
+  end if;
+  if p_kind = 'released' then
+    perform atlas.wake_workers();
+  end if;
+  return 'queued';
+end
+$$;
+
+--
+-- Name: FUNCTION fail_task(p_attempt_id uuid, p_code text, p_message text, p_kind text, p_retry_after interval, p_usages jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.fail_task(p_attempt_id uuid, p_code text, p_message text, p_kind text, p_retry_after interval, p_usages jsonb) IS 'Ends an attempt that has no reply: own (tried again, then dead-lettered), final, outage, released. Says the state.';
+
+--
+-- Name: fill_outbox(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.fill_outbox() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+  -- answers to commands and escalations wait for nothing, not even for a dead row of their task
+  insert into atlas.outbox (task_id, out_id)
+  select case when n.data ->> 'msg_type' <> 'control' then n.task_id end, n.id from new_rows n order by n.id;
+  return null;
+end
+$$;
+
+--
+-- Name: FUNCTION fill_outbox(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.fill_outbox() IS 'Every row of architect_out leaves by the outbox.';
+
+--
+-- Name: flush_cache(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.flush_cache() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  update atlas.control set cache_flushed_at = clock_timestamp();
+  perform atlas.append_audit(null, 'flush_cache', '{}');
+end
+$$;
+
+--
+-- Name: FUNCTION flush_cache(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.flush_cache() IS 'Makes every worker drop what it cached of the team''s knowledge.';
+
+--
+-- Name: get_budgets(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.get_budgets() RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select coalesce(jsonb_agg(to_jsonb(b) || coalesce(to_jsonb(d) - 'scope', jsonb_build_object('day', atlas.today(),
+      'reserved_tokens', 0, 'settled_tokens', 0, 'overrun_tokens', 0, 'reserved_usd', 0, 'settled_usd', 0))
+    order by b.scope), '[]')
+  from atlas.budget b left join atlas.budget_day d on d.scope = b.scope and d.day = atlas.today()
+$$;
+
+--
+-- Name: FUNCTION get_budgets(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.get_budgets() IS 'All limits with what today holds.';
+
+--
+-- Name: get_thread(uuid, uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.get_thread(p_task_id uuid, p_project uuid) RETURNS TABLE(question text, reply text, parent_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select i.data ->> 'content', coalesce(o.data ->> 'content', ''), t.parent_id
+  from atlas.task t
+  join public.architect_in i on i.id = t.in_id
+  left join public.architect_out o on o.id = t.out_id
+  where t.id = p_task_id and t.project_id = p_project and t.kind = 'chat'
+$$;
+
+--
+-- Name: FUNCTION get_thread(p_task_id uuid, p_project uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.get_thread(p_task_id uuid, p_project uuid) IS 'An earlier question of the same project and its reply.';
+
+--
+-- Name: has_work(boolean); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.has_work(p_chats boolean DEFAULT true) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    AS $$
+  select exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'control')
+    or (p_chats and (select c.paused_at is null from atlas.control c) and (
+      exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat')
+      or exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is not null and t.run_after <= now())))
+$$;
+
+--
+-- Name: FUNCTION has_work(p_chats boolean); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.has_work(p_chats boolean) IS 'Whether a claim would find something now: a plain read. p_chats: questions too.';
+
+--
+-- Name: is_service(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.is_service() RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select coalesce(auth.role(), '') in ('', 'service_role')
+     and atlas.caller_role() not in ('anon', 'authenticated', 'authenticator')
+     and pg_has_role(atlas.caller_role(), 'service_role', 'usage')
+$$;
+
+--
+-- Name: FUNCTION is_service(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.is_service() IS 'True for the service role and for roles that inherit it (postgres); false for people, whatever their token says.';
+
+--
+-- Name: list_models(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.list_models() RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select coalesce(jsonb_agg(to_jsonb(m) || jsonb_build_object(
+      'priced', p.model is not null, 'open_until', s.open_until, 'missing_since', s.missing_since) order by m.name), '[]')
+  from atlas.model m
+  left join atlas.model_state s on s.model = m.name
+  left join lateral (select (atlas.price_on(m.name, (now() at time zone 'UTC')::date)).model) p on true
+$$;
+
+--
+-- Name: FUNCTION list_models(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.list_models() IS 'All models with their life, limits and what the fleet learned of them.';
+
+--
+-- Name: lock_days(date[], text[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.lock_days(p_days date[], p_scopes text[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+  select atlas.open_day(b.scope, d.day)
+  from atlas.budget b cross join unnest(p_days) as d (day)
+  where b.scope = any (p_scopes)
+    and not exists (select from atlas.budget_day x where x.scope = b.scope and x.day = d.day)
+  order by b.scope;
+  select from atlas.budget_day b where b.day = any (p_days) and b.scope = any (p_scopes)
+  order by b.day, b.scope for update;
+$$;
+
+--
+-- Name: FUNCTION lock_days(p_days date[], p_scopes text[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.lock_days(p_days date[], p_scopes text[]) IS 'Opens and locks days of budgets, in the one order.';
+
+--
+-- Name: mark_worker(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.mark_worker(p_worker_id uuid, p_state text) RETURNS integer
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update atlas.worker set state = p_state, seen_at = now() where id = p_worker_id;
+  select count(*)::integer from atlas.worker w
+  where w.state <> 'stopped' and w.seen_at > now() - interval '2 minutes' and w.id <> p_worker_id;
+$$;
+
+--
+-- Name: FUNCTION mark_worker(p_worker_id uuid, p_state text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.mark_worker(p_worker_id uuid, p_state text) IS 'idle: waits for a wake-up. busy: claims again by itself. stopped. Answers how many others there are.';
+
+--
+-- Name: my_projects(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.my_projects() RETURNS SETOF uuid
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select m.project_id from atlas.member m where m.user_id = auth.uid()
+$$;
+
+--
+-- Name: FUNCTION my_projects(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.my_projects() IS 'The projects of the calling user; policies call it once a statement.';
+
+--
+-- Name: next_tasks(integer, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.next_tasks(p_senders integer, p_each integer) RETURNS TABLE(task_id uuid, turn bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+  with recursive active as (
+    (select t.rank, t.sender_key from atlas.task t
+     where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' order by t.rank, t.sender_key limit 1)
+    union all
+    select n.rank, n.sender_key from active a cross join lateral (
+      select t.rank, t.sender_key from atlas.task t
+      where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' and (t.rank, t.sender_key) > (a.rank, a.sender_key)
+      order by t.rank, t.sender_key limit 1) n
+  ),
+  turns as (
+    select a.rank, a.sender_key, coalesce(s.claim_seq, 0) as served
+    from active a left join lateral (
+      select t.claim_seq from atlas.task t where t.sender_key = a.sender_key and t.claim_seq is not null
+      order by t.claim_seq desc limit 1) s on true
+    order by a.rank, served, a.sender_key limit p_senders
+  )
+  select c.id, row_number() over (order by u.rank, c.round, u.served, u.sender_key)
+  from turns u cross join lateral (
+    select t.id, row_number() over (order by t.in_id) as round
+    from (select t.id, t.in_id from atlas.task t
+          where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' and t.rank = u.rank and t.sender_key = u.sender_key
+          order by t.in_id limit p_each) t) c
+$$;
+
+--
+-- Name: FUNCTION next_tasks(p_senders integer, p_each integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.next_tasks(p_senders integer, p_each integer) IS 'Ready tasks in the order in which they are due: of so many senders, so many of each.';
+
+--
+-- Name: number_part(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.number_part() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+begin
+  select p.seq + 1 into new.seq from atlas.reply_part p where p.attempt_id = new.attempt_id
+  order by p.generation desc, p."offset" desc limit 1;
+  new.seq := coalesce(new.seq, 1);
+  return new;
+end
+$$;
+
+--
+-- Name: FUNCTION number_part(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.number_part() IS 'Numbers the parts of an attempt.';
+
+--
+-- Name: open_day(text, date); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.open_day(p_scope text, p_day date) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if exists (select from atlas.budget_day b where b.scope = p_scope and b.day = p_day) then
+    return;
+  end if;
+  if p_scope <> 'global' then
+    -- every reservation and settlement holds this row: with it, the sums below stand still
+    perform atlas.open_day('global', p_day);
+    perform from atlas.budget_day b where b.scope = 'global' and b.day = p_day for update;
+  else
+    insert into atlas.budget (scope) values ('global') on conflict do nothing;
+  end if;
+  insert into atlas.budget_day (day, scope, reserved_tokens, settled_tokens, reserved_usd, settled_usd)
+  select p_day, p_scope,
+    coalesce(sum(s.reserved_tokens) filter (where s.state = 'reserved'), 0), coalesce(sum(s.tokens), 0),
+    coalesce(sum(s.reserved_usd) filter (where s.state = 'reserved'), 0), coalesce(sum(s.usd), 0)
+  from atlas.spend s where s.day = p_day and p_scope = any (s.scopes)
+  on conflict do nothing;
+end
+$$;
+
+--
+-- Name: FUNCTION open_day(p_scope text, p_day date); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.open_day(p_scope text, p_day date) IS 'Opens a budget''s row of a day, with what the day already holds.';
+
+--
+-- Name: owns_task(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.owns_task(task uuid) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select exists (
+    select from atlas.task t
+    where t.id = task and (t.sender = auth.uid() or t.project_id in (select atlas.my_projects())))
+$$;
+
+--
+-- Name: FUNCTION owns_task(task uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.owns_task(task uuid) IS 'Whether the calling user may read the task: their own, or their project''s.';
+
+--
+-- Name: pause(text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.pause(p_reason text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  update atlas.control set paused_at = coalesce(paused_at, now()), paused_by = atlas.actor(), reason = p_reason;
+  perform atlas.append_audit(null, 'pause', jsonb_build_object('reason', p_reason));
+end
+$$;
+
+--
+-- Name: FUNCTION pause(p_reason text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.pause(p_reason text) IS 'Stops claims of questions; running ones finish, control messages go on.';
+
+--
+-- Name: price_on(text, date); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.price_on(model_name text, day date) RETURNS atlas.model_price
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select p from atlas.model_price p
+  where p.model = model_name and p.valid_from <= day
+  order by p.valid_from desc limit 1
+$$;
+
+--
+-- Name: FUNCTION price_on(model_name text, day date); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.price_on(model_name text, day date) IS 'The price row of a model on a day; null where it has none.';
+
+--
+-- Name: project_of(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.project_of(sender uuid, named text) RETURNS uuid
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  found_id uuid;
+begin
+  if named is not null then
+    select p.id into found_id from atlas.project p
+    where (p.id = atlas.as_uuid(named) or p.name = named)
+      and (sender is null
+           or exists (select from atlas.member m where m.project_id = p.id and m.user_id = sender));
+    if found_id is null then
+      perform atlas.refuse('metadata.project', format('%L is none of yours', named),
+        'name a project you are a member of, or leave it out', 'AT006');
+    end if;
+    return found_id;
+  end if;
+  select m.project_id into found_id from atlas.member m where m.user_id = sender
+  order by m.created_at, m.project_id limit 1;
+  return coalesce(found_id, '00000000-0000-0000-0000-000000000001');
+end
+$$;
+
+--
+-- Name: FUNCTION project_of(sender uuid, named text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.project_of(sender uuid, named text) IS 'The project of a message: named, else the sender''s first, else default.';
+
+--
+-- Name: queue_messages(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.queue_messages() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  ids uuid[];
+  details jsonb[];
+begin
+  with queued as (
+    insert into atlas.task (id, kind, title, in_id, message_task_id, sender, sender_key, project_id, parent_id,
+      priority, run_after, wait_reason)
+    select case when n.data ->> 'msg_type' = 'chat' then n.task_id else gen_random_uuid() end,
+      n.data ->> 'msg_type',
+      case when n.data ->> 'msg_type' = 'control' then atlas.control_command(n.data) ->> 'command'
+           else left(split_part(btrim(n.data ->> 'content', E' \t\r\n#'), E'\n', 1), 120) end,
+      n.id, n.task_id, n.sender,
+      coalesce(n.sender::text, nullif('key:' || (n.data #>> '{metadata,sender_key}'), 'key:'), 'service'),
+      case when n.sender is null and n.data #>> '{metadata,project}' is null
+           then '00000000-0000-0000-0000-000000000001'
+           else atlas.project_of(n.sender, n.data #>> '{metadata,project}') end,
+      (n.data #>> '{metadata,parent_id}')::uuid,
+      coalesce((n.data #>> '{metadata,priority}')::smallint, 0),
+      greatest(now(), (n.data #>> '{metadata,run_after}')::timestamptz),
+      case when (n.data #>> '{metadata,run_after}')::timestamptz > now() then 'scheduled' end
+    from new_rows n
+    where n.data ->> 'role' = 'architect' and n.data ->> 'msg_type' in ('chat', 'control')
+    order by n.id
+    returning id, sender_key
+  )
+  select array_agg(q.id), array_agg(jsonb_build_object('sender_key', q.sender_key)) into ids, details from queued q;
+  if ids is null then
+    return null;
+  end if;
+  perform atlas.append_audits('submit_task', ids, details);
+  -- commands are rare, and a worker whose slots are all busy still has some for them
+  perform atlas.wake_workers(exists (select from new_rows n where n.data ->> 'msg_type' = 'control'), cardinality(ids));
+  return null;
+end
+$$;
+
+--
+-- Name: FUNCTION queue_messages(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.queue_messages() IS 'Queues new messages for the architect and wakes idle workers, once a statement.';
+
+--
+-- Name: queue_metrics(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.queue_metrics() RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select jsonb_build_object(
+    -- each count by the partial index of its kind
+    'queued', (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat')
+      + (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'control'),
+    'waiting', (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is not null),
+    'running', (select count(*) from atlas.task t where t.state = 'running'),
+    'dead_lettered', (select count(*) from atlas.task t where t.state = 'dead_lettered'),
+    'outbox_dead', (select count(*) from atlas.outbox o where o.state = 'dead'),
+    'oldest_seconds', coalesce((select extract(epoch from now() - min(greatest(t.queued_at, t.run_after)))
+      from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'), 0),
+    'paused', (select c.paused_at is not null from atlas.control c),
+    'cache_flushed_at', (select c.cache_flushed_at from atlas.control c),
+    'workers', (select count(*) from atlas.worker w where w.state <> 'stopped'
+      and w.seen_at > now() - interval '2 minutes'),
+    'budgets', atlas.get_budgets())
+$$;
+
+--
+-- Name: FUNCTION queue_metrics(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.queue_metrics() IS 'What /metrics, heartbeat and `atlas status` show of the queue.';
+
+--
+-- Name: raise_lost(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.raise_lost(p_attempt_id uuid) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  a record;
+begin
+  select x.state, x.number, x.task_id into a from atlas.attempt x where x.id = p_attempt_id;
+  if not found then
+    raise exception using errcode = 'AT004', message = format('no attempt %s', p_attempt_id),
+      hint = 'an attempt id comes from claim_tasks';
+  end if;
+  raise exception using errcode = 'AT002',
+    message = format('attempt %s of task %s is %s: its lease is lost', a.number, a.task_id, a.state),
+    hint = 'stop the call: another attempt owns the task';
+end
+$$;
+
+--
+-- Name: FUNCTION raise_lost(p_attempt_id uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.raise_lost(p_attempt_id uuid) IS 'Raises the error of an attempt that owns nothing any more.';
+
+--
+-- Name: read_parts(uuid, integer, integer, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer DEFAULT 0, p_generation integer DEFAULT 0, p_offset integer DEFAULT '-1'::integer) RETURNS TABLE(attempt integer, generation integer, seq integer, "offset" integer, text text)
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select a.number, p.generation, p.seq, p."offset", p.text
+  from atlas.reply_part p join atlas.attempt a on a.id = p.attempt_id
+  where p.task_id = p_task_id and (a.number, p.generation, p."offset") > (p_attempt, p_generation, p_offset)
+  order by 1, 2, 4
+$$;
+
+--
+-- Name: FUNCTION read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) IS 'The parts of a running reply after a place, in order: a reader that joins late, or lost its socket, goes on from here.';
+
+--
+-- Name: record_model(text, boolean, text, boolean); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.record_model(model_name text, ok boolean, error text DEFAULT NULL::text, missing boolean DEFAULT false) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  insert into atlas.model_state as s (model, failures, last_error, missing_since, open_until)
+  values (model_name, case when ok then 0 else 1 end, error, case when missing then now() end, null)
+  on conflict (model) do update set
+    failures = case when ok then 0 else s.failures + 1 end,
+    last_error = case when ok then null else error end,
+    missing_since = case when ok then null when missing then coalesce(s.missing_since, now()) else s.missing_since end,
+    -- three failures in a row open the breaker, for 5 s doubled up to 60 s
+    open_until = case when ok or missing or s.failures < 2 then null
+                      else now() + least(60, 5 * 2 ^ least(s.failures - 2, 6)) * interval '1 second' end,
+    updated_at = now()
+$$;
+
+--
+-- Name: FUNCTION record_model(model_name text, ok boolean, error text, missing boolean); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.record_model(model_name text, ok boolean, error text, missing boolean) IS 'Shares what a call learned of a model with the fleet: three failures in a row open its breaker.';
+
+--
+-- Name: record_progress(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.record_progress(p_items jsonb) RETURNS TABLE(attempt_id uuid)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+  with item as (
+    select i.*, a.task_id from jsonb_to_recordset(p_items) as i (attempt_id uuid, call integer, generation integer,
+      response_id text, resumable boolean, sequence_number bigint, "offset" integer, text text, model text)
+    join (select r.id, r.task_id from atlas.attempt r
+          where r.id in (select (j ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) j)
+            and r.state = 'running' order by r.id for no key update) a on a.id = i.attempt_id
+  ),
+  at as (
+    update atlas.attempt a set generation = i.generation, response_id = i.response_id, model = i.model,
+      sequence_number = case when i.response_id is distinct from a.response_id then i.sequence_number
+                             else greatest(a.sequence_number, i.sequence_number) end,
+      first_delta_at = coalesce(a.first_delta_at, case when i.text <> '' then now() end)
+    from (select distinct on (item.attempt_id) item.* from item
+          order by item.attempt_id, item.generation desc, item."offset" desc) i
+    where a.id = i.attempt_id
+  ),
+  responses as (
+    update atlas.spend s set response_id = i.response_id from item i
+    where s.attempt_id = i.attempt_id and s.call = i.call and s.state = 'reserved' and i.resumable
+      and s.response_id is distinct from i.response_id
+  ),
+  parts as (
+    insert into atlas.reply_part (attempt_id, generation, "offset", text, task_id)
+    select i.attempt_id, i.generation, i."offset", i.text, i.task_id from item i where i.text <> ''
+    on conflict do nothing
+  )
+  select distinct i.attempt_id from item i
+$$;
+
+--
+-- Name: FUNCTION record_progress(p_items jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.record_progress(p_items jsonb) IS 'Stores response ids, sequence numbers and text of running replies; answers with the attempts still held.';
+
+--
+-- Name: record_usage(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.record_usage(p_items jsonb) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  ids constant bigint[] := array(select (i ->> 'spend_id')::bigint from jsonb_array_elements(p_items) i);
+  service constant boolean := atlas.is_service();
+  allowed jsonb;
+  corrects boolean;
+  v_days date[];
+  v_scopes text[];
+  n integer;
+begin
+  perform from atlas.task t where t.id in (select s.task_id from atlas.spend s where s.id = any (ids))
+  order by t.id for no key update;
+  select jsonb_agg(i) into allowed from jsonb_array_elements(p_items) i
+  join atlas.spend s on s.id = (i ->> 'spend_id')::bigint join atlas.task t on t.id = s.task_id
+  where service or (s.attempt_id = (i ->> 'attempt_id')::uuid and t.attempt_id = s.attempt_id);
+  if allowed is null then
+    return 0;
+  end if;
+  select count(distinct s.id), array_agg(distinct s.day), array_agg(distinct x) into n, v_days, v_scopes
+  from atlas.spend s cross join unnest(s.scopes) x where s.id = any (ids);
+  perform atlas.lock_days(v_days, v_scopes);
+  -- only a correction can make settled money fall, and let in who was deferred
+  corrects := exists (select from atlas.spend s where s.id = any (ids) and s.state = 'settled');
+  perform atlas.settle_spends(allowed);
+  perform atlas.wake_waiting(v_scopes, 2 + 2 * n, corrects);
+  return n;
+end
+$$;
+
+--
+-- Name: FUNCTION record_usage(p_items jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.record_usage(p_items jsonb) IS 'Settles calls, or corrects what was unknown: [{"spend_id", "usage": {"input_tokens","output_tokens","known",…}}].';
+
+--
+-- Name: refuse(text, text, text, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.refuse(field text, problem text, fix text, state text DEFAULT 'AT001'::text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  raise exception using errcode = state, message = format('architect_in: %s %s', field, problem), hint = fix,
+    column = field;
+end
+$$;
+
+--
+-- Name: FUNCTION refuse(field text, problem text, fix text, state text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.refuse(field text, problem text, fix text, state text) IS 'Raises the error of a message that breaks the contract.';
+
+--
+-- Name: refuse_change(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  raise exception using errcode = 'AT006', message = format('%I.%I is append-only', tg_table_schema, tg_table_name),
+    hint = 'write what happened as a new row';
+end
+$$;
+
+--
+-- Name: FUNCTION refuse_change(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.refuse_change() IS 'Keeps a table append-only, for its owner too.';
+
+--
+-- Name: register_worker(uuid, text, text, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  delete from atlas.worker w where w.seen_at < now() - interval '1 day';
+  insert into atlas.worker (id, name, version, concurrency)
+  values (p_worker_id, p_name, p_version, p_concurrency)
+  on conflict (id) do update set state = 'busy', seen_at = now();
+$$;
+
+--
+-- Name: FUNCTION register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer) IS 'Says that a worker is there.';
+
+--
+-- Name: release_expired(integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.release_expired(p_limit integer DEFAULT 100) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  task atlas.task;
+  lost uuid[] := '{}'::uuid[];
+  carried jsonb;
+begin
+  for task in
+    select t.* from atlas.task t
+    where t.state = 'running' and t.attempt_id in (
+      select a.id from atlas.attempt a where a.state = 'running' and a.lease_expires_at < now()
+      order by a.lease_expires_at limit p_limit)
+    order by t.id for no key update skip locked
+  loop
+    -- the lease may have been extended while this waited for nothing: look again under the lock
+    if not exists (select from atlas.attempt a where a.id = task.attempt_id and a.lease_expires_at < now()
+                   for no key update skip locked) then
+      continue;
+    end if;
+    lost := lost || task.attempt_id;
+    perform atlas.release_task(task, null, now(), 'lost', 'lease_lost', 'the worker stopped extending its lease');
+  end loop;
+  if cardinality(lost) = 0 then
+    return 0;
+  end if;
+  perform atlas.settle_attempts(lost, '{}', true);
+  update atlas.task t set losses = t.losses + 1
+  where t.id in (select a.task_id from atlas.attempt a where a.id = any (lost));
+  -- a task that keeps losing its workers is not tried for ever
+  for task in
+    select t.* from atlas.task t where t.state = 'queued' and t.losses >= 5
+      and t.id in (select a.task_id from atlas.attempt a where a.id = any (lost))
+    order by t.id for no key update skip locked
+  loop
+    select jsonb_agg(jsonb_build_object('spend_id', s.id)) into carried from atlas.spend s
+    where s.task_id = task.id and s.state = 'reserved';
+    if carried is not null then
+      perform atlas.lock_days(array(select distinct s.day from atlas.spend s where s.task_id = task.id),
+        atlas.scopes_of(task.project_id, task.sender_key));
+      perform atlas.settle_spends(carried);
+    end if;
+    perform atlas.end_task(task, 'dead_lettered', 'lease_lost', 'five workers were lost while they ran it', '{}');
+    perform atlas.escalate(task.id, 'lease_lost', 'five workers were lost while they ran it');
+  end loop;
+  perform atlas.wake_workers();
+  return cardinality(lost);
+end
+$$;
+
+--
+-- Name: FUNCTION release_expired(p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.release_expired(p_limit integer) IS 'Puts tasks of lost workers back in the queue; says how many.';
+
+--
+-- Name: release_task(atlas.task, text, timestamp with time zone, text, text, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.release_task(p_task atlas.task, p_reason text, p_until timestamp with time zone, p_state text, p_code text DEFAULT NULL::text, p_message text DEFAULT NULL::text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update atlas.attempt set state = p_state, finished_at = now(), error_code = p_code, error_message = p_message
+  where id = p_task.attempt_id;
+  update atlas.task set state = 'queued', attempt_id = null, wait_reason = p_reason, wait_scope = null, run_after = p_until,
+    error_code = p_code, error_message = p_message
+  where id = p_task.id;
+  select atlas.append_audit(p_task.id, 'release_task', jsonb_strip_nulls(jsonb_build_object('reason', p_reason, 'state',
+    p_state, 'attempt', p_task.attempts, 'code', p_code)));
+$$;
+
+--
+-- Name: FUNCTION release_task(p_task atlas.task, p_reason text, p_until timestamp with time zone, p_state text, p_code text, p_message text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.release_task(p_task atlas.task, p_reason text, p_until timestamp with time zone, p_state text, p_code text, p_message text) IS 'Hands a running task back to the queue. Internal.';
+
+--
+-- Name: reply(atlas.task, text, text, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.reply(p_task atlas.task, p_type text, p_content text, p_metadata jsonb) RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  insert into public.architect_out (data, task_id, owner, project_id)
+  values (jsonb_build_object('task_id', p_task.message_task_id, 'role', 'architect', 'msg_type', p_type,
+      'content', p_content, 'metadata', atlas.reply_metadata(p_task.parent_id, p_metadata)),
+    p_task.message_task_id, p_task.sender, p_task.project_id)
+  returning id
+$$;
+
+--
+-- Name: FUNCTION reply(p_task atlas.task, p_type text, p_content text, p_metadata jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.reply(p_task atlas.task, p_type text, p_content text, p_metadata jsonb) IS 'Writes a row of architect_out. Internal.';
+
+--
+-- Name: reply_metadata(uuid, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.reply_metadata(p_parent uuid, p_metadata jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+  select jsonb_build_object('tokens', 0, 'model', null, 'parent_id', p_parent,
+    'schema_ver', case when p_metadata ?| array['sources', 'usage', 'error', 'warnings', 'truncated', 'kind',
+      'traceparent', 'chunk', 'reply_to', 'project'] then 2 else 1 end) || p_metadata
+$$;
+
+--
+-- Name: FUNCTION reply_metadata(p_parent uuid, p_metadata jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.reply_metadata(p_parent uuid, p_metadata jsonb) IS 'Metadata with all that the contract asks for; version 2 only where needed.';
+
+--
+-- Name: reserve_one(atlas.task, integer, text, bigint, bigint); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_day constant date := atlas.today();
+  scopes constant text[] := atlas.scopes_of(p_task.project_id, p_task.sender_key);
+  price constant atlas.model_price := atlas.price_on(p_model, v_day);
+  need constant bigint := p_input + p_output;
+  usd constant numeric := atlas.cost(price, p_input, 0, p_output);
+  line record;
+  earlier record;
+  used bigint;
+begin
+  select s.id, s.state, s.reserved_tokens, s.reserved_usd into earlier from atlas.spend s
+  where s.attempt_id = p_task.attempt_id and s.call = p_call;
+  if found and (earlier.state <> 'reserved' or earlier.reserved_tokens < need) then
+    return jsonb_build_object('outcome', 'refuse', 'code', 'call_number', 'scope', 'global', 'message',
+      format('call %s of this attempt is taken: number the next call %s', p_call, p_call + 1));
+  elsif found then
+    return jsonb_build_object('outcome', 'reserved', 'spend_id', earlier.id, 'tokens', earlier.reserved_tokens,
+      'usd', earlier.reserved_usd);
+  end if;
+  select coalesce(sum(coalesce(s.tokens, s.reserved_tokens)), 0) into used
+  from atlas.spend s where s.attempt_id = p_task.attempt_id;
+  for line in
+    select b.scope, b.per_run, b.daily, b.usd_daily, d.reserved_tokens, d.settled_tokens, d.overrun_tokens,
+      d.reserved_usd, d.settled_usd
+    from atlas.budget b join atlas.budget_day d on d.scope = b.scope and d.day = v_day
+    where b.scope = any (scopes) order by b.scope
+  loop
+    if used + need > line.per_run then
+      return jsonb_build_object('outcome', 'refuse', 'code', 'run_budget', 'scope', line.scope,
+        'message', format('%s tokens needed, %s of %s left in this run', need, line.per_run - used, line.per_run));
+    end if;
+    if need > line.daily or usd > line.usd_daily then
+      return jsonb_build_object('outcome', 'refuse', 'code', 'day_budget', 'scope', line.scope, 'message',
+        case when need > line.daily then format('%s tokens needed, the day''s budget (%s) is %s', need, line.scope, line.daily)
+             else format('%s USD needed, the day''s budget (%s) is %s', round(usd, 4), line.scope, line.usd_daily) end);
+    end if;
+    if line.usd_daily is not null and usd is null then
+      return jsonb_build_object('outcome', 'refuse', 'code', 'model_unpriced', 'scope', line.scope,
+        'message', format('model %s has no price, and %s has a budget in USD', p_model, line.scope));
+    end if;
+    if line.settled_tokens + need > line.daily or line.settled_usd + usd > line.usd_daily then
+      return jsonb_build_object('outcome', 'defer', 'code', 'day_budget', 'scope', line.scope,
+        'settled_tokens', line.settled_tokens, 'until', (v_day + 1)::timestamp at time zone 'UTC',
+        'message', format('the day''s budget (%s) is spent: %s of %s tokens, %s of %s USD', line.scope,
+          line.settled_tokens, coalesce(line.daily::text, 'any'), round(line.settled_usd, 4),
+          coalesce(line.usd_daily::text, 'any')));
+    end if;
+    if line.settled_tokens + line.reserved_tokens + need > line.daily
+       or line.settled_usd + line.reserved_usd + usd > line.usd_daily then
+      return jsonb_build_object('outcome', 'wait', 'code', 'reserved_budget', 'scope', line.scope,
+        'settled_tokens', line.settled_tokens,
+        'message', format('others have reserved what is left of the day''s budget (%s)', line.scope));
+    end if;
+  end loop;
+  update atlas.budget_day d set reserved_tokens = d.reserved_tokens + need,
+    reserved_usd = d.reserved_usd + coalesce(usd, 0)
+  where d.day = v_day and d.scope = any (scopes);
+  insert into atlas.spend (task_id, attempt_id, call, model, price_from, day, scopes, reserved_tokens, reserved_usd)
+  values (p_task.id, p_task.attempt_id, p_call, p_model, price.valid_from, v_day, scopes, need, usd)
+  returning id into used;
+  return jsonb_build_object('outcome', 'reserved', 'spend_id', used, 'tokens', need, 'usd', usd);
+end
+$$;
+
+--
+-- Name: FUNCTION reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint) IS 'Reserves the worst case of one call, or says why not. Internal: the caller holds the locks.';
+
+--
+-- Name: reserve_tokens(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.reserve_tokens(p_requests jsonb) RETURNS SETOF jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  attempt_ids constant uuid[] := array(select (r ->> 'attempt_id')::uuid from jsonb_array_elements(p_requests) r);
+  v_day constant date := atlas.today();
+  v_scopes text[];
+  request record;
+  task atlas.task;
+  answer jsonb;
+begin
+  perform from atlas.task t where t.attempt_id = any (attempt_ids) and t.state = 'running' order by t.id for no key update;
+  perform from atlas.attempt a where a.id = any (attempt_ids) and a.state = 'running' order by a.id for no key update;
+  select array_agg(distinct x) into v_scopes from atlas.task t
+  cross join unnest(array['global', 'project:' || t.project_id, 'sender:' || t.sender_key]) x
+  where t.attempt_id = any (attempt_ids) and t.state = 'running';
+  perform atlas.lock_days(array[v_day], v_scopes);
+  return query
+  with request as (
+    select r.n, r.attempt_id, r.call, r.model, r.input_tokens + r.output_tokens as need, t.id as task_id,
+      array['global', 'project:' || t.project_id, 'sender:' || t.sender_key] as scopes, (p.price).valid_from,
+      atlas.cost(p.price, r.input_tokens, 0, r.output_tokens) as usd,
+      case when r.call = 0 then 0 else (select coalesce(sum(coalesce(s.tokens, s.reserved_tokens)), 0)
+        from atlas.spend s where s.attempt_id = r.attempt_id) end as used
+    from rows from (jsonb_to_recordset(p_requests) as (attempt_id uuid, call integer, model text, input_tokens bigint,
+      output_tokens bigint)) with ordinality as r (attempt_id, call, model, input_tokens, output_tokens, n)
+    left join atlas.task t on t.attempt_id = r.attempt_id and t.state = 'running'
+    left join lateral (select atlas.price_on(r.model, v_day) as price) p on true
+  ),
+  total as (
+    select x.scope, sum(q.need) as need, sum(q.usd) as usd, max(q.used + q.need) as longest, bool_and(q.usd is not null) as priced
+    from request q cross join unnest(q.scopes) x (scope) group by x.scope
+  ),
+  verdict as (
+    select not exists (select from request q where q.task_id is null)
+      and (select count(distinct q.attempt_id) = count(*) from request q)
+      and not exists (select from atlas.spend s join request q on q.attempt_id = s.attempt_id and q.call = s.call)
+      and not exists (
+        select from total o join atlas.budget b on b.scope = o.scope
+        join atlas.budget_day d on d.scope = o.scope and d.day = v_day
+        where o.longest > b.per_run
+          or d.settled_tokens + d.reserved_tokens + o.need > b.daily
+          or (b.usd_daily is not null
+              and (not o.priced or d.settled_usd + d.reserved_usd + o.usd > b.usd_daily))) as fits
+  ),
+  reserved as (
+    insert into atlas.spend (task_id, attempt_id, call, model, price_from, day, scopes, reserved_tokens, reserved_usd)
+    select q.task_id, q.attempt_id, q.call, q.model, q.valid_from, v_day, q.scopes, q.need, q.usd
+    from request q cross join verdict v where v.fits order by q.n
+    returning id, spend.attempt_id
+  ),
+  booked as (
+    update atlas.budget_day d set reserved_tokens = d.reserved_tokens + o.need,
+      reserved_usd = d.reserved_usd + coalesce(o.usd, 0)
+    from total o cross join verdict v where v.fits and d.day = v_day and d.scope = o.scope
+  )
+  select jsonb_build_object('outcome', 'reserved', 'spend_id', s.id, 'tokens', q.need, 'usd', q.usd)
+  from request q join reserved s on s.attempt_id = q.attempt_id order by q.n;
+  if found then
+    perform atlas.append_audits('reserve_tokens', array_agg(s.task_id), array_agg(jsonb_build_object('call', s.call,
+      'model', s.model, 'tokens', s.reserved_tokens, 'usd', s.reserved_usd)))
+    from jsonb_to_recordset(p_requests) as r (attempt_id uuid, call integer)
+    join atlas.spend s on s.attempt_id = r.attempt_id and s.call = r.call;
+    return;
+  end if;
+  for request in
+    select r.* from jsonb_to_recordset(p_requests) as r (attempt_id uuid, call integer, model text,
+      input_tokens bigint, output_tokens bigint, may_wait boolean)
+  loop
+    select t.* into task from atlas.task t where t.attempt_id = request.attempt_id and t.state = 'running';
+    if not found then
+      return next jsonb_build_object('outcome', 'lost');
+      continue;
+    end if;
+    answer := atlas.reserve_one(task, request.call, request.model, request.input_tokens, request.output_tokens);
+    if answer ->> 'outcome' = 'reserved' then
+      perform atlas.append_audit(task.id, 'reserve_tokens', jsonb_build_object('call', request.call,
+        'model', request.model, 'tokens', answer -> 'tokens', 'usd', answer -> 'usd'));
+    elsif answer ->> 'outcome' in ('wait', 'defer') and coalesce(request.may_wait, true) then
+      -- a settlement wakes it; the minute is a net for a wake-up that found the row locked
+      perform atlas.release_task(task,
+        case answer ->> 'outcome' when 'wait' then 'reserved_budget' else 'settled_budget' end,
+        case answer ->> 'outcome' when 'wait' then now() + interval '1 minute' else (answer ->> 'until')::timestamptz end,
+        'released', answer ->> 'code', answer ->> 'message');
+      -- somebody asked to cancel it: that does not wait for money
+      update atlas.task t set wait_scope = answer ->> 'scope' where t.id = task.id and t.cancel_requested_at is null;
+      update atlas.task t set wait_reason = null, run_after = now() where t.id = task.id and t.cancel_requested_at is not null;
+    end if;
+    return next answer;
+  end loop;
+end
+$$;
+
+--
+-- Name: FUNCTION reserve_tokens(p_requests jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.reserve_tokens(p_requests jsonb) IS 'Reserves the worst case of calls about to be made: [{"attempt_id","call","model","input_tokens","output_tokens"}].';
+
+--
+-- Name: resume(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.resume() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  update atlas.control set paused_at = null, paused_by = null, reason = null;
+  perform atlas.append_audit(null, 'resume', '{}');
+  perform atlas.wake_workers();
+end
+$$;
+
+--
+-- Name: FUNCTION resume(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.resume() IS 'Lets workers claim questions again.';
+
+--
+-- Name: retry_outbox(bigint[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.retry_outbox(p_ids bigint[]) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  n integer;
+begin
+  update atlas.outbox set state = 'pending', rejections = 0, run_after = now() where id = any (p_ids) and state = 'dead';
+  get diagnostics n = row_count;
+  perform atlas.append_audit(null, 'retry_outbox', jsonb_build_object('ids', p_ids));
+  return n;
+end
+$$;
+
+--
+-- Name: FUNCTION retry_outbox(p_ids bigint[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.retry_outbox(p_ids bigint[]) IS 'Takes dead rows of the outbox up again; says how many.';
+
+--
+-- Name: retry_task(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.retry_task(p_task_id uuid) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  task atlas.task;
+begin
+  select t.* into task from atlas.task t where t.id = p_task_id for no key update;
+  if not found then
+    raise exception using errcode = 'AT004', message = format('no task %s', p_task_id),
+      hint = 'see `atlas tasks` or atlas.task_history for the ids';
+  end if;
+  if task.title = '[erased]' then
+    raise exception using errcode = 'AT005', message = format('task %s was erased', p_task_id),
+      hint = 'ask the question again';
+  end if;
+  if task.state in ('running', 'completed') then
+    raise exception using errcode = 'AT005', message = format('task %s is %s', p_task_id, task.state),
+      hint = case task.state when 'running' then 'cancel it first' else 'ask again with `atlas ask --parent`' end;
+  end if;
+  update atlas.task t set state = 'queued', wait_reason = null, wait_scope = null, run_after = now(), failures = 0,
+    losses = 0, finished_at = null,
+    out_id = null, cancel_requested_at = null, outage_since = null, escalated_at = null,
+    error_code = null, error_message = null
+  where t.id = p_task_id;
+  perform atlas.append_audit(p_task_id, 'retry_task', jsonb_build_object('was', task.state));
+  perform atlas.wake_workers();
+  return 'queued';
+end
+$$;
+
+--
+-- Name: FUNCTION retry_task(p_task_id uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.retry_task(p_task_id uuid) IS 'Takes a failed, cancelled, dead-lettered or waiting task up again, now.';
+
+--
+-- Name: scopes_of(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.scopes_of(project uuid, sender text) RETURNS text[]
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$ select array['global', 'project:' || project, 'sender:' || sender] $$;
+
+--
+-- Name: FUNCTION scopes_of(project uuid, sender text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.scopes_of(project uuid, sender text) IS 'The budgets a task is counted in.';
+
+--
+-- Name: seal_audit(xid8, bigint, bytea, bytea, bytea); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  -- what is sealed must be what is there: a caller's word is not enough
+  if not exists (select from atlas.audit_digest() d where (d.upto, d.rows, d.digest) = (p_upto, p_rows, p_digest)
+                 and d.prev_mac is not distinct from p_prev_mac) then
+    raise exception using errcode = 'AT005', message = 'seal_audit: this is not what audit_digest() says now',
+      hint = 'take the digest and seal it in one transaction, repeatable read';
+  end if;
+  insert into atlas.audit_checkpoint (upto, rows, digest, prev_mac, mac)
+  values (p_upto, p_rows, p_digest, p_prev_mac, p_mac);
+  insert into atlas.outbox (event_kind, payload)
+  values ('audit_seal', jsonb_build_object('upto', p_upto::text, 'rows', p_rows, 'digest', encode(p_digest, 'hex'),
+    'mac', encode(p_mac, 'hex'), 'prev_mac', encode(p_prev_mac, 'hex')));
+end
+$$;
+
+--
+-- Name: FUNCTION seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea) IS 'Stores a seal, and sends it out by the outbox.';
+
+--
+-- Name: budget; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.budget (
+    scope text NOT NULL,
+    per_run integer,
+    daily bigint,
+    usd_daily numeric(14,6),
+    controlled text[] DEFAULT '{}'::text[] NOT NULL,
+    set_by text GENERATED ALWAYS AS (
+CASE
+    WHEN (controlled = '{}'::text[]) THEN 'settings'::text
+    ELSE 'control'::text
+END) STORED NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT budget_controlled_check CHECK ((controlled <@ ARRAY['per_run'::text, 'daily'::text, 'usd_daily'::text])),
+    CONSTRAINT budget_daily_check CHECK ((daily >= 0)),
+    CONSTRAINT budget_per_run_check CHECK ((per_run >= 0)),
+    CONSTRAINT budget_scope_check CHECK ((scope ~ '^(global|(project|sender):.+)$'::text)),
+    CONSTRAINT budget_usd_daily_check CHECK ((usd_daily >= (0)::numeric))
+);
+
+--
+-- Name: TABLE budget; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.budget IS 'Limits: the whole fleet''s (global), a project''s, a sender''s. Null means none.';
+
+--
+-- Name: COLUMN budget.scope; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget.scope IS 'global, project:<id> or sender:<key>.';
+
+--
+-- Name: COLUMN budget.per_run; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget.per_run IS 'Tokens of one attempt, input and output together.';
+
+--
+-- Name: COLUMN budget.daily; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget.daily IS 'Tokens of one UTC day.';
+
+--
+-- Name: COLUMN budget.usd_daily; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget.usd_daily IS 'US dollars of one UTC day.';
+
+--
+-- Name: COLUMN budget.controlled; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget.controlled IS 'Limits that set_budget set: those of a worker''s environment do not replace them.';
+
+--
+-- Name: COLUMN budget.set_by; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget.set_by IS 'settings: all from a worker''s environment; control: set_budget set some.';
+
+--
+-- Name: COLUMN budget.updated_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget.updated_at IS 'When the row last changed.';
+
+--
+-- Name: set_budget(text, jsonb, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text DEFAULT 'control'::text) RETURNS atlas.budget
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  result atlas.budget;
+begin
+  if p_scope like 'project:%' and not exists (select from atlas.project p where p.id = atlas.as_uuid(substr(p_scope, 9))) then
+    raise exception using errcode = 'AT004', message = format('set_budget: no project %s', substr(p_scope, 9)),
+      hint = 'name a project by its id: select id, name from atlas.project';
+  end if;
+  insert into atlas.budget (scope) values (p_scope) on conflict do nothing;
+  update atlas.budget b set
+    per_run = case when 'per_run' = any (wanted) then (p_limits ->> 'per_run')::numeric::integer else b.per_run end,
+    daily = case when 'daily' = any (wanted) then (p_limits ->> 'daily')::numeric::bigint else b.daily end,
+    usd_daily = case when 'usd_daily' = any (wanted) then (p_limits ->> 'usd_daily')::numeric else b.usd_daily end,
+    controlled = case p_set_by when 'control' then array(select distinct x from unnest(b.controlled || wanted) x order by x)
+                               else b.controlled end,
+    updated_at = now()
+  from (select array(select k from jsonb_object_keys(p_limits) k
+    where k in ('per_run', 'daily', 'usd_daily')
+      and (p_set_by = 'control' or k <> all ((select o.controlled from atlas.budget o where o.scope = p_scope)::text[]))) as wanted) w
+  where b.scope = p_scope
+  returning b.* into result;
+  if p_set_by = 'control' then
+    perform atlas.append_audit(null, 'set_budget', jsonb_build_object('scope', p_scope) || p_limits);
+  end if;
+  perform atlas.lock_days(array[atlas.today()], array[p_scope]);
+  -- a higher limit may let in who waited for the next day, or for others
+  perform atlas.wake_waiting(array[p_scope], 100000, true);
+  return result;
+end
+$$;
+
+--
+-- Name: FUNCTION set_budget(p_scope text, p_limits jsonb, p_set_by text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text) IS 'Sets limits of a scope: {"per_run": tokens, "daily": tokens, "usd_daily": dollars}; null removes one.';
+
+--
+-- Name: settle_attempts(uuid[], jsonb, boolean); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_carry boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  items jsonb;
+  v_days date[];
+  v_scopes text[];
+begin
+  select jsonb_agg(jsonb_build_object('spend_id', s.id, 'usage', p_usages -> s.attempt_id::text -> s.call::text)),
+      array_agg(distinct s.day)
+    into items, v_days
+  from atlas.spend s
+  where s.attempt_id = any (p_attempts)
+    and (s.state = 'reserved' or (s.known <> 'reported' and p_usages -> s.attempt_id::text -> s.call::text is not null))
+    and not (p_carry and s.response_id is not null and p_usages -> s.attempt_id::text -> s.call::text is null
+             and s.id = (select max(o.id) from atlas.spend o where o.attempt_id = s.attempt_id and o.state = 'reserved'));
+  if items is null then
+    return;
+  end if;
+  select array_agg(distinct x) into v_scopes from atlas.spend s cross join unnest(s.scopes) x
+  where s.attempt_id = any (p_attempts);
+  perform atlas.lock_days(v_days, v_scopes);
+  perform atlas.settle_spends(items);
+  perform atlas.wake_waiting(v_scopes, 2 + 2 * cardinality(p_attempts));
+end
+$$;
+
+--
+-- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_carry boolean); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_carry boolean) IS 'Settles what attempts still have reserved. Internal.';
+
+--
+-- Name: settle_outbox(uuid, bigint[], jsonb, bigint[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb DEFAULT '[]'::jsonb, p_released bigint[] DEFAULT '{}'::bigint[]) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  settled integer;
+  n integer;
+  escalated boolean;
+  item record;
+begin
+  update atlas.outbox o set state = 'sent', sent_at = now(), lease_id = null, lease_expires_at = null, last_error = null
+  where o.id = any (p_sent) and o.lease_id = p_lease_id and o.state = 'pending';
+  get diagnostics settled = row_count;
+  update atlas.outbox o set lease_id = null, lease_expires_at = null
+  where o.id = any (p_released) and o.lease_id = p_lease_id and o.state = 'pending';
+  for item in
+    select r.id, r.error from jsonb_to_recordset(p_rejected) as r (id bigint, error text) order by r.id
+  loop
+    update atlas.outbox o set rejections = o.rejections + 1, last_error = item.error, lease_id = null,
+      lease_expires_at = null, state = case when o.rejections >= 2 then 'dead' else 'pending' end,
+      run_after = now() + random() * 2 ^ o.rejections * interval '1 second'
+    where o.id = item.id and o.lease_id = p_lease_id and o.state = 'pending';
+    get diagnostics n = row_count;
+    settled := settled + n;
+    -- the third rejection makes it dead and says so once; an escalation never escalates
+    if n > 0 then
+      select o.state = 'dead' and o.out_id is not null
+          and coalesce(atlas.control_command(m.data) ->> 'command', '') <> 'escalate'
+        into escalated
+        from atlas.outbox o left join public.architect_out m on m.id = o.out_id where o.id = item.id;
+      if escalated then
+        perform atlas.escalate(coalesce(o.task_id, m.task_id), 'outbox_dead', item.error)
+        from atlas.outbox o left join public.architect_out m on m.id = o.out_id where o.id = item.id;
+      end if;
+    end if;
+  end loop;
+  return settled;
+end
+$$;
+
+--
+-- Name: FUNCTION settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_released bigint[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_released bigint[]) IS 'Marks leased rows sent, counts a rejection ([{"id","error"}]; the third makes a row dead), or hands them back.';
+
+--
+-- Name: settle_spends(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.settle_spends(p_items jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  tasks uuid[];
+  details jsonb[];
+begin
+  with item as (
+    select distinct on (s.id) s.id, s.task_id, s.call, s.model, s.price_from, s.day, s.scopes, s.reserved_tokens, s.reserved_usd,
+      s.state = 'reserved' as was_open, coalesce(s.tokens, 0) as was_tokens, coalesce(s.usd, 0) as was_usd,
+      case when i.usage ->> 'input_tokens' is null or i.usage ->> 'output_tokens' is null then 'unknown'
+           else coalesce(i.usage ->> 'known', 'unknown') end as known,
+      (i.usage ->> 'input_tokens')::bigint as input, coalesce((i.usage ->> 'cached_tokens')::bigint, 0) as cached,
+      (i.usage ->> 'output_tokens')::bigint as output, (i.usage ->> 'reasoning_tokens')::bigint as reasoning
+    from jsonb_to_recordset(p_items) as i (spend_id bigint, usage jsonb)
+    join atlas.spend s on s.id = i.spend_id
+    where s.state = 'reserved' or (s.known <> 'reported' and coalesce(i.usage ->> 'known', 'unknown') <> 'unknown')
+    order by s.id
+  ),
+  priced as (
+    select i.*, case i.known when 'unknown' then i.reserved_tokens else i.input + i.output end as tokens,
+      case i.known when 'unknown' then i.reserved_usd else atlas.cost(p, i.input, i.cached, i.output) end as usd
+    from item i left join atlas.model_price p on p.model = i.model and p.valid_from = i.price_from
+  ),
+  settled as (
+    update atlas.spend s set state = 'settled', known = p.known, input_tokens = p.input,
+      cached_tokens = case when p.known <> 'unknown' then p.cached end, output_tokens = p.output,
+      reasoning_tokens = p.reasoning, tokens = p.tokens, usd = p.usd,
+      over_reservation = p.tokens > p.reserved_tokens, settled_at = now()
+    from priced p where s.id = p.id
+  ),
+  booked as (
+    update atlas.budget_day d set
+      reserved_tokens = d.reserved_tokens - x.released_tokens, reserved_usd = d.reserved_usd - x.released_usd,
+      settled_tokens = d.settled_tokens + x.tokens, settled_usd = d.settled_usd + x.usd,
+      overrun_tokens = greatest(0, d.overrun_tokens + x.overrun)
+    from (
+      select p.day, c.scope,
+        coalesce(sum(p.reserved_tokens) filter (where p.was_open), 0) as released_tokens,
+        coalesce(sum(p.reserved_usd) filter (where p.was_open), 0) as released_usd,
+        sum(p.tokens - p.was_tokens) as tokens, sum(coalesce(p.usd, 0) - p.was_usd) as usd,
+        sum(greatest(0, p.tokens - p.reserved_tokens) - greatest(0, p.was_tokens - p.reserved_tokens)) as overrun
+      from priced p cross join unnest(p.scopes) c (scope) group by p.day, c.scope) x
+    where d.day = x.day and d.scope = x.scope
+  ),
+  told as (
+    select p.task_id, jsonb_build_object('calls', jsonb_agg(jsonb_strip_nulls(jsonb_build_object('call', p.call,
+      'model', p.model, 'tokens', p.tokens, 'usd', p.usd, 'known', p.known,
+      'over_reservation', case when p.tokens > p.reserved_tokens then true end)) order by p.id)) as detail
+    from priced p group by p.task_id
+  )
+  select array_agg(t.task_id), array_agg(t.detail) into tasks, details from told t;
+  if tasks is not null then
+    perform atlas.append_audits('record_usage', tasks, details);
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION settle_spends(p_items jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.settle_spends(p_items jsonb) IS 'Settles or corrects calls. Internal: the caller holds the locks.';
+
+--
+-- Name: submit_task(jsonb, uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.submit_task(data jsonb, sender uuid DEFAULT auth.uid()) RETURNS TABLE(task_id uuid, state text, created boolean)
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_id constant uuid := atlas.as_uuid(data ->> 'task_id');
+begin
+  if data ->> 'msg_type' = 'chat' and data ->> 'role' = 'architect' then
+    return query select t.id, t.state, false from atlas.task t where t.id = v_id and t.kind = 'chat';
+    if found then
+      return;
+    end if;
+  end if;
+  begin
+    insert into public.architect_in (data, sender) values (submit_task.data, submit_task.sender);
+    return query select v_id, 'queued', true;
+  exception when unique_violation then
+    return query select t.id, t.state, false from atlas.task t where t.id = v_id;
+    if not found then
+      raise;
+    end if;
+  end;
+end
+$$;
+
+--
+-- Name: FUNCTION submit_task(data jsonb, sender uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.submit_task(data jsonb, sender uuid) IS 'Sends a message. The same question again is no second task: it answers with the first one''s state.';
+
+--
+-- Name: today(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.today() RETURNS date
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$ select (now() at time zone 'UTC')::date $$;
+
+--
+-- Name: FUNCTION today(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.today() IS 'The budget''s day: UTC.';
+
+--
+-- Name: verify_audit(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.verify_audit() RETURNS TABLE(problem text, task_id uuid, audit_id bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select 'hash does not fit the row', a.task_id, a.id from atlas.audit a
+  where a.hash <> atlas.audit_hash(a.prev_hash, a.task_id, a.seq, a.event, a.actor, a.at, a.detail)
+  union all
+  select 'chain is broken before this row', c.task_id, c.id
+  from (select a.*, lag(a.hash) over w as earlier, lag(a.seq) over w as earlier_seq from atlas.audit a
+        where a.task_id is not null window w as (partition by a.task_id order by a.seq)) c
+  where c.prev_hash is distinct from c.earlier or c.seq <> coalesce(c.earlier_seq, 0) + 1
+  union all
+  select 'seal ' || s.id || ' does not fit its rows', null, null
+  from (select c.id, c.digest, c.rows, c.upto, lag(c.upto) over (order by c.id) as since from atlas.audit_checkpoint c) s
+  cross join lateral (
+    select count(*) as rows, sha256(coalesce(string_agg(a.hash, ''::bytea order by a.id), ''::bytea)) as digest
+    from atlas.audit a where a.xact < s.upto and (s.since is null or a.xact >= s.since)) n
+  where n.rows <> s.rows or n.digest <> s.digest
+$$;
+
+--
+-- Name: FUNCTION verify_audit(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.verify_audit() IS 'Every broken hash, chain or seal. The HMACs are checked where the key is.';
+
+--
+-- Name: wake_waiting(text[], integer, boolean); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.wake_waiting(p_scopes text[], p_limit integer, p_all boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+  update atlas.task t set wait_reason = null, wait_scope = null, run_after = now()
+  where t.id in (
+    select w.id from atlas.task w where w.wait_scope = any (p_scopes) and (p_all or w.wait_reason = 'reserved_budget')
+    order by w.in_id limit p_limit for no key update skip locked);
+  if found then
+    perform atlas.wake_workers();
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION wake_waiting(p_scopes text[], p_limit integer, p_all boolean); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.wake_waiting(p_scopes text[], p_limit integer, p_all boolean) IS 'Makes tasks ready that waited for a budget. Internal.';
+
+--
+-- Name: wake_workers(boolean, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.wake_workers(p_also_busy boolean DEFAULT false, p_queued integer DEFAULT NULL::integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  idle constant boolean := exists (
+    select from atlas.worker w where w.state = 'idle' and w.seen_at > now() - interval '2 minutes');
+begin
+  if p_queued is not null or p_also_busy or idle then
+    perform realtime.send(jsonb_strip_nulls(jsonb_build_object('queued', p_queued)), 'task_queued', 'atlas:wake', true);
+  end if;
+  -- NOTIFY takes a lock of the whole database until the commit is on disk: only where a worker needs it
+  if p_also_busy or idle then
+    notify atlas_wake;
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION wake_workers(p_also_busy boolean, p_queued integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.wake_workers(p_also_busy boolean, p_queued integer) IS 'Wakes idle workers, by NOTIFY and by a Realtime broadcast.';
+
+--
+-- Name: drop_documents(uuid, text, text[]); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  n integer;
+begin
+  delete from rag.document d where d.project_id is not distinct from p_project
+    and (p_under = '' or d.source = p_under or starts_with(d.source, p_under || '/')) and d.source <> all (p_keep);
+  get diagnostics n = row_count;
+  return n;
+end
+$$;
+
+--
+-- Name: FUNCTION drop_documents(p_project uuid, p_under text, p_keep text[]); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) IS 'Drops documents under a path that are no longer there.';
+
+--
+-- Name: known_documents(uuid, text[]); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.known_documents(p_project uuid, p_sources text[]) RETURNS TABLE(source text, content_sha256 bytea)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select d.source, d.content_sha256 from rag.document d
+  where d.project_id is not distinct from p_project and d.source = any (p_sources)
+$$;
+
+--
+-- Name: FUNCTION known_documents(p_project uuid, p_sources text[]); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.known_documents(p_project uuid, p_sources text[]) IS 'Hashes of what is indexed, so that unchanged files cost nothing.';
+
+--
+-- Name: put_document(uuid, text, text, text, bytea, jsonb); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  doc uuid;
+  n integer;
+begin
+  insert into rag.document as d (project_id, source, title, kind, content_sha256)
+  values (p_project, p_source, p_title, p_kind, p_sha256)
+  on conflict (project_id, source) do update set title = excluded.title, kind = excluded.kind,
+    content_sha256 = excluded.content_sha256, indexed_at = now()
+  returning d.id into doc;
+  delete from rag.chunk c where c.document_id = doc;
+  insert into rag.chunk (document_id, seq, heading, start_line, end_line, text, tokens)
+  select doc, c.seq, c.heading, c.start_line, c.end_line, c.text, c.tokens
+  from jsonb_to_recordset(p_chunks) as c (seq integer, heading text, start_line integer, end_line integer, text text,
+    tokens integer);
+  get diagnostics n = row_count;
+  return n;
+end
+$$;
+
+--
+-- Name: FUNCTION put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb) IS 'Indexes a document anew in one transaction; says how many chunks it has.';
+
+--
+-- Name: search(text, integer, uuid, boolean); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean DEFAULT true) RETURNS TABLE(chunk_id bigint, source text, title text, heading text, start_line integer, end_line integer, text text, tokens integer, score real)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  -- any of the words may match; the ranking prefers chunks that hold more of them, close together
+  with query as (
+    select nullif(replace(plainto_tsquery('english', p_query)::text, ' & ', ' | '), '')::tsquery as q
+  ),
+  hit as (
+    select c.*, d.source, d.title,
+      (ts_rank_cd(c.tsv, query.q, 1) + ts_rank(c.tsv, query.q, 1))::real as score,
+      row_number() over (partition by c.document_id
+        order by ts_rank_cd(c.tsv, query.q, 1) + ts_rank(c.tsv, query.q, 1) desc, c.seq) as place
+    from query join rag.chunk c on c.tsv @@ query.q
+    join rag.document d on d.id = c.document_id
+    where d.project_id is null or d.project_id = p_project
+  )
+  select h.id, h.source, h.title, h.heading, h.start_line, h.end_line, h.text, h.tokens, h.score
+  from hit h where not p_collapse or h.place = 1
+  order by h.score desc, h.source, h.seq limit p_top_k
+$$;
+
+--
+-- Name: FUNCTION search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean) IS 'Chunks that a project may read, best first, at most one a file where p_collapse is true.';
+
+--
+-- Name: attempt; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.attempt (
+    id uuid NOT NULL,
+    task_id uuid NOT NULL,
+    number integer NOT NULL,
+    worker_id uuid NOT NULL,
+    state text DEFAULT 'running'::text NOT NULL,
+    lease_expires_at timestamp with time zone NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    finished_at timestamp with time zone,
+    model text,
+    response_id text,
+    sequence_number bigint,
+    generation integer DEFAULT 0 NOT NULL,
+    first_delta_at timestamp with time zone,
+    error_code text,
+    error_message text,
+    CONSTRAINT attempt_check CHECK (((state = 'running'::text) = (finished_at IS NULL))),
+    CONSTRAINT attempt_generation_check CHECK ((generation >= 0)),
+    CONSTRAINT attempt_number_check CHECK ((number > 0)),
+    CONSTRAINT attempt_state_check CHECK ((state = ANY (ARRAY['running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'released'::text, 'lost'::text])))
+);
+
+--
+-- Name: TABLE attempt; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.attempt IS 'One try at a task: its worker, its lease, where its reply stands.';
+
+--
+-- Name: COLUMN attempt.id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.id IS 'The attempt id: every transition of a running task needs it.';
+
+--
+-- Name: COLUMN attempt.task_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.task_id IS 'The task it belongs to.';
+
+--
+-- Name: COLUMN attempt.number; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.number IS 'Which try it is, from 1.';
+
+--
+-- Name: COLUMN attempt.worker_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.worker_id IS 'The worker that runs, or ran, it.';
+
+--
+-- Name: COLUMN attempt.state; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.state IS 'released: handed back unused (budget, outage, shutdown). lost: the lease ran out.';
+
+--
+-- Name: COLUMN attempt.lease_expires_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.lease_expires_at IS 'Until when its worker holds the task without extending the lease.';
+
+--
+-- Name: COLUMN attempt.started_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.started_at IS 'When it began.';
+
+--
+-- Name: COLUMN attempt.finished_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.finished_at IS 'When it ended.';
+
+--
+-- Name: COLUMN attempt.model; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.model IS 'The model that answered, or was called.';
+
+--
+-- Name: COLUMN attempt.response_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.response_id IS 'The provider''s id of the reply being written.';
+
+--
+-- Name: COLUMN attempt.sequence_number; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.sequence_number IS 'Where the provider''s stream can be taken up.';
+
+--
+-- Name: COLUMN attempt.generation; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.generation IS 'Rises with each fallback or repair; parts count from 0 in each.';
+
+--
+-- Name: COLUMN attempt.first_delta_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.first_delta_at IS 'When its first text was stored.';
+
+--
+-- Name: COLUMN attempt.error_code; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.error_code IS 'Why it ended without a reply, in one word.';
+
+--
+-- Name: COLUMN attempt.error_message; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.error_message IS 'Why it ended without a reply.';
+
+--
+-- Name: audit; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.audit (
+    id bigint NOT NULL,
+    xact xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    task_id uuid,
+    seq integer NOT NULL,
+    event text NOT NULL,
+    actor text NOT NULL,
+    at timestamp with time zone DEFAULT now() NOT NULL,
+    detail jsonb DEFAULT '{}'::jsonb NOT NULL,
+    prev_hash bytea,
+    hash bytea NOT NULL,
+    CONSTRAINT audit_event_check CHECK ((event <> ''::text)),
+    CONSTRAINT audit_seq_check CHECK ((seq > 0))
+);
+
+--
+-- Name: TABLE audit; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.audit IS 'Who did what when. Append-only; rows of a task are chained by hash. Never the text itself.';
+
+--
+-- Name: COLUMN audit.id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit.id IS 'Its id.';
+
+--
+-- Name: COLUMN audit.xact; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit.xact IS 'The transaction that wrote it; seals cover all below a snapshot.';
+
+--
+-- Name: COLUMN audit.task_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit.task_id IS 'The task it belongs to.';
+
+--
+-- Name: COLUMN audit.seq; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit.seq IS 'Its place in the chain of its task, from 1.';
+
+--
+-- Name: COLUMN audit.event; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit.event IS 'The function that did it, such as complete_task.';
+
+--
+-- Name: COLUMN audit.actor; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit.actor IS 'The role, and the user where there is one.';
+
+--
+-- Name: COLUMN audit.at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit.at IS 'When it happened.';
+
+--
+-- Name: COLUMN audit.detail; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit.detail IS 'What the event says of itself.';
+
+--
+-- Name: COLUMN audit.prev_hash; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit.prev_hash IS 'The hash of the row before it in the chain.';
+
+--
+-- Name: COLUMN audit.hash; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit.hash IS 'sha256 over the row and the hash of the row before it (atlas.audit_hash).';
+
+--
+-- Name: audit_checkpoint; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.audit_checkpoint (
+    id bigint NOT NULL,
+    upto xid8 NOT NULL,
+    rows bigint NOT NULL,
+    digest bytea NOT NULL,
+    prev_mac bytea,
+    mac bytea NOT NULL,
+    at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT audit_checkpoint_rows_check CHECK ((rows >= 0))
+);
+
+--
+-- Name: TABLE audit_checkpoint; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.audit_checkpoint IS 'Seals the audit rows of all transactions below upto, with an HMAC.';
+
+--
+-- Name: COLUMN audit_checkpoint.id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit_checkpoint.id IS 'Its id.';
+
+--
+-- Name: COLUMN audit_checkpoint.upto; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit_checkpoint.upto IS 'All transactions below this one are sealed.';
+
+--
+-- Name: COLUMN audit_checkpoint.rows; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit_checkpoint.rows IS 'How many rows it seals.';
+
+--
+-- Name: COLUMN audit_checkpoint.digest; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit_checkpoint.digest IS 'sha256 over the hashes of the rows since the seal before, by id.';
+
+--
+-- Name: COLUMN audit_checkpoint.prev_mac; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit_checkpoint.prev_mac IS 'The seal before; two seals cannot follow the same one.';
+
+--
+-- Name: COLUMN audit_checkpoint.mac; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit_checkpoint.mac IS 'HMAC-SHA256, key outside Postgres, over upto, rows, digest and prev_mac.';
+
+--
+-- Name: COLUMN audit_checkpoint.at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit_checkpoint.at IS 'When it was sealed.';
+
+--
+-- Name: audit_checkpoint_id_seq; Type: SEQUENCE; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.audit_checkpoint ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME atlas.audit_checkpoint_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: audit_id_seq; Type: SEQUENCE; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.audit ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME atlas.audit_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: budget_day; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.budget_day (
+    day date NOT NULL,
+    scope text NOT NULL,
+    reserved_tokens bigint DEFAULT 0 NOT NULL,
+    settled_tokens bigint DEFAULT 0 NOT NULL,
+    overrun_tokens bigint DEFAULT 0 NOT NULL,
+    reserved_usd numeric(18,9) DEFAULT 0 NOT NULL,
+    settled_usd numeric(18,9) DEFAULT 0 NOT NULL,
+    CONSTRAINT budget_day_overrun_tokens_check CHECK ((overrun_tokens >= 0)),
+    CONSTRAINT budget_day_reserved_tokens_check CHECK ((reserved_tokens >= 0)),
+    CONSTRAINT budget_day_reserved_usd_check CHECK ((reserved_usd >= (0)::numeric)),
+    CONSTRAINT budget_day_settled_tokens_check CHECK ((settled_tokens >= 0)),
+    CONSTRAINT budget_day_settled_usd_check CHECK ((settled_usd >= (0)::numeric))
+)
+WITH (fillfactor='50');
+
+--
+-- Name: TABLE budget_day; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.budget_day IS 'What each budget holds on a UTC day: settled + reserved <= limit.';
+
+--
+-- Name: COLUMN budget_day.day; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_day.day IS 'The UTC day.';
+
+--
+-- Name: COLUMN budget_day.scope; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_day.scope IS 'The budget.';
+
+--
+-- Name: COLUMN budget_day.reserved_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_day.reserved_tokens IS 'Tokens of calls under way, at their worst case.';
+
+--
+-- Name: COLUMN budget_day.settled_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_day.settled_tokens IS 'Tokens of settled calls.';
+
+--
+-- Name: COLUMN budget_day.overrun_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_day.overrun_tokens IS 'Usage above its reservation: recorded in full, never clipped.';
+
+--
+-- Name: COLUMN budget_day.reserved_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_day.reserved_usd IS 'US dollars of calls under way, at their worst case.';
+
+--
+-- Name: COLUMN budget_day.settled_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_day.settled_usd IS 'US dollars of settled calls.';
+
+--
+-- Name: claim_seq; Type: SEQUENCE; Schema: atlas; Owner: -
+--
+
+CREATE SEQUENCE atlas.claim_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+--
+-- Name: control; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.control (
+    only_row boolean DEFAULT true NOT NULL,
+    paused_at timestamp with time zone,
+    paused_by text,
+    reason text,
+    cache_flushed_at timestamp with time zone,
+    CONSTRAINT control_only_row_check CHECK (only_row)
+);
+
+--
+-- Name: TABLE control; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.control IS 'One row: whether the queue is paused, and since when caches count.';
+
+--
+-- Name: COLUMN control.only_row; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.control.only_row IS 'There is one row.';
+
+--
+-- Name: COLUMN control.paused_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.control.paused_at IS 'Since when no question is claimed; null while the queue runs.';
+
+--
+-- Name: COLUMN control.paused_by; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.control.paused_by IS 'Who paused it.';
+
+--
+-- Name: COLUMN control.reason; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.control.reason IS 'Why it was paused.';
+
+--
+-- Name: COLUMN control.cache_flushed_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.control.cache_flushed_at IS 'Caches that are older do not count.';
+
+--
+-- Name: dead_letters; Type: VIEW; Schema: atlas; Owner: -
+--
+
+CREATE VIEW atlas.dead_letters WITH (security_invoker='true') AS
+ SELECT id,
+    title,
+    sender_key,
+    project_id,
+    failures,
+    error_code,
+    error_message,
+    finished_at
+   FROM atlas.task t
+  WHERE (state = 'dead_lettered'::text);
+
+--
+-- Name: VIEW dead_letters; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON VIEW atlas.dead_letters IS 'Tasks that failed for good; `atlas dlq retry` or atlas.retry_task takes them up again.';
+
+--
+-- Name: COLUMN dead_letters.id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.dead_letters.id IS 'Its id.';
+
+--
+-- Name: COLUMN dead_letters.title; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.dead_letters.title IS 'The first line, for people who look at the table.';
+
+--
+-- Name: COLUMN dead_letters.sender_key; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.dead_letters.sender_key IS 'Whose turn and whose budget: the user, an outside identity, or service.';
+
+--
+-- Name: COLUMN dead_letters.project_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.dead_letters.project_id IS 'The project it belongs to.';
+
+--
+-- Name: COLUMN dead_letters.failures; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.dead_letters.failures IS 'Failures of its own.';
+
+--
+-- Name: COLUMN dead_letters.error_code; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.dead_letters.error_code IS 'Why it ended without a reply, in one word.';
+
+--
+-- Name: COLUMN dead_letters.error_message; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.dead_letters.error_message IS 'Why it ended without a reply.';
+
+--
+-- Name: COLUMN dead_letters.finished_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.dead_letters.finished_at IS 'When it ended.';
+
+--
+-- Name: destination; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.destination (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    name text NOT NULL,
+    kind text NOT NULL,
+    target text NOT NULL,
+    secret_name text,
+    filter jsonb DEFAULT '{}'::jsonb NOT NULL,
+    enabled boolean DEFAULT true NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT destination_filter_check CHECK ((jsonb_typeof(filter) = 'object'::text)),
+    CONSTRAINT destination_kind_check CHECK ((kind = ANY (ARRAY['pubsub'::text, 'webhook'::text]))),
+    CONSTRAINT destination_target_check CHECK ((target <> ''::text))
+);
+
+--
+-- Name: TABLE destination; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.destination IS 'Where replies go: a Pub/Sub topic or a signed webhook.';
+
+--
+-- Name: COLUMN destination.id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.destination.id IS 'Its id.';
+
+--
+-- Name: COLUMN destination.name; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.destination.name IS 'What people call it.';
+
+--
+-- Name: COLUMN destination.kind; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.destination.kind IS 'pubsub or webhook.';
+
+--
+-- Name: COLUMN destination.target; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.destination.target IS 'The topic, or the URL.';
+
+--
+-- Name: COLUMN destination.secret_name; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.destination.secret_name IS 'Name of the signing secret in the mirror''s environment; never the secret.';
+
+--
+-- Name: COLUMN destination.filter; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.destination.filter IS 'Which messages: msg_type, status, sender, kind; empty means all.';
+
+--
+-- Name: COLUMN destination.enabled; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.destination.enabled IS 'False: nothing is sent there.';
+
+--
+-- Name: COLUMN destination.created_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.destination.created_at IS 'When the row was written.';
+
+--
+-- Name: identity; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.identity (
+    provider text NOT NULL,
+    external_id text NOT NULL,
+    user_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT identity_external_id_check CHECK ((external_id <> ''::text)),
+    CONSTRAINT identity_provider_check CHECK ((provider = ANY (ARRAY['github'::text, 'slack'::text])))
+);
+
+--
+-- Name: TABLE identity; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.identity IS 'Maps people who write from outside (GitHub, Slack) to users.';
+
+--
+-- Name: COLUMN identity.provider; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.identity.provider IS 'github or slack.';
+
+--
+-- Name: COLUMN identity.external_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.identity.external_id IS 'Who it is there.';
+
+--
+-- Name: COLUMN identity.user_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.identity.user_id IS 'auth.users.id of the person.';
+
+--
+-- Name: COLUMN identity.created_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.identity.created_at IS 'When the row was written.';
+
+--
+-- Name: member; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.member (
+    project_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    role text DEFAULT 'member'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT member_role_check CHECK ((role = ANY (ARRAY['member'::text, 'admin'::text])))
+);
+
+--
+-- Name: TABLE member; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.member IS 'Which user belongs to which project.';
+
+--
+-- Name: COLUMN member.project_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.member.project_id IS 'The project it belongs to.';
+
+--
+-- Name: COLUMN member.user_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.member.user_id IS 'auth.users.id of the person.';
+
+--
+-- Name: COLUMN member.role; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.member.role IS 'member reads the project; admin is kept for people''s own policies.';
+
+--
+-- Name: COLUMN member.created_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.member.created_at IS 'When the row was written.';
+
+--
+-- Name: model; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.model (
+    name text NOT NULL,
+    shutdown_at date,
+    successor text,
+    context_tokens integer,
+    max_output_tokens integer,
+    vocabulary text,
+    reasoning boolean DEFAULT false NOT NULL,
+    reasoning_effort text,
+    streams boolean DEFAULT true NOT NULL,
+    temperature boolean DEFAULT false NOT NULL,
+    note text,
+    CONSTRAINT model_check CHECK ((successor IS DISTINCT FROM name)),
+    CONSTRAINT model_context_tokens_check CHECK ((context_tokens > 0)),
+    CONSTRAINT model_max_output_tokens_check CHECK ((max_output_tokens > 0)),
+    CONSTRAINT model_reasoning_effort_check CHECK ((reasoning_effort = ANY (ARRAY['none'::text, 'minimal'::text, 'low'::text, 'medium'::text, 'high'::text, 'xhigh'::text]))),
+    CONSTRAINT model_vocabulary_check CHECK ((vocabulary = ANY (ARRAY['o200k_base'::text, 'cl100k_base'::text])))
+);
+
+--
+-- Name: TABLE model; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.model IS 'The models Atlas may call, with their life and limits.';
+
+--
+-- Name: COLUMN model.name; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model.name IS 'The provider''s name of the model.';
+
+--
+-- Name: COLUMN model.shutdown_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model.shutdown_at IS 'From this day on the model is passed over for its successor.';
+
+--
+-- Name: COLUMN model.successor; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model.successor IS 'Called instead once the model is shut down or not found.';
+
+--
+-- Name: COLUMN model.context_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model.context_tokens IS 'Tokens that one call may hold, input and output; null: not known.';
+
+--
+-- Name: COLUMN model.max_output_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model.max_output_tokens IS 'Tokens that one reply may have; null: not known.';
+
+--
+-- Name: COLUMN model.vocabulary; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model.vocabulary IS 'Its tokenizer. Null: not known; then its tokens are counted as UTF-8 bytes, an upper bound.';
+
+--
+-- Name: COLUMN model.reasoning; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model.reasoning IS 'It thinks before it writes: passed over with under 4,000 output tokens left.';
+
+--
+-- Name: COLUMN model.reasoning_effort; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model.reasoning_effort IS 'Sent as reasoning.effort where set.';
+
+--
+-- Name: COLUMN model.streams; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model.streams IS 'False: called without streaming.';
+
+--
+-- Name: COLUMN model.temperature; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model.temperature IS 'Whether it accepts a temperature.';
+
+--
+-- Name: COLUMN model.note; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model.note IS 'For people.';
+
+--
+-- Name: model_state; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.model_state (
+    model text NOT NULL,
+    open_until timestamp with time zone,
+    failures integer DEFAULT 0 NOT NULL,
+    last_error text,
+    missing_since timestamp with time zone,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT model_state_failures_check CHECK ((failures >= 0))
+);
+
+--
+-- Name: TABLE model_state; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.model_state IS 'What the fleet learned of each model: its breaker, and whether it is gone.';
+
+--
+-- Name: COLUMN model_state.model; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_state.model IS 'The model that answered, or was called.';
+
+--
+-- Name: COLUMN model_state.open_until; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_state.open_until IS 'The breaker: not called before this time.';
+
+--
+-- Name: COLUMN model_state.failures; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_state.failures IS 'Failures in a row.';
+
+--
+-- Name: COLUMN model_state.last_error; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_state.last_error IS 'What the last failure said.';
+
+--
+-- Name: COLUMN model_state.missing_since; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_state.missing_since IS 'The provider said model_not_found: its successor is called.';
+
+--
+-- Name: COLUMN model_state.updated_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_state.updated_at IS 'When the row last changed.';
+
+--
+-- Name: outbox; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.outbox (
+    id bigint NOT NULL,
+    event_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    event_kind text DEFAULT 'message'::text NOT NULL,
+    task_id uuid,
+    out_id bigint,
+    payload jsonb,
+    state text DEFAULT 'pending'::text NOT NULL,
+    rejections integer DEFAULT 0 NOT NULL,
+    lease_id uuid,
+    lease_expires_at timestamp with time zone,
+    run_after timestamp with time zone DEFAULT now() NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    sent_at timestamp with time zone,
+    last_error text,
+    CONSTRAINT outbox_check CHECK (((out_id IS NULL) <> (payload IS NULL))),
+    CONSTRAINT outbox_check1 CHECK (((state = 'sent'::text) = (sent_at IS NOT NULL))),
+    CONSTRAINT outbox_check2 CHECK (((lease_id IS NULL) = (lease_expires_at IS NULL))),
+    CONSTRAINT outbox_event_kind_check CHECK ((event_kind = ANY (ARRAY['message'::text, 'audit_seal'::text]))),
+    CONSTRAINT outbox_rejections_check CHECK ((rejections >= 0)),
+    CONSTRAINT outbox_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sent'::text, 'dead'::text])))
+);
+
+--
+-- Name: TABLE outbox; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.outbox IS 'What must leave: one row a message of architect_out, in the same transaction.';
+
+--
+-- Name: COLUMN outbox.id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox.id IS 'Its id.';
+
+--
+-- Name: COLUMN outbox.event_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox.event_id IS 'Consumers dedupe on it; a message sent again keeps it.';
+
+--
+-- Name: COLUMN outbox.event_kind; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox.event_kind IS 'What happened: reply, escalate, seal.';
+
+--
+-- Name: COLUMN outbox.task_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox.task_id IS 'The task it belongs to.';
+
+--
+-- Name: COLUMN outbox.out_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox.out_id IS 'The row of architect_out.';
+
+--
+-- Name: COLUMN outbox.payload; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox.payload IS 'What is sent.';
+
+--
+-- Name: COLUMN outbox.state; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox.state IS 'pending, sent, dead or skipped.';
+
+--
+-- Name: COLUMN outbox.rejections; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox.rejections IS 'Times its receiver refused it; three make it dead.';
+
+--
+-- Name: COLUMN outbox.lease_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox.lease_id IS 'Who sends it now.';
+
+--
+-- Name: COLUMN outbox.lease_expires_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox.lease_expires_at IS 'Until when that lease holds.';
+
+--
+-- Name: COLUMN outbox.run_after; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox.run_after IS 'Not before this time.';
+
+--
+-- Name: COLUMN outbox.created_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox.created_at IS 'When the row was written.';
+
+--
+-- Name: COLUMN outbox.sent_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox.sent_at IS 'When the destination confirmed it.';
+
+--
+-- Name: COLUMN outbox.last_error; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox.last_error IS 'What the last try said.';
+
+--
+-- Name: outbox_id_seq; Type: SEQUENCE; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.outbox ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME atlas.outbox_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: project; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.project (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    name text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT project_name_check CHECK ((name ~ '^[a-z0-9][a-z0-9._-]{0,62}$'::text))
+);
+
+--
+-- Name: TABLE project; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.project IS 'A team. Tasks, documents and budgets belong to one; members read all of it.';
+
+--
+-- Name: COLUMN project.id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.project.id IS 'Its id.';
+
+--
+-- Name: COLUMN project.name; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.project.name IS 'Lower case letters, digits, dot, dash and underscore; at most 63.';
+
+--
+-- Name: COLUMN project.created_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.project.created_at IS 'When the row was written.';
+
+--
+-- Name: queue_status; Type: VIEW; Schema: atlas; Owner: -
+--
+
+CREATE VIEW atlas.queue_status WITH (security_invoker='true') AS
+ SELECT state,
+    wait_reason,
+    count(*) AS tasks,
+    min(queued_at) AS oldest,
+    max(queued_at) AS newest,
+    min(run_after) FILTER (WHERE (wait_reason IS NOT NULL)) AS next_run_after
+   FROM atlas.task t
+  GROUP BY state, wait_reason;
+
+--
+-- Name: VIEW queue_status; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON VIEW atlas.queue_status IS 'How many tasks are in which state, and why queued ones wait.';
+
+--
+-- Name: COLUMN queue_status.state; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.queue_status.state IS 'queued, running, completed, failed, cancelled or dead_lettered.';
+
+--
+-- Name: COLUMN queue_status.wait_reason; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.queue_status.wait_reason IS 'Why a queued task is not ready yet.';
+
+--
+-- Name: COLUMN queue_status.tasks; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.queue_status.tasks IS 'How many tasks.';
+
+--
+-- Name: COLUMN queue_status.oldest; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.queue_status.oldest IS 'When the oldest of them was queued.';
+
+--
+-- Name: COLUMN queue_status.newest; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.queue_status.newest IS 'When the newest of them was queued.';
+
+--
+-- Name: COLUMN queue_status.next_run_after; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.queue_status.next_run_after IS 'When the first of those that wait is due.';
+
+--
+-- Name: rejected_message; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.rejected_message (
+    id bigint NOT NULL,
+    source text NOT NULL,
+    payload jsonb,
+    reason text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+--
+-- Name: TABLE rejected_message; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.rejected_message IS 'Messages from outside that broke the contract: acked, and kept here.';
+
+--
+-- Name: COLUMN rejected_message.id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.rejected_message.id IS 'Its id.';
+
+--
+-- Name: COLUMN rejected_message.source; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.rejected_message.source IS 'Where it came from.';
+
+--
+-- Name: COLUMN rejected_message.payload; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.rejected_message.payload IS 'The message as it came.';
+
+--
+-- Name: COLUMN rejected_message.reason; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.rejected_message.reason IS 'Why it was refused.';
+
+--
+-- Name: COLUMN rejected_message.created_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.rejected_message.created_at IS 'When the row was written.';
+
+--
+-- Name: rejected_message_id_seq; Type: SEQUENCE; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.rejected_message ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME atlas.rejected_message_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: reply_part; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.reply_part (
+    attempt_id uuid NOT NULL,
+    generation integer NOT NULL,
+    "offset" integer NOT NULL,
+    text text NOT NULL,
+    task_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    seq integer DEFAULT 0 NOT NULL,
+    CONSTRAINT reply_part_generation_check CHECK ((generation >= 0)),
+    CONSTRAINT reply_part_offset_check CHECK (("offset" >= 0)),
+    CONSTRAINT reply_part_seq_check CHECK ((seq >= 0)),
+    CONSTRAINT reply_part_text_check CHECK ((text <> ''::text))
+);
+
+--
+-- Name: TABLE reply_part; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.reply_part IS 'The reply while it is written. Insert-only; read by attempt, generation, offset.';
+
+--
+-- Name: COLUMN reply_part.attempt_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.reply_part.attempt_id IS 'The attempt it belongs to.';
+
+--
+-- Name: COLUMN reply_part.generation; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.reply_part.generation IS 'Rises with each fallback or repair.';
+
+--
+-- Name: COLUMN reply_part."offset"; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.reply_part."offset" IS 'Unicode code points of this generation before this part.';
+
+--
+-- Name: COLUMN reply_part.text; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.reply_part.text IS 'The text of the part.';
+
+--
+-- Name: COLUMN reply_part.task_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.reply_part.task_id IS 'The task it belongs to.';
+
+--
+-- Name: COLUMN reply_part.created_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.reply_part.created_at IS 'When the row was written.';
+
+--
+-- Name: COLUMN reply_part.seq; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.reply_part.seq IS 'Which part of its attempt, from 1; rises over generations.';
+
+--
+-- Name: spend; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.spend (
+    id bigint NOT NULL,
+    task_id uuid NOT NULL,
+    attempt_id uuid NOT NULL,
+    call integer NOT NULL,
+    state text DEFAULT 'reserved'::text NOT NULL,
+    model text NOT NULL,
+    price_from date,
+    day date NOT NULL,
+    scopes text[] NOT NULL,
+    reserved_tokens bigint NOT NULL,
+    reserved_usd numeric(18,9),
+    response_id text,
+    input_tokens bigint,
+    cached_tokens bigint,
+    output_tokens bigint,
+    reasoning_tokens bigint,
+    tokens bigint,
+    usd numeric(18,9),
+    known text,
+    over_reservation boolean DEFAULT false NOT NULL,
+    reserved_at timestamp with time zone DEFAULT now() NOT NULL,
+    settled_at timestamp with time zone,
+    CONSTRAINT spend_cached_tokens_check CHECK ((cached_tokens >= 0)),
+    CONSTRAINT spend_call_check CHECK ((call >= 0)),
+    CONSTRAINT spend_check CHECK (((state = 'settled'::text) = (settled_at IS NOT NULL))),
+    CONSTRAINT spend_check1 CHECK (((state = 'settled'::text) = (known IS NOT NULL))),
+    CONSTRAINT spend_check2 CHECK (((state = 'settled'::text) = (tokens IS NOT NULL))),
+    CONSTRAINT spend_input_tokens_check CHECK ((input_tokens >= 0)),
+    CONSTRAINT spend_known_check CHECK ((known = ANY (ARRAY['reported'::text, 'estimated'::text, 'unknown'::text]))),
+    CONSTRAINT spend_output_tokens_check CHECK ((output_tokens >= 0)),
+    CONSTRAINT spend_reasoning_tokens_check CHECK ((reasoning_tokens >= 0)),
+    CONSTRAINT spend_reserved_tokens_check CHECK ((reserved_tokens >= 0)),
+    CONSTRAINT spend_reserved_usd_check CHECK ((reserved_usd >= (0)::numeric)),
+    CONSTRAINT spend_state_check CHECK ((state = ANY (ARRAY['reserved'::text, 'settled'::text]))),
+    CONSTRAINT spend_tokens_check CHECK ((tokens >= 0)),
+    CONSTRAINT spend_usd_check CHECK ((usd >= (0)::numeric))
+);
+
+--
+-- Name: TABLE spend; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.spend IS 'One row a model call, from its reservation to its settlement.';
+
+--
+-- Name: COLUMN spend.id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.id IS 'Its id.';
+
+--
+-- Name: COLUMN spend.task_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.task_id IS 'The task it belongs to.';
+
+--
+-- Name: COLUMN spend.attempt_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.attempt_id IS 'The attempt that made the call, or that took it up from a lost one.';
+
+--
+-- Name: COLUMN spend.call; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.call IS 'Which call of its attempt, from 0. Makes reserving idempotent.';
+
+--
+-- Name: COLUMN spend.state; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.state IS 'reserved while the call is under way, then settled.';
+
+--
+-- Name: COLUMN spend.model; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.model IS 'The model that answered, or was called.';
+
+--
+-- Name: COLUMN spend.price_from; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.price_from IS 'valid_from of the price row used; null where the model has no price.';
+
+--
+-- Name: COLUMN spend.day; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.day IS 'The UTC day.';
+
+--
+-- Name: COLUMN spend.scopes; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.scopes IS 'The budgets that it counts against.';
+
+--
+-- Name: COLUMN spend.reserved_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.reserved_tokens IS 'The worst case: counted input with a margin, and the most output.';
+
+--
+-- Name: COLUMN spend.reserved_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.reserved_usd IS 'The worst case in US dollars; null where the model has no price.';
+
+--
+-- Name: COLUMN spend.response_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.response_id IS 'The provider''s id of the response.';
+
+--
+-- Name: COLUMN spend.input_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.input_tokens IS 'Tokens sent.';
+
+--
+-- Name: COLUMN spend.cached_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.cached_tokens IS 'Those of the input that the provider had cached.';
+
+--
+-- Name: COLUMN spend.output_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.output_tokens IS 'Reasoning tokens are among them.';
+
+--
+-- Name: COLUMN spend.reasoning_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.reasoning_tokens IS 'Those of the output that nobody sees.';
+
+--
+-- Name: COLUMN spend.tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.tokens IS 'What counts: input and output, or the reservation while usage is unknown.';
+
+--
+-- Name: COLUMN spend.usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.usd IS 'US dollars.';
+
+--
+-- Name: COLUMN spend.known; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.known IS 'reported by the provider; estimated; unknown: the whole reservation counts until it is corrected.';
+
+--
+-- Name: COLUMN spend.over_reservation; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.over_reservation IS 'The provider used more than was reserved; it counts in full.';
+
+--
+-- Name: COLUMN spend.reserved_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.reserved_at IS 'When the reservation was made.';
+
+--
+-- Name: COLUMN spend.settled_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.settled_at IS 'When the usage was known, or given up.';
+
+--
+-- Name: spend_by_day; Type: VIEW; Schema: atlas; Owner: -
+--
+
+CREATE VIEW atlas.spend_by_day WITH (security_invoker='true') AS
+ SELECT day,
+    count(*) AS calls,
+    sum(input_tokens) AS input_tokens,
+    sum(cached_tokens) AS cached_tokens,
+    sum(output_tokens) AS output_tokens,
+    sum(reasoning_tokens) AS reasoning_tokens,
+    sum(tokens) AS tokens,
+    sum(usd) AS usd,
+    count(*) FILTER (WHERE (known = 'unknown'::text)) AS unknown_calls
+   FROM atlas.spend s
+  WHERE (state = 'settled'::text)
+  GROUP BY day;
+
+--
+-- Name: VIEW spend_by_day; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON VIEW atlas.spend_by_day IS 'Settled calls a UTC day.';
+
+--
+-- Name: COLUMN spend_by_day.day; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_day.day IS 'The UTC day.';
+
+--
+-- Name: COLUMN spend_by_day.calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_day.calls IS 'Model calls.';
+
+--
+-- Name: COLUMN spend_by_day.input_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_day.input_tokens IS 'Tokens sent.';
+
+--
+-- Name: COLUMN spend_by_day.cached_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_day.cached_tokens IS 'Those of the input that the provider had cached.';
+
+--
+-- Name: COLUMN spend_by_day.output_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_day.output_tokens IS 'Tokens written, reasoning included.';
+
+--
+-- Name: COLUMN spend_by_day.reasoning_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_day.reasoning_tokens IS 'Those of the output that nobody sees.';
+
+--
+-- Name: COLUMN spend_by_day.tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_day.tokens IS 'Input and output together.';
+
+--
+-- Name: COLUMN spend_by_day.usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_day.usd IS 'US dollars.';
+
+--
+-- Name: COLUMN spend_by_day.unknown_calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_day.unknown_calls IS 'Calls of unknown usage: they count at their worst case.';
+
+--
+-- Name: spend_by_model; Type: VIEW; Schema: atlas; Owner: -
+--
+
+CREATE VIEW atlas.spend_by_model WITH (security_invoker='true') AS
+ SELECT day,
+    model,
+    count(*) AS calls,
+    sum(input_tokens) AS input_tokens,
+    sum(output_tokens) AS output_tokens,
+    sum(tokens) AS tokens,
+    sum(usd) AS usd,
+    sum(cached_tokens) AS cached_tokens,
+    sum(reasoning_tokens) AS reasoning_tokens,
+    count(*) FILTER (WHERE (known = 'unknown'::text)) AS unknown_calls
+   FROM atlas.spend s
+  WHERE (state = 'settled'::text)
+  GROUP BY day, model;
+
+--
+-- Name: VIEW spend_by_model; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON VIEW atlas.spend_by_model IS 'Settled calls a UTC day and model.';
+
+--
+-- Name: COLUMN spend_by_model.day; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_model.day IS 'The UTC day.';
+
+--
+-- Name: COLUMN spend_by_model.model; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_model.model IS 'The model that answered, or was called.';
+
+--
+-- Name: COLUMN spend_by_model.calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_model.calls IS 'Model calls.';
+
+--
+-- Name: COLUMN spend_by_model.input_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_model.input_tokens IS 'Tokens sent.';
+
+--
+-- Name: COLUMN spend_by_model.output_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_model.output_tokens IS 'Tokens written, reasoning included.';
+
+--
+-- Name: COLUMN spend_by_model.tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_model.tokens IS 'Input and output together.';
+
+--
+-- Name: COLUMN spend_by_model.usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_model.usd IS 'US dollars.';
+
+--
+-- Name: COLUMN spend_by_model.cached_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_model.cached_tokens IS 'Those of the input that the provider had cached.';
+
+--
+-- Name: COLUMN spend_by_model.reasoning_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_model.reasoning_tokens IS 'Those of the output that nobody sees.';
+
+--
+-- Name: COLUMN spend_by_model.unknown_calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_model.unknown_calls IS 'Calls of unknown usage: they count at their worst case.';
+
+--
+-- Name: spend_by_project; Type: VIEW; Schema: atlas; Owner: -
+--
+
+CREATE VIEW atlas.spend_by_project WITH (security_invoker='true') AS
+ SELECT s.day,
+    t.project_id,
+    p.name AS project,
+    count(*) AS calls,
+    sum(s.input_tokens) AS input_tokens,
+    sum(s.cached_tokens) AS cached_tokens,
+    sum(s.output_tokens) AS output_tokens,
+    sum(s.reasoning_tokens) AS reasoning_tokens,
+    sum(s.tokens) AS tokens,
+    sum(s.usd) AS usd,
+    count(*) FILTER (WHERE (s.known = 'unknown'::text)) AS unknown_calls
+   FROM ((atlas.spend s
+     JOIN atlas.task t ON ((t.id = s.task_id)))
+     LEFT JOIN atlas.project p ON ((p.id = t.project_id)))
+  WHERE (s.state = 'settled'::text)
+  GROUP BY s.day, t.project_id, p.name;
+
+--
+-- Name: VIEW spend_by_project; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON VIEW atlas.spend_by_project IS 'Settled calls a UTC day and project.';
+
+--
+-- Name: COLUMN spend_by_project.day; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.day IS 'The UTC day.';
+
+--
+-- Name: COLUMN spend_by_project.project_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.project_id IS 'The project it belongs to.';
+
+--
+-- Name: COLUMN spend_by_project.project; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.project IS 'The name of the project.';
+
+--
+-- Name: COLUMN spend_by_project.calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.calls IS 'Model calls.';
+
+--
+-- Name: COLUMN spend_by_project.input_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.input_tokens IS 'Tokens sent.';
+
+--
+-- Name: COLUMN spend_by_project.cached_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.cached_tokens IS 'Those of the input that the provider had cached.';
+
+--
+-- Name: COLUMN spend_by_project.output_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.output_tokens IS 'Tokens written, reasoning included.';
+
+--
+-- Name: COLUMN spend_by_project.reasoning_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.reasoning_tokens IS 'Those of the output that nobody sees.';
+
+--
+-- Name: COLUMN spend_by_project.tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.tokens IS 'Input and output together.';
+
+--
+-- Name: COLUMN spend_by_project.usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.usd IS 'US dollars.';
+
+--
+-- Name: COLUMN spend_by_project.unknown_calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.unknown_calls IS 'Calls of unknown usage: they count at their worst case.';
+
+--
+-- Name: spend_by_sender; Type: VIEW; Schema: atlas; Owner: -
+--
+
+CREATE VIEW atlas.spend_by_sender WITH (security_invoker='true') AS
+ SELECT s.day,
+    t.sender_key,
+    t.project_id,
+    count(*) AS calls,
+    sum(s.input_tokens) AS input_tokens,
+    sum(s.output_tokens) AS output_tokens,
+    sum(s.tokens) AS tokens,
+    sum(s.usd) AS usd,
+    sum(s.cached_tokens) AS cached_tokens,
+    sum(s.reasoning_tokens) AS reasoning_tokens,
+    count(*) FILTER (WHERE (s.known = 'unknown'::text)) AS unknown_calls
+   FROM (atlas.spend s
+     JOIN atlas.task t ON ((t.id = s.task_id)))
+  WHERE (s.state = 'settled'::text)
+  GROUP BY s.day, t.sender_key, t.project_id;
+
+--
+-- Name: VIEW spend_by_sender; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON VIEW atlas.spend_by_sender IS 'Settled calls a UTC day, sender and project.';
+
+--
+-- Name: COLUMN spend_by_sender.day; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.day IS 'The UTC day.';
+
+--
+-- Name: COLUMN spend_by_sender.sender_key; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.sender_key IS 'Whose turn and whose budget: the user, an outside identity, or service.';
+
+--
+-- Name: COLUMN spend_by_sender.project_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.project_id IS 'The project it belongs to.';
+
+--
+-- Name: COLUMN spend_by_sender.calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.calls IS 'Model calls.';
+
+--
+-- Name: COLUMN spend_by_sender.input_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.input_tokens IS 'Tokens sent.';
+
+--
+-- Name: COLUMN spend_by_sender.output_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.output_tokens IS 'Tokens written, reasoning included.';
+
+--
+-- Name: COLUMN spend_by_sender.tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.tokens IS 'Input and output together.';
+
+--
+-- Name: COLUMN spend_by_sender.usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.usd IS 'US dollars.';
+
+--
+-- Name: COLUMN spend_by_sender.cached_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.cached_tokens IS 'Those of the input that the provider had cached.';
+
+--
+-- Name: COLUMN spend_by_sender.reasoning_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.reasoning_tokens IS 'Those of the output that nobody sees.';
+
+--
+-- Name: COLUMN spend_by_sender.unknown_calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.unknown_calls IS 'Calls of unknown usage: they count at their worst case.';
+
+--
+-- Name: spend_id_seq; Type: SEQUENCE; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.spend ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME atlas.spend_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: task_history; Type: VIEW; Schema: atlas; Owner: -
+--
+
+CREATE VIEW atlas.task_history WITH (security_invoker='true') AS
+ SELECT t.id,
+    t.title,
+    t.kind,
+    t.state,
+    t.wait_reason,
+    t.sender,
+    t.sender_key,
+    t.project_id,
+    t.parent_id,
+    t.model,
+    t.attempts,
+    t.failures,
+    s.tokens,
+    s.usd,
+    t.queued_at,
+    t.started_at,
+    t.finished_at,
+    (t.finished_at - t.queued_at) AS took,
+    t.error_code,
+    t.error_message
+   FROM (atlas.task t
+     LEFT JOIN LATERAL ( SELECT sum(p.tokens) AS tokens,
+            sum(p.usd) AS usd
+           FROM atlas.spend p
+          WHERE (p.task_id = t.id)) s ON (true));
+
+--
+-- Name: VIEW task_history; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON VIEW atlas.task_history IS 'Every task with what it cost and how it ended.';
+
+--
+-- Name: COLUMN task_history.id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.id IS 'Its id.';
+
+--
+-- Name: COLUMN task_history.title; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.title IS 'The first line, for people who look at the table.';
+
+--
+-- Name: COLUMN task_history.kind; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.kind IS 'chat or control.';
+
+--
+-- Name: COLUMN task_history.state; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.state IS 'queued, running, completed, failed, cancelled or dead_lettered.';
+
+--
+-- Name: COLUMN task_history.wait_reason; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.wait_reason IS 'Why a queued task is not ready yet.';
+
+--
+-- Name: COLUMN task_history.sender; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.sender IS 'The user who asked; null for the service role.';
+
+--
+-- Name: COLUMN task_history.sender_key; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.sender_key IS 'Whose turn and whose budget: the user, an outside identity, or service.';
+
+--
+-- Name: COLUMN task_history.project_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.project_id IS 'The project it belongs to.';
+
+--
+-- Name: COLUMN task_history.parent_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.parent_id IS 'The earlier task that it goes on from.';
+
+--
+-- Name: COLUMN task_history.model; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.model IS 'The model that answered, or was called.';
+
+--
+-- Name: COLUMN task_history.attempts; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.attempts IS 'How many attempts were begun.';
+
+--
+-- Name: COLUMN task_history.failures; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.failures IS 'Failures of its own.';
+
+--
+-- Name: COLUMN task_history.tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.tokens IS 'Input and output together.';
+
+--
+-- Name: COLUMN task_history.usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.usd IS 'US dollars.';
+
+--
+-- Name: COLUMN task_history.queued_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.queued_at IS 'When it was asked.';
+
+--
+-- Name: COLUMN task_history.started_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.started_at IS 'When it began.';
+
+--
+-- Name: COLUMN task_history.finished_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.finished_at IS 'When it ended.';
+
+--
+-- Name: COLUMN task_history.took; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.took IS 'From the question to the end.';
+
+--
+-- Name: COLUMN task_history.error_code; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.error_code IS 'Why it ended without a reply, in one word.';
+
+--
+-- Name: COLUMN task_history.error_message; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task_history.error_message IS 'Why it ended without a reply.';
+
+--
+-- Name: worker; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.worker (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    version text NOT NULL,
+    state text DEFAULT 'busy'::text NOT NULL,
+    concurrency integer NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT worker_concurrency_check CHECK ((concurrency > 0)),
+    CONSTRAINT worker_state_check CHECK ((state = ANY (ARRAY['idle'::text, 'busy'::text, 'stopped'::text])))
+);
+
+--
+-- Name: TABLE worker; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.worker IS 'Who works: alive when seen lately; idle ones are notified of new tasks.';
+
+--
+-- Name: COLUMN worker.id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.worker.id IS 'A new one at each start.';
+
+--
+-- Name: COLUMN worker.name; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.worker.name IS 'Host and process.';
+
+--
+-- Name: COLUMN worker.version; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.worker.version IS 'Its version of Atlas.';
+
+--
+-- Name: COLUMN worker.state; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.worker.state IS 'idle waits for a wake-up, busy claims by itself, stopped has left.';
+
+--
+-- Name: COLUMN worker.concurrency; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.worker.concurrency IS 'Tasks it runs at once.';
+
+--
+-- Name: COLUMN worker.started_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.worker.started_at IS 'When it began.';
+
+--
+-- Name: COLUMN worker.seen_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.worker.seen_at IS 'When it last said that it is there.';
+
+--
+-- Name: architect_in; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.architect_in (
+    id bigint NOT NULL,
+    data jsonb NOT NULL,
+    task_id uuid NOT NULL,
+    sender uuid DEFAULT auth.uid(),
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT data_is_an_object CHECK ((jsonb_typeof(data) = 'object'::text)),
+    CONSTRAINT data_is_bounded CHECK ((octet_length((data)::text) <= 1048576))
+);
+
+--
+-- Name: TABLE architect_in; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON TABLE public.architect_in IS 'Questions and control messages to Atlas: insert one JSON object into data. See docs/event_examples.';
+
+--
+-- Name: COLUMN architect_in.id; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_in.id IS 'Order of arrival; not the order of commits.';
+
+--
+-- Name: COLUMN architect_in.data; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_in.data IS 'The message: task_id, role, msg_type, content, metadata. At most 1 MiB.';
+
+--
+-- Name: COLUMN architect_in.task_id; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_in.task_id IS 'Filled from data.task_id by the trigger.';
+
+--
+-- Name: COLUMN architect_in.sender; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_in.sender IS 'The user who sent it (auth.uid()); null for the service role itself.';
+
+--
+-- Name: COLUMN architect_in.created_at; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_in.created_at IS 'When the message was inserted.';
+
+--
+-- Name: architect_in_id_seq; Type: SEQUENCE; Schema: public; Owner: -
+--
+
+ALTER TABLE public.architect_in ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.architect_in_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: architect_out; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.architect_out (
+    id bigint NOT NULL,
+    data jsonb NOT NULL,
+    task_id uuid NOT NULL,
+    owner uuid,
+    project_id uuid,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT data_is_an_object CHECK ((jsonb_typeof(data) = 'object'::text))
+);
+
+--
+-- Name: TABLE architect_out; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON TABLE public.architect_out IS 'What Atlas answers: one in_progress row and one final row a task, answers to control messages, escalations.';
+
+--
+-- Name: COLUMN architect_out.id; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_out.id IS 'Order of writing; not the order of commits.';
+
+--
+-- Name: COLUMN architect_out.data; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_out.data IS 'The message: task_id, role, msg_type, content, metadata with its status.';
+
+--
+-- Name: COLUMN architect_out.task_id; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_out.task_id IS 'The task_id of the message that it answers.';
+
+--
+-- Name: COLUMN architect_out.owner; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_out.owner IS 'The user whose task it answers; row level security reads it.';
+
+--
+-- Name: COLUMN architect_out.project_id; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_out.project_id IS 'The project whose members may read it.';
+
+--
+-- Name: COLUMN architect_out.created_at; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_out.created_at IS 'When the row was written.';
+
+--
+-- Name: architect_out_id_seq; Type: SEQUENCE; Schema: public; Owner: -
+--
+
+ALTER TABLE public.architect_out ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.architect_out_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: chunk; Type: TABLE; Schema: rag; Owner: -
+--
+
+CREATE TABLE rag.chunk (
+    id bigint NOT NULL,
+    document_id uuid NOT NULL,
+    seq integer NOT NULL,
+    heading text NOT NULL,
+    start_line integer NOT NULL,
+    end_line integer NOT NULL,
+    text text NOT NULL,
+    tokens integer NOT NULL,
+    tsv tsvector GENERATED ALWAYS AS ((setweight(to_tsvector('english'::regconfig, heading), 'A'::"char") || setweight(to_tsvector('english'::regconfig, text), 'B'::"char"))) STORED NOT NULL,
+    CONSTRAINT chunk_check CHECK ((end_line >= start_line)),
+    CONSTRAINT chunk_seq_check CHECK ((seq >= 0)),
+    CONSTRAINT chunk_start_line_check CHECK ((start_line > 0)),
+    CONSTRAINT chunk_text_check CHECK ((text <> ''::text)),
+    CONSTRAINT chunk_tokens_check CHECK ((tokens >= 0))
+);
+
+--
+-- Name: TABLE chunk; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TABLE rag.chunk IS 'A part of a document, at most 800 tokens: a section, a definition, a paragraph.';
+
+--
+-- Name: COLUMN chunk.id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.chunk.id IS 'Its id.';
+
+--
+-- Name: COLUMN chunk.document_id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.chunk.document_id IS 'The document it is of.';
+
+--
+-- Name: COLUMN chunk.seq; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.chunk.seq IS 'Its place in the document, from 0.';
+
+--
+-- Name: COLUMN chunk.heading; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.chunk.heading IS 'Where it stands: the heading path, or the symbol.';
+
+--
+-- Name: COLUMN chunk.start_line; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.chunk.start_line IS 'Its first line, from 1.';
+
+--
+-- Name: COLUMN chunk.end_line; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.chunk.end_line IS 'Its last line.';
+
+--
+-- Name: COLUMN chunk.text; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.chunk.text IS 'The text.';
+
+--
+-- Name: COLUMN chunk.tokens; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.chunk.tokens IS 'How many tokens its text has.';
+
+--
+-- Name: COLUMN chunk.tsv; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.chunk.tsv IS 'What full text search looks at.';
+
+--
+-- Name: chunk_id_seq; Type: SEQUENCE; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.chunk ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME rag.chunk_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: document; Type: TABLE; Schema: rag; Owner: -
+--
+
+CREATE TABLE rag.document (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    project_id uuid,
+    source text NOT NULL,
+    title text NOT NULL,
+    kind text NOT NULL,
+    content_sha256 bytea NOT NULL,
+    indexed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT document_kind_check CHECK ((kind = ANY (ARRAY['markdown'::text, 'code'::text, 'text'::text]))),
+    CONSTRAINT document_source_check CHECK ((source <> ''::text))
+);
+
+--
+-- Name: TABLE document; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TABLE rag.document IS 'One row a file. project_id null: shared by all projects.';
+
+--
+-- Name: COLUMN document.id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.document.id IS 'Its id.';
+
+--
+-- Name: COLUMN document.project_id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.document.project_id IS 'The project it belongs to.';
+
+--
+-- Name: COLUMN document.source; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.document.source IS 'Its path, as sources in a reply name it.';
+
+--
+-- Name: COLUMN document.title; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.document.title IS 'The first line, for people who look at the table.';
+
+--
+-- Name: COLUMN document.kind; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.document.kind IS 'What sort of document it is.';
+
+--
+-- Name: COLUMN document.content_sha256; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.document.content_sha256 IS 'An unchanged file is not indexed again.';
+
+--
+-- Name: COLUMN document.indexed_at; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.document.indexed_at IS 'When it was last read.';
+
+--
+-- Name: embed_job; Type: TABLE; Schema: rag; Owner: -
+--
+
+CREATE TABLE rag.embed_job (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    project_id uuid,
+    state text DEFAULT 'queued'::text NOT NULL,
+    total integer DEFAULT 0 NOT NULL,
+    done integer DEFAULT 0 NOT NULL,
+    errors jsonb DEFAULT '[]'::jsonb NOT NULL,
+    lease_expires_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT embed_job_check CHECK (((done >= 0) AND (done <= total))),
+    CONSTRAINT embed_job_errors_check CHECK ((jsonb_typeof(errors) = 'array'::text)),
+    CONSTRAINT embed_job_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'completed'::text, 'failed'::text]))),
+    CONSTRAINT embed_job_total_check CHECK ((total >= 0))
+);
+
+--
+-- Name: TABLE embed_job; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TABLE rag.embed_job IS 'A batch of documents to index in the background.';
+
+--
+-- Name: COLUMN embed_job.id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.id IS 'Its id.';
+
+--
+-- Name: COLUMN embed_job.project_id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.project_id IS 'The project it belongs to.';
+
+--
+-- Name: COLUMN embed_job.state; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.state IS 'queued, running, done or failed.';
+
+--
+-- Name: COLUMN embed_job.total; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.total IS 'How many items it has.';
+
+--
+-- Name: COLUMN embed_job.done; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.done IS 'How many of them are ready.';
+
+--
+-- Name: COLUMN embed_job.errors; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.errors IS 'What went wrong, item by item.';
+
+--
+-- Name: COLUMN embed_job.lease_expires_at; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.lease_expires_at IS 'Until when its worker holds it.';
+
+--
+-- Name: COLUMN embed_job.created_at; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.created_at IS 'When the row was written.';
+
+--
+-- Name: attempt attempt_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.attempt
+    ADD CONSTRAINT attempt_pkey PRIMARY KEY (id);
+
+--
+-- Name: attempt attempt_task_id_number_key; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.attempt
+    ADD CONSTRAINT attempt_task_id_number_key UNIQUE (task_id, number);
+
+--
+-- Name: audit_checkpoint audit_checkpoint_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.audit_checkpoint
+    ADD CONSTRAINT audit_checkpoint_pkey PRIMARY KEY (id);
+
+--
+-- Name: audit_checkpoint audit_checkpoint_prev_mac_key; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.audit_checkpoint
+    ADD CONSTRAINT audit_checkpoint_prev_mac_key UNIQUE NULLS NOT DISTINCT (prev_mac);
+
+--
+-- Name: audit_checkpoint audit_checkpoint_upto_key; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.audit_checkpoint
+    ADD CONSTRAINT audit_checkpoint_upto_key UNIQUE (upto);
+
+--
+-- Name: audit audit_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.audit
+    ADD CONSTRAINT audit_pkey PRIMARY KEY (id);
+
+--
+-- Name: audit audit_task_id_seq_key; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.audit
+    ADD CONSTRAINT audit_task_id_seq_key UNIQUE (task_id, seq);
+
+--
+-- Name: budget_day budget_day_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.budget_day
+    ADD CONSTRAINT budget_day_pkey PRIMARY KEY (day, scope);
+
+--
+-- Name: budget budget_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.budget
+    ADD CONSTRAINT budget_pkey PRIMARY KEY (scope);
+
+--
+-- Name: control control_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.control
+    ADD CONSTRAINT control_pkey PRIMARY KEY (only_row);
+
+--
+-- Name: destination destination_name_key; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.destination
+    ADD CONSTRAINT destination_name_key UNIQUE (name);
+
+--
+-- Name: destination destination_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.destination
+    ADD CONSTRAINT destination_pkey PRIMARY KEY (id);
+
+--
+-- Name: identity identity_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.identity
+    ADD CONSTRAINT identity_pkey PRIMARY KEY (provider, external_id);
+
+--
+-- Name: member member_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.member
+    ADD CONSTRAINT member_pkey PRIMARY KEY (project_id, user_id);
+
+--
+-- Name: model model_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.model
+    ADD CONSTRAINT model_pkey PRIMARY KEY (name);
+
+--
+-- Name: model_price model_price_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.model_price
+    ADD CONSTRAINT model_price_pkey PRIMARY KEY (model, valid_from);
+
+--
+-- Name: model_state model_state_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.model_state
+    ADD CONSTRAINT model_state_pkey PRIMARY KEY (model);
+
+--
+-- Name: outbox outbox_event_id_key; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.outbox
+    ADD CONSTRAINT outbox_event_id_key UNIQUE (event_id);
+
+--
+-- Name: outbox outbox_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.outbox
+    ADD CONSTRAINT outbox_pkey PRIMARY KEY (id);
+
+--
+-- Name: project project_name_key; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.project
+    ADD CONSTRAINT project_name_key UNIQUE (name);
+
+--
+-- Name: project project_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.project
+    ADD CONSTRAINT project_pkey PRIMARY KEY (id);
+
+--
+-- Name: rejected_message rejected_message_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.rejected_message
+    ADD CONSTRAINT rejected_message_pkey PRIMARY KEY (id);
+
+--
+-- Name: reply_part reply_part_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.reply_part
+    ADD CONSTRAINT reply_part_pkey PRIMARY KEY (attempt_id, generation, "offset");
+
+--
+-- Name: spend spend_attempt_id_call_key; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.spend
+    ADD CONSTRAINT spend_attempt_id_call_key UNIQUE (attempt_id, call);
+
+--
+-- Name: spend spend_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.spend
+    ADD CONSTRAINT spend_pkey PRIMARY KEY (id);
+
+--
+-- Name: task task_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.task
+    ADD CONSTRAINT task_pkey PRIMARY KEY (id);
+
+--
+-- Name: worker worker_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.worker
+    ADD CONSTRAINT worker_pkey PRIMARY KEY (id);
+
+--
+-- Name: architect_in architect_in_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.architect_in
+    ADD CONSTRAINT architect_in_pkey PRIMARY KEY (id);
+
+--
+-- Name: architect_out architect_out_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.architect_out
+    ADD CONSTRAINT architect_out_pkey PRIMARY KEY (id);
+
+--
+-- Name: chunk chunk_document_id_seq_key; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.chunk
+    ADD CONSTRAINT chunk_document_id_seq_key UNIQUE (document_id, seq);
+
+--
+-- Name: chunk chunk_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.chunk
+    ADD CONSTRAINT chunk_pkey PRIMARY KEY (id);
+
+--
+-- Name: document document_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.document
+    ADD CONSTRAINT document_pkey PRIMARY KEY (id);
+
+--
+-- Name: document document_project_id_source_key; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.document
+    ADD CONSTRAINT document_project_id_source_key UNIQUE NULLS NOT DISTINCT (project_id, source);
+
+--
+-- Name: embed_job embed_job_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.embed_job
+    ADD CONSTRAINT embed_job_pkey PRIMARY KEY (id);
+
+--
+-- Name: attempt_lease; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX attempt_lease ON atlas.attempt USING btree (lease_expires_at) WHERE (state = 'running'::text);
+
+--
+-- Name: attempt_one_running; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE UNIQUE INDEX attempt_one_running ON atlas.attempt USING btree (task_id) WHERE (state = 'running'::text);
+
+--
+-- Name: audit_xact; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX audit_xact ON atlas.audit USING btree (xact);
+
+--
+-- Name: member_user; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX member_user ON atlas.member USING btree (user_id);
+
+--
+-- Name: outbox_pending; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX outbox_pending ON atlas.outbox USING btree (id) WHERE (state = 'pending'::text);
+
+--
+-- Name: outbox_task; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX outbox_task ON atlas.outbox USING btree (task_id, id) WHERE (state <> 'sent'::text);
+
+--
+-- Name: reply_part_task; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX reply_part_task ON atlas.reply_part USING btree (task_id);
+
+--
+-- Name: spend_day; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX spend_day ON atlas.spend USING btree (day);
+
+--
+-- Name: spend_open; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX spend_open ON atlas.spend USING btree (task_id) WHERE (state = 'reserved'::text);
+
+--
+-- Name: spend_task; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX spend_task ON atlas.spend USING btree (task_id);
+
+--
+-- Name: task_dead; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX task_dead ON atlas.task USING btree (finished_at DESC) WHERE (state = 'dead_lettered'::text);
+
+--
+-- Name: task_message; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX task_message ON atlas.task USING btree (message_task_id);
+
+--
+-- Name: task_owner; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX task_owner ON atlas.task USING btree (sender, queued_at DESC);
+
+--
+-- Name: task_project; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX task_project ON atlas.task USING btree (project_id, queued_at DESC);
+
+--
+-- Name: task_ready; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX task_ready ON atlas.task USING btree (rank, sender_key, in_id) WHERE ((state = 'queued'::text) AND (wait_reason IS NULL) AND (kind = 'chat'::text));
+
+--
+-- Name: task_ready_control; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX task_ready_control ON atlas.task USING btree (in_id) WHERE ((state = 'queued'::text) AND (wait_reason IS NULL) AND (kind = 'control'::text));
+
+--
+-- Name: task_recent; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX task_recent ON atlas.task USING btree (queued_at DESC);
+
+--
+-- Name: task_running; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX task_running ON atlas.task USING btree (attempt_id) WHERE (state = 'running'::text);
+
+--
+-- Name: task_served; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX task_served ON atlas.task USING btree (sender_key, claim_seq DESC) WHERE (claim_seq IS NOT NULL);
+
+--
+-- Name: task_waiting; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX task_waiting ON atlas.task USING btree (run_after) WHERE ((state = 'queued'::text) AND (wait_reason IS NOT NULL));
+
+--
+-- Name: task_waiting_budget; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX task_waiting_budget ON atlas.task USING btree (wait_scope, in_id) WHERE (wait_scope IS NOT NULL);
+
+--
+-- Name: architect_in_one_chat; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE UNIQUE INDEX architect_in_one_chat ON public.architect_in USING btree (task_id) WHERE (((data ->> 'msg_type'::text) = 'chat'::text) AND ((data ->> 'role'::text) = 'architect'::text));
+
+--
+-- Name: architect_in_task; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE INDEX architect_in_task ON public.architect_in USING btree (task_id);
+
+--
+-- Name: architect_out_one_reply; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE UNIQUE INDEX architect_out_one_reply ON public.architect_out USING btree (task_id) WHERE (((data ->> 'msg_type'::text) = 'spec'::text) AND ((data #>> '{metadata,status}'::text[]) = 'completed'::text));
+
+--
+-- Name: architect_out_one_start; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE UNIQUE INDEX architect_out_one_start ON public.architect_out USING btree (task_id) WHERE (((data ->> 'msg_type'::text) = 'spec'::text) AND ((data #>> '{metadata,status}'::text[]) = 'in_progress'::text));
+
+--
+-- Name: architect_out_task; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE INDEX architect_out_task ON public.architect_out USING btree (task_id, id);
+
+--
+-- Name: chunk_tsv; Type: INDEX; Schema: rag; Owner: -
+--
+
+CREATE INDEX chunk_tsv ON rag.chunk USING gin (tsv);
+
+--
+-- Name: audit append_only; Type: TRIGGER; Schema: atlas; Owner: -
+--
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON atlas.audit FOR EACH STATEMENT EXECUTE FUNCTION atlas.refuse_change();
+
+--
+-- Name: audit_checkpoint append_only; Type: TRIGGER; Schema: atlas; Owner: -
+--
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON atlas.audit_checkpoint FOR EACH STATEMENT EXECUTE FUNCTION atlas.refuse_change();
+
+--
+-- Name: task broadcast_cancel; Type: TRIGGER; Schema: atlas; Owner: -
+--
+
+CREATE TRIGGER broadcast_cancel AFTER UPDATE OF cancel_requested_at ON atlas.task FOR EACH ROW WHEN (((old.cancel_requested_at IS NULL) AND (new.cancel_requested_at IS NOT NULL))) EXECUTE FUNCTION atlas.broadcast_cancel();
+
+--
+-- Name: reply_part broadcast_parts; Type: TRIGGER; Schema: atlas; Owner: -
+--
+
+CREATE TRIGGER broadcast_parts AFTER INSERT ON atlas.reply_part REFERENCING NEW TABLE AS new_parts FOR EACH STATEMENT EXECUTE FUNCTION atlas.broadcast_parts();
+
+--
+-- Name: reply_part number_part; Type: TRIGGER; Schema: atlas; Owner: -
+--
+
+CREATE TRIGGER number_part BEFORE INSERT ON atlas.reply_part FOR EACH ROW EXECUTE FUNCTION atlas.number_part();
+
+--
+-- Name: architect_in admit_message; Type: TRIGGER; Schema: public; Owner: -
+--
+
+CREATE TRIGGER admit_message BEFORE INSERT ON public.architect_in FOR EACH ROW EXECUTE FUNCTION atlas.admit_message();
+
+--
+-- Name: architect_out fill_outbox; Type: TRIGGER; Schema: public; Owner: -
+--
+
+CREATE TRIGGER fill_outbox AFTER INSERT ON public.architect_out REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION atlas.fill_outbox();
+
+--
+-- Name: architect_in queue_messages; Type: TRIGGER; Schema: public; Owner: -
+--
+
+CREATE TRIGGER queue_messages AFTER INSERT ON public.architect_in REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION atlas.queue_messages();
+
+--
+-- Name: attempt attempt_task_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.attempt
+    ADD CONSTRAINT attempt_task_id_fkey FOREIGN KEY (task_id) REFERENCES atlas.task(id);
+
+--
+-- Name: budget_day budget_day_scope_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.budget_day
+    ADD CONSTRAINT budget_day_scope_fkey FOREIGN KEY (scope) REFERENCES atlas.budget(scope) ON DELETE CASCADE;
+
+--
+-- Name: member member_project_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.member
+    ADD CONSTRAINT member_project_id_fkey FOREIGN KEY (project_id) REFERENCES atlas.project(id) ON DELETE CASCADE;
+
+--
+-- Name: model_price model_price_model_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.model_price
+    ADD CONSTRAINT model_price_model_fkey FOREIGN KEY (model) REFERENCES atlas.model(name) ON DELETE CASCADE;
+
+--
+-- Name: model model_successor_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.model
+    ADD CONSTRAINT model_successor_fkey FOREIGN KEY (successor) REFERENCES atlas.model(name) DEFERRABLE INITIALLY DEFERRED;
+
+--
+-- Name: outbox outbox_out_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.outbox
+    ADD CONSTRAINT outbox_out_id_fkey FOREIGN KEY (out_id) REFERENCES public.architect_out(id);
+
+--
+-- Name: reply_part reply_part_attempt_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.reply_part
+    ADD CONSTRAINT reply_part_attempt_id_fkey FOREIGN KEY (attempt_id) REFERENCES atlas.attempt(id);
+
+--
+-- Name: reply_part reply_part_task_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.reply_part
+    ADD CONSTRAINT reply_part_task_id_fkey FOREIGN KEY (task_id) REFERENCES atlas.task(id);
+
+--
+-- Name: spend spend_attempt_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.spend
+    ADD CONSTRAINT spend_attempt_id_fkey FOREIGN KEY (attempt_id) REFERENCES atlas.attempt(id);
+
+--
+-- Name: spend spend_task_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.spend
+    ADD CONSTRAINT spend_task_id_fkey FOREIGN KEY (task_id) REFERENCES atlas.task(id);
+
+--
+-- Name: task task_in_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.task
+    ADD CONSTRAINT task_in_id_fkey FOREIGN KEY (in_id) REFERENCES public.architect_in(id);
+
+--
+-- Name: task task_project_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.task
+    ADD CONSTRAINT task_project_id_fkey FOREIGN KEY (project_id) REFERENCES atlas.project(id);
+
+--
+-- Name: chunk chunk_document_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.chunk
+    ADD CONSTRAINT chunk_document_id_fkey FOREIGN KEY (document_id) REFERENCES rag.document(id) ON DELETE CASCADE;
+
+--
+-- Name: document document_project_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.document
+    ADD CONSTRAINT document_project_id_fkey FOREIGN KEY (project_id) REFERENCES atlas.project(id) ON DELETE CASCADE;
+
+--
+-- Name: embed_job embed_job_project_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.embed_job
+    ADD CONSTRAINT embed_job_project_id_fkey FOREIGN KEY (project_id) REFERENCES atlas.project(id) ON DELETE CASCADE;
+
+--
+-- Name: attempt; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.attempt ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: audit; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.audit ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: audit_checkpoint; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.audit_checkpoint ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: budget; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.budget ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: budget_day; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.budget_day ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: control; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.control ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: destination; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.destination ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: project everyone with a login sees the default project; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "everyone with a login sees the default project" ON atlas.project FOR SELECT TO authenticated USING ((id = '00000000-0000-0000-0000-000000000001'::uuid));
+
+--
+-- Name: model everyone with a login sees the models; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "everyone with a login sees the models" ON atlas.model FOR SELECT TO authenticated USING (true);
+
+--
+-- Name: model_price everyone with a login sees the prices; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "everyone with a login sees the prices" ON atlas.model_price FOR SELECT TO authenticated USING (true);
+
+--
+-- Name: identity; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.identity ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: member; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.member ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: project members see their projects; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "members see their projects" ON atlas.project FOR SELECT TO authenticated USING ((id IN ( SELECT atlas.my_projects() AS my_projects)));
+
+--
+-- Name: member members see who else is in their projects; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "members see who else is in their projects" ON atlas.member FOR SELECT TO authenticated USING ((project_id IN ( SELECT atlas.my_projects() AS my_projects)));
+
+--
+-- Name: model; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.model ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: model_price; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.model_price ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: model_state; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.model_state ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: outbox; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.outbox ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: attempt people see the attempts of tasks they see; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "people see the attempts of tasks they see" ON atlas.attempt FOR SELECT TO authenticated USING ((EXISTS ( SELECT
+   FROM atlas.task t
+  WHERE (t.id = attempt.task_id))));
+
+--
+-- Name: audit people see the audit of tasks they see; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "people see the audit of tasks they see" ON atlas.audit FOR SELECT TO authenticated USING ((EXISTS ( SELECT
+   FROM atlas.task t
+  WHERE (t.id = audit.task_id))));
+
+--
+-- Name: reply_part people see the replies of tasks they see; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "people see the replies of tasks they see" ON atlas.reply_part FOR SELECT TO authenticated USING ((EXISTS ( SELECT
+   FROM atlas.task t
+  WHERE (t.id = reply_part.task_id))));
+
+--
+-- Name: spend people see the spend of tasks they see; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "people see the spend of tasks they see" ON atlas.spend FOR SELECT TO authenticated USING ((EXISTS ( SELECT
+   FROM atlas.task t
+  WHERE (t.id = spend.task_id))));
+
+--
+-- Name: budget people see their own and their projects' budgets; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "people see their own and their projects' budgets" ON atlas.budget FOR SELECT TO authenticated USING (((scope = ('sender:'::text || (( SELECT auth.uid() AS uid))::text)) OR (scope IN ( SELECT ('project:'::text || p.p)
+   FROM atlas.my_projects() p(p)))));
+
+--
+-- Name: budget_day people see their own and their projects' days; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "people see their own and their projects' days" ON atlas.budget_day FOR SELECT TO authenticated USING (((scope = ('sender:'::text || (( SELECT auth.uid() AS uid))::text)) OR (scope IN ( SELECT ('project:'::text || p.p)
+   FROM atlas.my_projects() p(p)))));
+
+--
+-- Name: task people see their own and their projects' tasks; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "people see their own and their projects' tasks" ON atlas.task FOR SELECT TO authenticated USING (((sender = ( SELECT auth.uid() AS uid)) OR (project_id IN ( SELECT atlas.my_projects() AS my_projects))));
+
+--
+-- Name: identity people see their own identities; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "people see their own identities" ON atlas.identity FOR SELECT TO authenticated USING ((user_id = ( SELECT auth.uid() AS uid)));
+
+--
+-- Name: project; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.project ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: rejected_message; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.rejected_message ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: reply_part; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.reply_part ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: spend; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.spend ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: task; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.task ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: worker; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.worker ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: architect_in; Type: ROW SECURITY; Schema: public; Owner: -
+--
+
+ALTER TABLE public.architect_in ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: architect_out; Type: ROW SECURITY; Schema: public; Owner: -
+--
+
+ALTER TABLE public.architect_out ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: architect_out people read replies to their own and their projects' tasks; Type: POLICY; Schema: public; Owner: -
+--
+
+CREATE POLICY "people read replies to their own and their projects' tasks" ON public.architect_out FOR SELECT TO authenticated USING (((owner = ( SELECT auth.uid() AS uid)) OR (project_id IN ( SELECT atlas.my_projects() AS my_projects))));
+
+--
+-- Name: architect_in people read what they sent; Type: POLICY; Schema: public; Owner: -
+--
+
+CREATE POLICY "people read what they sent" ON public.architect_in FOR SELECT TO authenticated USING ((sender = ( SELECT auth.uid() AS uid)));
+
+--
+-- Name: architect_in people send their own messages; Type: POLICY; Schema: public; Owner: -
+--
+
+CREATE POLICY "people send their own messages" ON public.architect_in FOR INSERT TO authenticated WITH CHECK ((sender = ( SELECT auth.uid() AS uid)));
+
+--
+-- Name: chunk; Type: ROW SECURITY; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.chunk ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: document; Type: ROW SECURITY; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.document ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: embed_job; Type: ROW SECURITY; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.embed_job ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: SCHEMA atlas; Type: ACL; Schema: -; Owner: -
+--
+
+GRANT USAGE ON SCHEMA atlas TO authenticated;
+GRANT USAGE ON SCHEMA atlas TO service_role;
+GRANT USAGE ON SCHEMA atlas TO atlas_worker;
+
+--
+-- Name: SCHEMA public; Type: ACL; Schema: -; Owner: -
+--
+
+GRANT ALL ON SCHEMA public TO postgres;
+GRANT USAGE ON SCHEMA public TO anon;
+GRANT USAGE ON SCHEMA public TO authenticated;
+GRANT USAGE ON SCHEMA public TO service_role;
+
+--
+-- Name: SCHEMA rag; Type: ACL; Schema: -; Owner: -
+--
+
+GRANT USAGE ON SCHEMA rag TO service_role;
+GRANT USAGE ON SCHEMA rag TO atlas_worker;
+
+--
+-- Name: FUNCTION actor(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.actor() FROM PUBLIC;
+
+--
+-- Name: FUNCTION admit_message(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.admit_message() FROM PUBLIC;
+
+--
+-- Name: FUNCTION append_audit(p_task uuid, p_event text, p_detail jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.append_audit(p_task uuid, p_event text, p_detail jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION append_audits(p_event text, p_tasks uuid[], p_details jsonb[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.append_audits(p_event text, p_tasks uuid[], p_details jsonb[]) FROM PUBLIC;
+
+--
+-- Name: FUNCTION as_timestamp(value text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.as_timestamp(value text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION as_uuid(value text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.as_uuid(value text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.as_uuid(value text) TO service_role;
+GRANT ALL ON FUNCTION atlas.as_uuid(value text) TO authenticated;
+
+--
+-- Name: FUNCTION audit_digest(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.audit_digest() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.audit_digest() TO service_role;
+GRANT ALL ON FUNCTION atlas.audit_digest() TO atlas_worker;
+
+--
+-- Name: FUNCTION audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamp with time zone, detail jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamp with time zone, detail jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamp with time zone, detail jsonb) TO service_role;
+
+--
+-- Name: FUNCTION broadcast_cancel(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.broadcast_cancel() FROM PUBLIC;
+
+--
+-- Name: FUNCTION broadcast_parts(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.broadcast_parts() FROM PUBLIC;
+
+--
+-- Name: FUNCTION caller_role(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.caller_role() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.caller_role() TO authenticated;
+GRANT ALL ON FUNCTION atlas.caller_role() TO service_role;
+GRANT ALL ON FUNCTION atlas.caller_role() TO atlas_worker;
+
+--
+-- Name: FUNCTION cancel_task(p_task_id uuid, p_attempt_id uuid, p_usages jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.cancel_task(p_task_id uuid, p_attempt_id uuid, p_usages jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.cancel_task(p_task_id uuid, p_attempt_id uuid, p_usages jsonb) TO service_role;
+GRANT ALL ON FUNCTION atlas.cancel_task(p_task_id uuid, p_attempt_id uuid, p_usages jsonb) TO atlas_worker;
+GRANT ALL ON FUNCTION atlas.cancel_task(p_task_id uuid, p_attempt_id uuid, p_usages jsonb) TO authenticated;
+
+--
+-- Name: FUNCTION check_control(message jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.check_control(message jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION check_message(message jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.check_message(message jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.check_message(message jsonb) TO service_role;
+
+--
+-- Name: FUNCTION check_metadata(metadata jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.check_metadata(metadata jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION claim_outbox(p_lease_id uuid, p_limit integer, p_lease interval); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_limit integer, p_lease interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_limit integer, p_lease interval) TO service_role;
+GRANT ALL ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_limit integer, p_lease interval) TO atlas_worker;
+
+--
+-- Name: FUNCTION claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) TO service_role;
+GRANT ALL ON FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) TO atlas_worker;
+
+--
+-- Name: FUNCTION complete_task(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb, p_model text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.complete_task(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb, p_model text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.complete_task(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb, p_model text) TO service_role;
+GRANT ALL ON FUNCTION atlas.complete_task(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb, p_model text) TO atlas_worker;
+
+--
+-- Name: FUNCTION complete_tasks(p_items jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.complete_tasks(p_items jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.complete_tasks(p_items jsonb) TO service_role;
+GRANT ALL ON FUNCTION atlas.complete_tasks(p_items jsonb) TO atlas_worker;
+
+--
+-- Name: FUNCTION control_command(message jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.control_command(message jsonb) FROM PUBLIC;
+
+--
+-- Name: TABLE model_price; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.model_price TO authenticated;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.model_price TO service_role;
+
+--
+-- Name: FUNCTION cost(price atlas.model_price, input bigint, cached bigint, output bigint); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint) TO service_role;
+GRANT ALL ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint) TO atlas_worker;
+
+--
+-- Name: FUNCTION count_streams(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.count_streams() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.count_streams() TO service_role;
+GRANT ALL ON FUNCTION atlas.count_streams() TO atlas_worker;
+
+--
+-- Name: TABLE task; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.task TO authenticated;
+GRANT SELECT ON TABLE atlas.task TO service_role;
+
+--
+-- Name: FUNCTION end_task(p_task atlas.task, p_state text, p_code text, p_message text, p_usages jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.end_task(p_task atlas.task, p_state text, p_code text, p_message text, p_usages jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION erase(p_task_id uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.erase(p_task_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.erase(p_task_id uuid) TO service_role;
+
+--
+-- Name: FUNCTION escalate(p_task_id uuid, p_code text, p_message text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.escalate(p_task_id uuid, p_code text, p_message text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.escalate(p_task_id uuid, p_code text, p_message text) TO service_role;
+GRANT ALL ON FUNCTION atlas.escalate(p_task_id uuid, p_code text, p_message text) TO atlas_worker;
+
+--
+-- Name: FUNCTION extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval) TO service_role;
+GRANT ALL ON FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval) TO atlas_worker;
+
+--
+-- Name: FUNCTION fail_task(p_attempt_id uuid, p_code text, p_message text, p_kind text, p_retry_after interval, p_usages jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.fail_task(p_attempt_id uuid, p_code text, p_message text, p_kind text, p_retry_after interval, p_usages jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.fail_task(p_attempt_id uuid, p_code text, p_message text, p_kind text, p_retry_after interval, p_usages jsonb) TO service_role;
+GRANT ALL ON FUNCTION atlas.fail_task(p_attempt_id uuid, p_code text, p_message text, p_kind text, p_retry_after interval, p_usages jsonb) TO atlas_worker;
+
+--
+-- Name: FUNCTION fill_outbox(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.fill_outbox() FROM PUBLIC;
+
+--
+-- Name: FUNCTION flush_cache(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.flush_cache() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.flush_cache() TO service_role;
+GRANT ALL ON FUNCTION atlas.flush_cache() TO atlas_worker;
+
+--
+-- Name: FUNCTION get_budgets(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.get_budgets() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.get_budgets() TO service_role;
+GRANT ALL ON FUNCTION atlas.get_budgets() TO atlas_worker;
+
+--
+-- Name: FUNCTION get_thread(p_task_id uuid, p_project uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.get_thread(p_task_id uuid, p_project uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.get_thread(p_task_id uuid, p_project uuid) TO service_role;
+GRANT ALL ON FUNCTION atlas.get_thread(p_task_id uuid, p_project uuid) TO atlas_worker;
+
+--
+-- Name: FUNCTION has_work(p_chats boolean); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.has_work(p_chats boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.has_work(p_chats boolean) TO service_role;
+GRANT ALL ON FUNCTION atlas.has_work(p_chats boolean) TO atlas_worker;
+
+--
+-- Name: FUNCTION is_service(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.is_service() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.is_service() TO authenticated;
+GRANT ALL ON FUNCTION atlas.is_service() TO service_role;
+GRANT ALL ON FUNCTION atlas.is_service() TO atlas_worker;
+
+--
+-- Name: FUNCTION list_models(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.list_models() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.list_models() TO service_role;
+GRANT ALL ON FUNCTION atlas.list_models() TO atlas_worker;
+
+--
+-- Name: FUNCTION lock_days(p_days date[], p_scopes text[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.lock_days(p_days date[], p_scopes text[]) FROM PUBLIC;
+
+--
+-- Name: FUNCTION mark_worker(p_worker_id uuid, p_state text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.mark_worker(p_worker_id uuid, p_state text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.mark_worker(p_worker_id uuid, p_state text) TO service_role;
+GRANT ALL ON FUNCTION atlas.mark_worker(p_worker_id uuid, p_state text) TO atlas_worker;
+
+--
+-- Name: FUNCTION my_projects(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.my_projects() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.my_projects() TO authenticated;
+GRANT ALL ON FUNCTION atlas.my_projects() TO service_role;
+
+--
+-- Name: FUNCTION next_tasks(p_senders integer, p_each integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.next_tasks(p_senders integer, p_each integer) FROM PUBLIC;
+
+--
+-- Name: FUNCTION number_part(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.number_part() FROM PUBLIC;
+
+--
+-- Name: FUNCTION open_day(p_scope text, p_day date); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.open_day(p_scope text, p_day date) FROM PUBLIC;
+
+--
+-- Name: FUNCTION owns_task(task uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.owns_task(task uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.owns_task(task uuid) TO authenticated;
+GRANT ALL ON FUNCTION atlas.owns_task(task uuid) TO service_role;
+
+--
+-- Name: FUNCTION pause(p_reason text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.pause(p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.pause(p_reason text) TO service_role;
+GRANT ALL ON FUNCTION atlas.pause(p_reason text) TO atlas_worker;
+
+--
+-- Name: FUNCTION price_on(model_name text, day date); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.price_on(model_name text, day date) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.price_on(model_name text, day date) TO service_role;
+GRANT ALL ON FUNCTION atlas.price_on(model_name text, day date) TO atlas_worker;
+
+--
+-- Name: FUNCTION project_of(sender uuid, named text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.project_of(sender uuid, named text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION queue_messages(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.queue_messages() FROM PUBLIC;
+
+--
+-- Name: FUNCTION queue_metrics(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.queue_metrics() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.queue_metrics() TO service_role;
+GRANT ALL ON FUNCTION atlas.queue_metrics() TO atlas_worker;
+
+--
+-- Name: FUNCTION raise_lost(p_attempt_id uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.raise_lost(p_attempt_id uuid) FROM PUBLIC;
+
+--
+-- Name: FUNCTION read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) TO authenticated;
+GRANT ALL ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) TO service_role;
+
+--
+-- Name: FUNCTION record_model(model_name text, ok boolean, error text, missing boolean); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.record_model(model_name text, ok boolean, error text, missing boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.record_model(model_name text, ok boolean, error text, missing boolean) TO service_role;
+GRANT ALL ON FUNCTION atlas.record_model(model_name text, ok boolean, error text, missing boolean) TO atlas_worker;
+
+--
+-- Name: FUNCTION record_progress(p_items jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.record_progress(p_items jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.record_progress(p_items jsonb) TO service_role;
+GRANT ALL ON FUNCTION atlas.record_progress(p_items jsonb) TO atlas_worker;
+
+--
+-- Name: FUNCTION record_usage(p_items jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.record_usage(p_items jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.record_usage(p_items jsonb) TO service_role;
+GRANT ALL ON FUNCTION atlas.record_usage(p_items jsonb) TO atlas_worker;
+
+--
+-- Name: FUNCTION refuse(field text, problem text, fix text, state text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.refuse(field text, problem text, fix text, state text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION refuse_change(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.refuse_change() FROM PUBLIC;
+
+--
+-- Name: FUNCTION register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer) TO service_role;
+GRANT ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer) TO atlas_worker;
+
+--
+-- Name: FUNCTION release_expired(p_limit integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.release_expired(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.release_expired(p_limit integer) TO service_role;
+GRANT ALL ON FUNCTION atlas.release_expired(p_limit integer) TO atlas_worker;
+
+--
+-- Name: FUNCTION release_task(p_task atlas.task, p_reason text, p_until timestamp with time zone, p_state text, p_code text, p_message text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.release_task(p_task atlas.task, p_reason text, p_until timestamp with time zone, p_state text, p_code text, p_message text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION reply(p_task atlas.task, p_type text, p_content text, p_metadata jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.reply(p_task atlas.task, p_type text, p_content text, p_metadata jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION reply_metadata(p_parent uuid, p_metadata jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.reply_metadata(p_parent uuid, p_metadata jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint) FROM PUBLIC;
+
+--
+-- Name: FUNCTION reserve_tokens(p_requests jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.reserve_tokens(p_requests jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.reserve_tokens(p_requests jsonb) TO service_role;
+GRANT ALL ON FUNCTION atlas.reserve_tokens(p_requests jsonb) TO atlas_worker;
+
+--
+-- Name: FUNCTION resume(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.resume() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.resume() TO service_role;
+GRANT ALL ON FUNCTION atlas.resume() TO atlas_worker;
+
+--
+-- Name: FUNCTION retry_outbox(p_ids bigint[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.retry_outbox(p_ids bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.retry_outbox(p_ids bigint[]) TO service_role;
+
+--
+-- Name: FUNCTION retry_task(p_task_id uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.retry_task(p_task_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.retry_task(p_task_id uuid) TO service_role;
+
+--
+-- Name: FUNCTION scopes_of(project uuid, sender text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.scopes_of(project uuid, sender text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea) TO service_role;
+GRANT ALL ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea) TO atlas_worker;
+
+--
+-- Name: TABLE budget; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.budget TO authenticated;
+GRANT SELECT ON TABLE atlas.budget TO service_role;
+
+--
+-- Name: FUNCTION set_budget(p_scope text, p_limits jsonb, p_set_by text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text) TO service_role;
+GRANT ALL ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text) TO atlas_worker;
+
+--
+-- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_carry boolean); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_carry boolean) FROM PUBLIC;
+
+--
+-- Name: FUNCTION settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_released bigint[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_released bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_released bigint[]) TO service_role;
+GRANT ALL ON FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_released bigint[]) TO atlas_worker;
+
+--
+-- Name: FUNCTION settle_spends(p_items jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.settle_spends(p_items jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION submit_task(data jsonb, sender uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.submit_task(data jsonb, sender uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.submit_task(data jsonb, sender uuid) TO authenticated;
+GRANT ALL ON FUNCTION atlas.submit_task(data jsonb, sender uuid) TO service_role;
+
+--
+-- Name: FUNCTION today(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.today() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.today() TO service_role;
+GRANT ALL ON FUNCTION atlas.today() TO atlas_worker;
+GRANT ALL ON FUNCTION atlas.today() TO authenticated;
+
+--
+-- Name: FUNCTION verify_audit(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.verify_audit() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.verify_audit() TO service_role;
+
+--
+-- Name: FUNCTION wake_waiting(p_scopes text[], p_limit integer, p_all boolean); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.wake_waiting(p_scopes text[], p_limit integer, p_all boolean) FROM PUBLIC;
+
+--
+-- Name: FUNCTION wake_workers(p_also_busy boolean, p_queued integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.wake_workers(p_also_busy boolean, p_queued integer) FROM PUBLIC;
+
+--
+-- Name: FUNCTION drop_documents(p_project uuid, p_under text, p_keep text[]); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) TO service_role;
+
+--
+-- Name: FUNCTION known_documents(p_project uuid, p_sources text[]); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.known_documents(p_project uuid, p_sources text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.known_documents(p_project uuid, p_sources text[]) TO service_role;
+
+--
+-- Name: FUNCTION put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb) TO service_role;
+
+--
+-- Name: FUNCTION search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean) TO service_role;
+GRANT ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean) TO atlas_worker;
+
+--
+-- Name: TABLE attempt; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.attempt TO authenticated;
+GRANT SELECT ON TABLE atlas.attempt TO service_role;
+
+--
+-- Name: TABLE audit; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.audit TO authenticated;
+GRANT SELECT ON TABLE atlas.audit TO service_role;
+
+--
+-- Name: TABLE audit_checkpoint; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.audit_checkpoint TO service_role;
+
+--
+-- Name: TABLE budget_day; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.budget_day TO authenticated;
+GRANT SELECT ON TABLE atlas.budget_day TO service_role;
+
+--
+-- Name: TABLE control; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.control TO service_role;
+
+--
+-- Name: TABLE dead_letters; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.dead_letters TO authenticated;
+GRANT SELECT ON TABLE atlas.dead_letters TO service_role;
+
+--
+-- Name: TABLE destination; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.destination TO service_role;
+
+--
+-- Name: TABLE identity; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.identity TO authenticated;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.identity TO service_role;
+
+--
+-- Name: TABLE member; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.member TO authenticated;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.member TO service_role;
+
+--
+-- Name: TABLE model; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.model TO authenticated;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.model TO service_role;
+
+--
+-- Name: TABLE model_state; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.model_state TO service_role;
+
+--
+-- Name: TABLE outbox; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.outbox TO service_role;
+
+--
+-- Name: TABLE project; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.project TO authenticated;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.project TO service_role;
+
+--
+-- Name: TABLE queue_status; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.queue_status TO authenticated;
+GRANT SELECT ON TABLE atlas.queue_status TO service_role;
+
+--
+-- Name: TABLE rejected_message; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE ON TABLE atlas.rejected_message TO service_role;
+
+--
+-- Name: TABLE reply_part; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.reply_part TO authenticated;
+GRANT SELECT ON TABLE atlas.reply_part TO service_role;
+
+--
+-- Name: TABLE spend; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.spend TO authenticated;
+GRANT SELECT ON TABLE atlas.spend TO service_role;
+
+--
+-- Name: TABLE spend_by_day; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.spend_by_day TO authenticated;
+GRANT SELECT ON TABLE atlas.spend_by_day TO service_role;
+
+--
+-- Name: TABLE spend_by_model; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.spend_by_model TO authenticated;
+GRANT SELECT ON TABLE atlas.spend_by_model TO service_role;
+
+--
+-- Name: TABLE spend_by_project; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.spend_by_project TO authenticated;
+GRANT SELECT ON TABLE atlas.spend_by_project TO service_role;
+
+--
+-- Name: TABLE spend_by_sender; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.spend_by_sender TO authenticated;
+GRANT SELECT ON TABLE atlas.spend_by_sender TO service_role;
+
+--
+-- Name: TABLE task_history; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.task_history TO authenticated;
+GRANT SELECT ON TABLE atlas.task_history TO service_role;
+
+--
+-- Name: TABLE worker; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.worker TO service_role;
+
+--
+-- Name: TABLE architect_in; Type: ACL; Schema: public; Owner: -
+--
+
+GRANT SELECT ON TABLE public.architect_in TO authenticated;
+GRANT SELECT ON TABLE public.architect_in TO service_role;
+
+--
+-- Name: COLUMN architect_in.data; Type: ACL; Schema: public; Owner: -
+--
+
+GRANT INSERT(data) ON TABLE public.architect_in TO authenticated;
+GRANT INSERT(data) ON TABLE public.architect_in TO service_role;
+
+--
+-- Name: COLUMN architect_in.sender; Type: ACL; Schema: public; Owner: -
+--
+
+GRANT INSERT(sender) ON TABLE public.architect_in TO authenticated;
+GRANT INSERT(sender) ON TABLE public.architect_in TO service_role;
+
+--
+-- Name: TABLE architect_out; Type: ACL; Schema: public; Owner: -
+--
+
+GRANT SELECT ON TABLE public.architect_out TO authenticated;
+GRANT SELECT ON TABLE public.architect_out TO service_role;
+
+--
+-- Name: TABLE chunk; Type: ACL; Schema: rag; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.chunk TO service_role;
+
+--
+-- Name: TABLE document; Type: ACL; Schema: rag; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.document TO service_role;
+
+--
+-- Name: TABLE embed_job; Type: ACL; Schema: rag; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.embed_job TO service_role;
+
+--
+-- PostgreSQL database dump complete
+--
