@@ -46,5 +46,6 @@ grant select on atlas.spend_by_project to authenticated, service_role;
 grant execute on function atlas.read_parts(uuid, integer, integer, integer) to authenticated, service_role;
 
 -- Whoever belongs to no project asks in the default one, and is to see its name beside the question.
-create policy "everyone with a login sees the default project" on atlas.project for select to authenticated
-  using (id = '00000000-0000-0000-0000-000000000001');
+alter policy "members see their projects" on atlas.project
+  using (id in (select atlas.my_projects()) or id = '00000000-0000-0000-0000-000000000001');
+alter policy "members see their projects" on atlas.project rename to "people see their projects and the default one";

@@ -1,0 +1,1508 @@
+export type Json = string | number | boolean | null | { [key: string]: Json | undefined } | Json[];
+
+export type Database = {
+  "atlas": {
+    Tables: {
+      "attempt": {
+        Row: {
+          "error_code": string | null;
+          "error_message": string | null;
+          "finished_at": string | null;
+          "first_delta_at": string | null;
+          "generation": number;
+          "id": string;
+          "lease_expires_at": string;
+          "model": string | null;
+          "number": number;
+          "response_id": string | null;
+          "sequence_number": number | null;
+          "started_at": string;
+          "state": string;
+          "task_id": string;
+          "worker_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "error_code"?: string | null;
+          "error_message"?: string | null;
+          "finished_at"?: string | null;
+          "first_delta_at"?: string | null;
+          "generation"?: number;
+          "id": string;
+          "lease_expires_at": string;
+          "model"?: string | null;
+          "number": number;
+          "response_id"?: string | null;
+          "sequence_number"?: number | null;
+          "started_at"?: string;
+          "state"?: string;
+          "task_id": string;
+          "worker_id": string;
+        };
+        Update: {
+          "error_code"?: string | null;
+          "error_message"?: string | null;
+          "finished_at"?: string | null;
+          "first_delta_at"?: string | null;
+          "generation"?: number;
+          "id"?: string;
+          "lease_expires_at"?: string;
+          "model"?: string | null;
+          "number"?: number;
+          "response_id"?: string | null;
+          "sequence_number"?: number | null;
+          "started_at"?: string;
+          "state"?: string;
+          "task_id"?: string;
+          "worker_id"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "attempt_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "dead_letters";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "attempt_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "task";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "attempt_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "task_history";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "audit": {
+        Row: {
+          "actor": string;
+          "at": string;
+          "detail": NonNullable<Json>;
+          "event": string;
+          "hash": string;
+          "id": number;
+          "prev_hash": string | null;
+          "seq": number;
+          "task_id": string | null;
+          "xact": unknown;
+        };
+        ComputedFields: never;
+        Insert: {
+          "actor": string;
+          "at"?: string;
+          "detail"?: NonNullable<Json>;
+          "event": string;
+          "hash": string;
+          "id"?: never;
+          "prev_hash"?: string | null;
+          "seq": number;
+          "task_id"?: string | null;
+          "xact"?: unknown;
+        };
+        Update: {
+          "actor"?: string;
+          "at"?: string;
+          "detail"?: NonNullable<Json>;
+          "event"?: string;
+          "hash"?: string;
+          "id"?: never;
+          "prev_hash"?: string | null;
+          "seq"?: number;
+          "task_id"?: string | null;
+          "xact"?: unknown;
+        };
+        Relationships: [];
+      };
+      "audit_checkpoint": {
+        Row: {
+          "at": string;
+          "digest": string;
+          "id": number;
+          "mac": string;
+          "prev_mac": string | null;
+          "rows": number;
+          "upto": unknown;
+        };
+        ComputedFields: never;
+        Insert: {
+          "at"?: string;
+          "digest": string;
+          "id"?: never;
+          "mac": string;
+          "prev_mac"?: string | null;
+          "rows": number;
+          "upto": unknown;
+        };
+        Update: {
+          "at"?: string;
+          "digest"?: string;
+          "id"?: never;
+          "mac"?: string;
+          "prev_mac"?: string | null;
+          "rows"?: number;
+          "upto"?: unknown;
+        };
+        Relationships: [];
+      };
+      "budget": {
+        Row: {
+          "controlled": (string)[];
+          "daily": number | null;
+          "per_run": number | null;
+          "scope": string;
+          "set_by": string;
+          "updated_at": string;
+          "usd_daily": number | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "controlled"?: (string)[];
+          "daily"?: number | null;
+          "per_run"?: number | null;
+          "scope": string;
+          "set_by"?: never;
+          "updated_at"?: string;
+          "usd_daily"?: number | null;
+        };
+        Update: {
+          "controlled"?: (string)[];
+          "daily"?: number | null;
+          "per_run"?: number | null;
+          "scope"?: string;
+          "set_by"?: never;
+          "updated_at"?: string;
+          "usd_daily"?: number | null;
+        };
+        Relationships: [];
+      };
+      "budget_day": {
+        Row: {
+          "day": string;
+          "overrun_tokens": number;
+          "reserved_tokens": number;
+          "reserved_usd": number;
+          "scope": string;
+          "settled_tokens": number;
+          "settled_usd": number;
+        };
+        ComputedFields: never;
+        Insert: {
+          "day": string;
+          "overrun_tokens"?: number;
+          "reserved_tokens"?: number;
+          "reserved_usd"?: number;
+          "scope": string;
+          "settled_tokens"?: number;
+          "settled_usd"?: number;
+        };
+        Update: {
+          "day"?: string;
+          "overrun_tokens"?: number;
+          "reserved_tokens"?: number;
+          "reserved_usd"?: number;
+          "scope"?: string;
+          "settled_tokens"?: number;
+          "settled_usd"?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "budget_day_scope_fkey";
+            columns: ["scope"];
+            isOneToOne: false;
+            referencedRelation: "budget";
+            referencedColumns: ["scope"];
+          },
+        ];
+      };
+      "control": {
+        Row: {
+          "cache_flushed_at": string | null;
+          "only_row": boolean;
+          "paused_at": string | null;
+          "paused_by": string | null;
+          "reason": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "cache_flushed_at"?: string | null;
+          "only_row"?: boolean;
+          "paused_at"?: string | null;
+          "paused_by"?: string | null;
+          "reason"?: string | null;
+        };
+        Update: {
+          "cache_flushed_at"?: string | null;
+          "only_row"?: boolean;
+          "paused_at"?: string | null;
+          "paused_by"?: string | null;
+          "reason"?: string | null;
+        };
+        Relationships: [];
+      };
+      "destination": {
+        Row: {
+          "created_at": string;
+          "enabled": boolean;
+          "filter": NonNullable<Json>;
+          "id": string;
+          "kind": string;
+          "name": string;
+          "secret_name": string | null;
+          "target": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "enabled"?: boolean;
+          "filter"?: NonNullable<Json>;
+          "id"?: string;
+          "kind": string;
+          "name": string;
+          "secret_name"?: string | null;
+          "target": string;
+        };
+        Update: {
+          "created_at"?: string;
+          "enabled"?: boolean;
+          "filter"?: NonNullable<Json>;
+          "id"?: string;
+          "kind"?: string;
+          "name"?: string;
+          "secret_name"?: string | null;
+          "target"?: string;
+        };
+        Relationships: [];
+      };
+      "identity": {
+        Row: {
+          "created_at": string;
+          "external_id": string;
+          "provider": string;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "external_id": string;
+          "provider": string;
+          "user_id": string;
+        };
+        Update: {
+          "created_at"?: string;
+          "external_id"?: string;
+          "provider"?: string;
+          "user_id"?: string;
+        };
+        Relationships: [];
+      };
+      "member": {
+        Row: {
+          "created_at": string;
+          "project_id": string;
+          "role": string;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "project_id": string;
+          "role"?: string;
+          "user_id": string;
+        };
+        Update: {
+          "created_at"?: string;
+          "project_id"?: string;
+          "role"?: string;
+          "user_id"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "member_project_id_fkey";
+            columns: ["project_id"];
+            isOneToOne: false;
+            referencedRelation: "project";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "model": {
+        Row: {
+          "context_tokens": number | null;
+          "max_output_tokens": number | null;
+          "name": string;
+          "note": string | null;
+          "reasoning": boolean;
+          "reasoning_effort": string | null;
+          "shutdown_at": string | null;
+          "streams": boolean;
+          "successor": string | null;
+          "temperature": boolean;
+          "vocabulary": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "context_tokens"?: number | null;
+          "max_output_tokens"?: number | null;
+          "name": string;
+          "note"?: string | null;
+          "reasoning"?: boolean;
+          "reasoning_effort"?: string | null;
+          "shutdown_at"?: string | null;
+          "streams"?: boolean;
+          "successor"?: string | null;
+          "temperature"?: boolean;
+          "vocabulary"?: string | null;
+        };
+        Update: {
+          "context_tokens"?: number | null;
+          "max_output_tokens"?: number | null;
+          "name"?: string;
+          "note"?: string | null;
+          "reasoning"?: boolean;
+          "reasoning_effort"?: string | null;
+          "shutdown_at"?: string | null;
+          "streams"?: boolean;
+          "successor"?: string | null;
+          "temperature"?: boolean;
+          "vocabulary"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "model_successor_fkey";
+            columns: ["successor"];
+            isOneToOne: false;
+            referencedRelation: "model";
+            referencedColumns: ["name"];
+          },
+        ];
+      };
+      "model_price": {
+        Row: {
+          "cached_usd": number | null;
+          "input_usd": number;
+          "long_input_factor": number;
+          "long_input_from": number | null;
+          "long_output_factor": number;
+          "model": string;
+          "output_usd": number;
+          "valid_from": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "cached_usd"?: number | null;
+          "input_usd": number;
+          "long_input_factor"?: number;
+          "long_input_from"?: number | null;
+          "long_output_factor"?: number;
+          "model": string;
+          "output_usd": number;
+          "valid_from": string;
+        };
+        Update: {
+          "cached_usd"?: number | null;
+          "input_usd"?: number;
+          "long_input_factor"?: number;
+          "long_input_from"?: number | null;
+          "long_output_factor"?: number;
+          "model"?: string;
+          "output_usd"?: number;
+          "valid_from"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "model_price_model_fkey";
+            columns: ["model"];
+            isOneToOne: false;
+            referencedRelation: "model";
+            referencedColumns: ["name"];
+          },
+        ];
+      };
+      "model_state": {
+        Row: {
+          "failures": number;
+          "last_error": string | null;
+          "missing_since": string | null;
+          "model": string;
+          "open_until": string | null;
+          "updated_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "failures"?: number;
+          "last_error"?: string | null;
+          "missing_since"?: string | null;
+          "model": string;
+          "open_until"?: string | null;
+          "updated_at"?: string;
+        };
+        Update: {
+          "failures"?: number;
+          "last_error"?: string | null;
+          "missing_since"?: string | null;
+          "model"?: string;
+          "open_until"?: string | null;
+          "updated_at"?: string;
+        };
+        Relationships: [];
+      };
+      "outbox": {
+        Row: {
+          "created_at": string;
+          "event_id": string;
+          "event_kind": string;
+          "id": number;
+          "last_error": string | null;
+          "lease_expires_at": string | null;
+          "lease_id": string | null;
+          "out_id": number | null;
+          "payload": Json | null;
+          "rejections": number;
+          "run_after": string;
+          "sent_at": string | null;
+          "state": string;
+          "task_id": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "event_id"?: string;
+          "event_kind"?: string;
+          "id"?: never;
+          "last_error"?: string | null;
+          "lease_expires_at"?: string | null;
+          "lease_id"?: string | null;
+          "out_id"?: number | null;
+          "payload"?: Json | null;
+          "rejections"?: number;
+          "run_after"?: string;
+          "sent_at"?: string | null;
+          "state"?: string;
+          "task_id"?: string | null;
+        };
+        Update: {
+          "created_at"?: string;
+          "event_id"?: string;
+          "event_kind"?: string;
+          "id"?: never;
+          "last_error"?: string | null;
+          "lease_expires_at"?: string | null;
+          "lease_id"?: string | null;
+          "out_id"?: number | null;
+          "payload"?: Json | null;
+          "rejections"?: number;
+          "run_after"?: string;
+          "sent_at"?: string | null;
+          "state"?: string;
+          "task_id"?: string | null;
+        };
+        Relationships: [];
+      };
+      "project": {
+        Row: {
+          "created_at": string;
+          "id": string;
+          "name": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "id"?: string;
+          "name": string;
+        };
+        Update: {
+          "created_at"?: string;
+          "id"?: string;
+          "name"?: string;
+        };
+        Relationships: [];
+      };
+      "rejected_message": {
+        Row: {
+          "created_at": string;
+          "id": number;
+          "payload": Json | null;
+          "reason": string;
+          "source": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "id"?: never;
+          "payload"?: Json | null;
+          "reason": string;
+          "source": string;
+        };
+        Update: {
+          "created_at"?: string;
+          "id"?: never;
+          "payload"?: Json | null;
+          "reason"?: string;
+          "source"?: string;
+        };
+        Relationships: [];
+      };
+      "reply_part": {
+        Row: {
+          "attempt_id": string;
+          "created_at": string;
+          "generation": number;
+          "offset": number;
+          "seq": number;
+          "task_id": string;
+          "text": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "attempt_id": string;
+          "created_at"?: string;
+          "generation": number;
+          "offset": number;
+          "seq"?: number;
+          "task_id": string;
+          "text": string;
+        };
+        Update: {
+          "attempt_id"?: string;
+          "created_at"?: string;
+          "generation"?: number;
+          "offset"?: number;
+          "seq"?: number;
+          "task_id"?: string;
+          "text"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "reply_part_attempt_id_fkey";
+            columns: ["attempt_id"];
+            isOneToOne: false;
+            referencedRelation: "attempt";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "reply_part_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "dead_letters";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "reply_part_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "task";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "reply_part_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "task_history";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "spend": {
+        Row: {
+          "attempt_id": string;
+          "cached_tokens": number | null;
+          "call": number;
+          "day": string;
+          "id": number;
+          "input_tokens": number | null;
+          "known": string | null;
+          "model": string;
+          "output_tokens": number | null;
+          "over_reservation": boolean;
+          "price_from": string | null;
+          "reasoning_tokens": number | null;
+          "reserved_at": string;
+          "reserved_tokens": number;
+          "reserved_usd": number | null;
+          "response_id": string | null;
+          "scopes": (string)[];
+          "settled_at": string | null;
+          "state": string;
+          "task_id": string;
+          "tokens": number | null;
+          "usd": number | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "attempt_id": string;
+          "cached_tokens"?: number | null;
+          "call": number;
+          "day": string;
+          "id"?: never;
+          "input_tokens"?: number | null;
+          "known"?: string | null;
+          "model": string;
+          "output_tokens"?: number | null;
+          "over_reservation"?: boolean;
+          "price_from"?: string | null;
+          "reasoning_tokens"?: number | null;
+          "reserved_at"?: string;
+          "reserved_tokens": number;
+          "reserved_usd"?: number | null;
+          "response_id"?: string | null;
+          "scopes": (string)[];
+          "settled_at"?: string | null;
+          "state"?: string;
+          "task_id": string;
+          "tokens"?: number | null;
+          "usd"?: number | null;
+        };
+        Update: {
+          "attempt_id"?: string;
+          "cached_tokens"?: number | null;
+          "call"?: number;
+          "day"?: string;
+          "id"?: never;
+          "input_tokens"?: number | null;
+          "known"?: string | null;
+          "model"?: string;
+          "output_tokens"?: number | null;
+          "over_reservation"?: boolean;
+          "price_from"?: string | null;
+          "reasoning_tokens"?: number | null;
+          "reserved_at"?: string;
+          "reserved_tokens"?: number;
+          "reserved_usd"?: number | null;
+          "response_id"?: string | null;
+          "scopes"?: (string)[];
+          "settled_at"?: string | null;
+          "state"?: string;
+          "task_id"?: string;
+          "tokens"?: number | null;
+          "usd"?: number | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "spend_attempt_id_fkey";
+            columns: ["attempt_id"];
+            isOneToOne: false;
+            referencedRelation: "attempt";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "spend_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "dead_letters";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "spend_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "task";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "spend_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "task_history";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "task": {
+        Row: {
+          "attempt_id": string | null;
+          "attempts": number;
+          "cancel_requested_at": string | null;
+          "claim_seq": number | null;
+          "error_code": string | null;
+          "error_message": string | null;
+          "escalated_at": string | null;
+          "failures": number;
+          "finished_at": string | null;
+          "id": string;
+          "in_id": number;
+          "kind": string;
+          "losses": number;
+          "max_attempts": number;
+          "message_task_id": string;
+          "model": string | null;
+          "out_id": number | null;
+          "outage_since": string | null;
+          "parent_id": string | null;
+          "priority": number;
+          "project_id": string;
+          "queued_at": string;
+          "rank": number;
+          "run_after": string;
+          "sender": string | null;
+          "sender_key": string;
+          "started_at": string | null;
+          "state": string;
+          "title": string;
+          "wait_reason": string | null;
+          "wait_scope": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "attempt_id"?: string | null;
+          "attempts"?: number;
+          "cancel_requested_at"?: string | null;
+          "claim_seq"?: number | null;
+          "error_code"?: string | null;
+          "error_message"?: string | null;
+          "escalated_at"?: string | null;
+          "failures"?: number;
+          "finished_at"?: string | null;
+          "id": string;
+          "in_id": number;
+          "kind": string;
+          "losses"?: number;
+          "max_attempts"?: number;
+          "message_task_id": string;
+          "model"?: string | null;
+          "out_id"?: number | null;
+          "outage_since"?: string | null;
+          "parent_id"?: string | null;
+          "priority"?: number;
+          "project_id": string;
+          "queued_at"?: string;
+          "rank"?: never;
+          "run_after"?: string;
+          "sender"?: string | null;
+          "sender_key": string;
+          "started_at"?: string | null;
+          "state"?: string;
+          "title": string;
+          "wait_reason"?: string | null;
+          "wait_scope"?: string | null;
+        };
+        Update: {
+          "attempt_id"?: string | null;
+          "attempts"?: number;
+          "cancel_requested_at"?: string | null;
+          "claim_seq"?: number | null;
+          "error_code"?: string | null;
+          "error_message"?: string | null;
+          "escalated_at"?: string | null;
+          "failures"?: number;
+          "finished_at"?: string | null;
+          "id"?: string;
+          "in_id"?: number;
+          "kind"?: string;
+          "losses"?: number;
+          "max_attempts"?: number;
+          "message_task_id"?: string;
+          "model"?: string | null;
+          "out_id"?: number | null;
+          "outage_since"?: string | null;
+          "parent_id"?: string | null;
+          "priority"?: number;
+          "project_id"?: string;
+          "queued_at"?: string;
+          "rank"?: never;
+          "run_after"?: string;
+          "sender"?: string | null;
+          "sender_key"?: string;
+          "started_at"?: string | null;
+          "state"?: string;
+          "title"?: string;
+          "wait_reason"?: string | null;
+          "wait_scope"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "task_project_id_fkey";
+            columns: ["project_id"];
+            isOneToOne: false;
+            referencedRelation: "project";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "worker": {
+        Row: {
+          "concurrency": number;
+          "id": string;
+          "name": string;
+          "seen_at": string;
+          "started_at": string;
+          "state": string;
+          "version": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "concurrency": number;
+          "id": string;
+          "name": string;
+          "seen_at"?: string;
+          "started_at"?: string;
+          "state"?: string;
+          "version": string;
+        };
+        Update: {
+          "concurrency"?: number;
+          "id"?: string;
+          "name"?: string;
+          "seen_at"?: string;
+          "started_at"?: string;
+          "state"?: string;
+          "version"?: string;
+        };
+        Relationships: [];
+      };
+    };
+    Views: {
+      "dead_letters": {
+        Row: {
+          "error_code": string | null;
+          "error_message": string | null;
+          "failures": number;
+          "finished_at": string | null;
+          "id": string;
+          "project_id": string;
+          "sender_key": string;
+          "title": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "error_code"?: string | null;
+          "error_message"?: string | null;
+          "failures"?: number | null;
+          "finished_at"?: string | null;
+          "id"?: string | null;
+          "project_id"?: string | null;
+          "sender_key"?: string | null;
+          "title"?: string | null;
+        };
+        Update: {
+          "error_code"?: string | null;
+          "error_message"?: string | null;
+          "failures"?: number | null;
+          "finished_at"?: string | null;
+          "id"?: string | null;
+          "project_id"?: string | null;
+          "sender_key"?: string | null;
+          "title"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "task_project_id_fkey";
+            columns: ["project_id"];
+            isOneToOne: false;
+            referencedRelation: "project";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "queue_status": {
+        Row: {
+          "newest": string | null;
+          "next_run_after": string | null;
+          "oldest": string | null;
+          "state": string;
+          "tasks": number | null;
+          "wait_reason": string | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      "spend_by_day": {
+        Row: {
+          "cached_tokens": number | null;
+          "calls": number | null;
+          "day": string;
+          "input_tokens": number | null;
+          "output_tokens": number | null;
+          "reasoning_tokens": number | null;
+          "tokens": number | null;
+          "unknown_calls": number | null;
+          "usd": number | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      "spend_by_model": {
+        Row: {
+          "cached_tokens": number | null;
+          "calls": number | null;
+          "day": string;
+          "input_tokens": number | null;
+          "model": string;
+          "output_tokens": number | null;
+          "reasoning_tokens": number | null;
+          "tokens": number | null;
+          "unknown_calls": number | null;
+          "usd": number | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      "spend_by_project": {
+        Row: {
+          "cached_tokens": number | null;
+          "calls": number | null;
+          "day": string;
+          "input_tokens": number | null;
+          "output_tokens": number | null;
+          "project": string | null;
+          "project_id": string;
+          "reasoning_tokens": number | null;
+          "tokens": number | null;
+          "unknown_calls": number | null;
+          "usd": number | null;
+        };
+        ComputedFields: never;
+        Relationships: [
+          {
+            foreignKeyName: "task_project_id_fkey";
+            columns: ["project_id"];
+            isOneToOne: false;
+            referencedRelation: "project";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "spend_by_sender": {
+        Row: {
+          "cached_tokens": number | null;
+          "calls": number | null;
+          "day": string;
+          "input_tokens": number | null;
+          "output_tokens": number | null;
+          "project_id": string;
+          "reasoning_tokens": number | null;
+          "sender_key": string;
+          "tokens": number | null;
+          "unknown_calls": number | null;
+          "usd": number | null;
+        };
+        ComputedFields: never;
+        Relationships: [
+          {
+            foreignKeyName: "task_project_id_fkey";
+            columns: ["project_id"];
+            isOneToOne: false;
+            referencedRelation: "project";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "task_history": {
+        Row: {
+          "attempts": number;
+          "error_code": string | null;
+          "error_message": string | null;
+          "failures": number;
+          "finished_at": string | null;
+          "id": string;
+          "kind": string;
+          "model": string | null;
+          "parent_id": string | null;
+          "project_id": string;
+          "queued_at": string;
+          "sender": string | null;
+          "sender_key": string;
+          "started_at": string | null;
+          "state": string;
+          "title": string;
+          "tokens": number | null;
+          "took": string | null;
+          "usd": number | null;
+          "wait_reason": string | null;
+        };
+        ComputedFields: never;
+        Relationships: [
+          {
+            foreignKeyName: "task_project_id_fkey";
+            columns: ["project_id"];
+            isOneToOne: false;
+            referencedRelation: "project";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+    };
+    Functions: {
+      "actor": { Args: Record<PropertyKey, never>; Returns: string };
+      "append_audit": { Args: { "p_detail"?: Json; "p_event": string; "p_task": string }; Returns: undefined };
+      "append_audits": {
+        Args: { "p_details": (Json)[]; "p_event": string; "p_tasks": (string)[] };
+        Returns: undefined;
+      };
+      "as_timestamp": { Args: { "value": string }; Returns: string };
+      "as_uuid": { Args: { "value": string }; Returns: string };
+      "audit_digest": {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          "digest": string;
+          "prev_mac": string;
+          "rows": number;
+          "upto": unknown;
+        }[];
+      };
+      "audit_hash": {
+        Args: {
+          "actor": string;
+          "at": string;
+          "detail": Json;
+          "event": string;
+          "prev_hash": string;
+          "seq": number;
+          "task_id": string;
+        };
+        Returns: string;
+      };
+      "caller_role": { Args: Record<PropertyKey, never>; Returns: unknown };
+      "cancel_task": { Args: { "p_attempt_id"?: string; "p_task_id": string; "p_usages"?: Json }; Returns: string };
+      "check_control": { Args: { "message": Json }; Returns: undefined };
+      "check_message": { Args: { "message": Json }; Returns: undefined };
+      "check_metadata": { Args: { "metadata": Json }; Returns: undefined };
+      "claim_outbox": {
+        Args: { "p_lease": string; "p_lease_id": string; "p_limit": number };
+        Returns: {
+          "event_id": string;
+          "event_kind": string;
+          "id": number;
+          "payload": Json;
+          "rejections": number;
+          "task_id": string;
+        }[];
+      };
+      "claim_tasks": {
+        Args: { "p_chats": number; "p_controls": number; "p_lease": string; "p_worker_id": string };
+        Returns: {
+          "attempt": number;
+          "attempt_id": string;
+          "cancel_requested": boolean;
+          "carried": Json;
+          "kind": string;
+          "lease_expires_at": string;
+          "message": Json;
+          "message_task_id": string;
+          "parent_id": string;
+          "per_run": number;
+          "project_id": string;
+          "queued_at": string;
+          "sender_key": string;
+          "task_id": string;
+        }[];
+      };
+      "complete_task": {
+        Args: {
+          "p_attempt_id": string;
+          "p_content": string;
+          "p_metadata"?: Json;
+          "p_model"?: string;
+          "p_usages"?: Json;
+        };
+        Returns: string;
+      };
+      "complete_tasks": { Args: { "p_items": Json }; Returns: string[] };
+      "control_command": { Args: { "message": Json }; Returns: Json };
+      "cost": {
+        Args: {
+          "cached": number;
+          "input": number;
+          "output": number;
+          "price": Omit<
+            Database["atlas"]["Tables"]["model_price"]["Row"],
+            Database["atlas"]["Tables"]["model_price"]["ComputedFields"]
+          >;
+        };
+        Returns: number;
+      };
+      "count_streams": { Args: Record<PropertyKey, never>; Returns: number };
+      "end_task": {
+        Args: {
+          "p_code": string;
+          "p_message": string;
+          "p_state": string;
+          "p_task": Omit<
+            Database["atlas"]["Tables"]["task"]["Row"],
+            Database["atlas"]["Tables"]["task"]["ComputedFields"]
+          >;
+          "p_usages": Json;
+        };
+        Returns: undefined;
+      };
+      "erase": { Args: { "p_task_id": string }; Returns: undefined };
+      "escalate": { Args: { "p_code": string; "p_message": string; "p_task_id": string }; Returns: undefined };
+      "extend_leases": {
+        Args: { "p_attempts": (string)[]; "p_lease": string; "p_worker_id": string };
+        Returns: {
+          "attempt_id": string;
+          "cancel_requested": boolean;
+          "held": boolean;
+        }[];
+      };
+      "fail_task": {
+        Args: {
+          "p_attempt_id": string;
+          "p_code": string;
+          "p_kind"?: string;
+          "p_message": string;
+          "p_retry_after"?: string;
+          "p_usages"?: Json;
+        };
+        Returns: string;
+      };
+      "flush_cache": { Args: Record<PropertyKey, never>; Returns: undefined };
+      "get_budgets": { Args: Record<PropertyKey, never>; Returns: Json };
+      "get_thread": {
+        Args: { "p_project": string; "p_task_id": string };
+        Returns: {
+          "parent_id": string;
+          "question": string;
+          "reply": string;
+        }[];
+      };
+      "has_work": { Args: { "p_chats"?: boolean }; Returns: boolean };
+      "is_service": { Args: Record<PropertyKey, never>; Returns: boolean };
+      "list_models": { Args: Record<PropertyKey, never>; Returns: Json };
+      "lock_days": { Args: { "p_days": (string)[]; "p_scopes": (string)[] }; Returns: undefined };
+      "mark_worker": { Args: { "p_state": string; "p_worker_id": string }; Returns: number };
+      "my_projects": { Args: Record<PropertyKey, never>; Returns: string[] };
+      "next_tasks": {
+        Args: { "p_each": number; "p_senders": number };
+        Returns: {
+          "task_id": string;
+          "turn": number;
+        }[];
+      };
+      "open_day": { Args: { "p_day": string; "p_scope": string }; Returns: undefined };
+      "owns_task": { Args: { "task": string }; Returns: boolean };
+      "pause": { Args: { "p_reason"?: string }; Returns: undefined };
+      "price_on": {
+        Args: { "day": string; "model_name": string };
+        Returns: {
+          "cached_usd": number | null;
+          "input_usd": number;
+          "long_input_factor": number;
+          "long_input_from": number | null;
+          "long_output_factor": number;
+          "model": string;
+          "output_usd": number;
+          "valid_from": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "model_price";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "project_of": { Args: { "named": string; "sender": string }; Returns: string };
+      "queue_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
+      "raise_lost": { Args: { "p_attempt_id": string }; Returns: undefined };
+      "read_parts": {
+        Args: { "p_attempt"?: number; "p_generation"?: number; "p_offset"?: number; "p_task_id": string };
+        Returns: {
+          "attempt": number;
+          "generation": number;
+          "offset": number;
+          "seq": number;
+          "text": string;
+        }[];
+      };
+      "record_model": {
+        Args: { "error"?: string; "missing"?: boolean; "model_name": string; "ok": boolean };
+        Returns: undefined;
+      };
+      "record_progress": {
+        Args: { "p_items": Json };
+        Returns: {
+          "attempt_id": string;
+        }[];
+      };
+      "record_usage": { Args: { "p_items": Json }; Returns: number };
+      "refuse": { Args: { "field": string; "fix": string; "problem": string; "state"?: string }; Returns: undefined };
+      "register_worker": {
+        Args: { "p_concurrency": number; "p_name": string; "p_version": string; "p_worker_id": string };
+        Returns: undefined;
+      };
+      "release_expired": { Args: { "p_limit"?: number }; Returns: number };
+      "release_task": {
+        Args: {
+          "p_code"?: string;
+          "p_message"?: string;
+          "p_reason": string;
+          "p_state": string;
+          "p_task": Omit<
+            Database["atlas"]["Tables"]["task"]["Row"],
+            Database["atlas"]["Tables"]["task"]["ComputedFields"]
+          >;
+          "p_until": string;
+        };
+        Returns: undefined;
+      };
+      "reply": {
+        Args: {
+          "p_content": string;
+          "p_metadata": Json;
+          "p_task": Omit<
+            Database["atlas"]["Tables"]["task"]["Row"],
+            Database["atlas"]["Tables"]["task"]["ComputedFields"]
+          >;
+          "p_type": string;
+        };
+        Returns: number;
+      };
+      "reply_metadata": { Args: { "p_metadata": Json; "p_parent": string }; Returns: Json };
+      "reserve_one": {
+        Args: {
+          "p_call": number;
+          "p_input": number;
+          "p_model": string;
+          "p_output": number;
+          "p_task": Omit<
+            Database["atlas"]["Tables"]["task"]["Row"],
+            Database["atlas"]["Tables"]["task"]["ComputedFields"]
+          >;
+        };
+        Returns: Json;
+      };
+      "reserve_tokens": { Args: { "p_requests": Json }; Returns: Json[] };
+      "resume": { Args: Record<PropertyKey, never>; Returns: undefined };
+      "retry_outbox": { Args: { "p_ids": (number)[] }; Returns: number };
+      "retry_task": { Args: { "p_task_id": string }; Returns: string };
+      "scopes_of": { Args: { "project": string; "sender": string }; Returns: (string)[] };
+      "seal_audit": {
+        Args: { "p_digest": string; "p_mac": string; "p_prev_mac": string; "p_rows": number; "p_upto": unknown };
+        Returns: undefined;
+      };
+      "set_budget": {
+        Args: { "p_limits": Json; "p_scope": string; "p_set_by"?: string };
+        Returns: {
+          "controlled": (string)[];
+          "daily": number | null;
+          "per_run": number | null;
+          "scope": string;
+          "set_by": string;
+          "updated_at": string;
+          "usd_daily": number | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "budget";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "settle_attempts": {
+        Args: { "p_attempts": (string)[]; "p_carry"?: boolean; "p_usages": Json };
+        Returns: undefined;
+      };
+      "settle_outbox": {
+        Args: { "p_lease_id": string; "p_rejected"?: Json; "p_released"?: (number)[]; "p_sent": (number)[] };
+        Returns: number;
+      };
+      "settle_spends": { Args: { "p_items": Json }; Returns: undefined };
+      "submit_task": {
+        Args: { "data": Json; "sender"?: string };
+        Returns: {
+          "created": boolean;
+          "state": string;
+          "task_id": string;
+        }[];
+      };
+      "today": { Args: Record<PropertyKey, never>; Returns: string };
+      "verify_audit": {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          "audit_id": number;
+          "problem": string;
+          "task_id": string;
+        }[];
+      };
+      "wake_waiting": { Args: { "p_all"?: boolean; "p_limit": number; "p_scopes": (string)[] }; Returns: undefined };
+      "wake_workers": { Args: { "p_also_busy"?: boolean; "p_queued"?: number }; Returns: undefined };
+    };
+    Enums: {
+      [_ in never]: never;
+    };
+    CompositeTypes: {
+      [_ in never]: never;
+    };
+  };
+  "public": {
+    Tables: {
+      "architect_in": {
+        Row: {
+          "created_at": string;
+          "data": NonNullable<Json>;
+          "id": number;
+          "sender": string | null;
+          "task_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "data": NonNullable<Json>;
+          "id"?: never;
+          "sender"?: string | null;
+          "task_id": string;
+        };
+        Update: {
+          "created_at"?: string;
+          "data"?: NonNullable<Json>;
+          "id"?: never;
+          "sender"?: string | null;
+          "task_id"?: string;
+        };
+        Relationships: [];
+      };
+      "architect_out": {
+        Row: {
+          "created_at": string;
+          "data": NonNullable<Json>;
+          "id": number;
+          "owner": string | null;
+          "project_id": string | null;
+          "task_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "data": NonNullable<Json>;
+          "id"?: never;
+          "owner"?: string | null;
+          "project_id"?: string | null;
+          "task_id": string;
+        };
+        Update: {
+          "created_at"?: string;
+          "data"?: NonNullable<Json>;
+          "id"?: never;
+          "owner"?: string | null;
+          "project_id"?: string | null;
+          "task_id"?: string;
+        };
+        Relationships: [];
+      };
+    };
+    Views: {
+      [_ in never]: never;
+    };
+    Functions: {
+      [_ in never]: never;
+    };
+    Enums: {
+      [_ in never]: never;
+    };
+    CompositeTypes: {
+      [_ in never]: never;
+    };
+  };
+};
+
+type DatabaseWithoutInternals = Omit<Database, "__InternalSupabase">;
+
+type DefaultSchema = DatabaseWithoutInternals[Extract<keyof Database, "public">];
+
+export type Tables<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof (DefaultSchema["Tables"] & DefaultSchema["Views"])
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof (
+      & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+      & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Views"]
+    )
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals } ? (
+    & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Views"]
+  )[TableName] extends {
+    Row: infer R;
+  } ? R
+  : never
+  : DefaultSchemaTableNameOrOptions extends keyof (DefaultSchema["Tables"] & DefaultSchema["Views"])
+    ? (DefaultSchema["Tables"] & DefaultSchema["Views"])[DefaultSchemaTableNameOrOptions] extends {
+      Row: infer R;
+    } ? R
+    : never
+  : never;
+
+export type TablesInsert<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof DefaultSchema["Tables"]
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"][TableName] extends {
+    Insert: infer I;
+  } ? I
+  : never
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"]
+    ? DefaultSchema["Tables"][DefaultSchemaTableNameOrOptions] extends {
+      Insert: infer I;
+    } ? I
+    : never
+  : never;
+
+export type TablesUpdate<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof DefaultSchema["Tables"]
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"][TableName] extends {
+    Update: infer U;
+  } ? U
+  : never
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"]
+    ? DefaultSchema["Tables"][DefaultSchemaTableNameOrOptions] extends {
+      Update: infer U;
+    } ? U
+    : never
+  : never;
+
+export type Enums<
+  DefaultSchemaEnumNameOrOptions extends
+    | keyof DefaultSchema["Enums"]
+    | { schema: keyof DatabaseWithoutInternals },
+  EnumName extends DefaultSchemaEnumNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions["schema"]]["Enums"]
+    : never = never,
+> = DefaultSchemaEnumNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions["schema"]]["Enums"][EnumName]
+  : DefaultSchemaEnumNameOrOptions extends keyof DefaultSchema["Enums"]
+    ? DefaultSchema["Enums"][DefaultSchemaEnumNameOrOptions]
+  : never;
+
+export type CompositeTypes<
+  PublicCompositeTypeNameOrOptions extends
+    | keyof DefaultSchema["CompositeTypes"]
+    | { schema: keyof DatabaseWithoutInternals },
+  CompositeTypeName extends PublicCompositeTypeNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"]
+    : never = never,
+> = PublicCompositeTypeNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"][CompositeTypeName]
+  : PublicCompositeTypeNameOrOptions extends keyof DefaultSchema["CompositeTypes"]
+    ? DefaultSchema["CompositeTypes"][PublicCompositeTypeNameOrOptions]
+  : never;
+
+export const Constants = {
+  "atlas": {
+    Enums: {},
+  },
+  "public": {
+    Enums: {},
+  },
+} as const;
