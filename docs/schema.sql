@@ -3840,7 +3840,7 @@ COMMENT ON COLUMN atlas.outbox.event_id IS 'Consumers dedupe on it; a message se
 -- Name: COLUMN outbox.event_kind; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.outbox.event_kind IS 'What happened: reply, escalate, seal.';
+COMMENT ON COLUMN atlas.outbox.event_kind IS 'message (a row of architect_out) or audit_seal.';
 
 --
 -- Name: COLUMN outbox.task_id; Type: COMMENT; Schema: atlas; Owner: -
@@ -3864,7 +3864,7 @@ COMMENT ON COLUMN atlas.outbox.payload IS 'What is sent.';
 -- Name: COLUMN outbox.state; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.outbox.state IS 'pending, sent, dead or skipped.';
+COMMENT ON COLUMN atlas.outbox.state IS 'pending, sent or dead.';
 
 --
 -- Name: COLUMN outbox.rejections; Type: COMMENT; Schema: atlas; Owner: -
@@ -5180,7 +5180,7 @@ COMMENT ON COLUMN rag.document.title IS 'The first line, for people who look at 
 -- Name: COLUMN document.kind; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.document.kind IS 'What sort of document it is.';
+COMMENT ON COLUMN rag.document.kind IS 'markdown, code or text.';
 
 --
 -- Name: COLUMN document.content_sha256; Type: COMMENT; Schema: rag; Owner: -
@@ -5235,7 +5235,7 @@ COMMENT ON COLUMN rag.embed_job.project_id IS 'The project it belongs to.';
 -- Name: COLUMN embed_job.state; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.embed_job.state IS 'queued, running, done or failed.';
+COMMENT ON COLUMN rag.embed_job.state IS 'queued, running, completed or failed.';
 
 --
 -- Name: COLUMN embed_job.total; Type: COMMENT; Schema: rag; Owner: -
@@ -5863,12 +5863,6 @@ ALTER TABLE atlas.control ENABLE ROW LEVEL SECURITY;
 ALTER TABLE atlas.destination ENABLE ROW LEVEL SECURITY;
 
 --
--- Name: project everyone with a login sees the default project; Type: POLICY; Schema: atlas; Owner: -
---
-
-CREATE POLICY "everyone with a login sees the default project" ON atlas.project FOR SELECT TO authenticated USING ((id = '00000000-0000-0000-0000-000000000001'::uuid));
-
---
 -- Name: model everyone with a login sees the models; Type: POLICY; Schema: atlas; Owner: -
 --
 
@@ -5891,12 +5885,6 @@ ALTER TABLE atlas.identity ENABLE ROW LEVEL SECURITY;
 --
 
 ALTER TABLE atlas.member ENABLE ROW LEVEL SECURITY;
-
---
--- Name: project members see their projects; Type: POLICY; Schema: atlas; Owner: -
---
-
-CREATE POLICY "members see their projects" ON atlas.project FOR SELECT TO authenticated USING ((id IN ( SELECT atlas.my_projects() AS my_projects)));
 
 --
 -- Name: member members see who else is in their projects; Type: POLICY; Schema: atlas; Owner: -
@@ -5985,6 +5973,12 @@ CREATE POLICY "people see their own and their projects' tasks" ON atlas.task FOR
 --
 
 CREATE POLICY "people see their own identities" ON atlas.identity FOR SELECT TO authenticated USING ((user_id = ( SELECT auth.uid() AS uid)));
+
+--
+-- Name: project people see their projects and the default one; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "people see their projects and the default one" ON atlas.project FOR SELECT TO authenticated USING (((id IN ( SELECT atlas.my_projects() AS my_projects)) OR (id = '00000000-0000-0000-0000-000000000001'::uuid)));
 
 --
 -- Name: project; Type: ROW SECURITY; Schema: atlas; Owner: -

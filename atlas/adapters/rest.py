@@ -167,7 +167,8 @@ class RestReads:
         )
         found["attempt_list"] = await self._rows(attempts.eq("task_id", own).order("number"))
         found["calls"] = await self._rows(self._table("spend").select(",".join(SPEND.c.keys())).eq("task_id", own).order("id"))
-        found["audit"] = []
+        audit = self._table("audit").select("seq,at,event,actor,detail").eq("task_id", own).order("seq")
+        found["audit"] = await self._rows(audit)
         return found
 
     async def state(self, task_id: UUID) -> Row:
@@ -212,7 +213,7 @@ class RestReads:
 def _typed(row: Row) -> Row:
     """REST has text where Postgres has times."""
     for name, value in row.items():
-        if isinstance(value, str) and (name.endswith("_at") or name == "run_after"):
+        if isinstance(value, str) and (name.endswith("_at") or name in ("run_after", "at")):
             row[name] = datetime.fromisoformat(value)
     if {"queued_at", "finished_at", "took"} <= row.keys() and row["took"] is not None:
         row["took"] = row["finished_at"] - row["queued_at"]

@@ -38,11 +38,10 @@ async def test_people_and_operators_see_the_same_task(
         done = await ann.atlas("ask", "How do we deploy?")
         assert "How do we deploy?" in done.stdout
         mine, theirs = await ann.json("show", "last"), await as_operator("show", "last")
-        assert mine.pop("audit") == [] != theirs.pop("audit")
-        assert len(theirs["question"]) > 5
+        assert len(theirs["audit"]) > 3
         assert mine == theirs
         assert await ann.json("tasks") == await as_operator("tasks")
-        assert await ann.json("show", mine["id"][:8]) == mine | {"audit": []}
+        assert await ann.json("show", mine["id"][:8]) == mine
         for by in ("day", "model", "sender", "project"):
             assert await ann.json("spend", "--by", by) == await as_operator("spend", "--by", by), by
         assert (await ann.atlas("tail", "last")).stdout == done.stdout
@@ -70,8 +69,8 @@ async def test_others_see_nothing_until_they_are_members(
         assert "no user" in await project("members", "payments", "--add", "nobody@example.com", code=4)
         await ann.atlas("ask", "Which queue?", "--project", "payments")
         task = (await ann.json("tasks"))[0]["id"]
-        for words in (("tasks",), ("spend",)):
-            assert await bob.json(*words) == []
+        for word in ("tasks", "spend"):
+            assert await bob.json(word) == []
         for words in (("show", "last"), ("show", task), ("tail", task)):
             assert "of yours" in (await bob.atlas(*words, ok=4)).stderr
         assert "none of yours" in (await bob.atlas("ask", "Which queue?", "--project", "payments", ok=4)).stderr

@@ -1,4 +1,4 @@
-"""Frames of the Realtime protocol, in both versions of its serializer: 1.0.0 (objects) and 2.0.0 (arrays, and a binary kind)."""
+"""Frames of the Realtime protocol, in both versions of its serializer: 1.0.0 (objects) and 2.0.0 (arrays, bytes for some)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ class Frame:
         return self.topic.removeprefix("realtime:")
 
 
-def decode(text: str, version: str) -> Frame | None:
-    """The frame of a text; None for what is none (the real server ignores it)."""
+def decode(text: str | bytes, version: str) -> Frame | None:
+    """The frame of a message; None for what is none (the real server ignores it)."""
     try:
+        if isinstance(text, bytes):
+            return _pushed(text)
         found = json.loads(text)
         if version == "1.0.0":
             return Frame(
@@ -37,8 +39,22 @@ def decode(text: str, version: str) -> Frame | None:
             )  # fmt: skip
         join_ref, ref, topic, event, payload = found
         return Frame(topic=topic, event=event, payload=payload or {}, ref=ref, join_ref=join_ref)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         return None
+
+
+def _pushed(data: bytes) -> Frame | None:
+    """A broadcast of the JavaScript client, which sends them in bytes: kind 3, six lengths, as many fields, the payload."""
+    kind, *lengths, encoding = data[:7]
+    if kind != 3 or encoding != 1:
+        return None
+    fields, at = [], 7
+    for length in lengths:
+        fields.append(data[at : at + length].decode())
+        at += length
+    join_ref, ref, topic, event, _ = fields
+    payload = {"type": "broadcast", "event": event, "payload": json.loads(data[at:])}
+    return Frame(topic=topic, event="broadcast", payload=payload, ref=ref or None, join_ref=join_ref or None)
 
 
 def encode(frame: Frame, version: str) -> str | bytes:

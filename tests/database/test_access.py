@@ -1,0 +1,212 @@
+"""The matrix of access: every table, view, function and topic against everybody, tried out and written down in docs/access.md.
+
+An object that is not in the file, or a cell that differs, fails: `ATLAS_WRITE_SNAPSHOT=1` writes it anew, and the diff is read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from atlas.local.door.changes import Visibility
+from atlas.messages import chat
+from tests.support import ROOT, Database, claim, reserve, used
+
+MATRIX = ROOT / "docs/access.md"
+ANN, BOB = (UUID(f"00000000-0000-4000-8000-00000000000{n}") for n in (1, 2))
+WHO: dict[str, tuple[str, UUID | None]] = {
+    "anon": ("anon", None), "user A": ("authenticated", ANN), "user B": ("authenticated", BOB), "service_role": ("service_role", None),
+    "worker": ("atlas_worker", None),
+}  # fmt: skip
+
+RELATIONS = (
+    "select c.oid::regclass::text as name, c.oid from pg_class c where c.relkind in ('r', 'v', 'm', 'p') "
+    "and (c.relnamespace in ('atlas'::regnamespace, 'rag'::regnamespace) or (c.relnamespace = 'public'::regnamespace)) order by 1"
+)
+FUNCTIONS = (
+    "select p.oid::regprocedure::text as name, p.oid, p.prorettype = 'trigger'::regtype as is_trigger from pg_proc p "
+    "where p.pronamespace in ('atlas'::regnamespace, 'rag'::regnamespace) order by 1"
+)
+
+
+@asynccontextmanager
+async def acting(database: Database, who: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection as PostgREST makes it, or the worker's own."""
+    role, user = WHO[who]
+    async with database.connect("atlas_worker" if who == "worker" else "postgres") as connection:
+        if who != "worker":
+            claims = {"role": role} | ({"sub": str(user)} if user else {})
+            await connection.execute("select set_config('request.jwt.claims', $1, false)", json.dumps(claims))
+            await connection.execute(f"set role {role}")
+        yield connection
+
+
+async def furnish(database: Database, db: asyncpg.Connection) -> dict[str, UUID]:
+    """Rows of A, of B and of nobody in particular, in every table that people may look at. Answers a task of each."""
+    tasks = {}
+    for who, user in (("user A", ANN), ("user B", BOB)):
+        project = await db.fetchval("insert into atlas.project (name) values ($1) returning id", f"team-{who[-1].lower()}")
+        await db.execute("insert into atlas.member (project_id, user_id) values ($1, $2)", project, user)
+        await db.execute("insert into atlas.identity (provider, external_id, user_id) values ('github', $1, $2)", who, user)
+        await db.execute("insert into rag.document (project_id, source, title, kind, content_sha256) values ($1, $2, 't', 'text', '\\x00')", project, who)
+        for scope in (f"sender:{user}", f"project:{project}"):
+            await db.execute("select atlas.set_budget($1, '{\"daily\": 100000}')", scope)
+        async with acting(database, who) as connection:
+            message = chat(f"a question of {who}")
+            await connection.execute("insert into public.architect_in (data) values ($1)", message)
+            tasks[who] = UUID(message["task_id"])
+        (row,) = await claim(db)
+        attempt = row["attempt_id"]
+        await reserve(db, attempt)
+        item = {"attempt_id": str(attempt), "call": 0, "generation": 0, "response_id": "r", "resumable": True, "sequence_number": 1,
+                "offset": 0, "text": "part", "model": "gpt-4.1"}  # fmt: skip
+        await db.fetch("select * from atlas.record_progress($1)", [item])
+        await db.fetchval("select atlas.complete_task($1, 'done', '{}', $2)", attempt, {"0": used(10 if who == "user A" else 20)})
+        async with acting(database, who) as connection:
+            await connection.execute("insert into public.architect_in (data) values ($1)", chat("a question without an answer"))
+        await db.execute("update atlas.task set max_attempts = 1 where state = 'queued'")
+        (row,) = await claim(db)
+        await db.fetchval("select atlas.fail_task($1, 'internal', 'it broke')", row["attempt_id"])
+    await db.execute("select atlas.register_worker(gen_random_uuid(), 'w', '1', 1)")
+    await db.execute("select atlas.record_model('gpt-4.1', false, 'x', false)")
+    return tasks
+
+
+async def relation_cell(database: Database, db: asyncpg.Connection, name: str, oid: int, seen: dict[str, set[str] | None]) -> dict[str, str]:
+    """Of one table or view: what each may do, and which rows they see."""
+    everything = {row[0] for row in await db.fetch(f"select t::text from {name} t")}
+    for who in WHO:
+        async with acting(database, who) as connection:
+            try:
+                seen[who] = {row[0] for row in await connection.fetch(f"select t::text from {name} t")}
+            except asyncpg.InsufficientPrivilegeError:
+                seen[who] = None
+    cells = {}
+    for who, (role, _) in WHO.items():
+        rows = seen[who]
+        if rows is None:
+            read = ""
+        elif not everything:
+            read = "reads (empty)"
+        elif rows == everything and len(everything) > 1 and who.startswith("user") and seen["user A"] == seen["user B"]:
+            read = "reads all"
+        elif rows == everything and not who.startswith("user"):
+            read = "reads all"
+        elif not rows:
+            read = "reads none"
+        else:
+            other = seen["user B" if who == "user A" else "user A"] or set()
+            read = "reads own" if not rows & other else "reads own and shared"
+        writes = await db.fetch(
+            "select v from unnest(array['insert', 'update', 'delete', 'truncate']) v where has_table_privilege($1::name, $2::oid, v) "
+            "or (v in ('insert', 'update') and has_any_column_privilege($1::name, $2::oid, v))",
+            role, oid,
+        )  # fmt: skip
+        words = [read, *(f"{row['v']}s" for row in writes)]
+        usable = await db.fetchval(
+            "select has_schema_privilege($1::name, relnamespace, 'usage') from pg_class where oid = $2", role, oid
+        )
+        cells[who] = ", ".join(word for word in words if word) if usable else ""
+    return cells
+
+
+async def matrix(database: Database, db: asyncpg.Connection) -> str:
+    """The whole of it, in Markdown."""
+    tasks = await furnish(database, db)
+    lines = [
+        "# Who may do what", "",
+        "Made by `tests/database/test_access.py`, which tries all of it and fails where it differs. An empty cell: refused.", "",
+        "A and B are users with a task and a project of their own. The worker is the role `atlas_worker`: it calls functions, and",
+        "touches no table.", "",
+    ]  # fmt: skip
+
+    def table(title: str, rows: list[tuple[str, dict[str, str]]]) -> None:
+        lines.extend([f"## {title}", "", "| | " + " | ".join(WHO) + " |", "| --- |" + " --- |" * len(WHO)])
+        lines.extend(f"| `{name}` | " + " | ".join(cells[who] for who in WHO) + " |" for name, cells in rows)
+        lines.append("")
+
+    relations = await db.fetch(RELATIONS)
+    table("Tables and views", [(r["name"], await relation_cell(database, db, r["name"], r["oid"], {})) for r in relations])
+    functions = []
+    for row in await db.fetch(FUNCTIONS):
+        cells = {}
+        for who, (role, _) in WHO.items():
+            may = await db.fetchval(
+                "select has_function_privilege($1::name, $2::oid, 'execute') and has_schema_privilege($1::name, "
+                "(select pronamespace from pg_proc where oid = $2), 'usage')", role, row["oid"],
+            )  # fmt: skip
+            cells[who] = "calls" if may else ""
+        functions.append((row["name"], cells))
+    table("Functions", functions)
+    async with asyncpg.create_pool(database.url(), min_size=1, max_size=2) as pool:
+        door = Visibility(pool)
+        topics = []
+        for name, topic in {
+            "task:<A's task>": f"task:{tasks['user A']}", "task:<B's task>": f"task:{tasks['user B']}", "task:<no task>": f"task:{UUID(int=7)}",
+            "task:x": "task:x", "atlas:wake": "atlas:wake", "anything else": "other",
+        }.items():  # fmt: skip
+            cells = {}
+            for who, (role, user) in WHO.items():
+                claims = {"role": role} | ({"sub": str(user)} if user else {})
+                # Realtime never becomes a worker: its role is none of the API's
+                words = [] if who == "worker" else [
+                    word for word, may in (("hears", door.may_read), ("sends", door.may_write)) if await may(topic, claims)
+                ]  # fmt: skip
+                cells[who] = ", ".join(words)
+            topics.append((name, cells))
+    table("Private topics of Realtime", topics)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+@pytest.fixture
+async def made(database: Database, db: asyncpg.Connection) -> str:
+    return await matrix(database, db)
+
+
+def rows_of(text: str) -> dict[str, dict[str, str]]:
+    """The cells of a matrix, by object."""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("| `"):
+            name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+            found[name.strip("`")] = dict(zip(WHO, cells, strict=True))
+    return found
+
+
+async def test_the_matrix_is_as_written_down(made: str) -> None:
+    if os.environ.get("ATLAS_WRITE_SNAPSHOT"):
+        MATRIX.write_text(made)
+    written, found = rows_of(MATRIX.read_text()), rows_of(made)
+    assert sorted(found.keys() - written.keys()) == [], "objects without a row in docs/access.md: say who may use them"
+    assert sorted(written.keys() - found.keys()) == [], "rows of objects that are gone"
+    assert {name: cells for name, cells in found.items() if cells != written[name]} == {}
+
+
+async def test_what_must_hold_whatever_is_written_down(made: str) -> None:
+    found = rows_of(made)
+    assert len(found) > 90
+    for name, cells in found.items():
+        assert cells["anon"] == "", name
+        assert not any(word in cells[user] for user in ("user A", "user B") for word in ("updates", "deletes", "truncates", "sends")), name
+        if name != "architect_in":
+            assert not any("inserts" in cells[user] for user in ("user A", "user B")), name
+        if "(" not in name:
+            assert cells["worker"] == "", f"the worker calls functions, and touches no table: {name}"
+        assert cells["user A"] == cells["user B"] or name.startswith("task:<"), name
+    private = ("architect_in", "architect_out", "atlas.task", "atlas.spend", "atlas.reply_part", "atlas.attempt", "atlas.task_history")
+    assert {found[name]["user A"].replace(", inserts", "") for name in private} == {"reads own"}
+    assert found["task:<A's task>"] | {} == {"anon": "", "user A": "hears", "user B": "", "service_role": "hears, sends", "worker": ""}
+    assert found["task:<B's task>"]["user A"] == ""
+    assert found["atlas:wake"]["user A"] == ""
+
+
+async def test_a_new_object_without_a_row_fails(database: Database, db: asyncpg.Connection) -> None:
+    await db.execute("create table atlas.forgotten (id int primary key)")
+    found = rows_of(await matrix(database, db))
+    assert found.keys() - rows_of(MATRIX.read_text()).keys() == {"atlas.forgotten"}
