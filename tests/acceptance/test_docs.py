@@ -6,9 +6,11 @@ import re
 import subprocess
 
 import asyncpg
+import pytest
 
 from atlas.errors import SQLSTATES
-from tests.support import ROOT, run_atlas
+from tests.database.test_access import ANN, acting, furnish
+from tests.support import ROOT, Database, ask, run_atlas
 
 README = (ROOT / "README.md").read_text()
 
@@ -51,3 +53,41 @@ def test_every_sqlstate_stands_in_the_table_of_errors() -> None:
 def test_no_lock_file_names_an_index() -> None:
     for path in [*ROOT.glob("requirements*.lock"), ROOT / "tests/package-lock.json"]:
         assert not re.search(r"index-url|\"resolved\"", path.read_text()), path
+
+
+SQL = (ROOT / "docs" / "sql.md").read_text()
+RECIPES = re.findall(r"```sql\n(.*?)```", SQL, re.DOTALL)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: " ".join(recipe.split())[:40])
+async def test_a_recipe_runs_and_finds_something(database: Database, db: asyncpg.Connection, recipe: str) -> None:
+    tasks = await furnish(database, db)
+    await ask(db, "Still queued?")
+    if "read_parts" in recipe:
+        # the last question is one whose reply was written in parts
+        await db.execute("update atlas.task set queued_at = queued_at + interval '1 hour' where id = $1", tasks["user A"])
+    await db.execute("insert into auth.users (email) values ('ann@example.com')")
+    await db.execute("update atlas.spend set known = 'unknown' where task_id = $1", tasks["user B"])
+    if recipe.startswith(("insert", "alter")):
+        # undone: roles belong to the whole cluster
+        undone = db.transaction()
+        await undone.start()
+        await db.execute(recipe)
+        assert await db.fetchval("select count(*) from atlas.member m join atlas.project p on p.id = m.project_id where p.name = 'payments'") == (
+            recipe.startswith("insert")
+        )
+        await undone.rollback()
+        return
+    rows = await db.fetch(recipe)
+    assert rows, "it finds nothing among the tests' rows"
+
+
+async def test_recipes_show_people_their_own(database: Database, db: asyncpg.Connection) -> None:
+    await furnish(database, db)
+    reading = [recipe for recipe in RECIPES if recipe.startswith("select") and "retry_task" not in recipe]
+    assert len(reading) > 12
+    async with acting(database, "user A") as ann:
+        for recipe in reading:
+            await ann.execute(recipe)
+        (row,) = await ann.fetch(next(recipe for recipe in RECIPES if "by_sender" in recipe))
+        assert row["sender_key"] == str(ANN)

@@ -1,0 +1,123 @@
+"""The image and the compose file: Docker does not run in tests, so they are linted, checked against their schema, and every
+command in them is run outside."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from check_jsonschema.cli import main as check_jsonschema
+from click.testing import CliRunner
+from ruamel.yaml import YAML
+
+from atlas.settings import Settings
+from tests.support import ROOT, Database, Workers, run_atlas
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
+
+
+def check(path: Path) -> int:
+    return CliRunner().invoke(check_jsonschema, ["--builtin-schema", "vendor.compose-spec", str(path)]).exit_code
+
+
+def test_the_dockerfile_is_linted(tmp_path: Path) -> None:
+    hadolint = Path(sys.executable).parent / "hadolint"
+    done = subprocess.run([hadolint, "--no-color", "--failure-threshold", "style", ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    bad = tmp_path / "Dockerfile"
+    bad.write_text(DOCKERFILE.replace("python:3.13-slim-bookworm", "python"))
+    assert subprocess.run([hadolint, bad], capture_output=True, check=False).returncode != 0, "the check can fail"
+
+
+def test_compose_is_true_to_its_schema(tmp_path: Path) -> None:
+    assert check(ROOT / "docker-compose.yml") == 0
+    bad = tmp_path / "docker-compose.yml"
+    bad.write_text((ROOT / "docker-compose.yml").read_text().replace("read_only:", "read_onli:"))
+    assert check(bad) != 0, "the check can fail"
+
+
+def test_the_image_is_slim_and_runs_as_nobody_special() -> None:
+    last = DOCKERFILE.split("FROM ")[-1]
+    assert re.search(r"^USER 10001$", last, re.MULTILINE)
+    assert not re.search(r"apt-get|gcc|build-essential|curl|wget", DOCKERFILE), "wheels only, and no tools that the worker does not need"
+    assert "--only-binary :all: --require-hashes" in DOCKERFILE
+    assert last.count("COPY") == 1
+
+
+def test_every_file_that_the_image_copies_is_there() -> None:
+    for line in re.findall(r"^COPY (?!--)(.+) \S+$", DOCKERFILE, re.MULTILINE):
+        for name in line.split():
+            assert (ROOT / name).exists(), name
+
+
+def test_settings_of_the_image_and_compose_are_settings() -> None:
+    known = {name.upper() for name in Settings.model_fields}
+    worker = COMPOSE["services"]["worker"]["environment"]
+    for name in [*worker, *COMPOSE["services"]["migrate"]["environment"], *re.findall(r"(ATLAS_\w+)=", DOCKERFILE)]:
+        assert name.removesuffix("_FILE") in known, name
+    for name, value in worker.items():
+        if name.endswith("_FILE"):
+            assert value.removeprefix("/run/secrets/") in COMPOSE["services"]["worker"]["secrets"]
+
+
+def test_every_service_of_the_manual_is_there_and_full_is_a_profile() -> None:
+    services = COMPOSE["services"]
+    assert {name for name, service in services.items() if "profiles" not in service} == {"migrate", "worker", "pubsub"}
+    assert {name for name, service in services.items() if service.get("profiles") == ["full"]} == {"db", "auth", "rest", "realtime", "gateway"}
+    for service in services.values():
+        assert not re.search(r"[^}]:latest$", service["image"])
+        # what is published is published to this machine alone
+        assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", ()))
+    text = (ROOT / "docker-compose.yml").read_text()
+    assert not re.search(r"eyJ|sb_secret_\w|sk-\w", text), "no secret"
+
+
+async def test_the_images_commands_run_outside_it(workers: Workers, db: asyncpg.Connection) -> None:
+    entry = json.loads(re.findall(r"^ENTRYPOINT (\[.*\])$", DOCKERFILE, re.MULTILINE)[0])
+    command = json.loads(re.findall(r"^CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)[0])
+    assert entry == ["atlas"]
+    worker = await workers.start(module=("-m", "atlas.cli", *command))
+    (health,) = re.findall(r"HEALTHCHECK.*?CMD (\[.*?\])\n", DOCKERFILE, re.DOTALL)
+    python, *arguments = json.loads(health)
+    assert python == "python"
+
+    def healthy(port: int) -> int:
+        return subprocess.run([sys.executable, *arguments], env={"ATLAS_HTTP_PORT": str(port)}, capture_output=True, check=False).returncode
+
+    assert healthy(worker.port) == 0
+    worker.process.terminate()
+    assert worker.process.wait(30) == 0, "STOPSIGNAL drains it"
+    assert healthy(worker.port) != 0
+
+
+async def test_composes_commands_run_outside_it(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:
+    password = tmp_path / "worker_password"
+    password.write_text("a password of the worker\n")
+    command = [str(password) if word.startswith("/run/secrets") else word for word in COMPOSE["services"]["migrate"]["command"]]
+    done = run_atlas(*command, env={"DATABASE_URL": database.url()})
+    try:
+        assert done.returncode == 0, done.stderr
+        url = database.url("atlas_worker").replace(database.cluster.worker_password, "a%20password%20of%20the%20worker")
+        worker = await asyncpg.connect(url)
+        await worker.close()
+    finally:
+        await db.execute(f"alter role atlas_worker password '{database.cluster.worker_password}'")
+    # the whole URL from a file, as the service has it
+    file = tmp_path / "worker_url"
+    file.write_text(database.url())
+    assert run_atlas("tasks", env={"DATABASE_URL_FILE": str(file)}).returncode == 0
+
+
+@pytest.mark.parametrize("service", ["migrate", "worker"])
+def test_services_of_ours_have_no_more_rights_than_they_need(service: str) -> None:
+    found = COMPOSE["services"][service]
+    assert found["read_only"] is True
+    assert found["cap_drop"] == ["ALL"]
+    assert found["security_opt"] == ["no-new-privileges:true"]
