@@ -8,7 +8,8 @@ from uuid import UUID
 
 from atlas import adr, prompt
 from atlas.errors import AtlasError
-from atlas.generation import BadRequest, Generation, ModelError, Refused, Run, Text
+from atlas.generation import Generation, Run, Text
+from atlas.model_errors import BadRequest, ModelError, Refused
 from atlas.models import Chain, Model
 from atlas.ports import ModelCall, Retriever
 from atlas.task import Chunk, Completion, Exchange, JsonObject
@@ -39,7 +40,7 @@ class Architect:
         self._vocabularies = vocabularies
 
     async def answer(self, run: Run) -> Completion:
-        """The reply to a run's question. Raises what atlas.generation and atlas.prompt raise."""
+        """The reply to a run's question. Raises what atlas.generation (atlas.model_errors) and atlas.prompt raise."""
         task = run.task
         warnings: list[str] = []
         chain, known = await self._models()

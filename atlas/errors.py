@@ -12,7 +12,7 @@ AtlasError                  a message that names the thing, its state and the ne
 │   ├── WrongState          AT005
 │   └── NotAllowed          AT006
 ├── TaskFailed              exit 5   the task that was followed ended without a reply
-└── ModelError              a call to a model; see atlas.generation
+└── ModelError              a call to a model; see atlas.model_errors
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class Reader:
 
 
 async def follow(reads: Tasks, task_id: UUID, *, poll: float = 0.1, live_poll: float = 2.0) -> AsyncIterator[Event]:
-    """Events of a task until it has ended. poll, live_poll: seconds between two looks at the tables, without and with deltas."""
+    """Events of a task until it has ended. poll, live_poll: seconds between looks at the tables, without deltas and with."""
     reader = Reader()
     last: tuple[str, str | None] | None = None
     async with reads.live(task_id) as live:

@@ -31,6 +31,10 @@ class Hints:
         self.others = 0
         """How many other workers there are."""
 
+    def tell(self, missed: Callable[[int], None]) -> None:
+        """One more that wants to know of missed tasks."""
+        self._missed.append(missed)
+
     def take(self, source: str) -> None:
         """A wake-up came."""
         self._metrics.wake_ups.labels(source=source).inc()

@@ -24,7 +24,7 @@ class Joined:
 
 
 def copy(project: Path) -> Joined:
-    """Copies what is not there yet. Raises UsageError, and changes nothing, where a file of ours stands in the way of theirs."""
+    """Copies what is not there yet. Raises UsageError, and changes nothing, where one of theirs stands in the way."""
     supabase = project / "supabase"
     if not (supabase / "config.toml").is_file():
         raise UsageError(f"{supabase / 'config.toml'} is not there", "run `supabase init` first, or name the project's folder")

@@ -50,7 +50,8 @@ async def provide_supabase(connection: asyncpg.Connection) -> bool:
     """Adds what Supabase has and plain Postgres lacks; does nothing (False) where all of it is there."""
     missing = await connection.fetchval(
         """select to_regprocedure('auth.uid()') is null or to_regprocedure('realtime.send(jsonb,text,text,boolean)')
-           is null or to_regrole('service_role') is null or to_regrole('authenticated') is null or to_regclass('auth.users') is null"""
+           is null or to_regrole('service_role') is null or to_regrole('authenticated') is null
+           or to_regclass('auth.users') is null"""
     )
     if not missing:
         return False

@@ -54,7 +54,7 @@ ModelEvent = Started | Delta | Finished
 
 
 class Generator(Protocol):
-    """Calls models. Every method raises atlas.generation.ModelError, and nothing else, for what upstream does."""
+    """Calls models. Every method raises atlas.model_errors.ModelError, and nothing else, for what upstream does."""
 
     def generate(self, call: ModelCall) -> AsyncIterator[ModelEvent]:
         """Events of a new response; the last one is Finished."""

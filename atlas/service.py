@@ -23,10 +23,11 @@ from atlas.adapters.wake import ListenWakeUps, SweepWakeUps
 from atlas.architect import THREAD_DEPTH, Architect
 from atlas.control import Server
 from atlas.errors import AtlasError, DatabaseDown, RefusedError, SettingsError
-from atlas.generation import Generation, ModelError, ModelMissing, Money
+from atlas.generation import Generation, Money
 from atlas.hints import Hints
 from atlas.local.address import database_url
 from atlas.metrics import Metrics
+from atlas.model_errors import ModelError, ModelMissing
 from atlas.models import Chain, Model, resolve
 from atlas.ports import Generator, Retriever, WakeUps
 from atlas.progress import ProgressWriter
@@ -256,7 +257,8 @@ def realtime_wake_ups(settings: Settings, metrics: Metrics) -> RealtimeWakeUps |
     if settings.supabase_url is None:
         return None
     # imported here: nobody without Supabase should wait for it
-    from atlas.adapters.realtime import KeyTokens, MintedTokens, RealtimeWakeUps
+    from atlas.adapters.realtime import RealtimeWakeUps
+    from atlas.adapters.realtime_tokens import KeyTokens, MintedTokens
 
     key = settings.worker_key
     if key is None:

@@ -18,10 +18,11 @@ from atlas.architect import Architect
 from atlas.batch import Batcher
 from atlas.control import Server
 from atlas.errors import AtlasError, DatabaseDown, LeaseLost, RefusedError
-from atlas.generation import BadRequest, ContextOverflow, ModelError, Refused, ResponseGone, Returned, Run, clean
+from atlas.generation import Run, clean
 from atlas.hints import Hints
 from atlas.leases import Leases, Stop
 from atlas.metrics import Metrics
+from atlas.model_errors import BadRequest, ContextOverflow, ModelError, Refused, ResponseGone, Returned
 from atlas.ports import Generator
 from atlas.progress import ProgressWriter
 from atlas.prompt import InputTooLarge

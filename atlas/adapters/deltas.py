@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Any
 from uuid import UUID
 
-from atlas.adapters.realtime import Patience, State, SupervisedChannel, Tokens, Wanted
+from atlas.adapters.realtime import Patience, State, SupervisedChannel, Wanted
+from atlas.adapters.realtime_tokens import Tokens
 from atlas.ports import Part
 
 

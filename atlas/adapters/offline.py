@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 
-from atlas.generation import BadRequest
+from atlas.model_errors import BadRequest
 from atlas.ports import Delta, Finished, ModelCall, ModelEvent, Started
 from atlas.task import NOTHING_USED, Chunk, Usage
 

@@ -19,7 +19,7 @@ import openai
 from openai import AsyncOpenAI
 from openai.types.responses import Response
 
-from atlas.generation import (
+from atlas.model_errors import (
     BadRequest,
     ContextOverflow,
     ModelError,

@@ -29,7 +29,12 @@ def check(path: Path) -> int:
 
 def test_the_dockerfile_is_linted(tmp_path: Path) -> None:
     hadolint = Path(sys.executable).parent / "hadolint"
-    done = subprocess.run([hadolint, "--no-color", "--failure-threshold", "style", ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [hadolint, "--no-color", "--failure-threshold", "style", ROOT / "Dockerfile"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
     bad = tmp_path / "Dockerfile"
     bad.write_text(DOCKERFILE.replace("python:3.13-slim-bookworm", "python"))
@@ -46,7 +51,9 @@ def test_compose_is_true_to_its_schema(tmp_path: Path) -> None:
 def test_the_image_is_slim_and_runs_as_nobody_special() -> None:
     last = DOCKERFILE.split("FROM ")[-1]
     assert re.search(r"^USER 10001$", last, re.MULTILINE)
-    assert not re.search(r"apt-get|gcc|build-essential|curl|wget", DOCKERFILE), "wheels only, and no tools that the worker does not need"
+    assert not re.search(r"apt-get|gcc|build-essential|curl|wget", DOCKERFILE), (
+        "wheels only, and no tools that the worker does not need"
+    )
     assert "--only-binary :all: --require-hashes" in DOCKERFILE
     assert last.count("COPY") == 1
 
@@ -70,7 +77,13 @@ def test_settings_of_the_image_and_compose_are_settings() -> None:
 def test_every_service_of_the_manual_is_there_and_full_is_a_profile() -> None:
     services = COMPOSE["services"]
     assert {name for name, service in services.items() if "profiles" not in service} == {"migrate", "worker", "pubsub"}
-    assert {name for name, service in services.items() if service.get("profiles") == ["full"]} == {"db", "auth", "rest", "realtime", "gateway"}
+    assert {name for name, service in services.items() if service.get("profiles") == ["full"]} == {
+        "db",
+        "auth",
+        "rest",
+        "realtime",
+        "gateway",
+    }
     for service in services.values():
         assert not re.search(r"[^}]:latest$", service["image"])
         # what is published is published to this machine alone
@@ -89,7 +102,9 @@ async def test_the_images_commands_run_outside_it(workers: Workers, db: asyncpg.
     assert python == "python"
 
     def healthy(port: int) -> int:
-        return subprocess.run([sys.executable, *arguments], env={"ATLAS_HTTP_PORT": str(port)}, capture_output=True, check=False).returncode
+        return subprocess.run(
+            [sys.executable, *arguments], env={"ATLAS_HTTP_PORT": str(port)}, capture_output=True, check=False
+        ).returncode
 
     assert healthy(worker.port) == 0
     worker.process.terminate()

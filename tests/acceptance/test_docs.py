@@ -73,9 +73,9 @@ async def test_a_recipe_runs_and_finds_something(database: Database, db: asyncpg
         undone = db.transaction()
         await undone.start()
         await db.execute(recipe)
-        assert await db.fetchval("select count(*) from atlas.member m join atlas.project p on p.id = m.project_id where p.name = 'payments'") == (
-            recipe.startswith("insert")
-        )
+        assert await db.fetchval(
+            "select count(*) from atlas.member m join atlas.project p on p.id = m.project_id where p.name = 'payments'"
+        ) == (recipe.startswith("insert"))
         await undone.rollback()
         return
     rows = await db.fetch(recipe)

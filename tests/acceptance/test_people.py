@@ -15,7 +15,8 @@ import jwt
 import pytest
 
 from atlas.adapters.deltas import Deltas
-from atlas.adapters.realtime import KeyTokens, Patience
+from atlas.adapters.realtime import Patience
+from atlas.adapters.realtime_tokens import KeyTokens
 from atlas.adapters.rest import connect
 from atlas.follow import Ended, Restart, Text, follow
 from atlas.keys import mint

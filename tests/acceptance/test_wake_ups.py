@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 
 from atlas.adapters.postgres import Bus
-from atlas.adapters.realtime import KeyTokens, Patience, RealtimeWakeUps
+from atlas.adapters.realtime import Patience, RealtimeWakeUps
+from atlas.adapters.realtime_tokens import KeyTokens
 from atlas.adapters.wake import ListenWakeUps, SweepWakeUps
 from atlas.local.door.app import Door
 from atlas.messages import chat

@@ -97,7 +97,9 @@ async def test_migrations_run_as_a_role_that_is_no_superuser(empty: Database) ->
     async with empty.connect() as db:
         assert not await db.fetchval("select rolsuper from pg_roles where rolname = current_user")
         await migrate.migrate(db)
-        owners = await db.fetch("select distinct pg_get_userbyid(proowner) as o from pg_proc where pronamespace = 'atlas'::regnamespace")
+        owners = await db.fetch(
+            "select distinct pg_get_userbyid(proowner) as o from pg_proc where pronamespace = 'atlas'::regnamespace"
+        )
         assert [row["o"] for row in owners] == ["postgres"]
 
 
@@ -114,7 +116,9 @@ def team(tmp_path: Path) -> Path:
         '[db.seed]\nenabled = true\nsql_paths = ["./seed.sql"]\n'
     )
     (folder / "supabase/seed.sql").write_text("insert into public.theirs default values;\n")
-    (folder / "supabase/migrations/20250101000000_theirs.sql").write_text("create table public.theirs (id bigint generated always as identity);\n")
+    (folder / "supabase/migrations/20250101000000_theirs.sql").write_text(
+        "create table public.theirs (id bigint generated always as identity);\n"
+    )
     (folder / "supabase/migrations/20990101000000_later.sql").write_text("alter table public.theirs add column later text;\n")
     return folder
 
@@ -221,7 +225,15 @@ async def test_migrations_pass_on_postgres_16(tmp_path: Path) -> None:
 
 def dumped(database: Database) -> str:
     """The schemas of Atlas, its tables in public, and its policies, as pg_dump writes them, without what differs by run."""
-    command = [str(default_binaries() / "pg_dump"), "--schema-only", "--no-owner", "--schema=atlas", "--schema=rag", "--schema=public", database.url()]
+    command = [
+        str(default_binaries() / "pg_dump"),
+        "--schema-only",
+        "--no-owner",
+        "--schema=atlas",
+        "--schema=rag",
+        "--schema=public",
+        database.url(),
+    ]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     kept = [line for line in text.splitlines() if not line.startswith(("\\", "-- Dumped", "SET ", "SELECT pg_catalog"))]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip() + "\n"
@@ -251,10 +263,14 @@ async def test_types_for_typescript_are_generated(empty: Database) -> None:
 
 
 def test_the_config_is_read_without_a_warning(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "supabase", tmp_path / "supabase", symlinks=True, ignore=shutil.ignore_patterns("migrations", "functions", ".*"))
+    shutil.copytree(
+        ROOT / "supabase", tmp_path / "supabase", symlinks=True, ignore=shutil.ignore_patterns("migrations", "functions", ".*")
+    )
 
     def start() -> str:
-        done = subprocess.run([str(CLI), "start"], cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=60)
+        done = subprocess.run(
+            [str(CLI), "start"], cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=60
+        )
         return done.stderr
 
     if shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0:
@@ -271,7 +287,7 @@ def test_the_config_is_read_without_a_warning(tmp_path: Path) -> None:
 def test_the_links_are_what_the_cli_follows() -> None:
     for name in ("migrations", "functions"):
         link = ROOT / "supabase" / name
-        assert os.readlink(link) == f"../{name}"
+        assert str(link.readlink()) == f"../{name}"
         assert link.resolve() == ROOT / name
     script = (ROOT / "scripts/link_supabase.ps1").read_text()
     assert all(f'"{name}"' in script for name in ("migrations", "functions"))
@@ -283,13 +299,17 @@ async def linted(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         pytest.skip("Debian's packages cannot be reached here; CI runs on Debian")
     home = ROOT / "tests/.postgres15"
-    binaries = Path(subprocess.run([ROOT / "scripts/postgres15", home], capture_output=True, text=True, check=True).stdout.strip())
+    binaries = Path(
+        subprocess.run([ROOT / "scripts/postgres15", home], capture_output=True, text=True, check=True).stdout.strip()
+    )
     server = EmbeddedPostgres(tmp_path_factory.mktemp("fifteen"), binaries)
     cluster = server.start()
     try:
         admin = await asyncpg.connect(cluster.url("supabase_admin"))
         await migrate.provide_supabase(admin)
-        await admin.execute("alter role postgres password 'x'; create role lint superuser login password 'lint'; alter role lint set jit = off")
+        await admin.execute(
+            "alter role postgres password 'x'; create role lint superuser login password 'lint'; alter role lint set jit = off"
+        )
         await admin.close()
         db = await asyncpg.connect(cluster.url().replace(cluster.postgres_password, "x"))
         await migrate.migrate(db)
@@ -301,7 +321,13 @@ async def linted(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]
 
 async def lint(url: str, *words: str) -> subprocess.CompletedProcess[str]:
     return await asyncio.to_thread(
-        subprocess.run, [str(CLI), *words, f"--remote={url}"], cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        subprocess.run,
+        [str(CLI), *words, f"--remote={url}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
     )
 
 
@@ -311,7 +337,9 @@ async def test_db_lint_finds_nothing(linted: str) -> None:
     admin = await asyncpg.connect(linted.replace("postgres://", "postgresql://"))
     try:
         # lint passes over trigger functions: the same check, called for each trigger
-        await admin.execute("create schema if not exists checked; create extension if not exists plpgsql_check with schema checked")
+        await admin.execute(
+            "create schema if not exists checked; create extension if not exists plpgsql_check with schema checked"
+        )
         query = (
             "select p.oid::regproc::text as f, r.message from pg_trigger t join pg_proc p on p.oid = t.tgfoid "
             "join pg_language l on l.oid = p.prolang, lateral checked.plpgsql_check_function_tb(p.oid, t.tgrelid, "

@@ -20,7 +20,9 @@ from tests.support import ADR, ROOT, Database, Workers, ask, door_of, person, re
 EXAMPLES = ROOT / "docs/examples"
 
 
-def deno(*arguments: str | Path, env: dict[str, str] | None = None, stdin: str = "", cwd: Path = EXAMPLES) -> subprocess.CompletedProcess[str]:
+def deno(
+    *arguments: str | Path, env: dict[str, str] | None = None, stdin: str = "", cwd: Path = EXAMPLES
+) -> subprocess.CompletedProcess[str]:
     """The real Deno."""
     from deno import find_deno_bin  # the package that carries the binary
 
@@ -28,7 +30,9 @@ def deno(*arguments: str | Path, env: dict[str, str] | None = None, stdin: str =
                           capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
 
 
-@pytest.mark.parametrize("words", [("install", "--frozen"), ("check", "--frozen", "ask.ts", "atlas.ts"), ("lint",), ("fmt", "--check")])
+@pytest.mark.parametrize(
+    "words", [("install", "--frozen"), ("check", "--frozen", "ask.ts", "atlas.ts"), ("lint",), ("fmt", "--check")]
+)
 def test_the_example_is_checked_as_strictly_as_ours(words: tuple[str, ...]) -> None:
     done = deno(*words)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -38,7 +42,9 @@ async def test_its_types_are_those_of_the_database(database: Database) -> None:
     made = await supabase(database, "gen", "types", "--lang=typescript", "--schema", "public,atlas")
     code = made[: made.index("Target: ")] if "Target: " in made else made
     formatted = await asyncio.to_thread(deno, "fmt", "--ext=ts", "--line-width=120", "-", stdin=code)
-    assert formatted.stdout.strip() == (EXAMPLES / "database.types.ts").read_text().strip(), "generate it again with `supabase gen types`"
+    assert formatted.stdout.strip() == (EXAMPLES / "database.types.ts").read_text().strip(), (
+        "generate it again with `supabase gen types`"
+    )
 
 
 async def test_the_example_asks_and_follows(
@@ -48,8 +54,15 @@ async def test_the_example_asks_and_follows(
     await workers.start(openai_api_key="sk-test", openai_base_url=openai.url)
     async with door_of(database) as door:
         ann = await person(door, tmp_path, "ann")
-        env = {"SUPABASE_URL": door.url, "SUPABASE_PUBLISHABLE_KEY": door.keys.publishable, "ATLAS_EMAIL": ann.email, "ATLAS_PASSWORD": "a password"}
-        done = await asyncio.to_thread(deno, "run", "--frozen", "--allow-net=127.0.0.1", "--allow-env", "ask.ts", "How do we ship?", env=env)
+        env = {
+            "SUPABASE_URL": door.url,
+            "SUPABASE_PUBLISHABLE_KEY": door.keys.publishable,
+            "ATLAS_EMAIL": ann.email,
+            "ATLAS_PASSWORD": "a password",
+        }
+        done = await asyncio.to_thread(
+            deno, "run", "--frozen", "--allow-net=127.0.0.1", "--allow-env", "ask.ts", "How do we ship?", env=env
+        )
     assert done.returncode == 0, done.stderr
     task = await db.fetchval("select id from atlas.task where title = 'How do we ship?'")
     final = (await reply(db, task))["content"]

@@ -13,7 +13,8 @@ from http import HTTPStatus
 
 import pytest
 
-from atlas.adapters.realtime import KeyTokens, MintedTokens, Patience, RealtimeWakeUps, State, Tokens
+from atlas.adapters.realtime import Patience, RealtimeWakeUps, State
+from atlas.adapters.realtime_tokens import KeyTokens, MintedTokens, Tokens
 from atlas.local.postgres import free_port
 from tests.doubles.transcript import GOOD, Player, closed, play, playing
 from tests.support import until

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any
 
 import asyncpg
 import uvicorn
@@ -77,7 +78,8 @@ async def open_door(
         realtime = Realtime(url, access, Visibility(pool), faults)
         config = uvicorn.Config(
             _app(realtime, Rest(pool, access), auth, access), host=host, port=port, log_config=None, access_log=False,
-            ws="websockets-sansio", ws_ping_interval=None, lifespan="off", log_level=logging.WARNING, timeout_graceful_shutdown=1,
+            ws="websockets-sansio", ws_ping_interval=None, lifespan="off", log_level=logging.WARNING,
+            timeout_graceful_shutdown=1,
         )  # fmt: skip
         server = _Server(config)
 
@@ -89,8 +91,8 @@ async def open_door(
                     job.cancel()
 
         running = asyncio.create_task(run())
-        while not (server.started and realtime.replication.ready.is_set()) and not running.done():
-            await asyncio.sleep(0.01)
+        while not (server.started and realtime.replication.ready.is_set()) and not running.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # uvicorn has no event for it
         try:
             if running.done():
                 await running
@@ -99,6 +101,17 @@ async def open_door(
         finally:
             server.should_exit = True
             await running
+
+
+async def _first(running: asyncio.Task[None], reading: Coroutine[Any, Any, Any], server: uvicorn.Server) -> None:
+    """Until changes are read and the server listens, or it has ended."""
+    ready = asyncio.create_task(reading)
+    await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
+    ready.cancel()
+    for _ in range(500):
+        if server.started or running.done():
+            return
+        await asyncio.sleep(0.01)
 
 
 async def _trim(pool: asyncpg.Pool) -> None:

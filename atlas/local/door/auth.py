@@ -105,8 +105,8 @@ class Auth:
         await self._pool.execute("insert into auth.refresh_tokens (token, user_id) values ($1, $2)", refresh, user["id"])
         now = time.time()
         claims = {
-            "iss": "atlas door", "sub": str(user["id"]), "aud": "authenticated", "role": "authenticated", "email": user["email"],
-            "iat": int(now), "exp": int(now + self.lasts), "session_id": secrets.token_hex(8),
+            "iss": "atlas door", "sub": str(user["id"]), "aud": "authenticated", "role": "authenticated",
+            "email": user["email"], "iat": int(now), "exp": int(now + self.lasts), "session_id": secrets.token_hex(8),
         }  # fmt: skip
         token = jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": self._kid})
         return JSONResponse({

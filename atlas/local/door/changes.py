@@ -87,7 +87,8 @@ class Visibility:
         """The columns that a role may select."""
         rows = await self._pool.fetch(
             "select c.name from unnest($1::text[]) with ordinality as c (name, n) "
-            "where has_column_privilege($2::name, to_regclass(format('%I.%I', $3::text, $4::text)), c.name, 'select') order by c.n",
+            "where has_column_privilege($2::name, to_regclass(format('%I.%I', $3::text, $4::text)), c.name, 'select') "
+            "order by c.n",
             [name for name, _, _ in relation.columns], role, relation.schema, relation.table,
         )  # fmt: skip
         return [row["name"] for row in rows]
@@ -144,8 +145,9 @@ class Visibility:
         """Earlier broadcasts of SQL on a topic, oldest first. replay: since (ms), limit."""
         return list(
             await self._pool.fetch(
-                "select id, event, payload::text from realtime.messages where topic = $1 and extension = 'broadcast' and private "
-                "and inserted_at >= to_timestamp($2::float8 / 1000) at time zone 'UTC' order by inserted_at limit $3",
+                "select id, event, payload::text from realtime.messages where topic = $1 and extension = 'broadcast' "
+                "and private and inserted_at >= to_timestamp($2::float8 / 1000) at time zone 'UTC' "
+                "order by inserted_at limit $3",
                 topic, float(replay["since"]), int(replay.get("limit", 25)),
             )
         )  # fmt: skip

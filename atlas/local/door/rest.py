@@ -109,7 +109,8 @@ class Rest:
         target = f"{_quote(schema)}.{_quote(request.path_params['name'])}"
         types = dict(
             await connection.fetch(
-                "select attname, format_type(atttypid, atttypmod) from pg_attribute where attrelid = to_regclass($1) and attnum > 0",
+                "select attname, format_type(atttypid, atttypmod) from pg_attribute "
+                "where attrelid = to_regclass($1) and attnum > 0",
                 target,
             )
         )
@@ -144,7 +145,7 @@ class Rest:
             .table_valued(*(sa.column(key, _Named(types[key])) for key in body), name="b")
             .render_derived(with_types=True)
         )
-        given = ", ".join(f"{_quote(key)} => (select b.{_quote(key)} from b)" for key in body)
+        given = ", ".join(f"{_quote(key)} => (select b.{_quote(key)} from b)" for key in body)  # noqa: S608  quoted
         call = f"{_quote(schema)}.{_quote(name)}({given})"
         is_scalar = not row["proretset"] and row["typtype"] != "c"
         outer = sa.select(sa.text("r.*")).select_from(sa.text(f"{call} as r"))

@@ -1,4 +1,4 @@
-"""One websocket of a Realtime client, and the channels that it joined: joining, tokens, broadcasts, as the real server was recorded."""
+"""One websocket of a Realtime client, and the channels that it joined, as the real server was recorded."""
 
 from __future__ import annotations
 
