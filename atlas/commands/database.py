@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -20,21 +21,16 @@ from atlas.local.stack import Stack
 @runs
 async def migrate(
     include_seed: Annotated[bool, typer.Option("--include-seed", help="Also models and prices (seed/).")] = False,
-    worker_password_file: Annotated[Path | None, typer.Option(help="Set atlas_worker's password from this file.")] = None,
+    worker_password_file: Annotated[
+        Path | None, typer.Option(help="Set atlas_worker's password from this file; made if not there.")
+    ] = None,
     project: Annotated[Path, typer.Option(help="The Supabase project's folder: its own migrations are known.")] = Path(),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what is pending.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Apply migrations/ to DATABASE_URL, or to the embedded Postgres."""
     known = settings()
-    password = None
-    if worker_password_file is not None:
-        try:
-            password = worker_password_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{worker_password_file} cannot be read", "name a readable file") from error
-        if len(password) < 12:
-            raise UsageError(f"{worker_password_file} holds fewer than 12 characters", "write a longer password into it")
+    password = _password(worker_password_file, make=not dry_run) if worker_password_file is not None else None
     if known.database_url is None:
         stack = Stack(known.atlas_home)
         if dry_run and not stack.postgres.running():
@@ -74,6 +70,22 @@ async def migrate(
         await connection.close()
     names = [f"{one.version}_{one.name}" for one in done]
     say(dump({"applied": names}) if as_json else "\n".join([*names, f"{len(names)} migrations applied"]))
+
+
+def _password(file: Path, *, make: bool) -> str:
+    """The worker's password of a file; a new one where there is no file yet."""
+    if make and not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_hex(16) + "\n", encoding="utf-8")
+        tell(f"made a password for atlas_worker: {file}")
+    try:
+        password = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read", "name a readable file") from error
+    if len(password) < 12:
+        raise UsageError(f"{file} holds fewer than 12 characters", "write a longer password into it")
+    return password
 
 
 @runs

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import stat
 import subprocess
+import sys
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from atlas.errors import SQLSTATES
+from atlas.local.postgres import free_port
+from atlas.metrics import Metrics
 from tests.database.test_access import ANN, acting, furnish
-from tests.support import ROOT, Database, ask, run_atlas
+from tests.support import ROOT, Database, Workers, ask, clean_environment, ended, run_atlas
 
 README = (ROOT / "README.md").read_text()
 
@@ -91,3 +97,49 @@ async def test_recipes_show_people_their_own(database: Database, db: asyncpg.Con
             await ann.execute(recipe)
         (row,) = await ann.fetch(next(recipe for recipe in RECIPES if "by_sender" in recipe))
         assert row["sender_key"] == str(ANN)
+
+
+async def test_the_second_path_works_in_its_three_lines(database: Database, workers: Workers, tmp_path: Path) -> None:
+    """`supabase start` needs Docker; what follows it runs as it stands, with this Postgres in place of that one."""
+    (block,) = re.findall(r"## With Supabase\n\n```bash\n(.*?)```", README, re.DOTALL)
+    start, migrate, worker = block.strip().splitlines()
+    assert start.startswith("supabase start")
+    cluster = database.cluster
+
+    def here(line: str) -> str:
+        line = line.replace("postgres:postgres@", f"postgres:{cluster.postgres_password}@").replace(
+            ".venv/bin/atlas", f"{sys.executable} -m atlas.cli"
+        )
+        return line.replace("127.0.0.1:54322/postgres", f"127.0.0.1:{cluster.port}/{database.name}")
+
+    env = clean_environment() | {"PYTHONPATH": str(ROOT), "ATLAS_HTTP_PORT": str(free_port())}
+
+    def run(line: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", here(line)], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    try:
+        done = await asyncio.to_thread(run, migrate)
+        assert done.returncode == 0, done.stderr
+        assert stat.S_IMODE((tmp_path / ".worker_password").stat().st_mode) == 0o600
+        process = await asyncio.create_subprocess_exec(
+            "bash", "-c", f"exec env {here(worker)}", cwd=tmp_path, env=env, stderr=subprocess.DEVNULL
+        )
+        try:
+            async with database.connect() as db:
+                task = await ask(db, "Does it work?")
+                assert (await ended(db, task))["state"] == "completed"
+        finally:
+            process.terminate()
+            assert await process.wait() == 0
+    finally:
+        async with database.connect() as db:
+            await db.execute(f"alter role atlas_worker password '{cluster.worker_password}'")
+
+
+def test_every_metric_of_wake_ups_is_explained() -> None:
+    text = (ROOT / "docs" / "realtime.md").read_text()
+    metrics = Metrics().text().decode()
+    for name in re.findall(r"`(atlas_\w+?)(?:_total)?\{", text) + re.findall(r"`(atlas_\w+?)_total`", text):
+        assert f"# HELP {name}" in metrics, name

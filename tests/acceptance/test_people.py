@@ -12,6 +12,7 @@ from uuid import UUID
 
 import asyncpg
 import jwt
+import psutil
 import pytest
 
 from atlas.adapters.deltas import Deltas
@@ -133,6 +134,34 @@ async def test_user_tokens_are_asymmetric_and_checked_by_the_jwks(database: Data
         header = jwt.get_unverified_header(json.loads(session)["access_token"])
         assert header["alg"] == "ES256"
         assert header["kid"] in json.dumps(await door.auth.jwks())
+
+
+async def test_atlas_up_opens_the_door(tmp_path: Path) -> None:
+    """UI clients work without Docker: what `atlas up` prints is all that they need."""
+    home = {"ATLAS_HOME": str(tmp_path / "home"), "ATLAS_HTTP_PORT": "0"}
+
+    async def atlas(*arguments: str, **env: str) -> str:
+        done = await asyncio.to_thread(run_atlas, *arguments, env=home | env, stdin=b"a password")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    try:
+        up = json.loads(await atlas("up", "--json"))
+        again = json.loads(await atlas("up", "--json"))
+        assert again == up, "up again is the same stack"
+        env = {
+            "SUPABASE_URL": up["supabase_url"],
+            "SUPABASE_PUBLISHABLE_KEY": up["publishable_key"],
+            "ATLAS_CONFIG_DIR": str(tmp_path),
+        }
+        await atlas("login", "ann@example.com", "--sign-up", "--password-file", "-", **env)
+        assert "How do we deploy?" in await atlas("ask", "How do we deploy?", **env)
+        assert [row["title"] for row in json.loads(await atlas("tasks", "--json", **env))] == ["How do we deploy?"]
+    finally:
+        await atlas("down", "--erase")
+    assert not [
+        process for process in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(process.info["cmdline"] or ())
+    ]
 
 
 # --- streams ----------------------------------------------------------------------------------------------------

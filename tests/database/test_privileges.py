@@ -69,13 +69,16 @@ async def test_row_level_security_on_every_table(db: asyncpg.Connection) -> None
     ) == []  # fmt: skip
 
 
-async def test_every_table_view_and_function_says_what_it_is(db: asyncpg.Connection) -> None:
+async def test_every_table_view_column_and_function_says_what_it_is(db: asyncpg.Connection) -> None:
     assert await catalog(
         db,
         "select c.oid::regclass::text from pg_class c where c.relkind in ('r', 'v') and obj_description(c.oid) is null "
         "and (c.relnamespace in ('atlas'::regnamespace, 'rag'::regnamespace) or c.relname like 'architect_%') "
         "union all select p.oid::regprocedure::text from pg_proc p "
-        "where p.pronamespace in ('atlas'::regnamespace, 'rag'::regnamespace) and obj_description(p.oid) is null",
+        "where p.pronamespace in ('atlas'::regnamespace, 'rag'::regnamespace) and obj_description(p.oid) is null "
+        "union all select format('%s.%s', c.oid::regclass, a.attname) from pg_class c join pg_attribute a on a.attrelid = c.oid "
+        "where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'v') and col_description(c.oid, a.attnum) is null "
+        "and (c.relnamespace in ('atlas'::regnamespace, 'rag'::regnamespace) or c.relname like 'architect_%')",
     ) == []  # fmt: skip
 
 

@@ -345,3 +345,37 @@ async def test_a_flood_closes_the_receivers_channel(cluster: Cluster) -> None:
             await a.send(push)
         await b.until(1 + 61 + 2)
         assert b.plain[-2:] == last
+
+
+async def test_the_python_client_works_unchanged(cluster: Cluster) -> None:
+    from realtime import AsyncRealtimeClient, RealtimePostgresChangesListenEvent, RealtimeSubscribeStates
+
+    async with scene(cluster) as (door, db):
+        client = AsyncRealtimeClient(f"{door.url}/realtime/v1", token=door.keys.service_role)
+        states: list[RealtimeSubscribeStates] = []
+        heard: list[Any] = []
+        channel = client.channel(
+            "room", {"config": {"broadcast": {"ack": True, "self": True}, "presence": None, "private": False}}
+        )
+        channel.on_postgres_changes(
+            RealtimePostgresChangesListenEvent.Insert,
+            lambda change: heard.append(("change", (change["data"]["record"] or {})["data"])),
+            table="architect_in",
+            schema="public",
+        )
+        channel.on_broadcast("hello", lambda message: heard.append(("broadcast", message["payload"])))
+        channel.on_system(lambda message: heard.append(("system", message.message)))
+        await channel.subscribe(lambda state, _error: states.append(state))
+        await channel.send_broadcast("hello", {"from": "py"})
+        for _ in range(100):
+            if any(kind == "system" for kind, _ in heard):
+                break
+            await asyncio.sleep(0.05)
+        await db.execute("""insert into architect_in (data) values ('{"py": 1}')""")
+        for _ in range(100):
+            if len(heard) >= 3:
+                break
+            await asyncio.sleep(0.05)
+        await client.close()
+    assert states == [RealtimeSubscribeStates.SUBSCRIBED]
+    assert sorted(heard) == [("broadcast", {"from": "py"}), ("change", {"py": 1}), ("system", "Subscribed to PostgreSQL")]

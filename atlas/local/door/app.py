@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import uvicorn
@@ -101,17 +100,6 @@ async def open_door(
         finally:
             server.should_exit = True
             await running
-
-
-async def _first(running: asyncio.Task[None], reading: Coroutine[Any, Any, Any], server: uvicorn.Server) -> None:
-    """Until changes are read and the server listens, or it has ended."""
-    ready = asyncio.create_task(reading)
-    await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
-    ready.cancel()
-    for _ in range(500):
-        if server.started or running.done():
-            return
-        await asyncio.sleep(0.01)
 
 
 async def _trim(pool: asyncpg.Pool) -> None:
