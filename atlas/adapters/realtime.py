@@ -112,18 +112,22 @@ class SupervisedChannel:
             self._session = _Session(self._url, self._tokens, self._wanted, self._listener, self._patience)
             try:
                 await self._session.run()
-            except Trouble as trouble:
-                # one that lasted is no reason to wait long for the next
-                failures = 1 if time.monotonic() - began > 60 else failures + 1
-                pause = random.uniform(0, min(self._patience.longest_pause, 0.5 * 2 ** min(failures, 10)))  # noqa: S311  full jitter
-                log.log(
-                    logging.WARNING if failures <= 3 or failures % 20 == 0 else logging.DEBUG,
-                    "realtime %s: %s (%s); again in %.1f s", self._wanted.topic, trouble, trouble.kind, pause,
-                )  # fmt: skip
-                self._listener.entered("down")
-                self._listener.troubled(trouble.kind)
+                trouble = Trouble("closed", "the session ended")
+            except Trouble as error:
+                trouble = error
+            except Exception as error:
+                # whatever the client, or the source of tokens, raises: the next session may fare better
+                log.debug("realtime %s", self._wanted.topic, exc_info=True)
+                trouble = Trouble("client", _words(error))
             finally:
                 self._session = None
+            # one that lasted is no reason to wait long for the next
+            failures = 1 if time.monotonic() - began > 60 else failures + 1
+            pause = random.uniform(0, min(self._patience.longest_pause, 0.5 * 2 ** min(failures, 10)))  # noqa: S311  full jitter
+            level = logging.WARNING if failures <= 3 or failures % 20 == 0 else logging.DEBUG
+            log.log(level, "realtime %s: %s (%s); again in %.1f s", self._wanted.topic, trouble, trouble.kind, pause)
+            self._listener.entered("down")
+            self._listener.troubled(trouble.kind)
             await asyncio.sleep(pause)
 
 

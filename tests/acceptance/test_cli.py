@@ -18,6 +18,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from atlas.migrate import read_migrations
 from tests.support import ROOT, Database, Workers, ask, clean_environment, ended, run_atlas, until
 
 
@@ -197,10 +198,10 @@ async def test_a_database_without_atlas_says_to_migrate(atlas: Atlas, database: 
         done = await atlas("tasks", code=3, DATABASE_URL=url)
         assert "the database has no Atlas in it: run `atlas migrate`" in done.stderr
         done = await atlas("doctor", code=7, DATABASE_URL=url)
-        assert "13 are not applied" in done.stdout
+        assert f"{len(read_migrations())} are not applied" in done.stdout
         assert "00000100_access" not in (await atlas("migrate", "--dry-run", DATABASE_URL=url)).stderr
         done = await atlas("migrate", "--include-seed", DATABASE_URL=url + "?sslmode=prefer")
-        assert "13 migrations applied" in done.stdout
+        assert f"{len(read_migrations())} migrations applied" in done.stdout
         assert "nothing is pending" in (await atlas("migrate", "--dry-run", DATABASE_URL=url)).stdout
         assert "no task yet" in (await atlas("tasks", DATABASE_URL=url)).stderr
     finally:

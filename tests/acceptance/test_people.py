@@ -290,7 +290,7 @@ async def test_a_late_reader_gets_the_whole_text(database: Database, db: asyncpg
 async def test_thirty_two_streams_of_two_workers_stay_under_a_hundred_messages_a_second(
     database: Database, db: asyncpg.Connection, workers: Workers, openai: OpenAIDouble
 ) -> None:
-    openai.plan(text=ADR, chunk=12, delay=0.02)
+    openai.plan(text=ADR, chunk=12, delay=0.08)
     for _ in range(2):
         await workers.start(openai_api_key="sk-test", openai_base_url=openai.url, atlas_concurrency=16)
     tasks = [await ask(db, f"Question {n}?") for n in range(32)]

@@ -269,3 +269,18 @@ async def test_14_no_filter_is_asked_for() -> None:
         await heard.until(lambda h: "receiving" in h.states)
         (wanted,) = player.joins[0]["config"]["postgres_changes"]
         assert wanted == {"event": "INSERT", "schema": "public", "table": "architect_in"}
+
+
+async def test_a_source_of_tokens_that_fails_ends_no_more_than_a_session() -> None:
+    class Failing(KeyTokens):
+        calls = 0
+
+        async def token(self) -> tuple[str, float | None]:
+            Failing.calls += 1
+            if Failing.calls < 4:
+                raise OSError("the login server is away")
+            return self.apikey, None
+
+    async with playing(GOOD) as player, listening(player, tokens=Failing("sb_secret_x")) as heard:
+        await heard.until(lambda h: h.states[-1:] == ["receiving"])
+        assert heard.troubles == ["client"] * 3
