@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from atlas.metrics import Metrics
 from atlas.task import ClaimedTask
 
-OWN = frozenset({"sweep", "release"})
-"""Sources that are no hints of anybody's insert: the worker's own timers."""
+OWN = frozenset({"sweep", "release", "realtime_join", "listen_join"})
+"""Sources that announce nobody's insert: the worker's own timers, and its looks at what came before it listened."""
 
 LATE = 1.0
 """Seconds after which a ready task that was found without a hint counts as missed: Realtime's slowest poll is half of it."""
@@ -43,6 +43,10 @@ class Hints:
         if source not in OWN:
             self._announced = True
         self._event.set()
+
+    def found_nothing(self) -> None:
+        """A look found that what was announced is taken."""
+        self._announced = False
 
     def clear(self) -> None:
         self._event.clear()

@@ -57,19 +57,25 @@ def config_changes(project: Path) -> list[str]:
         found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no TOML ({error})", "mend it first") from error
-    changes = []
+    tables: dict[str, list[str]] = {}
+
+    def want(table: str, line: str) -> None:
+        tables.setdefault(table, []).append(line)
+
     api = found.get("api", {})
     schemas = api.get("schemas", ["public", "graphql_public"])
     if "atlas" not in schemas:
-        changes.append(f"[api]\nschemas = {_toml([*schemas, 'atlas'])}  # people read their tasks over REST")
+        want("api", f"schemas = {_toml([*schemas, 'atlas'])}  # people read their tasks over REST")
     if api.get("auto_expose_new_tables", True):
-        changes.append("[api]\nauto_expose_new_tables = false  # Atlas grants each right by name")
+        want(
+            "api", "auto_expose_new_tables = false  # Atlas grants each right by name; tables of yours then need grants as well"
+        )
     seeds = found.get("db", {}).get("seed", {}).get("sql_paths", ["./seed.sql"])
     if not any("atlas_models" in one or one.startswith("./seeds/*") for one in seeds):
-        changes.append(f"[db.seed]\nsql_paths = {_toml([*seeds, './' + SEED])}  # models and their prices")
+        want("db.seed", f"sql_paths = {_toml([*seeds, './' + SEED])}  # models and their prices")
     if found.get("realtime", {}).get("enabled", True) is False:
-        changes.append("[realtime]\nenabled = true  # wakes workers, streams replies")
-    return changes
+        want("realtime", "enabled = true  # wakes workers, streams replies")
+    return ["\n".join([f"[{table}]", *lines]) for table, lines in tables.items()]
 
 
 def _toml(values: list[str]) -> str:

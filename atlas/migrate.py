@@ -55,6 +55,10 @@ async def provide_supabase(connection: asyncpg.Connection) -> bool:
     )
     if not missing:
         return False
+    if await connection.fetchval("select to_regrole('supabase_auth_admin') is not null"):
+        raise StackError(
+            "this is Supabase's own Postgres, and functions of its Auth or Realtime are not there yet", "wait until both are up"
+        )
     async with connection.transaction():
         await connection.execute((Path(__file__).parent / "local" / "supabase.sql").read_text(encoding="utf-8"))
     return True

@@ -60,10 +60,18 @@ class Reads:
     @asynccontextmanager
     async def connect(cls, url: str) -> AsyncIterator[Reads]:
         """Raises DatabaseDown when Postgres does not answer, and the errors of atlas.errors for what it refuses."""
+
         # asyncpg reads the URL itself: SQLAlchemy's dialect does not know sslmode and its kin
+        async def connect(**_: object) -> asyncpg.Connection:
+            return await asyncpg.connect(
+                url, timeout=10, statement_cache_size=0, server_settings={"application_name": "atlas cli"}
+            )
+
+        # no statement has a name, so that a transaction pooler may stand between
+        names = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": lambda: ""}
         engine = create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=lambda: asyncpg.connect(url, timeout=10, server_settings={"application_name": "atlas cli"}),
+            connect_args={"async_creator_fn": connect, **names},
             isolation_level="AUTOCOMMIT",
             pool_size=1,
         )

@@ -134,6 +134,7 @@ class Worker:
         try:
             if look_first and not await self._bus.has_work(chats=free > 0):
                 self._metrics.claims.labels(result="spared").inc()
+                self.hints.found_nothing()
                 return []
         except (DatabaseDown, RefusedError) as error:
             log.error("cannot look for work: %s", error)

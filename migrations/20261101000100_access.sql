@@ -13,9 +13,8 @@ comment on schema atlas is 'The queue, the money, the audit and the outbox of At
 comment on schema rag is 'What the team already knows: documents, their chunks, and jobs that index them.';
 
 revoke all on schema atlas, rag from public;
-alter default privileges in schema atlas revoke all on tables from public;
-alter default privileges in schema atlas revoke all on functions from public;
-alter default privileges revoke execute on functions from public;
+-- Functions are born with EXECUTE for PUBLIC. That default belongs to the whole database, where others have functions of their
+-- own: it stays, and each migration takes the right from its own functions in its last line.
 
 -- The worker may call functions and nothing else. Its password is set outside the migrations
 -- (`atlas migrate --worker-password-file`, or `alter role atlas_worker password …`).
@@ -119,3 +118,5 @@ grant select on atlas.project, atlas.member, atlas.identity to authenticated;
 grant select, insert, update, delete on atlas.project, atlas.member, atlas.identity to service_role;
 grant execute on function atlas.my_projects() to authenticated, service_role;
 grant execute on function atlas.caller_role(), atlas.is_service() to authenticated, service_role, atlas_worker;
+
+revoke execute on all functions in schema atlas, rag from public;

@@ -282,7 +282,7 @@ create policy "people read replies to their own and their projects' tasks" on pu
 
 revoke all on public.architect_in, public.architect_out from public, anon, authenticated, service_role;
 grant select, insert (data, sender) on public.architect_in to authenticated, service_role;
-revoke all on all sequences in schema public from anon, authenticated;
+revoke all on sequence public.architect_in_id_seq, public.architect_out_id_seq from anon, authenticated;
 grant select on public.architect_out to authenticated, service_role;
 
 do $$
@@ -294,3 +294,5 @@ begin
   alter publication supabase_realtime add table public.architect_in, public.architect_out;
 end
 $$;
+
+revoke execute on all functions in schema atlas, rag from public;

@@ -113,3 +113,5 @@ comment on function atlas.record_model(text, boolean, text, boolean) is
 grant execute on function atlas.price_on(text, date), atlas.list_models(),
   atlas.record_model(text, boolean, text, boolean) to service_role, atlas_worker;
 grant execute on function atlas.cost(atlas.model_price, bigint, bigint, bigint) to service_role, atlas_worker;
+
+revoke execute on all functions in schema atlas, rag from public;

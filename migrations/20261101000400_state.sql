@@ -241,3 +241,5 @@ grant select on atlas.task, atlas.attempt, atlas.reply_part, atlas.spend, atlas.
 grant select on atlas.task, atlas.attempt, atlas.reply_part, atlas.spend, atlas.budget, atlas.budget_day,
   atlas.worker, atlas.control to service_role;
 grant execute on function atlas.owns_task(uuid) to authenticated, service_role;
+
+revoke execute on all functions in schema atlas, rag from public;

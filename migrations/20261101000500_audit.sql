@@ -160,3 +160,5 @@ grant execute on function atlas.audit_digest(), atlas.seal_audit(xid8, bigint, b
   to service_role, atlas_worker;
 grant execute on function atlas.verify_audit(),
   atlas.audit_hash(bytea, uuid, integer, text, text, timestamptz, jsonb) to service_role;
+
+revoke execute on all functions in schema atlas, rag from public;

@@ -166,3 +166,5 @@ comment on function atlas.retry_outbox(bigint[]) is 'Takes dead rows of the outb
 grant execute on function atlas.claim_outbox(uuid, integer, interval),
   atlas.settle_outbox(uuid, bigint[], jsonb, bigint[]) to service_role, atlas_worker;
 grant execute on function atlas.retry_outbox(bigint[]) to service_role;
+
+revoke execute on all functions in schema atlas, rag from public;

@@ -317,3 +317,5 @@ grant execute on function atlas.as_uuid(text) to authenticated;
 grant execute on function atlas.register_worker(uuid, text, text, integer), atlas.mark_worker(uuid, text),
   atlas.claim_tasks(uuid, integer, integer, interval), atlas.extend_leases(uuid, uuid[], interval),
   atlas.record_progress(jsonb) to service_role, atlas_worker;
+
+revoke execute on all functions in schema atlas, rag from public;

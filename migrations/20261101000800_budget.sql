@@ -433,3 +433,5 @@ comment on function atlas.get_budgets() is 'All limits with what today holds.';
 grant execute on function atlas.reserve_tokens(jsonb), atlas.record_usage(jsonb), atlas.get_budgets(),
   atlas.set_budget(text, jsonb, text), atlas.today() to service_role, atlas_worker;
 grant execute on function atlas.today() to authenticated;
+
+revoke execute on all functions in schema atlas, rag from public;

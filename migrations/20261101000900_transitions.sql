@@ -436,3 +436,5 @@ grant execute on function atlas.complete_tasks(jsonb), atlas.complete_task(uuid,
   atlas.get_thread(uuid, uuid), atlas.queue_metrics(), atlas.escalate(uuid, text, text) to service_role, atlas_worker;
 grant execute on function atlas.cancel_task(uuid, uuid, jsonb) to authenticated;
 grant execute on function atlas.retry_task(uuid), atlas.erase(uuid) to service_role;
+
+revoke execute on all functions in schema atlas, rag from public;

@@ -124,3 +124,5 @@ comment on function rag.search(text, integer, uuid, boolean) is
 grant execute on function rag.known_documents(uuid, text[]), rag.put_document(uuid, text, text, text, bytea, jsonb),
   rag.drop_documents(uuid, text, text[]) to service_role;
 grant execute on function rag.search(text, integer, uuid, boolean) to service_role, atlas_worker;
+
+revoke execute on all functions in schema atlas, rag from public;

@@ -20,7 +20,6 @@ begin
 end
 $$;
 comment on function atlas.wake_workers(boolean, integer) is 'Wakes idle workers, by NOTIFY and by a Realtime broadcast.';
-revoke all on function atlas.wake_workers(boolean, integer) from public;
 
 create or replace function atlas.queue_messages() returns trigger
 language plpgsql security definer set search_path = ''
@@ -103,3 +102,5 @@ grant execute on function atlas.has_work(boolean), atlas.mark_worker(uuid, text)
 alter function atlas.queue_messages() set plan_cache_mode = force_generic_plan;
 alter function atlas.queue_messages() set enable_seqscan = off;
 alter function atlas.has_work(boolean) set enable_seqscan = off;
+
+revoke execute on all functions in schema atlas, rag from public;

@@ -52,3 +52,5 @@ grant execute on function atlas.count_streams() to service_role, atlas_worker;
 
 alter function atlas.number_part() set plan_cache_mode = force_generic_plan;
 alter function atlas.broadcast_parts() set plan_cache_mode = force_generic_plan;
+
+revoke execute on all functions in schema atlas, rag from public;

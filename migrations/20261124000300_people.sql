@@ -49,3 +49,5 @@ grant execute on function atlas.read_parts(uuid, integer, integer, integer) to a
 alter policy "members see their projects" on atlas.project
   using (id in (select atlas.my_projects()) or id = '00000000-0000-0000-0000-000000000001');
 alter policy "members see their projects" on atlas.project rename to "people see their projects and the default one";
+
+revoke execute on all functions in schema atlas, rag from public;

@@ -13,7 +13,7 @@ from atlas import migrate
 from atlas.local.postgres import Cluster
 from atlas.local.stack import Stack
 from tests.doubles.openai import OpenAIDouble
-from tests.support import Database, Workers, workers_of
+from tests.support import Database, Workers, drop_database, workers_of
 
 _numbers = itertools.count(1)
 
@@ -49,7 +49,7 @@ async def database(cluster: Cluster) -> AsyncIterator[Database]:
     try:
         yield Database(cluster=cluster, name=name)
     finally:
-        await admin.execute(f"drop database {name} with (force)")
+        await drop_database(admin, name)
         await admin.close()
 
 

@@ -84,6 +84,20 @@ class Database:
             await connection.close()
 
 
+async def drop_database(admin: asyncpg.Connection, name: str) -> None:
+    """Drops a database, once the slot of a door that was just closed has let it go."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            await admin.execute(f"drop database if exists {name} with (force)")
+        except asyncpg.ObjectInUseError:
+            if time.monotonic() > end:
+                raise
+            await asyncio.sleep(0.02)
+        else:
+            return
+
+
 async def ask(connection: asyncpg.Connection, question: str = "How?", **metadata: Any) -> UUID:
     """Inserts a question as plain SQL does."""
     message = chat(question, **metadata)

@@ -32,6 +32,9 @@ STATES: tuple[State, ...] = ("down", "connecting", "joined", "receiving")
 
 SUBSCRIBED = "Subscribed to PostgreSQL"
 
+SETTLED = 5.0
+"""Seconds after a join in which rows without a hint are put down to what was before it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
@@ -295,13 +298,16 @@ class RealtimeWakeUps:
         entered: Callable[[State], None] = lambda _state: None,
         troubled: Callable[[str], None] = lambda _kind: None,
         tolerated: int = 3,
+        settled: float = SETTLED,
     ) -> None:
         wanted = Wanted(topic="atlas:wake", changes=(("INSERT", "public", "architect_in", ""),))
         self._channel = SupervisedChannel(url, tokens, wanted, self, patience=patience)
         self._entered = entered
         self._troubled = troubled
         self._tolerated = tolerated
+        self._settled = settled
         self._missed = 0
+        self._opened_at = float("-inf")
         self._wake: Wake = lambda _source, _cancel: None
 
     async def run(self, wake: Wake) -> None:
@@ -310,6 +316,8 @@ class RealtimeWakeUps:
 
     def missed(self, rows: int) -> None:
         """So many rows were found that no hint announced."""
+        if time.monotonic() - self._opened_at < self._settled:
+            return  # they came while nobody listened, and the look that follows each join found them
         self._missed += rows
         if self._missed >= self._tolerated:
             self._missed = 0
@@ -317,6 +325,7 @@ class RealtimeWakeUps:
 
     def opened(self) -> None:
         self._missed = 0
+        self._opened_at = time.monotonic()
         self._wake("realtime_join", False)
 
     def broadcast(self, event: str, payload: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ from atlas.settings import Settings
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 Answer = TypeVar("Answer")
+PAGE = 1000
 COUNTS = ("calls", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "tokens", "usd", "unknown")
 
 
@@ -34,7 +36,7 @@ async def guarded(work: Awaitable[Answer]) -> Answer:
         return await work
     except APIError as error:
         state = error.code or ""
-        if state == "PGRST301":
+        if state in ("PGRST301", "PGRST302", "PGRST303"):
             raise NotAllowed("the session is over", "log in again with `atlas login`") from error
         if state in ("PGRST106", "PGRST202", "42P01", "42883", "3F000"):
             raise DatabaseDown(f"the project does not expose Atlas ({error.message})",
@@ -90,7 +92,7 @@ class SessionTokens:
 
     async def token(self) -> tuple[str, float | None]:
         session = await guarded(self._client.auth.get_session())
-        if session is not None and session.expires_at is not None and session.expires_in < 120:
+        if session is not None and session.expires_at is not None and session.expires_at - time.time() < 120:
             session = (await guarded(self._client.auth.refresh_session())).session
         token = session.access_token if session is not None else self.apikey
         return token, expiry_of(token)
@@ -107,6 +109,17 @@ class RestReads:
     async def _rows(self, query: Any) -> list[Row]:
         answer = await guarded(query.execute())
         return [_typed(row) for row in answer.data]
+
+    async def _all(self, query: Any, limit: int | None = None) -> list[Row]:
+        """All rows of an ordered query, page by page: the server answers with so many at most, and does not say so."""
+        found: list[Row] = []
+        while limit is None or len(found) < limit:
+            most = PAGE if limit is None else min(PAGE, limit - len(found))
+            page = await self._rows(query.range(len(found), len(found) + most - 1))
+            if not page:
+                break
+            found += page
+        return found
 
     async def _call(self, function: str, arguments: dict[str, Any]) -> Any:
         return (await guarded(self._client.schema("atlas").rpc(function, arguments).execute())).data
@@ -133,14 +146,14 @@ class RestReads:
         return UUID(rows[0]["id"])
 
     async def tasks(self, *, limit: int, state: str | None, sender: str | None, project: str | None) -> list[Row]:
-        query = self._table("task_history").select("*").order("queued_at", desc=True).limit(limit)
+        query = self._table("task_history").select("*").order("queued_at", desc=True).order("id")
         if state:
             query = query.eq("state", state)
         if sender:
             query = query.eq("sender_key", sender)
         if project:
             query = query.eq("project_id", str(await self.project(project)))
-        return await self._rows(query)
+        return await self._all(query, limit)
 
     async def project(self, name: str) -> UUID:
         column = "id" if len(name) == 36 else "name"
@@ -190,13 +203,15 @@ class RestReads:
         return str(await self._call("cancel_task", {"p_task_id": str(task_id)}))
 
     async def spend(self, by: str, *, since: date | None, until: date | None) -> list[Row]:
-        query = self._table(f"spend_by_{by}").select("*")
+        query = self._table(f"spend_by_{by}").select("*").order("day")
+        if by != "day":
+            query = query.order(SPEND_KEYS[by])
         if since:
             query = query.gte("day", since.isoformat())
         if until:
             query = query.lt("day", until.isoformat())
         sums: dict[Any, Row] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
-        for row in await self._rows(query):
+        for row in await self._all(query):
             total = sums[row[SPEND_KEYS[by]]]
             for name in COUNTS:
                 total[name] += row["unknown_calls" if name == "unknown" else name] or 0

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import secrets
+import time
 
 import asyncpg
 
@@ -65,41 +66,43 @@ class ListenWakeUps:
     async def run(self, wake: Wake) -> None:
         failures = 0
         while True:
+            began = time.monotonic()
             try:
-                connection = await self._connect()
+                await self._listen(wake)
             except (*CONNECTION_LOST, asyncpg.PostgresError, TimeoutError) as error:
-                failures += 1
-                log.debug("listen: cannot connect (%s)", error)
-                await asyncio.sleep(random.uniform(0.05, min(5, 0.1 * 2**failures)))  # noqa: S311  jitter
+                log.debug("listen: %s", error)
+            if self.works is False:
+                await asyncio.sleep(self._off_for)
                 continue
-            failures = 0
-            closed = asyncio.Event()
-            connection.add_termination_listener(lambda _connection, closed=closed: closed.set())
-            try:
-                if not await self._hears(connection):
-                    if self.works is not False:
-                        log.warning("LISTEN does not work here (a transaction pooler?): it is off, other wake-ups remain")
-                    self.works = False
-                    connection.terminate()
-                    await asyncio.sleep(self._off_for)
-                    continue
-                self.works = True
-                await connection.add_listener(
-                    "atlas_wake", lambda _connection, _pid, _channel, payload: wake(self.name, payload == "cancel")
-                )
-                # what was queued while nobody listened
-                wake(self.name, False)
-                while not closed.is_set():
-                    try:
-                        async with asyncio.timeout(self._check_every):
-                            await closed.wait()
-                    except TimeoutError:
-                        # a connection that is dead without a word, behind a firewall say, is found here
-                        await connection.fetchval("select 1", timeout=5)
-            except (*CONNECTION_LOST, asyncpg.PostgresError, TimeoutError) as error:
-                log.debug("listen: connection lost (%s)", error)
-            finally:
-                connection.terminate()
+            failures = 1 if time.monotonic() - began > 10 else failures + 1
+            await asyncio.sleep(random.uniform(0.05, min(5, 0.1 * 2 ** min(failures, 10))))  # noqa: S311  jitter
+
+    async def _listen(self, wake: Wake) -> None:
+        """One connection, until it is lost; or found to hear nothing."""
+        connection = await self._connect()
+        closed = asyncio.Event()
+        connection.add_termination_listener(lambda _connection: closed.set())
+        try:
+            if not await self._hears(connection):
+                if self.works is not False:
+                    log.warning("LISTEN does not work here (a transaction pooler?): it is off, other wake-ups remain")
+                self.works = False
+                return
+            self.works = True
+            await connection.add_listener(
+                "atlas_wake", lambda _connection, _pid, _channel, payload: wake(self.name, payload == "cancel")
+            )
+            # what was queued while nobody listened
+            wake("listen_join", False)
+            while not closed.is_set():
+                try:
+                    async with asyncio.timeout(self._check_every):
+                        await closed.wait()
+                except TimeoutError:
+                    # a connection that is dead without a word, behind a firewall say, is found here
+                    await connection.fetchval("select 1", timeout=5)
+        finally:
+            connection.terminate()
 
     async def _connect(self) -> asyncpg.Connection:
         return await asyncpg.connect(

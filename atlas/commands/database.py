@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import asyncpg
 import typer
 
 from atlas import join
 from atlas import migrate as migrating
-from atlas.adapters.postgres import CONNECTION_LOST
+from atlas.adapters.postgres import CONNECTION_LOST, SUPAVISOR_PORT
 from atlas.commands.common import JsonFlag, dump, runs, say, settings, tell
 from atlas.errors import DatabaseDown, RefusedError, StackError, UsageError
 from atlas.local.address import database_url
@@ -37,26 +38,30 @@ async def migrate(
             raise StackError("the embedded Postgres is down", "run `atlas up` first; a new one gets all migrations")
         if not dry_run:
             with stack.only_one():
-                applied = await stack.prepare(stack.start_postgres())
+                cluster = stack.start_postgres()
+                connection = await asyncpg.connect(cluster.url("supabase_admin"), timeout=10)
+                try:
+                    await _refuse_strangers(connection, project)
+                finally:
+                    await connection.close()
+                applied = await stack.prepare(cluster)
             say(dump({"applied": applied}) if as_json else f"{applied} migrations applied")
             return
     url = database_url(known, "postgres")
+    if urlsplit(url).port == SUPAVISOR_PORT:
+        raise UsageError(
+            "DATABASE_URL goes through a transaction pooler", "migrate over the session pooler (port 5432) or directly"
+        )
     try:
         connection = await asyncpg.connect(url, timeout=10)
     except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:
         raise DatabaseDown(f"Postgres cannot be reached ({error})", "check DATABASE_URL") from error
     try:
+        await _refuse_strangers(connection, project)
         if dry_run:
             names = [f"{one.version}_{one.name}" for one in await migrating.pending(connection)]
             say(dump({"pending": names}) if as_json else "\n".join(names) or "nothing is pending")
             return
-        strangers = await migrating.unknown_versions(connection, project)
-        if strangers:
-            raise UsageError(
-                f"the history of this database holds migrations that neither Atlas nor {project / 'supabase/migrations'} knows "
-                f"({', '.join(strangers[:5])}{', …' if len(strangers) > 5 else ''})",
-                "run it in the repository they come from (or name it with --project), after `atlas init` there",
-            )
         if await migrating.provide_supabase(connection):
             tell("plain Postgres: added the roles and functions that Supabase has")
         done = await migrating.migrate(connection)
@@ -70,6 +75,16 @@ async def migrate(
         await connection.close()
     names = [f"{one.version}_{one.name}" for one in done]
     say(dump({"applied": names}) if as_json else "\n".join([*names, f"{len(names)} migrations applied"]))
+
+
+async def _refuse_strangers(connection: asyncpg.Connection, project: Path) -> None:
+    strangers = await migrating.unknown_versions(connection, project)
+    if strangers:
+        raise UsageError(
+            f"the history of this database holds migrations that neither Atlas nor {project / 'supabase/migrations'} knows "
+            f"({', '.join(strangers[:5])}{', …' if len(strangers) > 5 else ''})",
+            "run it in the repository they come from (or name it with --project), after `atlas init` there",
+        )
 
 
 def _password(file: Path, *, make: bool) -> str:

@@ -33,8 +33,9 @@ async def demo(
 ) -> None:
     """Set all up, ask a question, stream the reply, show what it cost."""
     known = settings()
-    if known.database_url is not None:
-        raise UsageError("DATABASE_URL is set, and the demo has a Postgres of its own", "unset it, or use `atlas ask`")
+    for name, value in (("DATABASE_URL", known.database_url), ("SUPABASE_URL", known.supabase_url)):
+        if value is not None:
+            raise UsageError(f"{name} is set, and the demo has a Postgres of its own", "unset it, or use `atlas ask`")
     text = question_of(question, None)
     examples = docs or Path(__file__).parent.parent.parent / "examples"
     if not examples.exists():

@@ -80,8 +80,9 @@ class Stack:
             "ATLAS_HTTP_PORT": str(port),
             "ATLAS_AUDIT_KEY_FILE": str(self.home / "audit.key"),
         }
-        for name in ("DATABASE_URL", "DATABASE_URL_FILE", "ATLAS_AUDIT_KEY"):
-            env.pop(name, None)
+        # the worker is this stack's own, whatever the shell is set to
+        for name in [name for name in env if name.startswith(("SUPABASE_", "DATABASE_URL")) or name == "ATLAS_AUDIT_KEY"]:
+            del env[name]
         return self.worker.start([sys.executable, "-m", "atlas.main"], env, port=port, owner=owner)
 
     def keys(self) -> Keys:

@@ -20,14 +20,15 @@ const { error } = await client.auth.signInWithPassword({
 if (error) throw error;
 await client.realtime.setAuth();
 
-let shown = 0;
+let shown = "";
 let steps = 0;
 const taskId = await ask(client, Deno.args[0] ?? "How do we deploy?");
 console.error(`task ${taskId}`);
 const reply = await follow(client, taskId, (text) => {
-  const characters = [...text];
-  console.log(characters.slice(shown).join(""));
-  shown = characters.length;
+  // a fallback or a repair begins anew: what was shown before is void
+  if (!text.startsWith(shown)) console.log("\n--- the reply begins anew ---");
+  console.log(text.startsWith(shown) ? text.slice(shown.length) : text);
+  shown = text;
   steps += 1;
 });
 console.error(`${[...reply].length} characters in ${steps} steps`);

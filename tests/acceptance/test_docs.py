@@ -141,5 +141,12 @@ async def test_the_second_path_works_in_its_three_lines(database: Database, work
 def test_every_metric_of_wake_ups_is_explained() -> None:
     text = (ROOT / "docs" / "realtime.md").read_text()
     metrics = Metrics().text().decode()
-    for name in re.findall(r"`(atlas_\w+?)(?:_total)?\{", text) + re.findall(r"`(atlas_\w+?)_total`", text):
-        assert f"# HELP {name}" in metrics, name
+    about = [
+        name
+        for name in re.findall(r"# HELP (\w+) ", metrics)
+        if re.match(r"atlas_(wake|hints|realtime|claims)\w*(?<!_created)$", name)
+    ]
+    assert len(about) == 6
+    assert [name for name in about if name not in text] == []
+    for name in re.findall(r"`(atlas_\w+?)[`{]", text):
+        assert f"# HELP {name} " in metrics, name

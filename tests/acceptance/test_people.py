@@ -11,19 +11,24 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import httpx
 import jwt
 import psutil
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from atlas.adapters.deltas import Deltas
 from atlas.adapters.realtime import Patience
 from atlas.adapters.realtime_tokens import KeyTokens
-from atlas.adapters.rest import connect
+from atlas.adapters.rest import SessionTokens, connect, open_client
 from atlas.follow import Ended, Restart, Text, follow
 from atlas.keys import mint
+from atlas.messages import chat
 from atlas.settings import load
 from tests.doubles.openai import OpenAIDouble
 from tests.support import ADR, Database, Workers, ask, claim, door_of, ended, person, reply, run_atlas, until
+
+ANN_ID = "00000000-0000-4000-8000-000000000001"
 
 
 async def test_people_and_operators_see_the_same_task(
@@ -134,6 +139,76 @@ async def test_user_tokens_are_asymmetric_and_checked_by_the_jwks(database: Data
         header = jwt.get_unverified_header(json.loads(session)["access_token"])
         assert header["alg"] == "ES256"
         assert header["kid"] in json.dumps(await door.auth.jwks())
+        forged = jwt.encode(
+            {"role": "authenticated", "sub": ANN_ID, "exp": time.time() + 60}, ec.generate_private_key(ec.SECP256R1()), algorithm="ES256",
+            headers={"kid": header["kid"]},
+        )  # fmt: skip
+        async with httpx.AsyncClient(base_url=door.url, headers={"apikey": door.keys.publishable}) as web:
+            for token, status in ((json.loads(session)["access_token"], 200), (forged, 401)):
+                answer = await web.get("/rest/v1/architect_in", headers={"authorization": f"Bearer {token}"})
+                assert answer.status_code == status
+
+
+async def test_a_web_page_that_knows_no_key_gets_nothing(database: Database, tmp_path: Path) -> None:
+    """The door listens on this machine, where any page in a browser can reach it."""
+    async with door_of(database) as door:
+        ann = await person(door, tmp_path, "ann")
+        (file,) = Path(ann.env["ATLAS_CONFIG_DIR"]).glob("session-*.json")
+        (session,) = json.loads(file.read_text()).values()
+        token = json.loads(session)["access_token"]
+        credentials = {"email": "evil@example.com", "password": "a password"}
+        tries: list[dict[str, str]] = [
+            {},
+            {"apikey": "guess"},
+            {"apikey": token},
+            {"apikey": token, "authorization": f"Bearer {token}"},
+        ]
+        async with httpx.AsyncClient(base_url=door.url, headers={"origin": "https://evil.example"}) as web:
+            for headers in tries:
+                for path in ("/auth/v1/signup", "/auth/v1/token?grant_type=password"):
+                    assert (await web.post(path, json=credentials, headers=headers)).status_code == 401
+                call = await web.post(
+                    "/rest/v1/rpc/submit_task", json={"data": {}}, headers=headers | {"content-profile": "atlas"}
+                )
+                assert call.status_code == 401
+
+
+async def test_a_session_token_is_refreshed_before_it_runs_out(database: Database, tmp_path: Path) -> None:
+    async with door_of(database) as door:
+        ann = await person(door, tmp_path, "ann")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ATLAS_CONFIG_DIR", ann.env["ATLAS_CONFIG_DIR"])
+            client = await open_client(load(ann.env), door.keys.publishable)
+            first, _ = await SessionTokens(client).token()
+            assert (await SessionTokens(client).token())[0] == first, "a fresh one is kept"
+            # 90 seconds are left of it: longer than the client's own margin, shorter than ours
+            door.auth.lasts = 90
+            await client.auth.refresh_session()
+            door.auth.lasts = 3600
+            second, good_until = await SessionTokens(client).token()
+            assert second != first
+            assert good_until is not None
+            assert good_until > time.time() + 3000
+
+
+async def test_long_lists_come_whole(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:
+    """The server answers with 1,000 rows at most, and does not say that there are more."""
+    await db.execute(
+        "insert into public.architect_in (data) select jsonb_set(jsonb_set($1, '{task_id}', to_jsonb(gen_random_uuid()::text)), '{metadata}', "
+        "jsonb_build_object('sender_key', 'sender-' || n)) from generate_series(1, 1100) n", chat("many"),
+    )  # fmt: skip
+    await db.fetch("select * from atlas.claim_tasks(gen_random_uuid(), 1100, 0, interval '1 hour')")
+    await db.execute(
+        "insert into atlas.spend (task_id, attempt_id, call, state, model, day, scopes, reserved_tokens, tokens, known, settled_at) "
+        "select t.id, t.attempt_id, 0, 'settled', 'gpt-4.1', current_date, '{}', 1, 1, 'reported', now() from atlas.task t"
+    )
+    async with door_of(database) as door:
+        env = {"SUPABASE_URL": door.url, "SUPABASE_SECRET_KEY": door.keys.secret, "ATLAS_CONFIG_DIR": str(tmp_path)}
+        async with connect(load(env)) as reads:
+            assert sum(row["tokens"] for row in await reads.spend("sender", since=None, until=None)) == 1100
+            rows = await reads.tasks(limit=5000, state=None, sender=None, project=None)
+            assert len({row["id"] for row in rows}) == 1100
+            assert len(await reads.tasks(limit=7, state=None, sender=None, project=None)) == 7
 
 
 async def test_atlas_up_opens_the_door(tmp_path: Path) -> None:

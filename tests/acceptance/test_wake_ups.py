@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -13,11 +16,21 @@ from atlas.adapters.postgres import Bus
 from atlas.adapters.realtime import Patience, RealtimeWakeUps
 from atlas.adapters.realtime_tokens import KeyTokens
 from atlas.adapters.wake import ListenWakeUps, SweepWakeUps
+from atlas.hints import Hints
 from atlas.local.door.app import Door
 from atlas.messages import chat
+from atlas.metrics import Metrics
+from atlas.reads import Reads
+from atlas.task import AttemptId, ClaimedTask, TaskId
 from tests.database.test_privileges import ANN, acting
 from tests.doubles.pooler import pooling
 from tests.support import Database, WorkerProcess, Workers, ask, door_of, ended, until
+
+TASK = ClaimedTask(
+    task_id=TaskId(uuid4()), attempt_id=AttemptId(uuid4()), attempt=1, kind="chat", message={}, message_task_id=uuid4(), sender_key="x",
+    project_id=uuid4(), parent_id=None, queued_at=datetime.now(UTC), lease_expires_at=datetime.now(UTC), cancel_requested=False,
+    per_run=None, carried=None,
+)  # fmt: skip
 
 
 def supabase(door: Door) -> dict[str, Any]:
@@ -208,3 +221,57 @@ async def test_listen_tries_itself_out(database: Database) -> None:
     job = asyncio.create_task(listen.run(lambda source, _cancel: woken.append(source)))
     await until(lambda: _is(listen.works is True and len(woken) > 0), 10, "LISTEN works")
     job.cancel()
+
+
+async def test_the_cli_works_through_a_transaction_pooler(database: Database, db: asyncpg.Connection) -> None:
+    await ask(db, "Through a pooler?")
+    async with pooling(database.cluster.port) as pooler:
+        url = database.url().replace(f":{database.cluster.port}/", f":{pooler.port}/")
+
+        async def read() -> list[str]:
+            async with Reads.connect(url) as reads:
+                for _ in range(10):
+                    rows = await reads.tasks(limit=5, state=None, sender=None, project=None)
+                    await reads.spend("day", since=None, until=None)
+                return [row["title"] for row in rows]
+
+        assert await asyncio.gather(*(read() for _ in range(4))) == [["Through a pooler?"]] * 4
+
+
+async def test_listen_waits_between_its_tries(monkeypatch: pytest.MonkeyPatch, database: Database) -> None:
+    """The second connection is refused, as where Postgres is out of slots: no flood."""
+    count = 0
+    real = asyncpg.connect
+
+    async def connect(*arguments: Any, **options: Any) -> asyncpg.Connection:
+        nonlocal count
+        count += 1
+        if count % 2 == 0:
+            raise asyncpg.TooManyConnectionsError("too many")
+        return await real(*arguments, **options)
+
+    monkeypatch.setattr("atlas.adapters.wake.asyncpg.connect", connect)
+    job = asyncio.create_task(ListenWakeUps(database.url("atlas_worker")).run(lambda _source, _cancel: None))
+    await asyncio.sleep(2)
+    job.cancel()
+    assert 2 <= count < 40
+
+
+def test_rows_found_by_a_join_or_after_a_vain_look_are_missed_ones() -> None:
+    told: list[int] = []
+    hints = Hints(Metrics(), [told.append])
+    late = replace(TASK, queued_at=datetime.now(UTC) - timedelta(seconds=7))
+    hints.take("realtime_join")
+    hints.count_missed([late] * 10, idle=True)
+    hints.take("realtime_broadcast")
+    hints.found_nothing()
+    hints.count_missed([late], idle=True)
+    assert told == [10, 1]
+    for source in ("realtime_broadcast", "realtime_changes", "listen"):
+        hints.take(source)
+        hints.count_missed([late], idle=True)
+    hints.count_missed([replace(late, attempt=2)], idle=True)
+    hints.count_missed([late], idle=False)
+    hints.count_missed([replace(late, queued_at=datetime.now(UTC))], idle=True)
+    hints.count_missed([replace(late, message={"metadata": {"run_after": "2026-12-01T00:00:00Z"}})], idle=True)
+    assert told == [10, 1]

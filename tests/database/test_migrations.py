@@ -18,6 +18,7 @@ import pytest
 
 from atlas import migrate
 from atlas.local.postgres import Cluster, EmbeddedPostgres, default_binaries
+from tests.database.test_privileges import ANN, acting
 from tests.support import ROOT, Database, run_atlas
 
 CLI = ROOT / "tests/node_modules/.bin/supabase"
@@ -117,9 +118,17 @@ def team(tmp_path: Path) -> Path:
     )
     (folder / "supabase/seed.sql").write_text("insert into public.theirs default values;\n")
     (folder / "supabase/migrations/20250101000000_theirs.sql").write_text(
-        "create table public.theirs (id bigint generated always as identity);\n"
+        "create table public.theirs (id bigserial primary key, owner uuid default auth.uid());\n"
+        "alter table public.theirs enable row level security;\n"
+        "create function public.is_mine(owner uuid) returns boolean language sql stable as 'select owner = auth.uid()';\n"
+        "create policy mine on public.theirs to authenticated using (public.is_mine(owner)) with check (public.is_mine(owner));\n"
+        "grant select, insert on public.theirs to authenticated;\n"
+        "grant usage on sequence public.theirs_id_seq to authenticated;\n"
     )
-    (folder / "supabase/migrations/20990101000000_later.sql").write_text("alter table public.theirs add column later text;\n")
+    (folder / "supabase/migrations/20990101000000_later.sql").write_text(
+        "alter table public.theirs add column later text;\n"
+        "create function public.later() returns text language sql as 'select ''yes''::text';\n"
+    )
     return folder
 
 
@@ -130,6 +139,20 @@ def listed(text: str) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in rows]
 
 
+async def works(database: Database) -> None:
+    """What is theirs goes on as before: a user's insert with its sequence and policy, functions made before and after Atlas."""
+    async with acting(database, "authenticated", ANN) as ann:
+        await ann.execute("insert into public.theirs (later) values (public.later())")
+        assert await ann.fetchval("select count(*) from public.theirs where public.is_mine(owner)") == 1
+    async with database.connect() as db:
+        await db.execute(
+            "create schema private_to_them; create function private_to_them.f() returns int language sql as 'select 1'"
+        )
+        assert await db.fetchval("select has_function_privilege('anon', 'private_to_them.f()', 'execute')"), (
+            "the default of the database stays"
+        )
+
+
 async def clean(database: Database, team: Path) -> None:
     """Both tools find that all of it is applied, theirs and ours."""
     rows = listed(await supabase(database, "migration", "list", cwd=team))
@@ -138,6 +161,7 @@ async def clean(database: Database, team: Path) -> None:
     assert "up to date" in await supabase(database, "db", "push", "--yes", "--include-all", cwd=team)
     assert "0 migrations applied" in await atlas(database, "migrate", cwd=team)
     assert "nothing is pending" in await atlas(database, "migrate", "--dry-run", cwd=team)
+    await works(database)
 
 
 async def test_the_cli_first_and_then_atlas(empty: Database, team: Path) -> None:
@@ -175,12 +199,34 @@ async def test_the_cli_pushes_all_of_it_at_once(empty: Database, team: Path) -> 
 
 async def test_a_history_that_neither_side_knows_is_refused(empty: Database, team: Path, tmp_path: Path) -> None:
     await supabase(empty, "db", "push", "--yes", cwd=team)
+    assert "20250101000000" in await atlas(empty, "migrate", "--dry-run", cwd=tmp_path, code=2)
     said = await atlas(empty, "migrate", cwd=tmp_path, code=2)
     assert "20250101000000" in said
     assert "run it in the repository they come from" in said
     async with empty.connect() as db:
         assert await db.fetchval("select to_regclass('atlas.task')") is None
     assert "migrations applied" in await atlas(empty, "migrate", "--project", str(team), cwd=tmp_path)
+
+
+async def test_a_transaction_pooler_is_no_way_to_migrate(empty: Database) -> None:
+    done = await asyncio.to_thread(
+        run_atlas, "migrate", env={"DATABASE_URL": "postgresql://postgres:x@aws-0.pooler.example.com:6543/postgres"}
+    )
+    assert (done.returncode, "port 5432" in done.stderr) == (2, True)
+
+
+def test_migrations_touch_nothing_that_hosted_supabase_keeps_to_itself() -> None:
+    """postgres may make policies on realtime.messages there, and nothing else in auth, realtime or storage."""
+    kept = r"\b(?:auth|realtime|storage)\.\w+"
+    made = re.compile(
+        rf"^(?:create (?:or replace )?|alter |drop |comment on |grant [^;]* on |revoke [^;]* on )[\w ]*?{kept}", re.MULTILINE
+    )
+    assert made.search("alter table realtime.messages add column x int"), "the check can fail"
+    for migration in migrate.read_migrations():
+        code = re.sub(r"--[^\n]*", "", migration.sql)
+        assert made.findall(code) == [], migration.name
+        for policy in re.findall(rf'create policy "[^"]*" on ({kept})', code):
+            assert policy == "realtime.messages"
 
 
 async def test_init_leaves_what_stands_in_its_way(empty: Database, team: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from atlas.local.door.access import Keys
 from atlas.local.door.app import Door, open_door
 from atlas.local.door.faults import Faults
 from atlas.local.postgres import Cluster
-from tests.support import Json
+from tests.support import Json, drop_database
 
 RECORDED = Path(__file__).parent / "recorded"
 U1, U3 = (UUID(f"{n}1111111-1111-1111-1111-111111111111") for n in (1, 3))
@@ -52,7 +52,7 @@ async def scene(cluster: Cluster, faults: Faults | None = None) -> AsyncIterator
     """A door on a database with the recordings' tables, and an operator's connection to it."""
     name = "conformance"
     admin = await asyncpg.connect(cluster.url("supabase_admin"))
-    await admin.execute(f"drop database if exists {name} with (force)")
+    await drop_database(admin, name)
     await admin.execute(f"create database {name} owner postgres")
     inside = await asyncpg.connect(cluster.url("supabase_admin", name))
     await migrate.provide_supabase(inside)
@@ -65,7 +65,7 @@ async def scene(cluster: Cluster, faults: Faults | None = None) -> AsyncIterator
             yield door, db
     finally:
         await db.close()
-        await admin.execute(f"drop database if exists {name} with (force)")
+        await drop_database(admin, name)
         await admin.close()
 
 

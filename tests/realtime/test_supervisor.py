@@ -44,11 +44,13 @@ class Heard:
 
 
 @asynccontextmanager
-async def listening(player: Player | str, *, patience: Patience = FAST, tokens: Tokens | None = None) -> AsyncIterator[Heard]:
+async def listening(
+    player: Player | str, *, patience: Patience = FAST, tokens: Tokens | None = None, settled: float = 0
+) -> AsyncIterator[Heard]:
     heard = Heard()
     wake_ups = heard.wake_ups = RealtimeWakeUps(
         player if isinstance(player, str) else player.url, tokens or KeyTokens("sb_secret_x"), patience=patience,
-        entered=heard.states.append, troubled=heard.troubles.append,
+        entered=heard.states.append, troubled=heard.troubles.append, settled=settled,
     )  # fmt: skip
     job = asyncio.create_task(wake_ups.run(lambda source, _cancel: heard.wakes.append(source)))
     try:

@@ -6,6 +6,9 @@ import secrets
 import time
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from atlas.keys import Claims, TokenRefused, Verifier, mint
 
 TEN_YEARS = 10 * 365 * 86_400.0
@@ -20,6 +23,8 @@ class Keys:
     secret: str
     anon: str
     service_role: str
+    signing_key: str = ""
+    """PEM of the key that signs people's tokens; one of its own for each door where it is empty."""
 
     @classmethod
     def create(cls) -> Keys:
@@ -29,8 +34,16 @@ class Keys:
             publishable=f"sb_publishable_{secrets.token_urlsafe(16)}",
             secret=f"sb_secret_{secrets.token_urlsafe(24)}",
             anon=mint(jwt_secret, {"iss": "supabase", "role": "anon"}, lasts=TEN_YEARS),
+            signing_key=new_signing_key(),
             service_role=mint(jwt_secret, {"iss": "supabase", "role": "service_role"}, lasts=TEN_YEARS),
         )
+
+
+def new_signing_key() -> str:
+    """The PEM of a new EC key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    plain = serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain).decode()
 
 
 class Access:
@@ -49,11 +62,18 @@ class Access:
             return {"role": "service_role", "exp": later}
         return await self.verifier.claims(key)
 
-    async def of_request(self, apikey: str | None, authorization: str | None) -> Claims:
-        """The claims of a REST call: the bearer's token, else the key's. Raises TokenRefused."""
+    def check_apikey(self, apikey: str | None) -> str:
+        """One of this door's four keys: what a web page that its owner happens to visit cannot know. Raises TokenRefused."""
         if not apikey:
             raise TokenRefused("No API key found in request", "send it as the header apikey")
-        by_key = await self.of_key(apikey)
+        keys = (self.keys.publishable, self.keys.secret, self.keys.anon, self.keys.service_role)
+        if not any(secrets.compare_digest(apikey.encode(), key.encode()) for key in keys):
+            raise TokenRefused("Invalid API key", "send one of the keys that `atlas up` prints")
+        return apikey
+
+    async def of_request(self, apikey: str | None, authorization: str | None) -> Claims:
+        """The claims of a REST call: the bearer's token, else the key's. Raises TokenRefused."""
+        by_key = await self.of_key(self.check_apikey(apikey))
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token or token == apikey:
             return by_key

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import asyncpg
 import uvicorn
@@ -13,13 +14,13 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from atlas.errors import StackError
-from atlas.keys import Verifier
-from atlas.local.door.access import Access, Keys
+from atlas.keys import TokenRefused, Verifier
+from atlas.local.door.access import Access, Keys, new_signing_key
 from atlas.local.door.auth import Auth
 from atlas.local.door.changes import Visibility
 from atlas.local.door.faults import Faults
@@ -27,6 +28,11 @@ from atlas.local.door.realtime import Realtime
 from atlas.local.door.rest import Rest
 
 log = logging.getLogger("atlas.door")
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+START_WITHIN = 15.0
+"""Seconds for the replication to begin and the port to be bound."""
 
 KEPT = "delete from realtime.messages where inserted_at < now() at time zone 'UTC' - interval '1 hour'"
 
@@ -72,7 +78,7 @@ async def open_door(
     """Serves until the context ends. url: Postgres, as a role that may replicate and become the API roles (postgres)."""
     faults = faults or Faults()
     async with asyncpg.create_pool(url, min_size=1, max_size=8, timeout=10) as pool:
-        auth = Auth(pool)
+        auth = Auth(pool, keys.signing_key or new_signing_key())
         access = Access(keys, Verifier(secret=keys.jwt_secret, fetch=auth.jwks, keep=1))
         realtime = Realtime(url, access, Visibility(pool), faults)
         config = uvicorn.Config(
@@ -90,12 +96,19 @@ async def open_door(
                     job.cancel()
 
         running = asyncio.create_task(run())
-        while not (server.started and realtime.replication.ready.is_set()) and not running.done():  # noqa: ASYNC110
+        end = time.monotonic() + START_WITHIN
+        while not (server.started and realtime.replication.ready.is_set()) and not running.done():
             await asyncio.sleep(0.01)  # uvicorn has no event for it
+            if time.monotonic() > end:
+                break
         try:
             if running.done():
                 await running
                 raise StackError(f"port {port} cannot be used", "name a free one")
+            if not realtime.replication.ready.is_set():
+                raise StackError(
+                    f"changes cannot be read from Postgres ({realtime.replication.problem})", "free a replication slot"
+                )
             yield Door(keys, faults, auth, realtime, server)
         finally:
             server.should_exit = True
@@ -117,6 +130,16 @@ def _app(realtime: Realtime, rest: Rest, auth: Auth, access: Access) -> Starlett
     async def log_out(request: Request) -> Response:
         return await auth.log_out(request, access)
 
+    def keyed(handler: Handler) -> Handler:
+        async def checked(request: Request) -> Response:
+            try:
+                access.check_apikey(request.headers.get("apikey"))
+            except TokenRefused as error:
+                return JSONResponse({"message": str(error), "hint": error.hint}, status_code=401)
+            return await handler(request)
+
+        return checked
+
     async def socket(websocket: WebSocket) -> None:
         await realtime.serve(websocket)
 
@@ -126,8 +149,8 @@ def _app(realtime: Realtime, rest: Rest, auth: Auth, access: Access) -> Starlett
             WebSocketRoute("/socket/websocket", socket),
             Route("/rest/v1/rpc/{name}", rest.function, methods=["POST"]),
             Route("/rest/v1/{name}", rest.table, methods=["GET", "POST"]),
-            Route("/auth/v1/signup", auth.sign_up, methods=["POST"]),
-            Route("/auth/v1/token", auth.token, methods=["POST"]),
+            Route("/auth/v1/signup", keyed(auth.sign_up), methods=["POST"]),
+            Route("/auth/v1/token", keyed(auth.token), methods=["POST"]),
             Route("/auth/v1/user", user),
             Route("/auth/v1/logout", log_out, methods=["POST"]),
             Route("/auth/v1/health", auth.health),

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import asyncpg
 import jwt
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -24,13 +25,15 @@ MAX_BODY = 16_384
 
 
 class Auth:
-    """Users are rows of auth.users; their tokens are signed by a key of this process (ES256, its public half in the JWKS)."""
+    """Users are rows of auth.users; their tokens are signed by the door's own key (ES256, its public half in the JWKS)."""
 
-    def __init__(self, pool: asyncpg.Pool, *, lasts: float = 3600.0) -> None:
+    def __init__(self, pool: asyncpg.Pool, pem: str, *, lasts: float = 3600.0) -> None:
         self._pool = pool
         self.lasts = lasts
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._kid = secrets.token_hex(8)
+        key = serialization.load_pem_private_key(pem.encode(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        self._key = key
+        self._kid = hashlib.sha256(pem.encode()).hexdigest()[:16]
 
     async def jwks(self) -> dict[str, Any]:
         """The public keys, for whoever checks tokens."""

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -33,17 +32,21 @@ class Replication:
         self._fastest = fastest
         self._slowest = slowest
         self.ready = asyncio.Event()
+        self.problem = "no answer yet"
 
     async def run(self) -> None:
         """Reads for ever."""
         while True:
-            with suppress(*CONNECTION_LOST, asyncpg.PostgresError, TimeoutError):
+            try:
                 connection = await asyncpg.connect(self._url, timeout=10, server_settings={"application_name": "atlas door"})
                 try:
                     await self._read(connection)
                 finally:
                     self.ready.clear()
                     connection.terminate()
+            except (*CONNECTION_LOST, asyncpg.PostgresError, TimeoutError) as error:
+                self.problem = str(error) or type(error).__name__
+                log.warning("the door reads no changes (%s): again soon", self.problem)
             await asyncio.sleep(0.2)
 
     async def _read(self, connection: asyncpg.Connection) -> None:

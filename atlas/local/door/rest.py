@@ -62,7 +62,9 @@ class Rest:
             async with self._acting(claims) as connection:
                 rows, is_scalar = await work(request, connection, schema)
         except TokenRefused as error:
-            return JSONResponse(_error("PGRST301", str(error)), status_code=401)
+            # as PostgREST 14: 301 for what is no token of ours, 303 for claims that do not hold
+            late = error.code == "InvalidJWTToken" and "expired" in str(error)
+            return JSONResponse(_error("PGRST303", "JWT expired") if late else _error("PGRST301", str(error)), status_code=401)
         except BadRequest as error:
             return JSONResponse(_error(error.code, str(error)), status_code=error.status)
         except asyncpg.PostgresError as error:
