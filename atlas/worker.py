@@ -123,7 +123,9 @@ class Worker:
             else:
                 # a few looks more, further and further apart, for inserts that still saw us busy; then only a wake-up counts
                 quiet = min(quiet + 1, 6)
-                await self._first(self.hints.wait(), self._pause(0.01 * 4**quiet if quiet < 5 else 3600))
+                await self._first(
+                    self.hints.wait(), self._pause(min(0.01 * 4**quiet if quiet < 5 else 3600, await self._due()))
+                )
                 # alone, a claim at once is quickest; in a fleet, whoever is first takes it, and the others only look
                 await self._pause(self.hints.spread() if self.hints.came else 0)
                 look_first = not self.hints.came or self.hints.others > 0
@@ -168,6 +170,15 @@ class Worker:
                     await self._bus.fail_task(
                         task.attempt_id, code="shutdown", message="the worker was stopped", kind="released"
                     )
+
+    async def _due(self) -> float:
+        """Seconds until a task that waits now is due; far away where none does."""
+        try:
+            due = await self._bus.next_due()
+        except (DatabaseDown, RefusedError) as error:
+            log.error("cannot ask what is due: %s", error)
+            return 5.0
+        return 3600.0 if due is None else max(0.05, due) + self.hints.spread()
 
     async def _mark(self, state: Literal["busy", "idle"]) -> None:
         if self._idle != (state == "idle"):

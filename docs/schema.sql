@@ -1541,6 +1541,27 @@ $$;
 COMMENT ON FUNCTION atlas.my_projects() IS 'The projects of the calling user; policies call it once a statement.';
 
 --
+-- Name: next_due(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.next_due() RETURNS double precision
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    AS $$
+  -- greatest() passes over nulls
+  select case when min(t.run_after) is not null then greatest(0, extract(epoch from min(t.run_after) - now())) end
+  from atlas.task t
+  where t.state = 'queued' and t.wait_reason is not null and (select c.paused_at is null from atlas.control c)
+$$;
+
+--
+-- Name: FUNCTION next_due(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.next_due() IS 'Seconds until the first waiting task is due; null where none waits, and while the queue is paused.';
+
+--
 -- Name: next_tasks(integer, integer); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -6371,6 +6392,14 @@ GRANT ALL ON FUNCTION atlas.mark_worker(p_worker_id uuid, p_state text) TO atlas
 REVOKE ALL ON FUNCTION atlas.my_projects() FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.my_projects() TO authenticated;
 GRANT ALL ON FUNCTION atlas.my_projects() TO service_role;
+
+--
+-- Name: FUNCTION next_due(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.next_due() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.next_due() TO service_role;
+GRANT ALL ON FUNCTION atlas.next_due() TO atlas_worker;
 
 --
 -- Name: FUNCTION next_tasks(p_senders integer, p_each integer); Type: ACL; Schema: atlas; Owner: -

@@ -85,6 +85,17 @@ as $$
 $$;
 comment on function atlas.has_work(boolean) is 'Whether a claim would find something now: a plain read. p_chats: questions too.';
 
+-- Nothing announces that a task's waiting is over: an idle worker asks when to look again.
+create function atlas.next_due() returns double precision
+language sql stable security definer set search_path = ''
+as $$
+  -- greatest() passes over nulls
+  select case when min(t.run_after) is not null then greatest(0, extract(epoch from min(t.run_after) - now())) end
+  from atlas.task t
+  where t.state = 'queued' and t.wait_reason is not null and (select c.paused_at is null from atlas.control c)
+$$;
+comment on function atlas.next_due() is 'Seconds until the first waiting task is due; null where none waits, and while the queue is paused.';
+
 drop function atlas.mark_worker(uuid, text);
 create function atlas.mark_worker(p_worker_id uuid, p_state text) returns integer
 language sql security definer set search_path = ''
@@ -96,11 +107,12 @@ $$;
 comment on function atlas.mark_worker(uuid, text) is
   'idle: waits for a wake-up. busy: claims again by itself. stopped. Answers how many others there are.';
 
-grant execute on function atlas.has_work(boolean), atlas.mark_worker(uuid, text) to service_role, atlas_worker;
+grant execute on function atlas.has_work(boolean), atlas.next_due(), atlas.mark_worker(uuid, text) to service_role, atlas_worker;
 
 -- a replaced function forgets its settings: see the migration "plans"
 alter function atlas.queue_messages() set plan_cache_mode = force_generic_plan;
 alter function atlas.queue_messages() set enable_seqscan = off;
 alter function atlas.has_work(boolean) set enable_seqscan = off;
+alter function atlas.next_due() set enable_seqscan = off;
 
 revoke execute on all functions in schema atlas, rag from public;

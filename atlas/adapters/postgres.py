@@ -178,6 +178,11 @@ class Bus:
         """Whether a claim would find something now."""
         return bool(await self._value("select atlas.has_work($1)", chats))
 
+    async def next_due(self) -> float | None:
+        """Seconds until the first waiting task is due; None where none waits."""
+        found = await self._value("select atlas.next_due()")
+        return None if found is None else float(found)
+
     async def count_streams(self) -> int:
         """How many attempts the whole fleet runs now."""
         return int(await self._value("select atlas.count_streams()"))

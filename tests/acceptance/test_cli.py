@@ -129,7 +129,7 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["search", "x", "--project", "nope"], 4, "no project 'nope'"),
     (["demo"], 2, "DATABASE_URL is set, and the demo has a Postgres of its own: unset it"),
     (["up"], 2, "DATABASE_URL is set: the embedded stack is not used"),
-    (["migrate", "--worker-password-file", "/"], 2, "missing cannot be read: name a readable file"),
+    (["migrate", "--worker-password-file", "/"], 2, "/ cannot be read: name a readable file"),
     (["migrate", "--worker-password-file", "short"], 2, "short holds fewer than 12 characters"),
     (["nonsense"], 2, "No such command"),
     (["ask", "--file", "\\[/x]"], 2, "\\[/x] cannot be read"),

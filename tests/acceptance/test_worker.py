@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
@@ -43,7 +44,7 @@ async def test_metrics_carry_the_manuals_names_and_the_queue(workers: Workers, d
     for name in (
         "atlas_tokens_total", "atlas_run_seconds_bucket", 'dead_letter_count{kind="task"} 0.0', "atlas_first_token_seconds_count 1.0",
         'atlas_queue_depth{state="queued"}', "atlas_queue_age_seconds", 'atlas_claims_total{result="tasks"}', "atlas_lease_losses_total",
-        'atlas_wake_ups_total{source="listen"}', "atlas_fallbacks_total", 'atlas_budget_used{scope="global",unit="tokens"}',
+        'atlas_wake_ups_total{source="listen_join"}', "atlas_fallbacks_total", 'atlas_budget_used{scope="global",unit="tokens"}',
         'atlas_budget_limit{scope="global",unit="tokens"} 250000.0', "atlas_pick_up_seconds_count 1.0",
     ):  # fmt: skip
         assert name in text, name
@@ -112,3 +113,14 @@ async def test_sigterm_ends_the_worker_also_while_postgres_refuses(workers: Work
                 assert time.monotonic() - began < 30
             finally:
                 await admin.execute("alter role atlas_worker login")
+
+
+async def test_a_task_that_waits_is_taken_when_it_is_due(workers: Workers, db: asyncpg.Connection) -> None:
+    """Nothing announces it, and the sweep would come ten seconds later."""
+    await workers.start()
+    await until(lambda: db.fetchrow("select 1 from atlas.worker where state = 'idle'"), 20, "the worker is idle")
+    await asyncio.sleep(3)
+    due = datetime.now(UTC) + timedelta(seconds=3)
+    task = await ask(db, "Later?", run_after=due.isoformat())
+    row = await ended(db, task, 12)
+    assert 0 <= (row["started_at"] - due).total_seconds() < 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -285,3 +286,16 @@ async def test_hot_queries_use_their_indexes_beside_many_ended_tasks(db: asyncpg
         plan = "\n".join(row[0] for row in await db.fetch("explain " + query))
         assert index in plan, plan
         assert "Seq Scan on task" not in plan, plan
+
+
+async def test_an_idle_worker_is_told_when_a_waiting_task_is_due(db: asyncpg.Connection) -> None:
+    assert await db.fetchval("select atlas.next_due()") is None
+    await ask(db)
+    assert await db.fetchval("select atlas.next_due()") is None, "one that is ready waits for nothing"
+    later = datetime.now(UTC) + timedelta(minutes=10)
+    await ask(db, "Later?", run_after=later.isoformat())
+    assert 590 < await db.fetchval("select atlas.next_due()") <= 600
+    await db.execute("update atlas.task set run_after = now() - interval '1 s' where wait_reason is not null")
+    assert await db.fetchval("select atlas.next_due()") == 0
+    await db.execute("select atlas.pause('a while')")
+    assert await db.fetchval("select atlas.next_due()") is None, "nobody would claim it"
