@@ -25,6 +25,7 @@ from atlas.control import Server
 from atlas.errors import AtlasError, DatabaseDown, RefusedError, SettingsError
 from atlas.generation import Generation, Money
 from atlas.hints import Hints
+from atlas.keys import role_of
 from atlas.local.address import database_url
 from atlas.metrics import Metrics
 from atlas.model_errors import ModelError, ModelMissing
@@ -265,6 +266,8 @@ def realtime_wake_ups(settings: Settings, metrics: Metrics) -> RealtimeWakeUps |
         raise SettingsError(
             ["SUPABASE_URL is set without a key for workers: set SUPABASE_SECRET_KEY or SUPABASE_SERVICE_ROLE_KEY"]
         )
+    if (role := role_of(key)) not in ("service_role", None):
+        raise SettingsError([f"the worker's Supabase key is one of {role}: set SUPABASE_SECRET_KEY to the secret one"])
     secret = settings.supabase_jwt_secret
     tokens = MintedTokens(key, secret.get_secret_value()) if secret is not None else KeyTokens(key)
     metrics.entered_realtime("down")

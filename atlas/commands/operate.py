@@ -19,6 +19,7 @@ import typer
 from atlas.adapters.postgres import CONNECTION_LOST, audit_mac, read_models
 from atlas.commands.common import EXIT_DOCTOR, JsonFlag, dump, operator, runs, say, settings, show_rows
 from atlas.errors import AtlasError, SettingsError, TaskFailed, UsageError
+from atlas.keys import role_of
 from atlas.local.address import database_url
 from atlas.messages import control as control_message
 from atlas.messages import json_schema
@@ -119,6 +120,7 @@ async def doctor(as_json: JsonFlag = False) -> None:
     else:
         model = "the offline architect: set OPENAI_API_KEY for a model" if not known.openai_api_key else " > ".join(known.chain)
         found("ok", "settings", f"models: {model}")
+        await _check_supabase(known, found)
         try:
             await _check_database(known, found)
         except AtlasError as error:
@@ -126,6 +128,36 @@ async def doctor(as_json: JsonFlag = False) -> None:
     show_rows(findings, {"state": "STATE", "what": "WHAT", "text": "FINDING"}, as_json=as_json, empty="")
     if any(finding["state"] == "problem" for finding in findings):
         raise typer.Exit(EXIT_DOCTOR)
+
+
+async def _check_supabase(known: Settings, found: Any) -> None:
+    """Whether the project answers, and whether its keys are what they are taken for."""
+    if known.supabase_url is None:
+        return
+    import httpx  # here: most commands do without it
+
+    key = known.public_key or known.worker_key
+    if key is None:
+        found(
+            "problem",
+            "supabase",
+            "SUPABASE_URL is set without a key: set SUPABASE_PUBLISHABLE_KEY, and SUPABASE_SECRET_KEY for workers",
+        )
+        return
+    for name, one, wanted in (("people's", known.public_key, "anon"), ("workers'", known.worker_key, "service_role")):
+        role = role_of(one) if one is not None else None
+        if role not in (wanted, None):
+            found("problem", "supabase", f"{name} key is one of {role}, and must be one of {wanted}")
+    try:
+        async with httpx.AsyncClient(timeout=10) as web:
+            answer = await web.get(f"{known.supabase_url}/auth/v1/health", headers={"apikey": key})
+    except httpx.HTTPError as error:
+        found("problem", "supabase", f"{known.supabase_url} cannot be reached ({type(error).__name__}): check SUPABASE_URL")
+        return
+    level = "ok" if answer.status_code == 200 else "problem"
+    found(
+        level, "supabase", f"{known.supabase_url} answers {answer.status_code}" + ("" if level == "ok" else ": check the key")
+    )
 
 
 def _check_path(found: Any) -> None:

@@ -131,6 +131,27 @@ async def test_keys_of_both_generations_open_the_door(database: Database, db: as
         assert (done.returncode, "signature" in done.stderr or "session is over" in done.stderr) == (4, True), done.stderr
 
 
+async def test_the_doctor_and_the_worker_know_a_wrong_key(database: Database, tmp_path: Path) -> None:
+    async with door_of(database) as door:
+
+        async def doctor(**env: str) -> str:
+            done = await asyncio.to_thread(
+                run_atlas, "doctor", env={"DATABASE_URL": database.url(), "SUPABASE_URL": door.url} | env
+            )
+            return done.stdout
+
+        right = {"SUPABASE_PUBLISHABLE_KEY": door.keys.publishable, "SUPABASE_SECRET_KEY": door.keys.secret}
+        assert f"ok\tsupabase\t{door.url} answers 200" in await doctor(**right)
+        swapped = await doctor(SUPABASE_PUBLISHABLE_KEY=door.keys.secret, SUPABASE_SECRET_KEY=door.keys.publishable)
+        assert "people's key is one of service_role" in swapped
+        assert "workers' key is one of anon" in swapped
+        assert "SUPABASE_URL is set without a key" in await doctor()
+        assert "cannot be reached" in await doctor(**right | {"SUPABASE_URL": "http://127.0.0.1:9"})
+        env = {"DATABASE_URL": database.url("atlas_worker"), "SUPABASE_URL": door.url, "SUPABASE_SECRET_KEY": door.keys.anon}
+        done = await asyncio.to_thread(run_atlas, "worker", env=env)
+        assert (done.returncode, "the worker's Supabase key is one of anon" in done.stderr) == (2, True)
+
+
 async def test_user_tokens_are_asymmetric_and_checked_by_the_jwks(database: Database, tmp_path: Path) -> None:
     async with door_of(database) as door:
         ann = await person(door, tmp_path, "ann")
