@@ -274,8 +274,9 @@ broadcasts by polling the slot every 10 to 50 ms, where the real server took 1 t
 ## From the insert to the claim
 
 Idle workers, one insert at a time, {inserts} inserts ({slow} for the sweep), only the named source on. With more than one
-worker each waits a random moment, as wide as the fleet, so that few claims lose. The sweep is at its longest interval, 15 s; a
-worker that had work lately looks by itself for some seconds, which is why the lone worker's sweep is quicker.
+worker each waits a random moment, as wide as the fleet, so that few claims lose. With so few, p99 is the
+slowest. A worker that had work looks by itself for some seconds, and that is what the sweep's rows show: after a longer rest it
+takes up to 15 s.
 
 | source | workers | p50 | p95 | p99 | claims lost an insert | looks an insert |
 | --- | --- | --- | --- | --- | --- | --- |
