@@ -1168,6 +1168,7 @@ export type Database = {
       "lock_days": { Args: { "p_days": (string)[]; "p_scopes": (string)[] }; Returns: undefined };
       "mark_worker": { Args: { "p_state": string; "p_worker_id": string }; Returns: number };
       "my_projects": { Args: Record<PropertyKey, never>; Returns: string[] };
+      "next_due": { Args: Record<PropertyKey, never>; Returns: number };
       "next_tasks": {
         Args: { "p_each": number; "p_senders": number };
         Returns: {
