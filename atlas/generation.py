@@ -29,6 +29,7 @@ from atlas.model_errors import (
 )
 from atlas.models import Chain, Model, larger
 from atlas.ports import Delta, Finished, Generator, ModelCall, ModelEvent, Progress, Started
+from atlas.reading import Reading
 from atlas.task import NOTHING_USED, AttemptId, Carried, ClaimedTask, JsonObject, Usage
 from atlas.tokens import MESSAGE_OVERHEAD, Vocabularies, with_margin
 
@@ -280,7 +281,7 @@ class Generation:
 
         text, after: what a lost attempt had read of it already.
         """
-        reading = _Reading(parts=[text] if text else [], last=after)
+        reading = Reading(parts=[text] if text else [], last=after)
         began = time.monotonic()
         generation = run.next_generation
         run.next_generation += 1
@@ -332,35 +333,3 @@ class Generation:
         run.open_response = run.open_call = None
         await self._learned(model, None)
         return Text(text=text, model=model, call=number, usage=end.usage, truncated=end.truncated, refused=end.refused)
-
-
-@dataclass(slots=True)
-class _Reading:
-    """How far a response is read. Mutable."""
-
-    parts: list[str]
-    last: int | None
-    began: bool = False
-    resumable: bool = False
-    half: str = ""
-    """The first half of a surrogate pair that came alone: its other half comes with the next delta."""
-
-    def add(self, delta: Delta) -> str:
-        """Takes a delta, and answers with the text that it makes whole."""
-        text = self.half + delta.text
-        self.half = ""
-        if text and "\ud800" <= text[-1] <= "\udbff":
-            text, self.half = text[:-1], text[-1]
-        if delta.sequence_number is not None:
-            self.last = delta.sequence_number
-        part = clean(text)
-        if part:
-            self.parts.append(part)
-        return part
-
-
-def clean(text: str) -> str:
-    """Text as Postgres can hold it: NUL and lone surrogates become U+FFFD."""
-    if text.isascii():
-        return text.replace("\x00", "\ufffd")
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\x00", "\ufffd")

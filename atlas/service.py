@@ -26,6 +26,7 @@ from atlas.errors import AtlasError, DatabaseDown, RefusedError, SettingsError
 from atlas.generation import Generation, Money
 from atlas.hints import Hints
 from atlas.keys import role_of
+from atlas.limits import Limits
 from atlas.local.address import database_url
 from atlas.metrics import Metrics
 from atlas.model_errors import ModelError, ModelMissing
@@ -35,7 +36,7 @@ from atlas.progress import ProgressWriter
 from atlas.settings import Settings
 from atlas.task import AttemptId, Exchange, Usage
 from atlas.tokens import Vocabularies
-from atlas.worker import Limits, Worker, reserve_batcher
+from atlas.worker import Worker, reserve_batcher
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
@@ -18,32 +17,19 @@ from atlas.architect import Architect
 from atlas.batch import Batcher
 from atlas.control import Server
 from atlas.errors import AtlasError, DatabaseDown, LeaseLost, RefusedError
-from atlas.generation import Run, clean
+from atlas.generation import Run
 from atlas.hints import Hints
 from atlas.leases import Leases, Stop
+from atlas.limits import CONTROL_SLOTS, Limits
 from atlas.metrics import Metrics
 from atlas.model_errors import BadRequest, ContextOverflow, ModelError, Refused, ResponseGone, Returned
 from atlas.ports import Generator
 from atlas.progress import ProgressWriter
 from atlas.prompt import InputTooLarge
+from atlas.reading import clean
 from atlas.task import ClaimedTask, Completion, JsonObject, Usage
 
 log = logging.getLogger("atlas.worker")
-
-CONTROL_SLOTS = 4
-"""Control messages have slots of their own: they get through while all others are busy."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How a worker works. Seconds."""
-
-    concurrency: int
-    lease: float
-    per_run: int
-    grace: float = 20.0
-    hot_poll: float = 0.005
-    hot_for: float = 0.05
 
 
 class Worker:

@@ -23,8 +23,9 @@ from atlas.metrics import Metrics
 from atlas.reads import Reads
 from atlas.task import AttemptId, ClaimedTask, TaskId
 from tests.database.test_privileges import ANN, acting
+from tests.doubles.openai import OpenAIDouble
 from tests.doubles.pooler import pooling
-from tests.support import Database, WorkerProcess, Workers, ask, door_of, ended, until
+from tests.support import ADR, Database, WorkerProcess, Workers, ask, command, door_of, ended, until
 
 TASK = ClaimedTask(
     task_id=TaskId(uuid4()), attempt_id=AttemptId(uuid4()), attempt=1, kind="chat", message={}, message_task_id=uuid4(), sender_key="x",
@@ -165,13 +166,35 @@ async def test_twenty_workers_and_one_insert(database: Database, db: asyncpg.Con
         print(f"20 workers, 10 inserts: {won:.0f} claims won, {lost:.0f} lost, {spared:.0f} spared")
 
 
-async def test_a_full_worker_claims_no_question(database: Database, db: asyncpg.Connection) -> None:
+async def test_a_full_worker_claims_no_question(db: asyncpg.Connection, workers: Workers, openai: OpenAIDouble) -> None:
+    openai.plan(text=ADR, chunk=10, delay=0.1)
+    worker = await workers.start(openai_api_key="sk-test", openai_base_url=openai.url, atlas_concurrency=1)
+    await ask(db, "The only one that fits?")
+    await until(lambda: db.fetchrow("select 1 from atlas.task where state = 'running'"), 10, "it runs")
+
+    async def claims() -> list[float]:
+        return [await metric(worker, f'atlas_claims_total{{result="{result}"}}') for result in ("tasks", "empty")]
+
+    before = await claims()
+    for n in range(10):
+        await ask(db, f"One of many {n}?")
+    await asyncio.sleep(1)
+    assert await claims() == before
+    # commands get through all the same
+    answer = await command(db, {"command": "heartbeat"})
+    await until(lambda: db.fetchrow("select 1 from public.architect_out where task_id = $1", answer), 10, "a heartbeat")
+
+
+async def test_whether_there_is_work_is_a_plain_read(database: Database, db: asyncpg.Connection) -> None:
     async with Bus.connect(database.url("atlas_worker")) as bus:
+        assert not await bus.has_work(chats=True)
         await ask(db)
         assert await bus.has_work(chats=True)
         assert not await bus.has_work(chats=False)
         await db.execute("select atlas.pause('maintenance')")
         assert not await bus.has_work(chats=True)
+        await command(db, {"command": "heartbeat"})
+        assert await bus.has_work(chats=False), "commands are carried out while the queue is paused"
 
 
 async def test_the_sweep_adapts() -> None:

@@ -16,10 +16,10 @@ from atlas.batch import Batcher
 from atlas.budget import LEAST_OUTPUT, Room, output_limit
 from atlas.errors import SettingsError
 from atlas.follow import Reader, Restart, Text
-from atlas.generation import clean
 from atlas.models import REASONING_FLOOR, Model, resolve
 from atlas.ports import Part
 from atlas.rag.chunk import LONGEST, cut, kind_of
+from atlas.reading import clean
 from atlas.settings import describe, load
 from atlas.task import Chunk, Exchange
 from atlas.tokens import Vocabularies, with_margin
