@@ -13,6 +13,7 @@ from uuid import UUID
 
 import httpx
 from postgrest import APIError
+from supabase import AsyncClient, AsyncClientOptions, acreate_client
 from supabase_auth.errors import AuthError
 
 from atlas.adapters.deltas import Deltas
@@ -23,7 +24,6 @@ from atlas.keys import expiry_of
 from atlas.ports import Live, Part
 from atlas.reads import SPEND, SPEND_KEYS, Row, task_prefix
 from atlas.settings import Settings
-from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 Answer = TypeVar("Answer")
 PAGE = 1000
