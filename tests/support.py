@@ -202,7 +202,7 @@ class Workers:
         env = clean_environment() | {
             "DATABASE_URL": self.database.url("atlas_worker"),
             "ATLAS_HTTP_PORT": str(port),
-            "ATLAS_LEASE_SECONDS": "2",
+            "ATLAS_LEASE_SECONDS": "10",  # a noisy machine stalls for seconds; tests that lose workers on purpose ask for less
         }
         env |= {key.upper(): str(value) for key, value in settings.items()}
         command = [argument.format(port=port) for argument in module]

@@ -27,11 +27,11 @@ async def test_a_worker_killed_mid_stream_is_taken_up_and_paid_for_once(
     workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
 ) -> None:
     openai.plan(text=ADR, delay=0.25)
-    first = await workers.start(**settings)
+    first = await workers.start(**settings, atlas_lease_seconds=4)
     task = await ask(db)
     await streaming(db, task)
     first.process.send_signal(signal.SIGKILL)
-    await workers.start(**settings)
+    await workers.start(**settings, atlas_lease_seconds=4)
     row = await ended(db, task)
     assert (row["state"], row["attempts"]) == ("completed", 2)
     assert (await reply(db, task))["content"] == ADR
@@ -52,11 +52,11 @@ async def test_a_killed_worker_whose_call_cannot_be_taken_up_counts_in_full(
     workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
 ) -> None:
     openai.plan(text=ADR, delay=0.25)
-    first = await workers.start(**settings, openai_background="off")
+    first = await workers.start(**settings, atlas_lease_seconds=4, openai_background="off")
     task = await ask(db)
     await streaming(db, task)
     first.process.send_signal(signal.SIGKILL)
-    await workers.start(**settings, openai_background="off")
+    await workers.start(**settings, atlas_lease_seconds=4, openai_background="off")
     assert (await ended(db, task))["state"] == "completed"
     spent = await db.fetch("select known, tokens = reserved_tokens as full from atlas.spend order by id")
     assert [dict(call) for call in spent] == [{"known": "unknown", "full": True}, {"known": "reported", "full": False}]
