@@ -76,8 +76,11 @@ class Reader:
         return True
 
     def finish(self, final: str) -> None:
-        """Takes the final reply, whatever was shown of it."""
+        """Takes the final reply, whatever was shown of it: also one that is shorter."""
         self._show(final)
+        if self.shown != final:
+            self.events.append(Restart(text=final))
+            self.shown = final
 
     def _show(self, text: str) -> None:
         """Shows what is new. A later attempt that repeats what was shown is shown from where it goes on."""

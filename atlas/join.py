@@ -16,10 +16,12 @@ SEED = "seeds/atlas_models.sql"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joined:
-    """What was done. Paths are relative to the project. out_of_order: one of theirs is later than one of ours."""
+    """What was done. Paths are relative to the project. kept: seeds that the team has changed; out_of_order: one of their
+    migrations is later than one of ours."""
 
     copied: list[str]
     unchanged: list[str]
+    kept: list[str]
     out_of_order: bool
 
 
@@ -37,17 +39,22 @@ def copy(project: Path) -> Joined:
             raise UsageError(f"{other} has the version of Atlas's {source.name}, and is another", "give yours another version")
     (seed,) = folder("seed").glob("models.sql")
     wanted[seed] = supabase / SEED
-    copied, unchanged = [], []
+    copied, unchanged, kept = [], [], []
     for source, place in wanted.items():
         name = str(place.relative_to(project))
         if place.exists() and place.read_bytes() == source.read_bytes():
             unchanged.append(name)
             continue
+        if place.exists():
+            kept.append(name)  # a seed: prices of their own
+            continue
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, place)
         copied.append(name)
     first = min(path.name for path in folder("migrations").glob("*.sql"))
-    return Joined(copied=copied, unchanged=unchanged, out_of_order=any(path.name > first for path in theirs.values()))
+    return Joined(
+        copied=copied, unchanged=unchanged, kept=kept, out_of_order=any(path.name > first for path in theirs.values())
+    )
 
 
 def config_changes(project: Path) -> list[str]:

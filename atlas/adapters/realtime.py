@@ -307,6 +307,7 @@ class RealtimeWakeUps:
         self._tolerated = tolerated
         self._settled = settled
         self._missed = 0
+        self._state: State = "down"
         self._opened_at = float("-inf")
         self._wake: Wake = lambda _source, _cancel: None
 
@@ -316,7 +317,7 @@ class RealtimeWakeUps:
 
     def missed(self, rows: int) -> None:
         """So many rows were found that no hint announced."""
-        if time.monotonic() - self._opened_at < self._settled:
+        if self._state != "receiving" or time.monotonic() - self._opened_at < self._settled:
             return  # they came while nobody listened, and the look that follows each join found them
         self._missed += rows
         if self._missed >= self._tolerated:
@@ -338,6 +339,7 @@ class RealtimeWakeUps:
         self._wake("realtime_changes", False)
 
     def entered(self, state: State) -> None:
+        self._state = state
         self._entered(state)
 
     def troubled(self, kind: str) -> None:

@@ -112,10 +112,12 @@ async def init(
     joined = join.copy(project)
     changes = join.config_changes(project)
     if as_json:
-        say(dump({"copied": joined.copied, "unchanged": joined.unchanged, "config": changes}))
+        say(dump({"copied": joined.copied, "unchanged": joined.unchanged, "kept": joined.kept, "config": changes}))
         return
     for name in joined.copied:
         say(f"copied {name}")
+    for name in joined.kept:
+        say(f"kept {name}: it is yours now, and differs from Atlas's")
     if joined.unchanged:
         say(f"{len(joined.unchanged)} files were there already")
     if changes:

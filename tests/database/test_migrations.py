@@ -76,14 +76,13 @@ async def test_the_cli_applies_all_of_it_and_atlas_finds_nothing_left(empty: Dat
 
 
 async def test_the_cli_goes_on_where_atlas_stopped(empty: Database) -> None:
-    last = migrate.read_migrations()[-1].version
+    last = "20261124000500"  # it can be applied again
     async with empty.connect() as db:
         applied = await migrate.migrate(db)
-        # the last one only comments on columns: it can be applied again
         await db.execute("delete from supabase_migrations.schema_migrations where version = $1", last)
         assert len(applied) == len(migrate.read_migrations())
     assert last in await supabase(empty, "migration", "list")
-    assert f"Applying migration {last}" in await supabase(empty, "db", "push", "--yes")
+    assert f"Applying migration {last}" in await supabase(empty, "db", "push", "--yes", "--include-all")
 
 
 async def test_two_migrators_at_once_apply_each_migration_once(empty: Database) -> None:
@@ -185,6 +184,34 @@ async def test_atlas_first_and_then_the_cli(empty: Database, team: Path) -> None
     await clean(empty, team)
     again = await atlas(empty, "init", str(team))
     assert "copied" not in again
+    seed = team / "supabase/seeds/atlas_models.sql"
+    seed.write_text("-- prices of ours")
+    assert "kept supabase/seeds/atlas_models.sql" in await atlas(empty, "init", str(team))
+    assert seed.read_text() == "-- prices of ours"
+
+
+async def test_a_team_that_took_execute_from_public_keeps_it_taken(empty: Database) -> None:
+    async with empty.connect() as db:
+        await db.execute("alter default privileges revoke execute on functions from public")
+        await migrate.migrate(db)
+        await db.execute("create function public.f1() returns int language sql security definer as 'select 1'")
+        assert not await db.fetchval("select has_function_privilege('anon', 'public.f1()', 'execute')")
+
+
+async def test_rights_that_an_earlier_form_of_ours_took_are_given_back(empty: Database) -> None:
+    async with empty.connect() as db:
+        await migrate.migrate(db)
+        # as the first form of the first migration left it
+        taken = "alter default privileges revoke execute on functions from public"
+        await db.execute(taken)
+        await db.execute(
+            "update supabase_migrations.schema_migrations set statements = array[$1] where version = '20261101000100'",
+            taken + ";",
+        )
+        await db.execute("delete from supabase_migrations.schema_migrations where version = '20261124000500'")
+        assert [one.version for one in await migrate.migrate(db)] == ["20261124000500"]
+        await db.execute("create function public.f2() returns int language sql as 'select 1'")
+        assert await db.fetchval("select has_function_privilege('anon', 'public.f2()', 'execute')")
 
 
 async def test_the_cli_pushes_all_of_it_at_once(empty: Database, team: Path) -> None:
@@ -281,6 +308,14 @@ def dumped(database: Database) -> str:
         database.url(),
     ]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    # pg_dump leaves out what lies in other schemas
+    policies = subprocess.run(
+        [str(default_binaries() / "psql"), database.url(), "-XAtc",
+         "select format('-- on %s.%s: %s, %s to %s using %s with check %s', schemaname, tablename, policyname, cmd, roles, qual, "
+         "with_check) from pg_policies where schemaname = 'realtime' order by policyname"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    text += "\n" + policies.stdout
     kept = [line for line in text.splitlines() if not line.startswith(("\\", "-- Dumped", "SET ", "SELECT pg_catalog"))]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip() + "\n"
 

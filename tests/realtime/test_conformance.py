@@ -152,7 +152,7 @@ SIMPLE = {
     "06f_bad_config": "", "06i_refresh_garbage": "", "06i_refresh_null": "", "06m_bad_message_shapes": "", "05g_replication_ready": "",
     "05d_public_sql_send": """select realtime.send('{"id": 9}', 'evt', 'pub-sql', false)""",
     "05e_private_sql_send_v2": """select realtime.send('{"id": 11}', 'job_created', 'priv-ok', true)""",
-    "05c_private_readonly_write_denied": "",
+    "05c_private_readonly_write_denied": "", "06i_refresh_wrongsecret": "", "06i_refresh_expired": "",
 }  # fmt: skip
 
 
@@ -160,16 +160,27 @@ SIMPLE = {
 async def test_a_recorded_conversation_goes_the_same_way(cluster: Cluster, name: str) -> None:
     recording = frames(name)
     version = "2.0.0" if name.endswith("v2") else "1.0.0"
-    bad = '{"access_token": "garbage"}'
     expected = received(recording)
     async with scene(cluster) as (door, db), connected(door, version=version) as client:
         if name == "05b_private_refused":
             client.token = mint(door.keys.jwt_secret, {"role": "anon"}, lasts=60)
+        refreshes = {
+            "06i_refresh_wrongsecret": mint("another secret, of another project", {"role": "anon"}, lasts=60),
+            "06i_refresh_expired": mint(door.keys.jwt_secret, {"role": "anon"}, lasts=0, now=time.time() - 10),
+        }
         sql_sent = False
         arrived = 0
         for frame in recording:
             if frame["dir"] == "send":
-                await client.send(frame["data"].replace('{"access_token": "<jwt>"}', bad if "garbage" in name else "{}"))
+                refreshed = refreshes.get(name)
+                if refreshed is not None:
+                    await client.send(
+                        frame["data"].replace(
+                            '"payload": {"access_token": "<jwt>"}', f'"payload": {{"access_token": "{refreshed}"}}'
+                        )
+                    )
+                else:
+                    await client.send(frame["data"].replace('{"access_token": "<jwt>"}', "{}"))
             elif frame["dir"] == "recv":
                 if (
                     not sql_sent

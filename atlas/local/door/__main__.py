@@ -27,7 +27,8 @@ async def _serve(home: Path, port: int) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with open_door(cluster.url(), keys, port=port) as door:
         logging.getLogger("atlas.door").info("the door is open at %s", door.url)
-        await stopping.wait()
+        # a door that has lost a part of itself must not look open
+        await asyncio.wait([asyncio.ensure_future(stopping.wait()), door.running], return_when=asyncio.FIRST_COMPLETED)
 
 
 def main() -> int:

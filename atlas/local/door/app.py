@@ -40,11 +40,15 @@ KEPT = "delete from realtime.messages where inserted_at < now() at time zone 'UT
 class Door:
     """A running door. faults and auth.lasts may be changed while it runs."""
 
-    def __init__(self, keys: Keys, faults: Faults, auth: Auth, realtime: Realtime, server: uvicorn.Server) -> None:
+    def __init__(
+        self, keys: Keys, faults: Faults, auth: Auth, realtime: Realtime, server: uvicorn.Server, running: asyncio.Task[None]
+    ) -> None:
         self.keys = keys
         self.faults = faults
         self.auth = auth
         self.realtime = realtime
+        self.running = running
+        """Ends when the door is no longer whole."""
         self._server = server
 
     @property
@@ -109,7 +113,7 @@ async def open_door(
                 raise StackError(
                     f"changes cannot be read from Postgres ({realtime.replication.problem})", "free a replication slot"
                 )
-            yield Door(keys, faults, auth, realtime, server)
+            yield Door(keys, faults, auth, realtime, server, running)
         finally:
             server.should_exit = True
             await running

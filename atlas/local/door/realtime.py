@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
 
+import asyncpg
 from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket
 
+from atlas.adapters.postgres import CONNECTION_LOST
 from atlas.keys import TokenRefused
 from atlas.local.door.access import Access
 from atlas.local.door.changes import Replication, Visibility, payload_of
@@ -19,6 +22,8 @@ from atlas.local.door.frames import VERSIONS
 from atlas.local.door.pgoutput import Change
 from atlas.local.door.sockets import Channel, Socket
 from atlas.local.door.subscriptions import matches
+
+log = logging.getLogger("atlas.door")
 
 POLL = 0.1
 """The real server's poller of postgres_changes: every 100 ms while there is something, up to 5 times that while idle."""
@@ -89,14 +94,21 @@ class Realtime:
             taken, self._changes = self._changes, []
             pause = POLL if taken else min(5 * POLL, pause + POLL)
             for change in taken:
-                await self._deliver(change)
+                try:
+                    await self._deliver(change)
+                except (asyncpg.PostgresError, *CONNECTION_LOST, TimeoutError) as error:
+                    # lost without a word, as the real server loses what it cannot look at
+                    log.warning("a change of %s is not delivered (%s)", change.relation.table, error)
 
     async def _deliver(self, change: Change) -> None:
         types = await self.visibility.types(change.relation)
         seen: dict[str, bool] = {}
         for channel in self.channels():
+            # one that was refused has bindings that nothing can match
+            if not channel.receiving:
+                continue
             bindings = [binding for binding in channel.bindings if matches(binding, change)]
-            if not bindings or not channel.receiving:
+            if not bindings:
                 continue
             visible = await self.visibility.columns(change.relation, str(channel.claims["role"]))
             if visible and change.kind != "DELETE":

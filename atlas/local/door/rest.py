@@ -104,7 +104,7 @@ class Rest:
     async def _insert(self, request: Request, connection: asyncpg.Connection, schema: str) -> tuple[str, bool]:
         body = await _body(request)
         rows = body if isinstance(body, list) else [body]
-        if not rows or not all(isinstance(row, dict) for row in rows):
+        if not rows or not all(isinstance(row, dict) and row and row.keys() == rows[0].keys() for row in rows):
             raise BadRequest("PGRST102", "All object keys must match")
         names = list(rows[0])
         table = sa.table(request.path_params["name"], *(sa.column(name) for name in names), schema=schema)
@@ -130,6 +130,8 @@ class Rest:
 
     async def _call(self, request: Request, connection: asyncpg.Connection, schema: str) -> tuple[str, bool]:
         body = await _body(request) or {}
+        if not isinstance(body, dict):
+            raise BadRequest("PGRST102", "the arguments of a function are an object")
         name = request.path_params["name"]
         row = await connection.fetchrow(
             "select p.proargnames, array(select format_type(t, null) from unnest(p.proargtypes) with ordinality as a (t, n) "
