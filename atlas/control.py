@@ -9,6 +9,7 @@ from uuid import UUID
 
 from atlas.adapters.postgres import Bus
 from atlas.errors import RefusedError
+from atlas.metrics import Metrics
 from atlas.task import ClaimedTask, Completion, JsonObject, TaskId
 
 
@@ -33,7 +34,7 @@ def command_of(task: ClaimedTask) -> JsonObject:
     return dict(found)
 
 
-async def execute(task: ClaimedTask, bus: Bus, server: Server) -> Completion:
+async def execute(task: ClaimedTask, bus: Bus, server: Server, metrics: Metrics) -> Completion:
     """Carries a command out, and answers it. Raises RefusedError where the database refuses it."""
     command = command_of(task)
     name = command["command"]
@@ -65,6 +66,7 @@ async def execute(task: ClaimedTask, bus: Bus, server: Server) -> Completion:
             await bus.resume()
         case "escalate":
             # from the router: complete_task audits it; people see it in the answer
+            metrics.escalations.inc()
             answer |= {key: command[key] for key in ("task_id", "code", "message") if key in command}
         case _:
             raise RefusedError(f"command {name!r} is not known to this worker", "update the worker")

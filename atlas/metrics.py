@@ -59,6 +59,23 @@ class Metrics:
         self.queue_depth = Gauge("atlas_queue_depth", "Tasks in the queue, by state", ["state"], registry=registry)
         self.queue_age = Gauge("atlas_queue_age_seconds", "Age of the oldest task that is ready", registry=registry)
         self.dead_letters = Gauge("dead_letter_count", "Dead letters, by kind (task, outbox)", ["kind"], registry=registry)
+        self.mirrored = Counter(
+            "atlas_mirrored", "Events of the outbox, by destination and result (sent, rejected, failed)",
+            ["destination", "result"], registry=registry,
+        )  # fmt: skip
+        self.mirror_seconds = Histogram(
+            "atlas_mirror_seconds", "Seconds from an event's commit to its destination's word",
+            buckets=(0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600), registry=registry,
+        )  # fmt: skip
+        self.outbox_pending = Gauge(
+            "atlas_outbox_pending", "Events that have yet to leave; kept: no destination is configured", ["destination"],
+            registry=registry,
+        )  # fmt: skip
+        self.outbox_age = Gauge("atlas_outbox_age_seconds", "Age of the oldest event that has yet to leave", registry=registry)
+        self.destination_open = Gauge(
+            "atlas_destination_open", "1 while the breaker of a destination is open", ["destination"], registry=registry
+        )
+        self.escalations = Counter("atlas_escalations", "Escalations that a router sent", registry=registry)
         self.workers = Gauge("atlas_workers", "Workers seen in the last two minutes", registry=registry)
         self.paused = Gauge("atlas_paused", "1 while the queue is paused", registry=registry)
         self.budget_limit = Gauge("atlas_budget_limit", "Limit of a UTC day", ["scope", "unit"], registry=registry)
@@ -89,6 +106,12 @@ class Metrics:
         self.queue_age.set(found["oldest_seconds"])
         self.dead_letters.labels(kind="task").set(found["dead_lettered"])
         self.dead_letters.labels(kind="outbox").set(found["outbox_dead"])
+        for row in found["outbox"]:
+            name = row["destination"] or "kept"
+            self.outbox_pending.labels(destination=name).set(row["pending"])
+            if row["destination"]:
+                self.destination_open.labels(destination=name).set(1 if row["open"] else 0)
+        self.outbox_age.set(max((row["oldest_seconds"] for row in found["outbox"] if row["destination"]), default=0))
         self.workers.set(found["workers"])
         self.paused.set(1 if found["paused"] else 0)
         for budget in found["budgets"]:

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 
 from atlas import __version__
 from atlas.adapters.offline import OfflineGenerator
+from atlas.adapters.outbox import Outbox
 from atlas.adapters.postgres import Bus
 from atlas.adapters.retrieval import PostgresRetriever
 from atlas.adapters.wake import ListenWakeUps, SweepWakeUps
@@ -29,13 +30,16 @@ from atlas.keys import role_of
 from atlas.limits import Limits
 from atlas.local.address import database_url
 from atlas.metrics import Metrics
+from atlas.mirror import Mirror
 from atlas.model_errors import ModelError, ModelMissing
 from atlas.models import Chain, Model, resolve
+from atlas.outbox import Destination, Target
 from atlas.ports import Generator, Retriever, WakeUps
 from atlas.progress import ProgressWriter
 from atlas.settings import Settings
 from atlas.task import AttemptId, Exchange, Usage
 from atlas.tokens import Vocabularies
+from atlas.webhooks import Allowed, read_secrets
 from atlas.worker import Worker, reserve_batcher
 
 if TYPE_CHECKING:
@@ -106,6 +110,7 @@ class Service:
     wake_ups: Sequence[WakeUps]
     started: float
     vocabularies: Vocabularies
+    mirror: Mirror
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Works until stopping is set, then drains. Raises what kills the worker."""
@@ -135,6 +140,8 @@ class Service:
                 helpers.create_task(self.worker.run(tasks), name="claims"),
                 *(helpers.create_task(source.run(self.worker.wake), name=source.name) for source in self.wake_ups),
             ]
+            if self.settings.atlas_mirror:
+                jobs.append(helpers.create_task(self.mirror.run(), name="mirror"))
             log.info("worker %s: %d slots, models %s", self.worker.worker_id, self.settings.atlas_concurrency,
                      " > ".join(self.settings.chain))  # fmt: skip
             await stopping.wait()
@@ -232,6 +239,7 @@ async def build(
             sources.append(realtime)
             told.append(realtime.missed)
         sources.append(ListenWakeUps(url))
+        mirror = mirror_of(settings, bus, metrics)
         worker = Worker(
             worker_id=worker_id or uuid4(), bus=bus, generator=generator, progress=progress, metrics=metrics,
             architect=Architect(
@@ -242,16 +250,45 @@ async def build(
                 per_run=settings.token_budget_per_run,
             ),
             server=Server(version=__version__, models=settings.chain, started=started), hints=Hints(metrics, told),
+            replied=mirror.hint,
         )  # fmt: skip
         worker_ref.append(worker)
         try:
             yield Service(
                 settings=settings, bus=bus, worker=worker, metrics=metrics, book=book, progress=progress,
-                wake_ups=sources, started=started, vocabularies=vocabularies,
+                wake_ups=sources, started=started, vocabularies=vocabularies, mirror=mirror,
             )  # fmt: skip
         finally:
             if client is not None:
                 await client.close()
+
+
+def mirror_of(settings: Settings, bus: Bus, metrics: Metrics) -> Mirror:
+    """The mirror that the settings ask for."""
+    allowed = Allowed(settings.atlas_webhook_allow)
+    # an answer that takes longer than the lease would be another relay's to send again
+    timeout = min(30.0, settings.atlas_lease_seconds / 2)
+
+    async def target_of(destination: Destination) -> Target:
+        if destination.kind == "pubsub":
+            # imported here: it takes most of a second, and most stacks have no topic
+            from atlas.adapters.pubsub import PubSubTarget
+
+            return PubSubTarget(destination.target, emulator=settings.pubsub_emulator_host, timeout=min(10.0, timeout))
+        from atlas.adapters.webhook import WebhookTarget
+
+        secret = settings.webhook_secrets.get(destination.secret_name or "")
+        if secret is None:
+            raise SettingsError(
+                [f"{destination.secret_name} is not set for this mirror: set it, or {destination.secret_name}_FILE"]
+            )
+        keys = read_secrets(secret.get_secret_value())
+        return WebhookTarget(destination.target, keys, allowed=allowed, timeout=timeout, now=time.time)
+
+    return Mirror(
+        outbox=Outbox(bus), target_of=target_of, metrics=metrics, lease=settings.atlas_lease_seconds,
+        keep_days=settings.atlas_outbox_keep_days, topic=settings.topic,
+    )  # fmt: skip
 
 
 def realtime_wake_ups(settings: Settings, metrics: Metrics) -> RealtimeWakeUps | None:

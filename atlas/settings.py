@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from atlas.errors import SettingsError
+from atlas.webhooks import Allowed, read_secrets
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -42,6 +43,20 @@ class Settings(BaseModel):
     supabase_jwt_secret: SecretStr | None = Field(
         None, description="signs short-lived tokens for Realtime; without it the key itself is sent"
     )
+    pubsub_project_id: str | None = Field(None, description="replies go to a Pub/Sub topic of this project")
+    pubsub_topic_out: str = Field("architect_out", description="the topic")
+    pubsub_emulator_host: str | None = Field(None, description="host:port of Pub/Sub's emulator; there the topic is made")
+    atlas_webhook_secret: SecretStr | None = Field(
+        None, description="whsec_…: signs webhooks; ATLAS_WEBHOOK_SECRET_<NAME> for destinations that name it"
+    )
+    atlas_webhook_allow: tuple[str, ...] = Field(
+        (), description="private networks and hosts that webhooks may call, comma-separated, such as 127.0.0.1/32"
+    )
+    atlas_mirror: bool = Field(True, description="a worker mirrors the outbox; false where `atlas mirror` does")
+    atlas_outbox_keep_days: Annotated[float, Field(gt=0, le=3650)] = Field(
+        7, description="days that sent rows are kept, and unsent ones while there is no destination"
+    )
+    webhook_secrets: Mapping[str, SecretStr] = Field({}, description="every ATLAS_WEBHOOK_SECRET…, by its name")
     token_budget_per_run: Positive = Field(12_000, description="tokens of one attempt, input and output together")
     daily_token_budget: Positive = Field(250_000, description="tokens of one UTC day")
     daily_usd_budget: Annotated[float, Field(gt=0)] | None = Field(None, description="US dollars of one UTC day")
@@ -62,6 +77,38 @@ class Settings(BaseModel):
             return value
         names = tuple(part.strip() for part in value.split(",") if part.strip())
         return () if names == ("none",) else names
+
+    @field_validator("atlas_webhook_allow", mode="before")
+    @classmethod
+    def _split_allow(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("atlas_webhook_allow")
+    @classmethod
+    def _allowed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        Allowed(value)
+        return value
+
+    @field_validator("atlas_webhook_secret")
+    @classmethod
+    def _secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            read_secrets(value.get_secret_value())
+        return value
+
+    @field_validator("pubsub_project_id", "pubsub_topic_out")
+    @classmethod
+    def _plain(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z0-9][\w.~+%:-]{0,254}", value):
+            raise ValueError("send its bare name, without slashes")
+        return value
+
+    @field_validator("pubsub_emulator_host")
+    @classmethod
+    def _host_and_port(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[^\s/:]+:\d{1,5}", value):
+            raise ValueError("send host:port, such as 127.0.0.1:8085")
+        return value
 
     @field_validator("openai_model")
     @classmethod
@@ -96,6 +143,11 @@ class Settings(BaseModel):
         return value
 
     @property
+    def topic(self) -> str | None:
+        """The full name of the Pub/Sub topic, None where no project is set."""
+        return f"projects/{self.pubsub_project_id}/topics/{self.pubsub_topic_out}" if self.pubsub_project_id else None
+
+    @property
     def worker_key(self) -> str | None:
         """The key with which a worker opens Realtime."""
         key = self.supabase_secret_key or self.supabase_service_role_key
@@ -115,6 +167,8 @@ class Settings(BaseModel):
 
 
 SECRETS = frozenset(name for name, info in Settings.model_fields.items() if "SecretStr" in str(info.annotation))
+_COLLECTED = "webhook_secrets"
+"""A field that many variables fill."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +185,8 @@ def describe() -> list[SettingRow]:
     """Every setting with its default, in the order of the class."""
     rows = []
     for name, info in Settings.model_fields.items():
+        if name == _COLLECTED:
+            continue
         default = info.default
         if isinstance(default, tuple):
             default = ",".join(default)
@@ -139,28 +195,55 @@ def describe() -> list[SettingRow]:
     return rows
 
 
+def _read(environment: Mapping[str, str], key: str, *, secret: bool) -> str | None:
+    """The value of a variable, from the file that KEY_FILE names where it is a secret. Raises ValueError."""
+    value = environment.get(key) or None
+    path = environment.get(f"{key}_FILE") or None
+    if not (path and secret):
+        return value
+    if value is not None:
+        raise ValueError(f"{key} and {key}_FILE are both set: unset one")
+    try:
+        value = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{key}_FILE={path} cannot be read ({error.__class__.__name__}): name a readable file") from None
+    if not value:
+        raise ValueError(f"{key}_FILE={path} is empty: write the secret into it")
+    return value
+
+
+def _webhook_secrets(environment: Mapping[str, str], problems: list[str]) -> dict[str, SecretStr]:
+    found = {}
+    named = re.compile(r"ATLAS_WEBHOOK_SECRET(_[A-Z0-9_]+)?")
+    for key in sorted({name.removesuffix("_FILE") for name in environment if named.fullmatch(name)}):
+        try:
+            value = _read(environment, key, secret=True)
+            if value is not None:
+                read_secrets(value)
+                found[key] = SecretStr(value)
+        except ValueError as error:
+            problem = str(error)
+            # the plain one is said once, where its field is checked
+            if key != "ATLAS_WEBHOOK_SECRET":
+                problems.append(problem if problem.startswith(key) else f"{key}: {problem}")
+    return found
+
+
 def load(environment: Mapping[str, str]) -> Settings:
     """Reads the settings; raises SettingsError that lists every problem. Empty values count as not set."""
     values: dict[str, Any] = {}
     problems: list[str] = []
     for name in Settings.model_fields:
-        key = name.upper()
-        value = environment.get(key) or None
-        path = environment.get(f"{key}_FILE") or None
-        if path and name in SECRETS:
-            if value is not None:
-                problems.append(f"{key} and {key}_FILE are both set: unset one")
-                continue
-            try:
-                value = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                problems.append(f"{key}_FILE={path} cannot be read ({error.__class__.__name__}): name a readable file")
-                continue
-            if not value:
-                problems.append(f"{key}_FILE={path} is empty: write the secret into it")
-                continue
+        if name == _COLLECTED:
+            continue
+        try:
+            value = _read(environment, name.upper(), secret=name in SECRETS)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
         if value is not None:
             values[name] = value
+    values[_COLLECTED] = _webhook_secrets(environment, problems)
     try:
         settings = Settings(**values)
     except ValidationError as error:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
@@ -47,6 +47,7 @@ class Worker:
         limits: Limits,
         server: Server,
         hints: Hints,
+        replied: Callable[[], None],
     ) -> None:
         self.worker_id = worker_id
         self._bus = bus
@@ -59,6 +60,7 @@ class Worker:
         self._complete: Batcher[Completion, bool] = Batcher(self._complete_batch)
         self.leases = Leases(bus, worker_id, metrics, lease=limits.lease)
         self.hints = hints
+        self._replied = replied
         self._slot = asyncio.Event()
         self._idle = False
 
@@ -234,7 +236,7 @@ class Worker:
                 await self._stopped(run, "cancelled")
                 return "cancelled"
             if task.kind == "control":
-                completion = await control.execute(task, self._bus, self._server)
+                completion = await control.execute(task, self._bus, self._server, self._metrics)
             else:
                 completion = await self._architect.answer(run)
             await self._store(completion)
@@ -279,6 +281,7 @@ class Worker:
 
     async def _complete_batch(self, items: Sequence[Completion]) -> list[bool]:
         held = await self._bus.complete_tasks([item.as_json() for item in items])
+        self._replied()
         return [item.attempt_id in held for item in items]
 
     async def _fail(self, run: Run, code: str, message: str, kind: str, retry_after: float | None = None) -> str:

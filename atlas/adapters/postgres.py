@@ -34,6 +34,7 @@ CONNECTION_LOST = (
     ConnectionError,
     OSError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # its own protocol is out of step: the connection was cut in the middle of something
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
@@ -157,38 +158,40 @@ class Bus:
 
     async def ping(self) -> None:
         """One round trip to a function of ours: Postgres is there, migrated, and lets us in."""
-        await self._value("select atlas.today()")
+        await self.value("select atlas.today()")
 
-    async def _value(self, query: str, *arguments: object) -> Any:
+    async def value(self, query: str, *arguments: object) -> Any:
+        """The first column of the first row of one call."""
         return await self._call(lambda connection: connection.fetchval(query, *arguments))
 
-    async def _rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+    async def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """All rows of one call."""
         return await self._call(lambda connection: connection.fetch(query, *arguments))
 
     # --- the worker ---------------------------------------------------------------------------------------------
 
     async def register_worker(self, worker: UUID, *, name: str, version: str, concurrency: int) -> None:
-        await self._value("select atlas.register_worker($1, $2, $3, $4)", worker, name, version, concurrency)
+        await self.value("select atlas.register_worker($1, $2, $3, $4)", worker, name, version, concurrency)
 
     async def mark_worker(self, worker: UUID, state: str) -> int:
         """Answers how many other workers there are."""
-        return int(await self._value("select atlas.mark_worker($1, $2)", worker, state))
+        return int(await self.value("select atlas.mark_worker($1, $2)", worker, state))
 
     async def has_work(self, *, chats: bool) -> bool:
         """Whether a claim would find something now."""
-        return bool(await self._value("select atlas.has_work($1)", chats))
+        return bool(await self.value("select atlas.has_work($1)", chats))
 
     async def next_due(self) -> float | None:
         """Seconds until the first waiting task is due; None where none waits."""
-        found = await self._value("select atlas.next_due()")
+        found = await self.value("select atlas.next_due()")
         return None if found is None else float(found)
 
     async def count_streams(self) -> int:
         """How many attempts the whole fleet runs now."""
-        return int(await self._value("select atlas.count_streams()"))
+        return int(await self.value("select atlas.count_streams()"))
 
     async def claim_tasks(self, worker: UUID, *, chats: int, controls: int, lease: float) -> list[ClaimedTask]:
-        rows = await self._rows(
+        rows = await self.rows(
             "select * from atlas.claim_tasks($1, $2, $3, $4)", worker, chats, controls, timedelta(seconds=lease)
         )
         return [_claimed(row) for row in rows]
@@ -197,37 +200,37 @@ class Bus:
         self, worker: UUID, attempts: Sequence[AttemptId], *, lease: float
     ) -> dict[AttemptId, tuple[bool, bool]]:
         """For each attempt: whether it is still held, and whether somebody asked to cancel it."""
-        rows = await self._rows(
+        rows = await self.rows(
             "select * from atlas.extend_leases($1, $2, $3)", worker, list(attempts), timedelta(seconds=lease)
         )
         return {AttemptId(row["attempt_id"]): (row["held"], row["cancel_requested"]) for row in rows}
 
     async def release_expired(self) -> int:
-        return int(await self._value("select atlas.release_expired()"))
+        return int(await self.value("select atlas.release_expired()"))
 
     # --- the money ----------------------------------------------------------------------------------------------
 
     async def reserve_tokens(self, requests: Sequence[JsonObject]) -> list[JsonObject]:
-        rows = await self._rows("select r from atlas.reserve_tokens($1) r", list(requests))
+        rows = await self.rows("select r from atlas.reserve_tokens($1) r", list(requests))
         return [row["r"] for row in rows]
 
     async def record_usage(self, spend_id: int, attempt: AttemptId, usage: Usage | None) -> None:
         item = {"spend_id": spend_id, "attempt_id": str(attempt), "usage": usage.as_json() if usage else None}
-        await self._value("select atlas.record_usage($1)", [item])
+        await self.value("select atlas.record_usage($1)", [item])
 
     async def set_budget(self, scope: str, limits: JsonObject, *, set_by: str = "control") -> JsonObject:
-        return dict(await self._value("select to_jsonb(atlas.set_budget($1, $2, $3))", scope, limits, set_by))
+        return dict(await self.value("select to_jsonb(atlas.set_budget($1, $2, $3))", scope, limits, set_by))
 
     # --- a running reply and its end ----------------------------------------------------------------------------
 
     async def record_progress(self, items: Sequence[JsonObject]) -> set[AttemptId]:
         """Stores parts and response ids; answers the attempts that are still held."""
-        rows = await self._rows("select * from atlas.record_progress($1)", list(items))
+        rows = await self.rows("select * from atlas.record_progress($1)", list(items))
         return {AttemptId(row["attempt_id"]) for row in rows}
 
     async def complete_tasks(self, items: Sequence[JsonObject]) -> set[AttemptId]:
         """Completes attempts; answers those that were not lost."""
-        rows = await self._rows("select c from atlas.complete_tasks($1) c", list(items))
+        rows = await self.rows("select c from atlas.complete_tasks($1) c", list(items))
         return {AttemptId(row["c"]) for row in rows}
 
     async def fail_task(
@@ -243,17 +246,17 @@ class Bus:
         """Says the state the task is in now."""
         wait = timedelta(seconds=retry_after) if retry_after is not None else None
         return str(
-            await self._value("select atlas.fail_task($1, $2, $3, $4, $5, $6)", attempt, code, message[:2000], kind, wait,
+            await self.value("select atlas.fail_task($1, $2, $3, $4, $5, $6)", attempt, code, message[:2000], kind, wait,
                               usages or {})
         )  # fmt: skip
 
     async def cancel_task(self, task: TaskId, attempt: AttemptId | None = None, usages: JsonObject | None = None) -> str:
         """With an attempt: confirms that its call was stopped. Without: asks for it."""
-        return str(await self._value("select atlas.cancel_task($1, $2, $3)", task, attempt, usages or {}))
+        return str(await self.value("select atlas.cancel_task($1, $2, $3)", task, attempt, usages or {}))
 
     async def get_thread(self, task: UUID, project: UUID) -> tuple[Exchange, UUID | None] | None:
         """An earlier question of the project with its reply, and the question before it."""
-        rows = await self._rows("select * from atlas.get_thread($1, $2)", task, project)
+        rows = await self.rows("select * from atlas.get_thread($1, $2)", task, project)
         if not rows:
             return None
         return Exchange(question=rows[0]["question"], reply=rows[0]["reply"]), rows[0]["parent_id"]
@@ -261,30 +264,30 @@ class Bus:
     # --- control ------------------------------------------------------------------------------------------------
 
     async def pause(self, reason: str | None) -> None:
-        await self._value("select atlas.pause($1)", reason)
+        await self.value("select atlas.pause($1)", reason)
 
     async def resume(self) -> None:
-        await self._value("select atlas.resume()")
+        await self.value("select atlas.resume()")
 
     async def flush_cache(self) -> None:
-        await self._value("select atlas.flush_cache()")
+        await self.value("select atlas.flush_cache()")
 
     async def queue_metrics(self) -> JsonObject:
-        return dict(await self._value("select atlas.queue_metrics()"))
+        return dict(await self.value("select atlas.queue_metrics()"))
 
     # --- models -------------------------------------------------------------------------------------------------
 
     async def list_models(self) -> dict[str, Model]:
-        return read_models(await self._value("select atlas.list_models()"))
+        return read_models(await self.value("select atlas.list_models()"))
 
     async def record_model(self, name: str, *, ok: bool, error: str | None = None, missing: bool = False) -> None:
-        await self._value("select atlas.record_model($1, $2, $3, $4)", name, ok, error, missing)
+        await self.value("select atlas.record_model($1, $2, $3, $4)", name, ok, error, missing)
 
     # --- knowledge ----------------------------------------------------------------------------------------------
 
     async def search(self, queries: Sequence[tuple[str, UUID]], *, top_k: int, collapse: bool) -> list[list[Chunk]]:
         """Passages for each of several queries of projects, best first."""
-        rows = await self._rows(
+        rows = await self.rows(
             "select q.n, s.* from unnest($1::text[], $2::uuid[]) with ordinality as q (query, project, n) "
             "cross join lateral rag.search(q.query, $3, q.project, $4) s",
             [query for query, _ in queries],

@@ -215,10 +215,34 @@ async def _check_database(known: Settings, found: Any) -> None:
         dead = await reads.value("select count(*) from atlas.dead_letters")
         if dead:
             found("warning", "dead letters", f"{dead}: see `atlas dlq list`")
-        destinations = await reads.value("select count(*) from atlas.destination where enabled")
-        if not destinations:
-            found("ok", "outbox", "no destination is configured: replies stay in architect_out")
+        await _check_outbox(known, reads, found)
         await _check_audit(known, reads, found)
+
+
+async def _check_outbox(known: Settings, reads: Reads, found: Any) -> None:
+    rows = await reads.rows("select *, open_until > now() as open from atlas.outbox_status")
+    if not any(row["enabled"] for row in rows):
+        kept = next((row["pending"] for row in rows if row["destination"] is None), 0)
+        found(
+            "ok", "outbox",
+            f"no destination is configured: replies stay in architect_out; {kept} events are kept for one, each for "
+            f"{known.atlas_outbox_keep_days:g} days",
+        )  # fmt: skip
+    for row in rows:
+        if row["destination"] is None or not row["enabled"]:
+            continue
+        said = f"{row['destination']}: {row['pending']} to send"
+        if row["dead"]:
+            found("warning", "outbox", f"{row['destination']}: {row['dead']} dead rows: see `atlas dlq list --kind outbox`")
+        if row["failures"]:
+            level = "problem" if row["open"] else "warning"
+            found(level, "outbox", f"{said}; {row['failures']} failures in a row, the last: {row['last_error']}")
+        else:
+            found("ok", "outbox", said)
+    names = await reads.rows("select distinct secret_name from atlas.destination where enabled and kind = 'webhook'")
+    for row in names:
+        if row["secret_name"] not in known.webhook_secrets:
+            found("warning", "outbox", f"{row['secret_name']} is not set here: a mirror needs it to sign")
 
 
 async def _check_models(known: Settings, reads: Reads, found: Any) -> None:

@@ -24,7 +24,7 @@ from atlas.commands.common import (
     show_rows,
     tell,
 )
-from atlas.errors import NotFoundError, TaskFailed, UsageError
+from atlas.errors import TaskFailed, UsageError
 from atlas.follow import ENDED, Changed, Ended, Restart, Text, follow
 from atlas.messages import chat
 from atlas.ports import Tasks
@@ -220,71 +220,7 @@ async def retry(task: TaskArgument, as_json: JsonFlag = False) -> None:
     say(dump({"task_id": found, "state": state}) if as_json else f"task {found} is {state} again")
 
 
-dlq = typer.Typer(help="Dead letters: what failed for good.", no_args_is_help=True)
-Kind = Annotated[str, typer.Option(help="task or outbox.")]
-
-
-def _kind(kind: str) -> str:
-    if kind not in ("task", "outbox"):
-        raise UsageError(f"--kind {kind!r} is not known", "use task or outbox")
-    return kind
-
-
-@dlq.command("list")
-@runs
-async def dlq_list(kind: Kind = "task", as_json: JsonFlag = False) -> None:
-    """List dead letters."""
-    async with operator() as reads:
-        if _kind(kind) == "task":
-            rows = await reads.rows("select * from atlas.dead_letters order by finished_at desc")
-            columns = {"id": "ID", "failures": "FAILURES", "error_code": "CODE", "error_message": "WHY",
-                       "finished_at": "SINCE", "title": "QUESTION"}  # fmt: skip
-        else:
-            rows = await reads.rows(
-                "select id, event_id, task_id, rejections, last_error, created_at from atlas.outbox "
-                "where state = 'dead' order by id"
-            )
-            columns = {"id": "ID", "task_id": "TASK", "rejections": "REJECTIONS", "last_error": "WHY", "created_at": "SINCE"}
-    show_rows(rows, columns, as_json=as_json, empty=f"no dead letters ({kind})")
-
-
-@dlq.command("retry")
-@runs
-async def dlq_retry(
-    letter: Annotated[str | None, typer.Argument(help="A task (id, prefix, `last`), or the number of an outbox row.")] = None,
-    kind: Kind = "task",
-    everything: Annotated[bool, typer.Option("--all", help="All dead letters of the kind.")] = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Take dead letters up again."""
-    if (letter is None) == (not everything):
-        raise UsageError(
-            "nothing is named" if letter is None else "both a letter and --all are given", "name one, or use --all"
-        )
-    async with operator() as reads:
-        if _kind(kind) == "task":
-            if everything:
-                ids = [row["id"] for row in await reads.rows("select id from atlas.dead_letters")]
-            else:
-                ids = [await reads.find(letter or "", state="dead_lettered")]
-            for one in ids:
-                await reads.value("select atlas.retry_task(:id)", {"id": one})
-            count = len(ids)
-        else:
-            if everything:
-                numbers = [row["id"] for row in await reads.rows("select id from atlas.outbox where state = 'dead'")]
-            elif (letter or "").isdecimal() and len(letter or "") < 19:
-                numbers = [int(letter or 0)]
-            else:
-                raise UsageError(f"{letter!r} is no outbox row", "give its number from `atlas dlq list --kind outbox`")
-            count = await reads.value("select atlas.retry_outbox(:ids)", {"ids": numbers})
-            if not everything and count == 0:
-                raise NotFoundError(f"outbox row {letter} is not dead", "see `atlas dlq list --kind outbox`")
-    say(dump({"retried": count}) if as_json else f"{count} taken up again")
-
-
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
     for command in (ask, tail, tasks, show, cancel, retry):
         app.command()(command)
-    app.add_typer(dlq, name="dlq")

@@ -1,0 +1,152 @@
+"""mirror, mirror replay, export: what leaves Atlas."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from atlas import logs as logging_setup
+from atlas.commands.common import JsonFlag, TaskArgument, dump, operator, runs, say, settings, tell
+from atlas.errors import NotFoundError, UsageError
+from atlas.local.address import database_url
+from atlas.reads import Reads
+
+mirror = typer.Typer(help="Carry the outbox to Pub/Sub and webhooks; send messages again.")
+
+
+@mirror.callback(invoke_without_command=True)
+def _mirror(context: typer.Context) -> None:
+    """Carry the outbox to Pub/Sub and webhooks, in the foreground. Workers do it too, unless ATLAS_MIRROR=false."""
+    if context.invoked_subcommand is None:
+        run()
+
+
+@runs
+async def run() -> None:
+    """Mirrors until SIGTERM or Ctrl-C; what is under way is finished first."""
+    from atlas.adapters.postgres import Bus
+    from atlas.metrics import Metrics
+    from atlas.service import mirror_of
+
+    known = settings()
+    logging_setup.set_up(known.atlas_log_format)
+    async with Bus.connect(database_url(known)) as bus:
+        await bus.ping()
+        found = mirror_of(known, bus, Metrics())
+        job = asyncio.create_task(found.run())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, job.cancel)
+        tell("mirroring: Ctrl-C stops it")
+        await asyncio.gather(job, return_exceptions=True)
+        if not job.cancelled():
+            job.result()
+
+
+@mirror.command("replay")
+@runs
+async def replay(
+    task: Annotated[str | None, typer.Option(help="A task: id, unique prefix, or `last`.")] = None,
+    since: Annotated[str | None, typer.Option(help="Since when: ISO 8601, or an age such as 2h, 30m, 1d.")] = None,
+    until: Annotated[str | None, typer.Option(help="Until when, likewise.")] = None,
+    destination: Annotated[str | None, typer.Option(help="To this one alone.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Send messages again, with the same event ids."""
+    if task is None and since is None:
+        raise UsageError("nothing is named", "give --task or --since")
+    now = datetime.now(UTC)
+    values = {
+        "since": _time(since, now), "until": _time(until, now), "destination": destination,
+    }  # fmt: skip
+    async with operator() as reads:
+        found = await reads.find(task) if task is not None else None
+        query = (
+            "select atlas.replay_outbox(cast(:task as uuid), cast(:since as timestamptz), cast(:until as timestamptz), "
+            "cast(:destination as text))"
+        )
+        count = await reads.value(query, {"task": found, **values})
+        if not count and not await reads.value("select count(*) from atlas.destination where enabled"):
+            raise NotFoundError("no destination is enabled", "add a row to atlas.destination, or set PUBSUB_PROJECT_ID")
+    say(dump({"replayed": count}) if as_json else f"{count} will be sent again")
+
+
+def _time(text: str | None, now: datetime) -> datetime | None:
+    if text is None:
+        return None
+    units = {"m": "minutes", "h": "hours", "d": "days"}
+    if text[:-1].isdecimal() and text[-1:] in units and len(text) < 8:
+        return now - timedelta(**{units[text[-1]]: int(text[:-1])})
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is no time", "write 2026-12-01T09:00:00Z, or an age such as 2h") from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+@runs
+async def export(
+    task: TaskArgument = "last",
+    pull_request: Annotated[bool, typer.Option("--pr", help="One pull request with docs/adr/NNNN-title.md.")] = False,
+    issues: Annotated[bool, typer.Option("--issues", help="Each work item as an issue.")] = False,
+    repository: Annotated[str | None, typer.Option("--repo", help="owner/name; else where the question came from.")] = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait until it is there; 0 does not wait.")] = 60,
+    as_json: JsonFlag = False,
+) -> None:
+    """Export a spec: to a file (stdout), a pull request, or issues. The function `deliver` does the latter two."""
+    if pull_request and issues:
+        raise UsageError("both --pr and --issues are given", "ask for one at a time")
+    async with operator() as reads:
+        found = await reads.find(task)
+        if not (pull_request or issues):
+            record = await reads.task(found)
+            if not record["reply"]:
+                raise NotFoundError(f"task {found} is {record['state']}: there is no spec yet", "see `atlas show`")
+            say(dump({"task_id": found, "spec": record["reply"]}) if as_json else record["reply"])
+            return
+        event = await reads.value(
+            "select atlas.request_export(:task, :what, cast(:repository as text))",
+            {"task": found, "what": "pull_request" if pull_request else "issues", "repository": repository},
+        )
+        rows = await _until_sent(reads, str(event), wait)
+        urls = [] if rows != "sent" else await _urls(reads, str(found), "pull_request" if pull_request else "issue:%")
+    if as_json:
+        say(dump({"task_id": found, "event_id": event, "state": rows, "urls": urls}))
+        return
+    for url in urls:
+        say(url)
+    if rows == "pending":
+        tell(f"not there yet after {wait:g} s: it goes on by itself; atlas.outbox_status and `atlas doctor` say why")
+    elif rows == "dead":
+        raise NotFoundError("it was refused three times", "see `atlas dlq list --kind outbox`")
+
+
+async def _until_sent(reads: Reads, event: str, wait: float) -> str:
+    end = asyncio.get_running_loop().time() + wait
+    while True:
+        state = str(
+            await reads.value("select state from atlas.outbox where event_id = cast(:event as uuid) limit 1", {"event": event})
+        )
+        if state != "pending" or asyncio.get_running_loop().time() >= end:
+            return state
+        await asyncio.sleep(0.1)
+
+
+async def _urls(reads: Reads, task: str, part: str) -> Sequence[str]:
+    rows = await reads.rows(
+        "select url from atlas.post where task_id = cast(:task as uuid) and part like :part and url is not null "
+        "order by length(part), part",
+        {"task": task, "part": part},
+    )
+    return [row["url"] for row in rows]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    app.add_typer(mirror, name="mirror")
+    app.command()(export)

@@ -1,0 +1,272 @@
+"""The mirror: carries the outbox to every destination. At least once, in order per task, nothing lost.
+
+One relay a destination: it leases rows, sends those of one task in order and those of many tasks at once, and settles what
+was confirmed. A destination in trouble opens its breaker (in Postgres, for the whole fleet) and costs no row anything; a row
+that is refused three times is a dead letter, and holds back only the later rows of its own task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from atlas.adapters.outbox import Outbox, Settlement
+from atlas.batch import Batcher
+from atlas.errors import DatabaseDown, RefusedError, SettingsError
+from atlas.metrics import Metrics
+from atlas.outbox import Destination, Event, Rejected, Target, Unreachable
+
+log = logging.getLogger("atlas.mirror")
+
+POLLS = (0.05, 0.1, 0.25, 0.5, 1.0)
+"""Seconds between looks while nothing comes; a worker's own completion is looked at without delay."""
+
+
+class Relay:
+    """Carries the rows of one destination."""
+
+    def __init__(
+        self, destination: Destination, target: Target, outbox: Outbox, metrics: Metrics, *, lease: float, room: int = 256
+    ) -> None:
+        self.destination = destination
+        self._target = target
+        self._outbox = outbox
+        self._metrics = metrics
+        self._lease = lease
+        self._room = room
+        self._lease_id = uuid4()
+        self._carrying: set[asyncio.Task[None]] = set()
+        self._held: dict[int, Event] = {}
+        self._hint = asyncio.Event()
+        self._settle: Batcher[Settlement, int] = Batcher(self._settle_batch, limit=100)
+        self._failed_at = float("-inf")
+        self._open_until = float("-inf")
+        self._healthy_at = float("-inf")
+
+    def hint(self) -> None:
+        """There may be a new row."""
+        self._hint.set()
+
+    async def run(self) -> None:
+        """Carries rows until it is cancelled; then waits a moment for what is under way, and releases the rest."""
+        looks = 0
+        try:
+            while True:
+                self._hint.clear()
+                events = await self._claim()
+                tasks: dict[str, list[Event]] = {}
+                for event in events:
+                    tasks.setdefault(event.ordering_key, []).append(event)
+                for rows in tasks.values():
+                    self._carry(rows)
+                looks = 0 if events else min(looks + 1, len(POLLS) - 1)
+                pause = max(POLLS[looks], min(self._open_until - time.monotonic(), 5.0))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._hint.wait()
+        finally:
+            await self._leave()
+
+    async def _claim(self) -> list[Event]:
+        room = self._room - len(self._held)
+        if room <= 0 or time.monotonic() < self._open_until:
+            return []
+        try:
+            events = await self._outbox.claim_outbox(self._lease_id, self.destination.id, room, self._lease)
+        except (DatabaseDown, RefusedError) as error:
+            log.error("cannot claim the outbox: %s", error)
+            return []
+        # a lease of our own that ran out while we still send: one sending is enough
+        fresh = [event for event in events if event.id not in self._held]
+        self._held |= {event.id: event for event in fresh}
+        return fresh
+
+    def _carry(self, events: list[Event]) -> None:
+        job = asyncio.create_task(self._deliver(events), name=f"relay {self.destination.name}")
+        self._carrying.add(job)
+        job.add_done_callback(self._carrying.discard)
+
+    async def _deliver(self, events: list[Event]) -> None:
+        """The rows of one task, in order; the first that does not arrive keeps back the others."""
+        try:
+            sent: list[int] = []
+            settlement = Settlement(sent=sent)
+            began = time.monotonic()
+            for batch in _batches(events, self._target.limit):
+                problem = await self._send(batch, sent)
+                if problem is not None:
+                    error, culprit = problem
+                    later = [event.id for event in events if event.id not in sent and event.id != culprit.id]
+                    settlement = await self._judge(error, culprit, sent, later, began)
+                    break
+            await self._settle.submit(settlement)
+            if sent:
+                self._observe(events, set(sent))
+                if began > self._healthy_at + 5 or self._failed_at > self._healthy_at:
+                    self._healthy_at = time.monotonic()
+                    await self._outbox.record_destination(self.destination.id, ok=True)
+        except (DatabaseDown, RefusedError) as error:
+            # what was sent is sent again when the lease runs out: receivers dedupe on the event id
+            log.error("cannot settle %d rows of the outbox: %s", len(events), error)
+        finally:
+            for event in events:
+                self._held.pop(event.id, None)
+            self._hint.set()
+
+    async def _send(self, batch: Sequence[Event], sent: list[int]) -> tuple[Rejected | Unreachable, Event] | None:
+        try:
+            await self._target.send(batch)
+        except Rejected as error:
+            if len(batch) == 1:
+                return error, batch[0]
+            for event in batch:  # which of them is it?
+                problem = await self._send([event], sent)
+                if problem is not None:
+                    return problem
+            return None
+        except Unreachable as error:
+            return error, batch[0]
+        sent.extend(event.id for event in batch)
+        return None
+
+    async def _judge(
+        self, error: Rejected | Unreachable, culprit: Event, sent: list[int], later: list[int], began: float
+    ) -> Settlement:
+        what = f"{type(error).__name__.lower()}: {error}"
+        if isinstance(error, Rejected):
+            self._metrics.mirrored.labels(destination=self.destination.name, result="rejected").inc()
+            log.warning(
+                "%s refuses event %s (%s of 3): %s", self.destination.name, culprit.event_id, culprit.rejections + 1, error
+            )
+            return Settlement(sent=sent, rejected=[{"id": culprit.id, "error": what}], released=later)
+        self._metrics.mirrored.labels(destination=self.destination.name, result="failed").inc()
+        # many calls fail at once when a destination goes: they are one failure
+        if began > self._failed_at:
+            self._failed_at = time.monotonic()
+            until = await self._outbox.record_destination(
+                self.destination.id, ok=False, error=str(error), seconds=error.retry_after
+            )
+            if until is not None:
+                self._open_until = time.monotonic() + max(0.0, (until - datetime.now(UTC)).total_seconds())
+            log.warning(
+                "%s: %s%s", self.destination.name, error, f"; its breaker is open until {until:%H:%M:%S}" if until else ""
+            )
+        # the row waits a little longer than the others, so that the next look takes another one
+        seconds = max(error.retry_after, random.uniform(0.5, 2.0))  # noqa: S311  rows must not come back in step
+        return Settlement(sent=sent, failed=[{"id": culprit.id, "error": what, "seconds": seconds}], released=later)
+
+    def _observe(self, events: Sequence[Event], sent: set[int]) -> None:
+        now = datetime.now(UTC)
+        for event in events:
+            if event.id in sent:
+                self._metrics.mirror_seconds.observe(max(0.0, (now - event.created_at).total_seconds()))
+        self._metrics.mirrored.labels(destination=self.destination.name, result="sent").inc(len(sent))
+
+    async def _settle_batch(self, settlements: Sequence[Settlement]) -> list[int]:
+        await self._outbox.settle_outbox(self._lease_id, settlements)
+        return [0] * len(settlements)
+
+    async def _leave(self) -> None:
+        if self._carrying:
+            await asyncio.wait(self._carrying, timeout=3)
+        for job in list(self._carrying):
+            job.cancel()
+        await asyncio.gather(*self._carrying, return_exceptions=True)
+        await self._target.close()
+
+
+def _batches(events: Sequence[Event], limit: int) -> list[Sequence[Event]]:
+    return [events[start : start + limit] for start in range(0, len(events), limit)]
+
+
+class Mirror:
+    """A relay for each enabled destination, started and stopped as the rows of atlas.destination come and go."""
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        target_of: Callable[[Destination], Awaitable[Target]],
+        metrics: Metrics,
+        lease: float,
+        keep_days: float,
+        topic: str | None = None,
+        look_every: float = 5.0,
+    ) -> None:
+        self._outbox = outbox
+        self._target_of = target_of
+        self._metrics = metrics
+        self._lease = lease
+        self._keep_days = keep_days
+        self._topic = topic
+        self._look_every = look_every
+        self._relays: dict[Destination, tuple[Relay, asyncio.Task[None]]] = {}
+        self._unusable: dict[Destination, str] = {}
+
+    def hint(self) -> None:
+        """A reply was just committed."""
+        for relay, _ in self._relays.values():
+            relay.hint()
+
+    async def run(self) -> None:
+        """Mirrors until it is cancelled."""
+        trimmed = time.monotonic() - 60  # soon, and not in the first moments of a start
+        provided = self._topic is None
+        try:
+            while True:
+                try:
+                    if not provided and self._topic is not None:
+                        await self._outbox.provide_topic(self._topic)
+                        provided = True
+                    await self._follow(await self._outbox.list_destinations())
+                    while await self._outbox.adopt_outbox():
+                        self.hint()
+                    if time.monotonic() > trimmed + 65:
+                        trimmed = time.monotonic()
+                        await self._outbox.trim_outbox(self._keep_days)
+                        await self._outbox.trim_inbound()
+                        await self._outbox.trim_messages()
+                    await self._outbox.report_progress(15)
+                    await self._outbox.raise_notifications()
+                except (DatabaseDown, RefusedError) as error:
+                    self._metrics.housekeeping_errors.inc()
+                    log.error("mirror: %s", error)
+                await asyncio.sleep(self._look_every * random.uniform(0.75, 1.25))  # noqa: S311  a fleet must not march in step
+        finally:
+            relays = [job for _, job in self._relays.values()]
+            for job in relays:
+                job.cancel()
+            await asyncio.gather(*relays, return_exceptions=True)
+
+    async def _follow(self, wanted: Sequence[Destination]) -> None:
+        for destination, (_, job) in list(self._relays.items()):
+            if job.done() and not job.cancelled() and job.exception() is not None:
+                log.error("the relay of %s ended, and is started again", destination.name, exc_info=job.exception())
+            if destination not in wanted or job.done():
+                job.cancel()
+                await asyncio.gather(job, return_exceptions=True)
+                del self._relays[destination]
+        for destination in wanted:
+            if destination not in self._relays:
+                await self._start(destination)
+
+    async def _start(self, destination: Destination) -> None:
+        try:
+            target = await self._target_of(destination)
+        except SettingsError as error:
+            if self._unusable.get(destination) != str(error):
+                self._unusable[destination] = str(error)
+                log.error("nothing is sent to %s: %s", destination.name, error)
+                await self._outbox.record_destination(destination.id, ok=False, error=str(error))
+            return
+        self._unusable.pop(destination, None)
+        relay = Relay(destination, target, self._outbox, self._metrics, lease=self._lease)
+        job = asyncio.create_task(relay.run(), name=f"relay of {destination.name}")
+        self._relays[destination] = (relay, job)
+        log.info("mirroring to %s (%s)", destination.name, destination.target)
