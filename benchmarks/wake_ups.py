@@ -161,7 +161,7 @@ async def faults(bench: Bench, tasks: int) -> list[str]:
     lines = ["| what happens | inserted | completed | lost | hints missed | pick-up p50 | p99 | longest | sessions ended |",
              "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     for fault in ("nothing", "the server is killed, and is down for 5 s", "cut off every second", "the slot is lost: no changes, no broadcasts",
-                  "rate-limited: no changes", "tokens expire every 3 s"):  # fmt: skip
+                  "rate-limited: no changes, no broadcasts", "tokens expire every 3 s"):  # fmt: skip
         keys, port = Keys.create(), free_port()
         async with bench.fresh() as (url, worker_url, db), AsyncExitStack() as doors:
             door = await doors.enter_async_context(open_door(url, keys, port=port))
@@ -208,13 +208,17 @@ async def faults(bench: Bench, tasks: int) -> list[str]:
                         await asyncio.sleep(tasks / 100)
                         door.faults.deaf = door.faults.no_broadcasts = False
                     elif "rate" in fault:
-                        door.faults.rate_limited = True
+                        door.faults.rate_limited = door.faults.no_broadcasts = True
+                        await asyncio.sleep(tasks / 100)
+                        door.faults.rate_limited = door.faults.no_broadcasts = False
 
                 harming = asyncio.create_task(harm())
                 for n in range(tasks):
                     await ask(db, n)
-                    # bursts with pauses, so that the worker is idle again and again
-                    await asyncio.sleep(0.001 if n % 10 else random.uniform(0.05, 0.6))
+                    # bursts with pauses, so that the worker is idle again and again; where nothing is heard, pauses that outlast
+                    # the looks which a worker takes by itself after work
+                    silent = "no broadcasts" in fault
+                    await asyncio.sleep(0.001 if n % (50 if silent else 10) else 5 if silent else random.uniform(0.05, 0.6))
                 await harming
                 completed = await done(db, tasks, 60)
                 ms = await waited(db)

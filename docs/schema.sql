@@ -39,6 +39,50 @@ CREATE SCHEMA rag;
 COMMENT ON SCHEMA rag IS 'What the team already knows: documents, their chunks, and jobs that index them.';
 
 --
+-- Name: accept_message(text, text, jsonb, text, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text DEFAULT NULL::text, p_external_id text DEFAULT NULL::text) RETURNS TABLE(task_id uuid, state text, created boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  message jsonb := p_message;
+  writer uuid;
+  parent uuid;
+begin
+  insert into atlas.inbound (source, event_id, task_id) values (p_source, p_event_id, atlas.as_uuid(p_message ->> 'task_id'))
+  on conflict do nothing;
+  if not found then
+    return query select i.task_id, coalesce(t.state, 'queued'), false
+      from atlas.inbound i left join atlas.task t on t.id = i.task_id
+      where (i.source, i.event_id) = (p_source, p_event_id);
+    return;
+  end if;
+  if p_external_id is not null then
+    select i.user_id into writer from atlas.identity i where (i.provider, i.external_id) = (p_provider, p_external_id);
+    if writer is null then
+      message := jsonb_set(message, '{metadata,sender_key}', to_jsonb(p_provider || ':' || p_external_id));
+    end if;
+  end if;
+  if message #>> '{metadata,reply_to}' is not null and message #>> '{metadata,parent_id}' is null
+     and message ->> 'msg_type' = 'chat' then
+    parent := atlas.last_task_at(message #>> '{metadata,reply_to}');
+    if parent is not null then
+      message := jsonb_set(message, '{metadata,parent_id}', to_jsonb(parent));
+    end if;
+  end if;
+  return query select s.task_id, s.state, s.created from atlas.submit_task(message, writer) s;
+end
+$$;
+
+--
+-- Name: FUNCTION accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text) IS 'Takes a message from outside in, once a delivery: {task_id, state, created}. Raises AT001 for what breaks the contract.';
+
+--
 -- Name: actor(); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -104,6 +148,47 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.admit_message() IS 'The door of architect_in: validates, names the sender, refuses a second chat.';
+
+--
+-- Name: adopt_outbox(integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.adopt_outbox(p_limit integer DEFAULT 1000) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  adopted integer := 0;
+begin
+  if not exists (select from atlas.destination d where d.enabled)
+     or not exists (select from atlas.outbox o where o.destination_id is null and o.state = 'pending') then
+    return 0;
+  end if;
+  with kept as (
+    delete from atlas.outbox o where o.id in (
+      select k.id from atlas.outbox k where k.destination_id is null and k.state = 'pending'
+      order by k.position limit p_limit for update skip locked)
+    returning o.*
+  ),
+  moved as (
+    insert into atlas.outbox (event_id, event_kind, task_id, out_id, payload, position, created_at, destination_id)
+    select k.event_id, k.event_kind, k.task_id, k.out_id, k.payload, k.position, k.created_at, r
+    from kept k left join public.architect_out m on m.id = k.out_id
+    cross join lateral atlas.routes(k.event_kind, coalesce(k.payload, m.data), coalesce(m.owner::text, 'service')) r
+    where r is not null
+    on conflict on constraint outbox_once do nothing
+    returning 1
+  )
+  select count(*)::integer into adopted from moved;
+  return adopted;
+end
+$$;
+
+--
+-- Name: FUNCTION adopt_outbox(p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.adopt_outbox(p_limit integer) IS 'Gives kept rows to the destinations that are there now; says how many rows that made.';
 
 --
 -- Name: append_audit(uuid, text, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -233,6 +318,42 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamp with time zone, detail jsonb) IS 'The hash of an audit row.';
+
+--
+-- Name: begin_post(uuid, text, uuid, text, interval); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.begin_post(p_task_id uuid, p_part text, p_event_id uuid, p_address text, p_lease interval) RETURNS TABLE(verdict text, external_id text, url text, since timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  was atlas.post;
+begin
+  insert into atlas.post (task_id, part, event_id, address, lease_expires_at)
+  values (p_task_id, p_part, p_event_id, p_address, now() + p_lease) on conflict do nothing;
+  if found then
+    return query select 'create', null::text, null::text, now();
+    return;
+  end if;
+  select p.* into was from atlas.post p where (p.task_id, p.part) = (p_task_id, p_part) for no key update;
+  if was.state = 'posted' then
+    return query select 'posted', was.external_id, was.url, was.created_at;
+  elsif was.lease_expires_at > now() then
+    return query select 'busy', null::text, null::text, was.created_at;
+  else
+    update atlas.post p set lease_expires_at = now() + p_lease where (p.task_id, p.part) = (p_task_id, p_part);
+    return query select 'look_up', null::text, null::text, was.created_at;
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION begin_post(p_task_id uuid, p_part text, p_event_id uuid, p_address text, p_lease interval); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.begin_post(p_task_id uuid, p_part text, p_event_id uuid, p_address text, p_lease interval) IS 'Before a post is made. create: make it; look_up: an earlier call may have made it, look there first; posted: it is there; busy:
+another call is making it.';
 
 --
 -- Name: broadcast_cancel(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -515,26 +636,38 @@ $_$;
 COMMENT ON FUNCTION atlas.check_metadata(metadata jsonb) IS 'Refuses metadata whose known fields have the wrong shape.';
 
 --
--- Name: claim_outbox(uuid, integer, interval); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: claim_outbox(uuid, uuid, integer, interval); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.claim_outbox(p_lease_id uuid, p_limit integer, p_lease interval) RETURNS TABLE(id bigint, event_id uuid, event_kind text, task_id uuid, payload jsonb, rejections integer)
-    LANGUAGE sql SECURITY DEFINER
+CREATE FUNCTION atlas.claim_outbox(p_lease_id uuid, p_destination uuid, p_limit integer, p_lease interval) RETURNS TABLE(id bigint, event_id uuid, event_kind text, task_id uuid, ordering_key text, payload jsonb, rejections integer, sender_key text, created_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     AS $$
+declare
+  d atlas.destination;
+begin
+  select x.* into d from atlas.destination x where x.id = p_destination and x.enabled;
+  if not found or d.open_until > now() then
+    return;
+  end if;
+  return query
   with due as materialized (
     select o.id from atlas.outbox o
-    where o.state = 'pending' and o.run_after <= now() and coalesce(o.lease_expires_at, '-infinity') <= now()
+    where o.destination_id = p_destination and o.state = 'pending' and o.run_after <= now()
+      and coalesce(o.lease_expires_at, '-infinity') <= now()
       -- in order per task: nothing unsent before it, unless this same claim may take that too
-      and (select true from atlas.outbox e where e.task_id = o.task_id and e.id < o.id and e.state <> 'sent'
+      and (select true from atlas.outbox e
+           where e.task_id = o.task_id and e.destination_id = o.destination_id and e.position < o.position
+             and e.state in ('pending', 'dead')
              and (e.state = 'dead' or e.run_after > now() or coalesce(e.lease_expires_at, '-infinity') > now())
            limit 1) is null
-    order by o.id limit p_limit
+    -- after failures one row is tried, and not all of them
+    order by o.position limit case when d.failures >= 3 then 1 else p_limit end
   ),
   held as materialized (
-    select o.id, o.task_id from atlas.outbox o
+    select o.id, o.task_id, o.position from atlas.outbox o
     where o.id = any (array(select due.id from due)) and o.state = 'pending'
       and coalesce(o.lease_expires_at, '-infinity') <= now()
     order by o.id for no key update skip locked
@@ -542,24 +675,33 @@ CREATE FUNCTION atlas.claim_outbox(p_lease_id uuid, p_limit integer, p_lease int
   -- a row that another relay holds keeps back the later rows of its task
   ready as materialized (
     select h.id from held h
-    where (select true from atlas.outbox e where e.task_id = h.task_id and e.id < h.id and e.state <> 'sent'
-             and e.id <> all (array(select held.id from held)) limit 1) is null
+    where (select true from atlas.outbox e
+           where e.task_id = h.task_id and e.destination_id = p_destination and e.position < h.position
+             and e.state in ('pending', 'dead') and e.id <> all (array(select held.id from held)) limit 1) is null
   ),
   claimed as (
     update atlas.outbox o set lease_id = p_lease_id, lease_expires_at = now() + p_lease
     where o.id = any (array(select ready.id from ready))
-    returning o.id, o.event_id, o.event_kind, o.task_id, o.payload, o.rejections, o.out_id
+    returning o.id, o.event_id, o.event_kind, o.task_id, o.payload, o.rejections, o.out_id, o.position, o.created_at
   )
-  select c.id, c.event_id, c.event_kind, c.task_id, coalesce(c.payload, m.data), c.rejections
-  from claimed c left join public.architect_out m on m.id = c.out_id
-  order by c.id
+  select c.id, c.event_id, c.event_kind, c.task_id, coalesce(c.task_id::text, m.task_id::text, c.event_kind),
+    -- a router finds its own address in what it gets
+    case when i.data #>> '{metadata,reply_to}' is null then coalesce(c.payload, m.data)
+         else jsonb_set(coalesce(c.payload, m.data), '{metadata,reply_to}', i.data #> '{metadata,reply_to}') end,
+    c.rejections, coalesce(t.sender_key, m.owner::text, 'service'), c.created_at
+  from claimed c
+  left join public.architect_out m on m.id = c.out_id
+  left join atlas.task t on t.id = coalesce(c.task_id, m.task_id)
+  left join public.architect_in i on i.id = t.in_id and c.event_kind in ('message', 'progress')
+  order by c.position;
+end
 $$;
 
 --
--- Name: FUNCTION claim_outbox(p_lease_id uuid, p_limit integer, p_lease interval); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION claim_outbox(p_lease_id uuid, p_destination uuid, p_limit integer, p_lease interval); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_limit integer, p_lease interval) IS 'Leases pending rows to a relay, in order per task; a dead or held row keeps back the later ones of its task.';
+COMMENT ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_destination uuid, p_limit integer, p_lease interval) IS 'Leases pending rows of a destination to a relay, in order per task; a dead or held row keeps back the later ones of its task.';
 
 --
 -- Name: claim_tasks(uuid, integer, integer, interval); Type: FUNCTION; Schema: atlas; Owner: -
@@ -899,6 +1041,48 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.count_streams() IS 'How many attempts the whole fleet runs now.';
+
+--
+-- Name: drop_post(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.drop_post(p_task_id uuid, p_part text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  delete from atlas.post p where (p.task_id, p.part) = (p_task_id, p_part)
+$$;
+
+--
+-- Name: FUNCTION drop_post(p_task_id uuid, p_part text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.drop_post(p_task_id uuid, p_part text) IS 'A post was refused for certain, or is gone: the next call makes it anew.';
+
+--
+-- Name: emit(text, jsonb, uuid, uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.emit(p_kind text, p_payload jsonb, p_task_id uuid DEFAULT NULL::uuid, p_event_id uuid DEFAULT gen_random_uuid()) RETURNS integer
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  with sent as (
+    insert into atlas.outbox (event_id, event_kind, task_id, payload, position, destination_id)
+    select p_event_id, p_kind, p_task_id, p_payload, e.position, r
+    from (select nextval('public.architect_out_id_seq') as position) e, atlas.routes(p_kind, p_payload, null) r
+    where r is not null or p_kind = 'audit_seal'
+    on conflict on constraint outbox_once do nothing
+    returning 1
+  )
+  select count(*)::integer from sent
+$$;
+
+--
+-- Name: FUNCTION emit(p_kind text, p_payload jsonb, p_task_id uuid, p_event_id uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.emit(p_kind text, p_payload jsonb, p_task_id uuid, p_event_id uuid) IS 'Puts an event into the outbox; says for how many destinations. Internal.';
 
 --
 -- Name: task; Type: TABLE; Schema: atlas; Owner: -
@@ -1345,8 +1529,17 @@ CREATE FUNCTION atlas.fill_outbox() RETURNS trigger
     AS $$
 begin
   -- answers to commands and escalations wait for nothing, not even for a dead row of their task
-  insert into atlas.outbox (task_id, out_id)
-  select case when n.data ->> 'msg_type' <> 'control' then n.task_id end, n.id from new_rows n order by n.id;
+  if exists (select from atlas.destination d where d.enabled) then
+    insert into atlas.outbox (event_id, task_id, out_id, position, destination_id)
+    select n.event_id, case when n.data ->> 'msg_type' <> 'control' then n.task_id end, n.id, n.id, d.id
+    from new_rows n join atlas.destination d
+      on d.enabled and atlas.matches(d.filter, 'message', n.data, coalesce(n.owner::text, 'service'))
+    order by n.id;
+  else
+    insert into atlas.outbox (event_id, task_id, out_id, position)
+    select n.event_id, case when n.data ->> 'msg_type' <> 'control' then n.task_id end, n.id, n.id
+    from new_rows n order by n.id;
+  end if;
   return null;
 end
 $$;
@@ -1356,6 +1549,24 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.fill_outbox() IS 'Every row of architect_out leaves by the outbox.';
+
+--
+-- Name: finish_post(uuid, text, text, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.finish_post(p_task_id uuid, p_part text, p_external_id text, p_url text DEFAULT NULL::text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update atlas.post p set state = 'posted', external_id = p_external_id, url = coalesce(p_url, p.url)
+  where (p.task_id, p.part) = (p_task_id, p_part)
+$$;
+
+--
+-- Name: FUNCTION finish_post(p_task_id uuid, p_part text, p_external_id text, p_url text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.finish_post(p_task_id uuid, p_part text, p_external_id text, p_url text) IS 'After a post was made or found: where it is.';
 
 --
 -- Name: flush_cache(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1396,6 +1607,26 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.get_budgets() IS 'All limits with what today holds.';
+
+--
+-- Name: get_delivery(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.get_delivery(p_task_id uuid) RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select jsonb_build_object('task_id', t.id, 'state', t.state, 'title', t.title, 'reply_to', i.data #>> '{metadata,reply_to}',
+    'queued_at', t.queued_at, 'spec', case when t.state = 'completed' then o.data end)
+  from atlas.task t join public.architect_in i on i.id = t.in_id left join public.architect_out o on o.id = t.out_id
+  where t.id = p_task_id and t.kind = 'chat'
+$$;
+
+--
+-- Name: FUNCTION get_delivery(p_task_id uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.get_delivery(p_task_id uuid) IS 'State, address and reply of a task, for the function that delivers it.';
 
 --
 -- Name: get_thread(uuid, uuid); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1440,6 +1671,28 @@ $$;
 COMMENT ON FUNCTION atlas.has_work(p_chats boolean) IS 'Whether a claim would find something now: a plain read. p_chats: questions too.';
 
 --
+-- Name: is_filter(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.is_filter(filter jsonb) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+  select jsonb_typeof(filter) = 'object' and not exists (
+    select from jsonb_each(case jsonb_typeof(filter) when 'object' then filter else '{}' end) f
+    where f.key not in ('msg_type', 'status', 'sender', 'kind')
+      or not (jsonb_typeof(f.value) = 'string' or (jsonb_typeof(f.value) = 'array' and not exists (
+        select from jsonb_array_elements(case jsonb_typeof(f.value) when 'array' then f.value else '[]' end) e
+        where jsonb_typeof(e) <> 'string'))))
+$$;
+
+--
+-- Name: FUNCTION is_filter(filter jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.is_filter(filter jsonb) IS 'Whether a destination''s filter has known fields and texts only.';
+
+--
 -- Name: is_service(); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -1457,6 +1710,42 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.is_service() IS 'True for the service role and for roles that inherit it (postgres); false for people, whatever their token says.';
+
+--
+-- Name: last_task_at(text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.last_task_at(p_reply_to text) RETURNS uuid
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select t.id from public.architect_in i join atlas.task t on t.in_id = i.id
+  where i.data #>> '{metadata,reply_to}' = p_reply_to and t.kind = 'chat' and t.state = 'completed'
+  order by t.queued_at desc, t.in_id desc limit 1
+$$;
+
+--
+-- Name: FUNCTION last_task_at(p_reply_to text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.last_task_at(p_reply_to text) IS 'The latest answered question of an address, such as github:owner/repo#7.';
+
+--
+-- Name: list_destinations(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.list_destinations() RETURNS TABLE(id uuid, name text, kind text, target text, secret_name text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select d.id, d.name, d.kind, d.target, d.secret_name from atlas.destination d where d.enabled order by d.created_at, d.id
+$$;
+
+--
+-- Name: FUNCTION list_destinations(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.list_destinations() IS 'The enabled destinations, for the mirror.';
 
 --
 -- Name: list_models(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1522,6 +1811,29 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.mark_worker(p_worker_id uuid, p_state text) IS 'idle: waits for a wake-up. busy: claims again by itself. stopped. Answers how many others there are.';
+
+--
+-- Name: matches(jsonb, text, jsonb, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.matches(filter jsonb, event_kind text, data jsonb, sender text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+  select atlas.wants(filter -> 'msg_type', data ->> 'msg_type')
+    and atlas.wants(filter -> 'status', data #>> '{metadata,status}')
+    and atlas.wants(filter -> 'sender', sender)
+    and case when filter ? 'kind'
+        then atlas.wants(filter -> 'kind', event_kind) or atlas.wants(filter -> 'kind', data #>> '{metadata,kind}')
+        -- who names no kind gets what is of interest to everybody
+        else event_kind in ('message', 'audit_seal') end
+$$;
+
+--
+-- Name: FUNCTION matches(filter jsonb, event_kind text, data jsonb, sender text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.matches(filter jsonb, event_kind text, data jsonb, sender text) IS 'Whether a destination wants an event. kind: message, audit_seal, notification, progress, export, or a message''s metadata.kind.';
 
 --
 -- Name: my_projects(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1751,6 +2063,25 @@ $$;
 COMMENT ON FUNCTION atlas.project_of(sender uuid, named text) IS 'The project of a message: named, else the sender''s first, else default.';
 
 --
+-- Name: provide_topic(text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.provide_topic(p_target text) RETURNS uuid
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  insert into atlas.destination as d (name, kind, target) values ('pubsub', 'pubsub', p_target)
+  on conflict (name) do update set target = excluded.target where d.kind = 'pubsub' and d.target <> excluded.target;
+  select d.id from atlas.destination d where d.name = 'pubsub'
+$$;
+
+--
+-- Name: FUNCTION provide_topic(p_target text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.provide_topic(p_target text) IS 'Makes the destination "pubsub" of a mirror''s PUBSUB_PROJECT_ID and PUBSUB_TOPIC_OUT.';
+
+--
 -- Name: queue_messages(); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -1818,6 +2149,10 @@ CREATE FUNCTION atlas.queue_metrics() RETURNS jsonb
     'running', (select count(*) from atlas.task t where t.state = 'running'),
     'dead_lettered', (select count(*) from atlas.task t where t.state = 'dead_lettered'),
     'outbox_dead', (select count(*) from atlas.outbox o where o.state = 'dead'),
+    'outbox', (select coalesce(jsonb_agg(jsonb_build_object('destination', s.destination, 'pending', s.pending,
+        'open', coalesce(s.open_until > now(), false),
+        'oldest_seconds', coalesce(extract(epoch from now() - s.oldest), 0))), '[]')
+      from atlas.outbox_status s where s.enabled or s.destination is null),
     'oldest_seconds', coalesce((select extract(epoch from now() - min(greatest(t.queued_at, t.run_after)))
       from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'), 0),
     'paused', (select c.paused_at is not null from atlas.control c),
@@ -1862,6 +2197,71 @@ $$;
 COMMENT ON FUNCTION atlas.raise_lost(p_attempt_id uuid) IS 'Raises the error of an attempt that owns nothing any more.';
 
 --
+-- Name: raise_notifications(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.raise_notifications() RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  item record;
+  n integer := 0;
+  hour constant timestamptz := now() - interval '1 hour';
+begin
+  if not exists (select from atlas.destination d where d.enabled and d.filter -> 'kind' ? 'notification')
+     or not pg_try_advisory_xact_lock(hashtextextended('atlas.raise_notifications', 0)) then
+    return 0;
+  end if;
+  for item in
+    with last as materialized (
+      select distinct on (p.cause) p.cause, p.raised_at from atlas.notification p order by p.cause, p.raised_at desc
+    ),
+    due as (
+      -- the higher mark silences the lower one; each is said once a day
+      select format('budget_%s:%s:%s', u.mark, d.scope, u.unit) as cause, d.day::timestamp at time zone 'UTC' as since,
+        format('%s %% of the %s budget of today is spent (%s of %s, %s)', u.mark,
+          case u.unit when 'usd' then 'USD' else 'token' end, u.used, u.most, d.scope) as text
+      from atlas.budget_day d join atlas.budget b on b.scope = d.scope
+      cross join lateral (
+        select v.unit, v.used, v.most, case when v.used >= v.most then 100 else 80 end as mark
+        from (values ('tokens', d.settled_tokens::numeric, b.daily::numeric), ('usd', round(d.settled_usd, 4), b.usd_daily))
+          as v (unit, used, most)
+        where v.most > 0 and v.used >= 0.8 * v.most) u
+      where d.day = atlas.today()
+      union all
+      select 'dead_letters', t.since, format('%s dead letters since %s UTC: see `atlas dlq list`', t.n,
+        to_char(t.since at time zone 'UTC', 'HH24:MI'))
+      from (select s.since, (select count(*) from atlas.task t where t.state = 'dead_lettered' and t.finished_at > s.since)
+              + (select count(*) from atlas.outbox o where o.state = 'dead' and o.run_after > s.since) as n
+            from (select greatest(hour, (select l.raised_at from last l where l.cause = 'dead_letters')) as since) s) t
+      where t.n > 0
+      union all
+      select 'completed:' || p.name, s.since, format('%s specs completed in project %s since %s UTC, the latest: %s', count(*), p.name,
+        to_char(s.since at time zone 'UTC', 'HH24:MI'), (array_agg(t.title order by t.finished_at desc))[1])
+      from atlas.project p
+      cross join lateral (select greatest(hour, (select l.raised_at from last l where l.cause = 'completed:' || p.name)) as since) s
+      join atlas.task t on t.project_id = p.id and t.kind = 'chat' and t.state = 'completed' and t.finished_at > s.since
+      group by p.name, s.since
+    )
+    select d.cause, d.text from due d left join last l on l.cause = d.cause
+    where l.raised_at is null or (l.raised_at <= hour and (d.cause not like 'budget%' or l.raised_at < d.since))
+  loop
+    insert into atlas.notification (cause, text) values (item.cause, item.text);
+    n := n + atlas.emit('notification', jsonb_build_object('kind', 'notification', 'cause', item.cause, 'text', item.text,
+      'at', now()));
+  end loop;
+  return n;
+end
+$$;
+
+--
+-- Name: FUNCTION raise_notifications(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.raise_notifications() IS 'Says what people should know, at most once a cause an hour: budgets at 80 and 100 %, dead letters, completions.';
+
+--
 -- Name: read_parts(uuid, integer, integer, integer); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -1880,6 +2280,37 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) IS 'The parts of a running reply after a place, in order: a reader that joins late, or lost its socket, goes on from here.';
+
+--
+-- Name: record_destination(uuid, boolean, text, double precision); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.record_destination(p_destination uuid, p_ok boolean, p_error text DEFAULT NULL::text, p_seconds double precision DEFAULT 0) RETURNS timestamp with time zone
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  until timestamptz;
+begin
+  if p_ok then
+    update atlas.destination d set failures = 0, open_until = null, last_error = null, last_sent_at = now()
+    where d.id = p_destination and (d.failures > 0 or d.last_sent_at is null or d.last_sent_at < now() - interval '10 seconds');
+    return null;
+  end if;
+  -- full jitter, doubling from 1 s up to 1 min; what the destination asked for is the least
+  update atlas.destination d set failures = d.failures + 1, last_error = left(p_error, 500),
+    open_until = case when d.failures >= 2
+      then now() + greatest(p_seconds, random() * least(60, 2 ^ least(d.failures - 2, 6))) * interval '1 second' end
+  where d.id = p_destination returning d.open_until into until;
+  return until;
+end
+$$;
+
+--
+-- Name: FUNCTION record_destination(p_destination uuid, p_ok boolean, p_error text, p_seconds double precision); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.record_destination(p_destination uuid, p_ok boolean, p_error text, p_seconds double precision) IS 'Notes that a destination answered, or failed; the third failure in a row opens its breaker. Answers until when it is open.';
 
 --
 -- Name: record_model(text, boolean, text, boolean); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2055,6 +2486,29 @@ $$;
 COMMENT ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer) IS 'Says that a worker is there.';
 
 --
+-- Name: reject_message(text, text, jsonb, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.reject_message(p_source text, p_event_id text, p_payload jsonb, p_reason text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  insert into atlas.inbound (source, event_id) values (p_source, p_event_id) on conflict do nothing;
+  if found then
+    insert into atlas.rejected_message (source, payload, reason) values (p_source, p_payload, left(p_reason, 2000));
+  end if;
+  return found;
+end
+$$;
+
+--
+-- Name: FUNCTION reject_message(p_source text, p_event_id text, p_payload jsonb, p_reason text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.reject_message(p_source text, p_event_id text, p_payload jsonb, p_reason text) IS 'Keeps a message that broke the contract, once a delivery, so that its sender need not send it again.';
+
+--
 -- Name: release_expired(integer); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -2139,6 +2593,54 @@ $$;
 COMMENT ON FUNCTION atlas.release_task(p_task atlas.task, p_reason text, p_until timestamp with time zone, p_state text, p_code text, p_message text) IS 'Hands a running task back to the queue. Internal.';
 
 --
+-- Name: replay_outbox(uuid, timestamp with time zone, timestamp with time zone, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.replay_outbox(p_task_id uuid DEFAULT NULL::uuid, p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_destination text DEFAULT NULL::text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  n integer;
+begin
+  if p_task_id is null and p_since is null then
+    raise exception using errcode = 'AT005', message = 'replay_outbox: nothing is named',
+      hint = 'name a task, or since when messages are sent again';
+  end if;
+  if p_destination is not null and not exists (select from atlas.destination d where d.name = p_destination and d.enabled) then
+    raise exception using errcode = 'AT004', message = format('no enabled destination %L', p_destination),
+      hint = 'see select name, enabled from atlas.destination';
+  end if;
+  with message as (
+    select m.* from public.architect_out m
+    where (p_task_id is null or m.task_id = p_task_id) and (p_since is null or m.created_at >= p_since)
+      and (p_until is null or m.created_at < p_until)
+  ),
+  again as (
+    insert into atlas.outbox as o (event_id, task_id, out_id, position, destination_id)
+    select m.event_id, case when m.data ->> 'msg_type' <> 'control' then m.task_id end, m.id, m.id, d.id
+    from message m join atlas.destination d on d.enabled and (p_destination is null or d.name = p_destination)
+      and atlas.matches(d.filter, 'message', m.data, coalesce(m.owner::text, 'service'))
+    order by m.id
+    -- what is pending is on its way, and what is dead needs an operator's word
+    on conflict on constraint outbox_once do update set state = 'pending', sent_at = null, rejections = 0, run_after = now()
+      where o.state in ('sent', 'skipped')
+    returning 1
+  )
+  select count(*)::integer into n from again;
+  perform atlas.append_audit(null, 'replay_outbox', jsonb_strip_nulls(jsonb_build_object('task_id', p_task_id, 'since', p_since,
+    'until', p_until, 'destination', p_destination, 'rows', n)));
+  return n;
+end
+$$;
+
+--
+-- Name: FUNCTION replay_outbox(p_task_id uuid, p_since timestamp with time zone, p_until timestamp with time zone, p_destination text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.replay_outbox(p_task_id uuid, p_since timestamp with time zone, p_until timestamp with time zone, p_destination text) IS 'Sends messages again, with the same event ids: of a task, or of a span of time; says how many rows.';
+
+--
 -- Name: reply(atlas.task, text, text, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -2177,6 +2679,99 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.reply_metadata(p_parent uuid, p_metadata jsonb) IS 'Metadata with all that the contract asks for; version 2 only where needed.';
+
+--
+-- Name: report_progress(interval); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.report_progress(p_every interval) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  item record;
+  n integer := 0;
+begin
+  if not exists (select from atlas.destination d where d.enabled and d.filter -> 'kind' ? 'progress') then
+    return 0;
+  end if;
+  for item in
+    update atlas.attempt a set progress_sent_at = now()
+    where a.id in (
+      select r.id from atlas.attempt r join atlas.task t on t.id = r.task_id and t.kind = 'chat'
+      join public.architect_in i on i.id = t.in_id
+      where r.state = 'running' and i.data #>> '{metadata,reply_to}' is not null
+        and coalesce(r.progress_sent_at, r.started_at) < now() - p_every
+      order by r.id for no key update of r skip locked)
+    returning a.*
+  loop
+    n := n + atlas.emit('progress', jsonb_build_object('task_id', item.task_id, 'role', 'architect', 'msg_type', 'spec', 'content', '',
+      'metadata', jsonb_build_object('tokens', 0, 'model', item.model, 'parent_id', null, 'status', 'in_progress', 'schema_ver', 2,
+        'kind', 'progress', 'progress', jsonb_build_object('attempt', item.number,
+          'seconds', extract(epoch from now() - item.started_at)::integer,
+          'characters', (select coalesce(max(p."offset" + length(p.text)), 0) from atlas.reply_part p
+                         where p.attempt_id = item.id and p.generation = item.generation)))), item.task_id);
+  end loop;
+  return n;
+end
+$$;
+
+--
+-- Name: FUNCTION report_progress(p_every interval); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.report_progress(p_every interval) IS 'Emits how far running tasks with a reply_to have come, each at most once in so long; says how many.';
+
+--
+-- Name: request_export(uuid, text, text, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text DEFAULT NULL::text, p_reply_to text DEFAULT NULL::text) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+  d jsonb := atlas.get_delivery(p_task_id);
+  repository text;
+  event constant uuid := gen_random_uuid();
+begin
+  if d is null then
+    raise exception using errcode = 'AT004', message = format('no task %s', p_task_id), hint = 'see `atlas tasks`';
+  end if;
+  if p_what not in ('pull_request', 'issues') then
+    raise exception using errcode = 'AT005', message = format('request_export: %L is not known', p_what),
+      hint = 'use pull_request or issues';
+  end if;
+  if d ->> 'state' <> 'completed' then
+    raise exception using errcode = 'AT005', message = format('task %s is %s: there is no spec to export', p_task_id, d ->> 'state'),
+      hint = 'wait for its reply, or ask again';
+  end if;
+  if p_what = 'issues' and coalesce((d #>> '{spec,metadata,truncated}')::boolean, false) then
+    raise exception using errcode = 'AT005', message = format('the reply to task %s was cut by its budget', p_task_id),
+      hint = 'ask again with a larger TOKEN_BUDGET_PER_RUN: work items of half a plan are not filed';
+  end if;
+  repository := coalesce(p_repository, substring(d ->> 'reply_to' from '^github:([^#]+)#'));
+  if repository is null or repository !~ '^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$' then
+    raise exception using errcode = 'AT005',
+      message = case when repository is null then format('task %s came from no repository', p_task_id)
+                     else format('%L is no repository', repository) end,
+      hint = 'name it as owner/name';
+  end if;
+  if atlas.emit('export', jsonb_build_object('task_id', p_task_id, 'export', p_what, 'repository', repository,
+      'reply_to', coalesce(p_reply_to, d ->> 'reply_to')), p_task_id, event) = 0 then
+    raise exception using errcode = 'AT005', message = 'no destination takes exports',
+      hint = 'add the function deliver as a webhook to atlas.destination, with "export" among the kinds of its filter';
+  end if;
+  perform atlas.append_audit(p_task_id, 'request_export', jsonb_build_object('what', p_what, 'repository', repository));
+  return event;
+end
+$_$;
+
+--
+-- Name: FUNCTION request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text) IS 'Asks for a spec as a pull request, or for its work items as issues; answers the event that carries it out.';
 
 --
 -- Name: reserve_one(atlas.task, integer, text, bigint, bigint); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2396,7 +2991,7 @@ declare
 begin
   update atlas.outbox set state = 'pending', rejections = 0, run_after = now() where id = any (p_ids) and state = 'dead';
   get diagnostics n = row_count;
-  perform atlas.append_audit(null, 'retry_outbox', jsonb_build_object('ids', p_ids));
+  perform atlas.append_audit(null, 'retry_outbox', jsonb_build_object('ids', p_ids, 'rows', n));
   return n;
 end
 $$;
@@ -2449,6 +3044,25 @@ $$;
 COMMENT ON FUNCTION atlas.retry_task(p_task_id uuid) IS 'Takes a failed, cancelled, dead-lettered or waiting task up again, now.';
 
 --
+-- Name: routes(text, jsonb, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.routes(event_kind text, data jsonb, sender text) RETURNS SETOF uuid
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select d.id from atlas.destination d where d.enabled and atlas.matches(d.filter, routes.event_kind, routes.data, routes.sender)
+  union all
+  select null where not exists (select from atlas.destination d where d.enabled)
+$$;
+
+--
+-- Name: FUNCTION routes(event_kind text, data jsonb, sender text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.routes(event_kind text, data jsonb, sender text) IS 'The destinations of an event. Internal.';
+
+--
 -- Name: scopes_of(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -2480,9 +3094,8 @@ begin
   end if;
   insert into atlas.audit_checkpoint (upto, rows, digest, prev_mac, mac)
   values (p_upto, p_rows, p_digest, p_prev_mac, p_mac);
-  insert into atlas.outbox (event_kind, payload)
-  values ('audit_seal', jsonb_build_object('upto', p_upto::text, 'rows', p_rows, 'digest', encode(p_digest, 'hex'),
-    'mac', encode(p_mac, 'hex'), 'prev_mac', encode(p_prev_mac, 'hex')));
+  perform atlas.emit('audit_seal', jsonb_build_object('upto', p_upto::text, 'rows', p_rows,
+    'digest', encode(p_digest, 'hex'), 'mac', encode(p_mac, 'hex'), 'prev_mac', encode(p_prev_mac, 'hex')));
 end
 $$;
 
@@ -2648,42 +3261,49 @@ $$;
 COMMENT ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_carry boolean) IS 'Settles what attempts still have reserved. Internal.';
 
 --
--- Name: settle_outbox(uuid, bigint[], jsonb, bigint[]); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: settle_outbox(uuid, bigint[], jsonb, jsonb, bigint[]); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb DEFAULT '[]'::jsonb, p_released bigint[] DEFAULT '{}'::bigint[]) RETURNS integer
+CREATE FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb DEFAULT '[]'::jsonb, p_failed jsonb DEFAULT '[]'::jsonb, p_released bigint[] DEFAULT '{}'::bigint[]) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
     AS $$
 declare
   settled integer;
-  n integer;
-  escalated boolean;
   item record;
+  was record;
 begin
   update atlas.outbox o set state = 'sent', sent_at = now(), lease_id = null, lease_expires_at = null, last_error = null
   where o.id = any (p_sent) and o.lease_id = p_lease_id and o.state = 'pending';
   get diagnostics settled = row_count;
   update atlas.outbox o set lease_id = null, lease_expires_at = null
   where o.id = any (p_released) and o.lease_id = p_lease_id and o.state = 'pending';
+  -- the destination's trouble, not the row's: it waits, so that another row is tried meanwhile
+  update atlas.outbox o set lease_id = null, lease_expires_at = null, last_error = left(f.error, 500),
+    run_after = now() + make_interval(secs => coalesce(f.seconds, 0))
+  from jsonb_to_recordset(p_failed) as f (id bigint, error text, seconds double precision)
+  where o.id = f.id and o.lease_id = p_lease_id and o.state = 'pending';
   for item in
-    select r.id, r.error from jsonb_to_recordset(p_rejected) as r (id bigint, error text) order by r.id
+    select r.id, left(r.error, 500) as error from jsonb_to_recordset(p_rejected) as r (id bigint, error text) order by r.id
   loop
-    update atlas.outbox o set rejections = o.rejections + 1, last_error = item.error, lease_id = null,
-      lease_expires_at = null, state = case when o.rejections >= 2 then 'dead' else 'pending' end,
+    -- a sign of progress is worth no second try
+    update atlas.outbox o set rejections = o.rejections + 1, last_error = item.error, lease_id = null, lease_expires_at = null,
+      state = case when o.event_kind = 'progress' then 'skipped' when o.rejections >= 2 then 'dead' else 'pending' end,
       run_after = now() + random() * 2 ^ o.rejections * interval '1 second'
-    where o.id = item.id and o.lease_id = p_lease_id and o.state = 'pending';
-    get diagnostics n = row_count;
-    settled := settled + n;
+    where o.id = item.id and o.lease_id = p_lease_id and o.state = 'pending'
+    returning o.state, o.event_kind, coalesce(o.task_id, (select m.task_id from public.architect_out m where m.id = o.out_id)) as task,
+      (select atlas.control_command(m.data) ->> 'command' from public.architect_out m where m.id = o.out_id) as command,
+      o.id, o.event_id, o.destination_id into was;
+    continue when not found;
+    settled := settled + 1;
     -- the third rejection makes it dead and says so once; an escalation never escalates
-    if n > 0 then
-      select o.state = 'dead' and o.out_id is not null
-          and coalesce(atlas.control_command(m.data) ->> 'command', '') <> 'escalate'
-        into escalated
-        from atlas.outbox o left join public.architect_out m on m.id = o.out_id where o.id = item.id;
-      if escalated then
-        perform atlas.escalate(coalesce(o.task_id, m.task_id), 'outbox_dead', item.error)
-        from atlas.outbox o left join public.architect_out m on m.id = o.out_id where o.id = item.id;
+    if was.state = 'dead' then
+      perform atlas.append_audit(null, 'settle_outbox', jsonb_build_object('id', was.id, 'event_id', was.event_id,
+        'destination', was.destination_id, 'state', 'dead'));
+      if was.task is not null and was.command is distinct from 'escalate' then
+        perform atlas.escalate(was.task, 'outbox_dead', item.error);
       end if;
     end if;
   end loop;
@@ -2692,10 +3312,11 @@ end
 $$;
 
 --
--- Name: FUNCTION settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_released bigint[]); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_released bigint[]) IS 'Marks leased rows sent, counts a rejection ([{"id","error"}]; the third makes a row dead), or hands them back.';
+COMMENT ON FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]) IS 'Settles leased rows: sent; rejected ([{"id","error"}]; the third makes a row dead); failed ([{"id","error","seconds"}], which
+counts against no row); or released untouched.';
 
 --
 -- Name: settle_spends(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2769,6 +3390,30 @@ $$;
 COMMENT ON FUNCTION atlas.settle_spends(p_items jsonb) IS 'Settles or corrects calls. Internal: the caller holds the locks.';
 
 --
+-- Name: skip_outbox(bigint[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.skip_outbox(p_ids bigint[]) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  n integer;
+begin
+  update atlas.outbox set state = 'skipped' where id = any (p_ids) and state = 'dead';
+  get diagnostics n = row_count;
+  perform atlas.append_audit(null, 'skip_outbox', jsonb_build_object('ids', p_ids, 'rows', n));
+  return n;
+end
+$$;
+
+--
+-- Name: FUNCTION skip_outbox(p_ids bigint[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.skip_outbox(p_ids bigint[]) IS 'Gives dead rows of the outbox up, so that later rows of their tasks leave; says how many.';
+
+--
 -- Name: submit_task(jsonb, uuid); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -2817,6 +3462,86 @@ CREATE FUNCTION atlas.today() RETURNS date
 --
 
 COMMENT ON FUNCTION atlas.today() IS 'The budget''s day: UTC.';
+
+--
+-- Name: trim_inbound(interval); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.trim_inbound(p_keep interval DEFAULT '30 days'::interval) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  n integer;
+begin
+  delete from atlas.inbound i where i.received_at < now() - p_keep;
+  get diagnostics n = row_count;
+  delete from atlas.notification p where p.raised_at < now() - p_keep;
+  return n;
+end
+$$;
+
+--
+-- Name: FUNCTION trim_inbound(p_keep interval); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.trim_inbound(p_keep interval) IS 'Forgets deliveries and notifications that are older than that; says how many deliveries.';
+
+--
+-- Name: trim_messages(interval); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.trim_messages(p_keep interval DEFAULT '1 day'::interval) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  n integer := 0;
+begin
+  if (select c.relkind from pg_class c where c.oid = to_regclass('realtime.messages')) = 'r'
+     and has_table_privilege('realtime.messages', 'delete') then
+    delete from realtime.messages m where m.inserted_at < now() at time zone 'UTC' - p_keep;
+    get diagnostics n = row_count;
+  end if;
+  return n;
+end
+$$;
+
+--
+-- Name: FUNCTION trim_messages(p_keep interval); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.trim_messages(p_keep interval) IS 'Forgets Realtime messages that are older than that, where the table is a plain one; says how many.';
+
+--
+-- Name: trim_outbox(interval, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.trim_outbox(p_keep interval, p_limit integer DEFAULT 5000) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  n integer;
+  more integer;
+begin
+  delete from atlas.outbox o where o.id in (
+    select t.id from atlas.outbox t where t.state in ('sent', 'skipped') and t.created_at < now() - p_keep
+    order by t.created_at limit p_limit for update skip locked);
+  get diagnostics n = row_count;
+  delete from atlas.outbox o where o.id in (
+    select t.id from atlas.outbox t where t.destination_id is null and t.state = 'pending' and t.created_at < now() - p_keep
+    order by t.position limit p_limit for update skip locked);
+  get diagnostics more = row_count;
+  return n + more;
+end
+$$;
+
+--
+-- Name: FUNCTION trim_outbox(p_keep interval, p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.trim_outbox(p_keep interval, p_limit integer) IS 'Deletes rows that were sent or skipped, or kept for no destination, longer ago than that; says how many.';
 
 --
 -- Name: verify_audit(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2902,6 +3627,23 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.wake_workers(p_also_busy boolean, p_queued integer) IS 'Wakes idle workers, by NOTIFY and by a Realtime broadcast.';
+
+--
+-- Name: wants(jsonb, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.wants(wanted jsonb, value text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+  select wanted is null or coalesce(wanted ? value, false)
+$$;
+
+--
+-- Name: FUNCTION wants(wanted jsonb, value text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.wants(wanted jsonb, value text) IS 'Whether one field of a filter lets a value through: absent lets all through.';
 
 --
 -- Name: drop_documents(uuid, text, text[]); Type: FUNCTION; Schema: rag; Owner: -
@@ -3030,6 +3772,7 @@ CREATE TABLE atlas.attempt (
     first_delta_at timestamp with time zone,
     error_code text,
     error_message text,
+    progress_sent_at timestamp with time zone,
     CONSTRAINT attempt_check CHECK (((state = 'running'::text) = (finished_at IS NULL))),
     CONSTRAINT attempt_generation_check CHECK ((generation >= 0)),
     CONSTRAINT attempt_number_check CHECK ((number > 0)),
@@ -3131,6 +3874,12 @@ COMMENT ON COLUMN atlas.attempt.error_code IS 'Why it ended without a reply, in 
 --
 
 COMMENT ON COLUMN atlas.attempt.error_message IS 'Why it ended without a reply.';
+
+--
+-- Name: COLUMN attempt.progress_sent_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.progress_sent_at IS 'When a sign of progress was last sent.';
 
 --
 -- Name: audit; Type: TABLE; Schema: atlas; Owner: -
@@ -3517,9 +4266,22 @@ CREATE TABLE atlas.destination (
     filter jsonb DEFAULT '{}'::jsonb NOT NULL,
     enabled boolean DEFAULT true NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    open_until timestamp with time zone,
+    last_error text,
+    last_sent_at timestamp with time zone,
+    CONSTRAINT destination_failures_check CHECK ((failures >= 0)),
     CONSTRAINT destination_filter_check CHECK ((jsonb_typeof(filter) = 'object'::text)),
     CONSTRAINT destination_kind_check CHECK ((kind = ANY (ARRAY['pubsub'::text, 'webhook'::text]))),
-    CONSTRAINT destination_target_check CHECK ((target <> ''::text))
+    CONSTRAINT destination_target_check CHECK ((target <> ''::text)),
+    CONSTRAINT filter_is_known CHECK (atlas.is_filter(filter)),
+    CONSTRAINT secret_is_a_name CHECK ((secret_name ~ '^ATLAS_WEBHOOK_SECRET(_[A-Z0-9_]+)?$'::text)),
+    CONSTRAINT target_fits_kind CHECK (
+CASE kind
+    WHEN 'pubsub'::text THEN (target ~ '^projects/[^/\s]+/topics/[^/\s]+$'::text)
+    ELSE (target ~ '^https?://[^/\s@]+(/\S*)?$'::text)
+END),
+    CONSTRAINT webhooks_are_signed CHECK (((kind <> 'webhook'::text) OR (secret_name IS NOT NULL)))
 );
 
 --
@@ -3550,19 +4312,19 @@ COMMENT ON COLUMN atlas.destination.kind IS 'pubsub or webhook.';
 -- Name: COLUMN destination.target; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.destination.target IS 'The topic, or the URL.';
+COMMENT ON COLUMN atlas.destination.target IS 'projects/<project>/topics/<topic>, or an https URL.';
 
 --
 -- Name: COLUMN destination.secret_name; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.destination.secret_name IS 'Name of the signing secret in the mirror''s environment; never the secret.';
+COMMENT ON COLUMN atlas.destination.secret_name IS 'Which setting of the mirror signs: ATLAS_WEBHOOK_SECRET, or ATLAS_WEBHOOK_SECRET_<NAME>; never the secret itself.';
 
 --
 -- Name: COLUMN destination.filter; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.destination.filter IS 'Which messages: msg_type, status, sender, kind; empty means all.';
+COMMENT ON COLUMN atlas.destination.filter IS 'Which events: msg_type, status, sender, kind, each a text or a list of them; {} means all replies and seals.';
 
 --
 -- Name: COLUMN destination.enabled; Type: COMMENT; Schema: atlas; Owner: -
@@ -3575,6 +4337,30 @@ COMMENT ON COLUMN atlas.destination.enabled IS 'False: nothing is sent there.';
 --
 
 COMMENT ON COLUMN atlas.destination.created_at IS 'When the row was written.';
+
+--
+-- Name: COLUMN destination.failures; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.destination.failures IS 'Failures in a row that were the destination''s; three open its breaker.';
+
+--
+-- Name: COLUMN destination.open_until; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.destination.open_until IS 'Until then nothing is sent there; then one row is tried.';
+
+--
+-- Name: COLUMN destination.last_error; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.destination.last_error IS 'What its last failure said.';
+
+--
+-- Name: COLUMN destination.last_sent_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.destination.last_sent_at IS 'When something last arrived there.';
 
 --
 -- Name: identity; Type: TABLE; Schema: atlas; Owner: -
@@ -3618,6 +4404,49 @@ COMMENT ON COLUMN atlas.identity.user_id IS 'auth.users.id of the person.';
 --
 
 COMMENT ON COLUMN atlas.identity.created_at IS 'When the row was written.';
+
+--
+-- Name: inbound; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.inbound (
+    source text NOT NULL,
+    event_id text NOT NULL,
+    task_id uuid,
+    received_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT inbound_event_id_check CHECK (((event_id <> ''::text) AND (length(event_id) <= 200))),
+    CONSTRAINT inbound_source_check CHECK ((source = ANY (ARRAY['github'::text, 'slack'::text, 'pubsub'::text])))
+);
+
+--
+-- Name: TABLE inbound; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.inbound IS 'Deliveries from outside that were taken in: the same one again is no second message.';
+
+--
+-- Name: COLUMN inbound.source; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.inbound.source IS 'github, slack or pubsub.';
+
+--
+-- Name: COLUMN inbound.event_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.inbound.event_id IS 'The sender''s id of the delivery.';
+
+--
+-- Name: COLUMN inbound.task_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.inbound.task_id IS 'What it became; null where it became nothing.';
+
+--
+-- Name: COLUMN inbound.received_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.inbound.received_at IS 'When it came first.';
 
 --
 -- Name: member; Type: TABLE; Schema: atlas; Owner: -
@@ -3813,12 +4642,46 @@ COMMENT ON COLUMN atlas.model_state.missing_since IS 'The provider said model_no
 COMMENT ON COLUMN atlas.model_state.updated_at IS 'When the row last changed.';
 
 --
+-- Name: notification; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.notification (
+    cause text NOT NULL,
+    raised_at timestamp with time zone DEFAULT now() NOT NULL,
+    text text NOT NULL
+);
+
+--
+-- Name: TABLE notification; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.notification IS 'What people were told: budgets at 80 and 100 %, dead letters, completions.';
+
+--
+-- Name: COLUMN notification.cause; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.notification.cause IS 'What it is about, such as budget_80:global:tokens; at most one an hour each.';
+
+--
+-- Name: COLUMN notification.raised_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.notification.raised_at IS 'When it was said.';
+
+--
+-- Name: COLUMN notification.text; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.notification.text IS 'The sentence.';
+
+--
 -- Name: outbox; Type: TABLE; Schema: atlas; Owner: -
 --
 
 CREATE TABLE atlas.outbox (
     id bigint NOT NULL,
-    event_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    event_id uuid NOT NULL,
     event_kind text DEFAULT 'message'::text NOT NULL,
     task_id uuid,
     out_id bigint,
@@ -3831,19 +4694,22 @@ CREATE TABLE atlas.outbox (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     sent_at timestamp with time zone,
     last_error text,
+    destination_id uuid,
+    "position" bigint NOT NULL,
+    CONSTRAINT message_has_its_place CHECK (((out_id IS NULL) OR ("position" = out_id))),
     CONSTRAINT outbox_check CHECK (((out_id IS NULL) <> (payload IS NULL))),
     CONSTRAINT outbox_check1 CHECK (((state = 'sent'::text) = (sent_at IS NOT NULL))),
     CONSTRAINT outbox_check2 CHECK (((lease_id IS NULL) = (lease_expires_at IS NULL))),
-    CONSTRAINT outbox_event_kind_check CHECK ((event_kind = ANY (ARRAY['message'::text, 'audit_seal'::text]))),
+    CONSTRAINT outbox_event_kind_check CHECK ((event_kind = ANY (ARRAY['message'::text, 'audit_seal'::text, 'notification'::text, 'progress'::text, 'export'::text]))),
     CONSTRAINT outbox_rejections_check CHECK ((rejections >= 0)),
-    CONSTRAINT outbox_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sent'::text, 'dead'::text])))
+    CONSTRAINT outbox_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sent'::text, 'dead'::text, 'skipped'::text])))
 );
 
 --
 -- Name: TABLE outbox; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON TABLE atlas.outbox IS 'What must leave: one row a message of architect_out, in the same transaction.';
+COMMENT ON TABLE atlas.outbox IS 'What must leave: one row an event and destination, written in the event''s transaction.';
 
 --
 -- Name: COLUMN outbox.id; Type: COMMENT; Schema: atlas; Owner: -
@@ -3855,13 +4721,13 @@ COMMENT ON COLUMN atlas.outbox.id IS 'Its id.';
 -- Name: COLUMN outbox.event_id; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.outbox.event_id IS 'Consumers dedupe on it; a message sent again keeps it.';
+COMMENT ON COLUMN atlas.outbox.event_id IS 'The event, the same for every destination; consumers dedupe on it.';
 
 --
 -- Name: COLUMN outbox.event_kind; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.outbox.event_kind IS 'message (a row of architect_out) or audit_seal.';
+COMMENT ON COLUMN atlas.outbox.event_kind IS 'message (a row of architect_out), audit_seal, notification, progress or export.';
 
 --
 -- Name: COLUMN outbox.task_id; Type: COMMENT; Schema: atlas; Owner: -
@@ -3885,7 +4751,7 @@ COMMENT ON COLUMN atlas.outbox.payload IS 'What is sent.';
 -- Name: COLUMN outbox.state; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.outbox.state IS 'pending, sent or dead.';
+COMMENT ON COLUMN atlas.outbox.state IS 'pending, sent, dead (three rejections), or skipped by an operator.';
 
 --
 -- Name: COLUMN outbox.rejections; Type: COMMENT; Schema: atlas; Owner: -
@@ -3930,6 +4796,18 @@ COMMENT ON COLUMN atlas.outbox.sent_at IS 'When the destination confirmed it.';
 COMMENT ON COLUMN atlas.outbox.last_error IS 'What the last try said.';
 
 --
+-- Name: COLUMN outbox.destination_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox.destination_id IS 'Where it goes; null: kept, since there was no destination.';
+
+--
+-- Name: COLUMN outbox."position"; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox."position" IS 'Its place in the order of events; a task''s events leave in this order.';
+
+--
 -- Name: outbox_id_seq; Type: SEQUENCE; Schema: atlas; Owner: -
 --
 
@@ -3941,6 +4819,168 @@ ALTER TABLE atlas.outbox ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+
+--
+-- Name: outbox_status; Type: VIEW; Schema: atlas; Owner: -
+--
+
+CREATE VIEW atlas.outbox_status AS
+SELECT
+    NULL::text AS destination,
+    NULL::text AS kind,
+    NULL::boolean AS enabled,
+    NULL::integer AS failures,
+    NULL::timestamp with time zone AS open_until,
+    NULL::text AS last_error,
+    NULL::timestamp with time zone AS last_sent_at,
+    NULL::bigint AS pending,
+    NULL::bigint AS dead,
+    NULL::timestamp with time zone AS oldest;
+
+--
+-- Name: VIEW outbox_status; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON VIEW atlas.outbox_status IS 'Each destination with its breaker and its backlog, and what is kept for want of one.';
+
+--
+-- Name: COLUMN outbox_status.destination; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox_status.destination IS 'Its name; null for rows that are kept.';
+
+--
+-- Name: COLUMN outbox_status.kind; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox_status.kind IS 'pubsub, webhook, or kept.';
+
+--
+-- Name: COLUMN outbox_status.enabled; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox_status.enabled IS 'False: nothing is sent there.';
+
+--
+-- Name: COLUMN outbox_status.failures; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox_status.failures IS 'Failures in a row; three open the breaker.';
+
+--
+-- Name: COLUMN outbox_status.open_until; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox_status.open_until IS 'Until then nothing is sent there.';
+
+--
+-- Name: COLUMN outbox_status.last_error; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox_status.last_error IS 'What its last failure said.';
+
+--
+-- Name: COLUMN outbox_status.last_sent_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox_status.last_sent_at IS 'When something last arrived there.';
+
+--
+-- Name: COLUMN outbox_status.pending; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox_status.pending IS 'Rows that have yet to leave.';
+
+--
+-- Name: COLUMN outbox_status.dead; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox_status.dead IS 'Rows that were rejected three times: `atlas dlq retry|skip --kind outbox`.';
+
+--
+-- Name: COLUMN outbox_status.oldest; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox_status.oldest IS 'When the oldest pending row was written.';
+
+--
+-- Name: post; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.post (
+    task_id uuid NOT NULL,
+    part text NOT NULL,
+    event_id uuid NOT NULL,
+    address text NOT NULL,
+    state text DEFAULT 'posting'::text NOT NULL,
+    external_id text,
+    url text,
+    lease_expires_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT post_check CHECK (((state = 'posted'::text) = (external_id IS NOT NULL))),
+    CONSTRAINT post_part_check CHECK ((part ~ '^(reply:\d+|thread|issue:\d+|pull_request|notice:[0-9a-f-]{36})$'::text)),
+    CONSTRAINT post_state_check CHECK ((state = ANY (ARRAY['posting'::text, 'posted'::text])))
+);
+
+--
+-- Name: TABLE post; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.post IS 'What was posted outside for a task: comments, messages, issues, a pull request.';
+
+--
+-- Name: COLUMN post.task_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.post.task_id IS 'The task it is about.';
+
+--
+-- Name: COLUMN post.part; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.post.part IS 'reply:<n> (0 is the progress comment, and then the reply), thread, issue:<n>, pull_request, notice:<event>.';
+
+--
+-- Name: COLUMN post.event_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.post.event_id IS 'The event that asked for it first; the post carries it.';
+
+--
+-- Name: COLUMN post.address; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.post.address IS 'Where: github:owner/repo#7, or slack:team:channel:thread.';
+
+--
+-- Name: COLUMN post.state; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.post.state IS 'posting: about to be made, or uncertain; posted.';
+
+--
+-- Name: COLUMN post.external_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.post.external_id IS 'Its id there.';
+
+--
+-- Name: COLUMN post.url; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.post.url IS 'Where people see it.';
+
+--
+-- Name: COLUMN post.lease_expires_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.post.lease_expires_at IS 'Until then another call may still be making it.';
+
+--
+-- Name: COLUMN post.created_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.post.created_at IS 'When it was first asked for.';
 
 --
 -- Name: project; Type: TABLE; Schema: atlas; Owner: -
@@ -4999,6 +6039,7 @@ CREATE TABLE public.architect_out (
     owner uuid,
     project_id uuid,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    event_id uuid DEFAULT gen_random_uuid() NOT NULL,
     CONSTRAINT data_is_an_object CHECK ((jsonb_typeof(data) = 'object'::text))
 );
 
@@ -5043,6 +6084,12 @@ COMMENT ON COLUMN public.architect_out.project_id IS 'The project whose members 
 --
 
 COMMENT ON COLUMN public.architect_out.created_at IS 'When the row was written.';
+
+--
+-- Name: COLUMN architect_out.event_id; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_out.event_id IS 'The same wherever this row is sent, and whenever it is sent again: dedupe on it.';
 
 --
 -- Name: architect_out_id_seq; Type: SEQUENCE; Schema: public; Owner: -
@@ -5380,6 +6427,13 @@ ALTER TABLE ONLY atlas.identity
     ADD CONSTRAINT identity_pkey PRIMARY KEY (provider, external_id);
 
 --
+-- Name: inbound inbound_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.inbound
+    ADD CONSTRAINT inbound_pkey PRIMARY KEY (source, event_id);
+
+--
 -- Name: member member_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -5408,11 +6462,18 @@ ALTER TABLE ONLY atlas.model_state
     ADD CONSTRAINT model_state_pkey PRIMARY KEY (model);
 
 --
--- Name: outbox outbox_event_id_key; Type: CONSTRAINT; Schema: atlas; Owner: -
+-- Name: notification notification_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.notification
+    ADD CONSTRAINT notification_pkey PRIMARY KEY (cause, raised_at);
+
+--
+-- Name: outbox outbox_once; Type: CONSTRAINT; Schema: atlas; Owner: -
 --
 
 ALTER TABLE ONLY atlas.outbox
-    ADD CONSTRAINT outbox_event_id_key UNIQUE (event_id);
+    ADD CONSTRAINT outbox_once UNIQUE NULLS NOT DISTINCT (event_id, destination_id);
 
 --
 -- Name: outbox outbox_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
@@ -5420,6 +6481,13 @@ ALTER TABLE ONLY atlas.outbox
 
 ALTER TABLE ONLY atlas.outbox
     ADD CONSTRAINT outbox_pkey PRIMARY KEY (id);
+
+--
+-- Name: post post_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.post
+    ADD CONSTRAINT post_pkey PRIMARY KEY (task_id, part);
 
 --
 -- Name: project project_name_key; Type: CONSTRAINT; Schema: atlas; Owner: -
@@ -5545,22 +6613,40 @@ CREATE UNIQUE INDEX attempt_one_running ON atlas.attempt USING btree (task_id) W
 CREATE INDEX audit_xact ON atlas.audit USING btree (xact);
 
 --
+-- Name: inbound_received; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX inbound_received ON atlas.inbound USING btree (received_at);
+
+--
 -- Name: member_user; Type: INDEX; Schema: atlas; Owner: -
 --
 
 CREATE INDEX member_user ON atlas.member USING btree (user_id);
 
 --
+-- Name: outbox_dead; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX outbox_dead ON atlas.outbox USING btree (id) WHERE (state = 'dead'::text);
+
+--
+-- Name: outbox_done; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX outbox_done ON atlas.outbox USING btree (created_at) WHERE (state = ANY (ARRAY['sent'::text, 'skipped'::text]));
+
+--
 -- Name: outbox_pending; Type: INDEX; Schema: atlas; Owner: -
 --
 
-CREATE INDEX outbox_pending ON atlas.outbox USING btree (id) WHERE (state = 'pending'::text);
+CREATE INDEX outbox_pending ON atlas.outbox USING btree (destination_id, "position") WHERE (state = 'pending'::text);
 
 --
 -- Name: outbox_task; Type: INDEX; Schema: atlas; Owner: -
 --
 
-CREATE INDEX outbox_task ON atlas.outbox USING btree (task_id, id) WHERE (state <> 'sent'::text);
+CREATE INDEX outbox_task ON atlas.outbox USING btree (task_id, destination_id, "position") WHERE (state = ANY (ARRAY['pending'::text, 'dead'::text]));
 
 --
 -- Name: reply_part_task; Type: INDEX; Schema: atlas; Owner: -
@@ -5585,6 +6671,12 @@ CREATE INDEX spend_open ON atlas.spend USING btree (task_id) WHERE (state = 'res
 --
 
 CREATE INDEX spend_task ON atlas.spend USING btree (task_id);
+
+--
+-- Name: task_completed; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX task_completed ON atlas.task USING btree (finished_at) WHERE (state = 'completed'::text);
 
 --
 -- Name: task_dead; Type: INDEX; Schema: atlas; Owner: -
@@ -5659,10 +6751,22 @@ CREATE INDEX task_waiting_budget ON atlas.task USING btree (wait_scope, in_id) W
 CREATE UNIQUE INDEX architect_in_one_chat ON public.architect_in USING btree (task_id) WHERE (((data ->> 'msg_type'::text) = 'chat'::text) AND ((data ->> 'role'::text) = 'architect'::text));
 
 --
+-- Name: architect_in_reply_to; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE INDEX architect_in_reply_to ON public.architect_in USING btree (((data #>> '{metadata,reply_to}'::text[]))) WHERE ((data #>> '{metadata,reply_to}'::text[]) IS NOT NULL);
+
+--
 -- Name: architect_in_task; Type: INDEX; Schema: public; Owner: -
 --
 
 CREATE INDEX architect_in_task ON public.architect_in USING btree (task_id);
+
+--
+-- Name: architect_out_event; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE UNIQUE INDEX architect_out_event ON public.architect_out USING btree (event_id);
 
 --
 -- Name: architect_out_one_reply; Type: INDEX; Schema: public; Owner: -
@@ -5687,6 +6791,39 @@ CREATE INDEX architect_out_task ON public.architect_out USING btree (task_id, id
 --
 
 CREATE INDEX chunk_tsv ON rag.chunk USING gin (tsv);
+
+--
+-- Name: outbox_status _RETURN; Type: RULE; Schema: atlas; Owner: -
+--
+
+CREATE OR REPLACE VIEW atlas.outbox_status WITH (security_invoker='true') AS
+ SELECT d.name AS destination,
+    d.kind,
+    d.enabled,
+    d.failures,
+    d.open_until,
+    d.last_error,
+    d.last_sent_at,
+    count(o.id) FILTER (WHERE (o.state = 'pending'::text)) AS pending,
+    count(o.id) FILTER (WHERE (o.state = 'dead'::text)) AS dead,
+    min(o.created_at) FILTER (WHERE (o.state = 'pending'::text)) AS oldest
+   FROM (atlas.destination d
+     LEFT JOIN atlas.outbox o ON (((o.destination_id = d.id) AND (o.state = ANY (ARRAY['pending'::text, 'dead'::text])))))
+  GROUP BY d.id
+UNION ALL
+ SELECT NULL::text AS destination,
+    'kept'::text AS kind,
+    false AS enabled,
+    0 AS failures,
+    NULL::timestamp with time zone AS open_until,
+    NULL::text AS last_error,
+    NULL::timestamp with time zone AS last_sent_at,
+    count(*) AS pending,
+    0 AS dead,
+    min(o.created_at) AS oldest
+   FROM atlas.outbox o
+  WHERE ((o.destination_id IS NULL) AND (o.state = 'pending'::text))
+ HAVING (count(*) > 0);
 
 --
 -- Name: audit append_only; Type: TRIGGER; Schema: atlas; Owner: -
@@ -5772,11 +6909,25 @@ ALTER TABLE ONLY atlas.model
     ADD CONSTRAINT model_successor_fkey FOREIGN KEY (successor) REFERENCES atlas.model(name) DEFERRABLE INITIALLY DEFERRED;
 
 --
+-- Name: outbox outbox_destination_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.outbox
+    ADD CONSTRAINT outbox_destination_id_fkey FOREIGN KEY (destination_id) REFERENCES atlas.destination(id) ON DELETE CASCADE;
+
+--
 -- Name: outbox outbox_out_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
 --
 
 ALTER TABLE ONLY atlas.outbox
     ADD CONSTRAINT outbox_out_id_fkey FOREIGN KEY (out_id) REFERENCES public.architect_out(id);
+
+--
+-- Name: post post_task_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.post
+    ADD CONSTRAINT post_task_id_fkey FOREIGN KEY (task_id) REFERENCES atlas.task(id);
 
 --
 -- Name: reply_part reply_part_attempt_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
@@ -5902,6 +7053,12 @@ CREATE POLICY "everyone with a login sees the prices" ON atlas.model_price FOR S
 ALTER TABLE atlas.identity ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: inbound; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.inbound ENABLE ROW LEVEL SECURITY;
+
+--
 -- Name: member; Type: ROW SECURITY; Schema: atlas; Owner: -
 --
 
@@ -5932,6 +7089,12 @@ ALTER TABLE atlas.model_price ENABLE ROW LEVEL SECURITY;
 ALTER TABLE atlas.model_state ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: notification; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.notification ENABLE ROW LEVEL SECURITY;
+
+--
 -- Name: outbox; Type: ROW SECURITY; Schema: atlas; Owner: -
 --
 
@@ -5952,6 +7115,14 @@ CREATE POLICY "people see the attempts of tasks they see" ON atlas.attempt FOR S
 CREATE POLICY "people see the audit of tasks they see" ON atlas.audit FOR SELECT TO authenticated USING ((EXISTS ( SELECT
    FROM atlas.task t
   WHERE (t.id = audit.task_id))));
+
+--
+-- Name: post people see the posts of tasks they see; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "people see the posts of tasks they see" ON atlas.post FOR SELECT TO authenticated USING ((EXISTS ( SELECT
+   FROM atlas.task t
+  WHERE (t.id = post.task_id))));
 
 --
 -- Name: reply_part people see the replies of tasks they see; Type: POLICY; Schema: atlas; Owner: -
@@ -6000,6 +7171,12 @@ CREATE POLICY "people see their own identities" ON atlas.identity FOR SELECT TO 
 --
 
 CREATE POLICY "people see their projects and the default one" ON atlas.project FOR SELECT TO authenticated USING (((id IN ( SELECT atlas.my_projects() AS my_projects)) OR (id = '00000000-0000-0000-0000-000000000001'::uuid)));
+
+--
+-- Name: post; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.post ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: project; Type: ROW SECURITY; Schema: atlas; Owner: -
@@ -6110,6 +7287,13 @@ GRANT USAGE ON SCHEMA rag TO service_role;
 GRANT USAGE ON SCHEMA rag TO atlas_worker;
 
 --
+-- Name: FUNCTION accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text) TO service_role;
+
+--
 -- Name: FUNCTION actor(); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -6120,6 +7304,14 @@ REVOKE ALL ON FUNCTION atlas.actor() FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION atlas.admit_message() FROM PUBLIC;
+
+--
+-- Name: FUNCTION adopt_outbox(p_limit integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.adopt_outbox(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.adopt_outbox(p_limit integer) TO service_role;
+GRANT ALL ON FUNCTION atlas.adopt_outbox(p_limit integer) TO atlas_worker;
 
 --
 -- Name: FUNCTION append_audit(p_task uuid, p_event text, p_detail jsonb); Type: ACL; Schema: atlas; Owner: -
@@ -6161,6 +7353,13 @@ GRANT ALL ON FUNCTION atlas.audit_digest() TO atlas_worker;
 
 REVOKE ALL ON FUNCTION atlas.audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamp with time zone, detail jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamp with time zone, detail jsonb) TO service_role;
+
+--
+-- Name: FUNCTION begin_post(p_task_id uuid, p_part text, p_event_id uuid, p_address text, p_lease interval); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.begin_post(p_task_id uuid, p_part text, p_event_id uuid, p_address text, p_lease interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.begin_post(p_task_id uuid, p_part text, p_event_id uuid, p_address text, p_lease interval) TO service_role;
 
 --
 -- Name: FUNCTION broadcast_cancel(); Type: ACL; Schema: atlas; Owner: -
@@ -6212,12 +7411,12 @@ GRANT ALL ON FUNCTION atlas.check_message(message jsonb) TO service_role;
 REVOKE ALL ON FUNCTION atlas.check_metadata(metadata jsonb) FROM PUBLIC;
 
 --
--- Name: FUNCTION claim_outbox(p_lease_id uuid, p_limit integer, p_lease interval); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION claim_outbox(p_lease_id uuid, p_destination uuid, p_limit integer, p_lease interval); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_limit integer, p_lease interval) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_limit integer, p_lease interval) TO service_role;
-GRANT ALL ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_limit integer, p_lease interval) TO atlas_worker;
+REVOKE ALL ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_destination uuid, p_limit integer, p_lease interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_destination uuid, p_limit integer, p_lease interval) TO service_role;
+GRANT ALL ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_destination uuid, p_limit integer, p_lease interval) TO atlas_worker;
 
 --
 -- Name: FUNCTION claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval); Type: ACL; Schema: atlas; Owner: -
@@ -6273,6 +7472,19 @@ GRANT ALL ON FUNCTION atlas.count_streams() TO service_role;
 GRANT ALL ON FUNCTION atlas.count_streams() TO atlas_worker;
 
 --
+-- Name: FUNCTION drop_post(p_task_id uuid, p_part text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.drop_post(p_task_id uuid, p_part text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.drop_post(p_task_id uuid, p_part text) TO service_role;
+
+--
+-- Name: FUNCTION emit(p_kind text, p_payload jsonb, p_task_id uuid, p_event_id uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.emit(p_kind text, p_payload jsonb, p_task_id uuid, p_event_id uuid) FROM PUBLIC;
+
+--
 -- Name: TABLE task; Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -6323,6 +7535,13 @@ GRANT ALL ON FUNCTION atlas.fail_task(p_attempt_id uuid, p_code text, p_message 
 REVOKE ALL ON FUNCTION atlas.fill_outbox() FROM PUBLIC;
 
 --
+-- Name: FUNCTION finish_post(p_task_id uuid, p_part text, p_external_id text, p_url text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.finish_post(p_task_id uuid, p_part text, p_external_id text, p_url text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.finish_post(p_task_id uuid, p_part text, p_external_id text, p_url text) TO service_role;
+
+--
 -- Name: FUNCTION flush_cache(); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -6337,6 +7556,13 @@ GRANT ALL ON FUNCTION atlas.flush_cache() TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.get_budgets() FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.get_budgets() TO service_role;
 GRANT ALL ON FUNCTION atlas.get_budgets() TO atlas_worker;
+
+--
+-- Name: FUNCTION get_delivery(p_task_id uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.get_delivery(p_task_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.get_delivery(p_task_id uuid) TO service_role;
 
 --
 -- Name: FUNCTION get_thread(p_task_id uuid, p_project uuid); Type: ACL; Schema: atlas; Owner: -
@@ -6355,6 +7581,12 @@ GRANT ALL ON FUNCTION atlas.has_work(p_chats boolean) TO service_role;
 GRANT ALL ON FUNCTION atlas.has_work(p_chats boolean) TO atlas_worker;
 
 --
+-- Name: FUNCTION is_filter(filter jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.is_filter(filter jsonb) FROM PUBLIC;
+
+--
 -- Name: FUNCTION is_service(); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -6362,6 +7594,21 @@ REVOKE ALL ON FUNCTION atlas.is_service() FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.is_service() TO authenticated;
 GRANT ALL ON FUNCTION atlas.is_service() TO service_role;
 GRANT ALL ON FUNCTION atlas.is_service() TO atlas_worker;
+
+--
+-- Name: FUNCTION last_task_at(p_reply_to text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.last_task_at(p_reply_to text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.last_task_at(p_reply_to text) TO service_role;
+
+--
+-- Name: FUNCTION list_destinations(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.list_destinations() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.list_destinations() TO service_role;
+GRANT ALL ON FUNCTION atlas.list_destinations() TO atlas_worker;
 
 --
 -- Name: FUNCTION list_models(); Type: ACL; Schema: atlas; Owner: -
@@ -6384,6 +7631,12 @@ REVOKE ALL ON FUNCTION atlas.lock_days(p_days date[], p_scopes text[]) FROM PUBL
 REVOKE ALL ON FUNCTION atlas.mark_worker(p_worker_id uuid, p_state text) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.mark_worker(p_worker_id uuid, p_state text) TO service_role;
 GRANT ALL ON FUNCTION atlas.mark_worker(p_worker_id uuid, p_state text) TO atlas_worker;
+
+--
+-- Name: FUNCTION matches(filter jsonb, event_kind text, data jsonb, sender text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.matches(filter jsonb, event_kind text, data jsonb, sender text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION my_projects(); Type: ACL; Schema: atlas; Owner: -
@@ -6450,6 +7703,14 @@ GRANT ALL ON FUNCTION atlas.price_on(model_name text, day date) TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.project_of(sender uuid, named text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION provide_topic(p_target text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.provide_topic(p_target text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.provide_topic(p_target text) TO service_role;
+GRANT ALL ON FUNCTION atlas.provide_topic(p_target text) TO atlas_worker;
+
+--
 -- Name: FUNCTION queue_messages(); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -6470,12 +7731,28 @@ GRANT ALL ON FUNCTION atlas.queue_metrics() TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.raise_lost(p_attempt_id uuid) FROM PUBLIC;
 
 --
+-- Name: FUNCTION raise_notifications(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.raise_notifications() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.raise_notifications() TO service_role;
+GRANT ALL ON FUNCTION atlas.raise_notifications() TO atlas_worker;
+
+--
 -- Name: FUNCTION read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer); Type: ACL; Schema: atlas; Owner: -
 --
 
 REVOKE ALL ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) TO authenticated;
 GRANT ALL ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) TO service_role;
+
+--
+-- Name: FUNCTION record_destination(p_destination uuid, p_ok boolean, p_error text, p_seconds double precision); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.record_destination(p_destination uuid, p_ok boolean, p_error text, p_seconds double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.record_destination(p_destination uuid, p_ok boolean, p_error text, p_seconds double precision) TO service_role;
+GRANT ALL ON FUNCTION atlas.record_destination(p_destination uuid, p_ok boolean, p_error text, p_seconds double precision) TO atlas_worker;
 
 --
 -- Name: FUNCTION record_model(model_name text, ok boolean, error text, missing boolean); Type: ACL; Schema: atlas; Owner: -
@@ -6522,6 +7799,13 @@ GRANT ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_ver
 GRANT ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer) TO atlas_worker;
 
 --
+-- Name: FUNCTION reject_message(p_source text, p_event_id text, p_payload jsonb, p_reason text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.reject_message(p_source text, p_event_id text, p_payload jsonb, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.reject_message(p_source text, p_event_id text, p_payload jsonb, p_reason text) TO service_role;
+
+--
 -- Name: FUNCTION release_expired(p_limit integer); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -6536,6 +7820,13 @@ GRANT ALL ON FUNCTION atlas.release_expired(p_limit integer) TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.release_task(p_task atlas.task, p_reason text, p_until timestamp with time zone, p_state text, p_code text, p_message text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION replay_outbox(p_task_id uuid, p_since timestamp with time zone, p_until timestamp with time zone, p_destination text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.replay_outbox(p_task_id uuid, p_since timestamp with time zone, p_until timestamp with time zone, p_destination text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.replay_outbox(p_task_id uuid, p_since timestamp with time zone, p_until timestamp with time zone, p_destination text) TO service_role;
+
+--
 -- Name: FUNCTION reply(p_task atlas.task, p_type text, p_content text, p_metadata jsonb); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -6546,6 +7837,21 @@ REVOKE ALL ON FUNCTION atlas.reply(p_task atlas.task, p_type text, p_content tex
 --
 
 REVOKE ALL ON FUNCTION atlas.reply_metadata(p_parent uuid, p_metadata jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION report_progress(p_every interval); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.report_progress(p_every interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.report_progress(p_every interval) TO service_role;
+GRANT ALL ON FUNCTION atlas.report_progress(p_every interval) TO atlas_worker;
+
+--
+-- Name: FUNCTION request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text) TO service_role;
 
 --
 -- Name: FUNCTION reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint); Type: ACL; Schema: atlas; Owner: -
@@ -6584,6 +7890,12 @@ REVOKE ALL ON FUNCTION atlas.retry_task(p_task_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.retry_task(p_task_id uuid) TO service_role;
 
 --
+-- Name: FUNCTION routes(event_kind text, data jsonb, sender text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.routes(event_kind text, data jsonb, sender text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION scopes_of(project uuid, sender text); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -6619,18 +7931,25 @@ GRANT ALL ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by te
 REVOKE ALL ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_carry boolean) FROM PUBLIC;
 
 --
--- Name: FUNCTION settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_released bigint[]); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_released bigint[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_released bigint[]) TO service_role;
-GRANT ALL ON FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_released bigint[]) TO atlas_worker;
+REVOKE ALL ON FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]) TO service_role;
+GRANT ALL ON FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]) TO atlas_worker;
 
 --
 -- Name: FUNCTION settle_spends(p_items jsonb); Type: ACL; Schema: atlas; Owner: -
 --
 
 REVOKE ALL ON FUNCTION atlas.settle_spends(p_items jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION skip_outbox(p_ids bigint[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.skip_outbox(p_ids bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.skip_outbox(p_ids bigint[]) TO service_role;
 
 --
 -- Name: FUNCTION submit_task(data jsonb, sender uuid); Type: ACL; Schema: atlas; Owner: -
@@ -6650,6 +7969,30 @@ GRANT ALL ON FUNCTION atlas.today() TO atlas_worker;
 GRANT ALL ON FUNCTION atlas.today() TO authenticated;
 
 --
+-- Name: FUNCTION trim_inbound(p_keep interval); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.trim_inbound(p_keep interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.trim_inbound(p_keep interval) TO service_role;
+GRANT ALL ON FUNCTION atlas.trim_inbound(p_keep interval) TO atlas_worker;
+
+--
+-- Name: FUNCTION trim_messages(p_keep interval); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.trim_messages(p_keep interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.trim_messages(p_keep interval) TO service_role;
+GRANT ALL ON FUNCTION atlas.trim_messages(p_keep interval) TO atlas_worker;
+
+--
+-- Name: FUNCTION trim_outbox(p_keep interval, p_limit integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.trim_outbox(p_keep interval, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.trim_outbox(p_keep interval, p_limit integer) TO service_role;
+GRANT ALL ON FUNCTION atlas.trim_outbox(p_keep interval, p_limit integer) TO atlas_worker;
+
+--
 -- Name: FUNCTION verify_audit(); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -6667,6 +8010,12 @@ REVOKE ALL ON FUNCTION atlas.wake_waiting(p_scopes text[], p_limit integer, p_al
 --
 
 REVOKE ALL ON FUNCTION atlas.wake_workers(p_also_busy boolean, p_queued integer) FROM PUBLIC;
+
+--
+-- Name: FUNCTION wants(wanted jsonb, value text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.wants(wanted jsonb, value text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION drop_documents(p_project uuid, p_under text, p_keep text[]); Type: ACL; Schema: rag; Owner: -
@@ -6751,6 +8100,12 @@ GRANT SELECT ON TABLE atlas.identity TO authenticated;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.identity TO service_role;
 
 --
+-- Name: TABLE inbound; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.inbound TO service_role;
+
+--
 -- Name: TABLE member; Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -6771,10 +8126,29 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.model TO service_role;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.model_state TO service_role;
 
 --
+-- Name: TABLE notification; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.notification TO service_role;
+
+--
 -- Name: TABLE outbox; Type: ACL; Schema: atlas; Owner: -
 --
 
 GRANT SELECT ON TABLE atlas.outbox TO service_role;
+
+--
+-- Name: TABLE outbox_status; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.outbox_status TO service_role;
+
+--
+-- Name: TABLE post; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.post TO authenticated;
+GRANT SELECT ON TABLE atlas.post TO service_role;
 
 --
 -- Name: TABLE project; Type: ACL; Schema: atlas; Owner: -
@@ -6900,3 +8274,5 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.embed_job TO service_role;
 --
 -- PostgreSQL database dump complete
 --
+
+-- on realtime.messages: people follow the tasks they may read, SELECT to {authenticated} using ((( SELECT realtime.topic() AS topic) ~~ 'task:%'::text) AND ( SELECT atlas.owns_task(atlas.as_uuid(substr(realtime.topic(), 6))) AS owns_task)) with check

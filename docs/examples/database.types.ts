@@ -14,6 +14,7 @@ export type Database = {
           "lease_expires_at": string;
           "model": string | null;
           "number": number;
+          "progress_sent_at": string | null;
           "response_id": string | null;
           "sequence_number": number | null;
           "started_at": string;
@@ -32,6 +33,7 @@ export type Database = {
           "lease_expires_at": string;
           "model"?: string | null;
           "number": number;
+          "progress_sent_at"?: string | null;
           "response_id"?: string | null;
           "sequence_number"?: number | null;
           "started_at"?: string;
@@ -49,6 +51,7 @@ export type Database = {
           "lease_expires_at"?: string;
           "model"?: string | null;
           "number"?: number;
+          "progress_sent_at"?: string | null;
           "response_id"?: string | null;
           "sequence_number"?: number | null;
           "started_at"?: string;
@@ -250,10 +253,14 @@ export type Database = {
         Row: {
           "created_at": string;
           "enabled": boolean;
+          "failures": number;
           "filter": NonNullable<Json>;
           "id": string;
           "kind": string;
+          "last_error": string | null;
+          "last_sent_at": string | null;
           "name": string;
+          "open_until": string | null;
           "secret_name": string | null;
           "target": string;
         };
@@ -261,20 +268,28 @@ export type Database = {
         Insert: {
           "created_at"?: string;
           "enabled"?: boolean;
+          "failures"?: number;
           "filter"?: NonNullable<Json>;
           "id"?: string;
           "kind": string;
+          "last_error"?: string | null;
+          "last_sent_at"?: string | null;
           "name": string;
+          "open_until"?: string | null;
           "secret_name"?: string | null;
           "target": string;
         };
         Update: {
           "created_at"?: string;
           "enabled"?: boolean;
+          "failures"?: number;
           "filter"?: NonNullable<Json>;
           "id"?: string;
           "kind"?: string;
+          "last_error"?: string | null;
+          "last_sent_at"?: string | null;
           "name"?: string;
+          "open_until"?: string | null;
           "secret_name"?: string | null;
           "target"?: string;
         };
@@ -299,6 +314,28 @@ export type Database = {
           "external_id"?: string;
           "provider"?: string;
           "user_id"?: string;
+        };
+        Relationships: [];
+      };
+      "inbound": {
+        Row: {
+          "event_id": string;
+          "received_at": string;
+          "source": string;
+          "task_id": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "event_id": string;
+          "received_at"?: string;
+          "source": string;
+          "task_id"?: string | null;
+        };
+        Update: {
+          "event_id"?: string;
+          "received_at"?: string;
+          "source"?: string;
+          "task_id"?: string | null;
         };
         Relationships: [];
       };
@@ -453,9 +490,29 @@ export type Database = {
         };
         Relationships: [];
       };
+      "notification": {
+        Row: {
+          "cause": string;
+          "raised_at": string;
+          "text": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "cause": string;
+          "raised_at"?: string;
+          "text": string;
+        };
+        Update: {
+          "cause"?: string;
+          "raised_at"?: string;
+          "text"?: string;
+        };
+        Relationships: [];
+      };
       "outbox": {
         Row: {
           "created_at": string;
+          "destination_id": string | null;
           "event_id": string;
           "event_kind": string;
           "id": number;
@@ -464,6 +521,7 @@ export type Database = {
           "lease_id": string | null;
           "out_id": number | null;
           "payload": Json | null;
+          "position": number;
           "rejections": number;
           "run_after": string;
           "sent_at": string | null;
@@ -473,7 +531,8 @@ export type Database = {
         ComputedFields: never;
         Insert: {
           "created_at"?: string;
-          "event_id"?: string;
+          "destination_id"?: string | null;
+          "event_id": string;
           "event_kind"?: string;
           "id"?: never;
           "last_error"?: string | null;
@@ -481,6 +540,7 @@ export type Database = {
           "lease_id"?: string | null;
           "out_id"?: number | null;
           "payload"?: Json | null;
+          "position": number;
           "rejections"?: number;
           "run_after"?: string;
           "sent_at"?: string | null;
@@ -489,6 +549,7 @@ export type Database = {
         };
         Update: {
           "created_at"?: string;
+          "destination_id"?: string | null;
           "event_id"?: string;
           "event_kind"?: string;
           "id"?: never;
@@ -497,13 +558,81 @@ export type Database = {
           "lease_id"?: string | null;
           "out_id"?: number | null;
           "payload"?: Json | null;
+          "position"?: number;
           "rejections"?: number;
           "run_after"?: string;
           "sent_at"?: string | null;
           "state"?: string;
           "task_id"?: string | null;
         };
-        Relationships: [];
+        Relationships: [
+          {
+            foreignKeyName: "outbox_destination_id_fkey";
+            columns: ["destination_id"];
+            isOneToOne: false;
+            referencedRelation: "destination";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "post": {
+        Row: {
+          "address": string;
+          "created_at": string;
+          "event_id": string;
+          "external_id": string | null;
+          "lease_expires_at": string;
+          "part": string;
+          "state": string;
+          "task_id": string;
+          "url": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "address": string;
+          "created_at"?: string;
+          "event_id": string;
+          "external_id"?: string | null;
+          "lease_expires_at": string;
+          "part": string;
+          "state"?: string;
+          "task_id": string;
+          "url"?: string | null;
+        };
+        Update: {
+          "address"?: string;
+          "created_at"?: string;
+          "event_id"?: string;
+          "external_id"?: string | null;
+          "lease_expires_at"?: string;
+          "part"?: string;
+          "state"?: string;
+          "task_id"?: string;
+          "url"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "post_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "dead_letters";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "post_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "task";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "post_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "task_history";
+            referencedColumns: ["id"];
+          },
+        ];
       };
       "project": {
         Row: {
@@ -900,6 +1029,22 @@ export type Database = {
           },
         ];
       };
+      "outbox_status": {
+        Row: {
+          "dead": number | null;
+          "destination": string | null;
+          "enabled": boolean | null;
+          "failures": number | null;
+          "kind": string | null;
+          "last_error": string | null;
+          "last_sent_at": string | null;
+          "oldest": string | null;
+          "open_until": string | null;
+          "pending": number | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
       "queue_status": {
         Row: {
           "newest": string | null;
@@ -1029,7 +1174,22 @@ export type Database = {
       };
     };
     Functions: {
+      "accept_message": {
+        Args: {
+          "p_event_id": string;
+          "p_external_id"?: string;
+          "p_message": Json;
+          "p_provider"?: string;
+          "p_source": string;
+        };
+        Returns: {
+          "created": boolean;
+          "state": string;
+          "task_id": string;
+        }[];
+      };
       "actor": { Args: Record<PropertyKey, never>; Returns: string };
+      "adopt_outbox": { Args: { "p_limit"?: number }; Returns: number };
       "append_audit": { Args: { "p_detail"?: Json; "p_event": string; "p_task": string }; Returns: undefined };
       "append_audits": {
         Args: { "p_details": (Json)[]; "p_event": string; "p_tasks": (string)[] };
@@ -1058,19 +1218,31 @@ export type Database = {
         };
         Returns: string;
       };
+      "begin_post": {
+        Args: { "p_address": string; "p_event_id": string; "p_lease": string; "p_part": string; "p_task_id": string };
+        Returns: {
+          "external_id": string;
+          "since": string;
+          "url": string;
+          "verdict": string;
+        }[];
+      };
       "caller_role": { Args: Record<PropertyKey, never>; Returns: unknown };
       "cancel_task": { Args: { "p_attempt_id"?: string; "p_task_id": string; "p_usages"?: Json }; Returns: string };
       "check_control": { Args: { "message": Json }; Returns: undefined };
       "check_message": { Args: { "message": Json }; Returns: undefined };
       "check_metadata": { Args: { "metadata": Json }; Returns: undefined };
       "claim_outbox": {
-        Args: { "p_lease": string; "p_lease_id": string; "p_limit": number };
+        Args: { "p_destination": string; "p_lease": string; "p_lease_id": string; "p_limit": number };
         Returns: {
+          "created_at": string;
           "event_id": string;
           "event_kind": string;
           "id": number;
+          "ordering_key": string;
           "payload": Json;
           "rejections": number;
+          "sender_key": string;
           "task_id": string;
         }[];
       };
@@ -1118,6 +1290,11 @@ export type Database = {
         Returns: number;
       };
       "count_streams": { Args: Record<PropertyKey, never>; Returns: number };
+      "drop_post": { Args: { "p_part": string; "p_task_id": string }; Returns: undefined };
+      "emit": {
+        Args: { "p_event_id"?: string; "p_kind": string; "p_payload": Json; "p_task_id"?: string };
+        Returns: number;
+      };
       "end_task": {
         Args: {
           "p_code": string;
@@ -1152,8 +1329,13 @@ export type Database = {
         };
         Returns: string;
       };
+      "finish_post": {
+        Args: { "p_external_id": string; "p_part": string; "p_task_id": string; "p_url"?: string };
+        Returns: undefined;
+      };
       "flush_cache": { Args: Record<PropertyKey, never>; Returns: undefined };
       "get_budgets": { Args: Record<PropertyKey, never>; Returns: Json };
+      "get_delivery": { Args: { "p_task_id": string }; Returns: Json };
       "get_thread": {
         Args: { "p_project": string; "p_task_id": string };
         Returns: {
@@ -1163,10 +1345,23 @@ export type Database = {
         }[];
       };
       "has_work": { Args: { "p_chats"?: boolean }; Returns: boolean };
+      "is_filter": { Args: { "filter": Json }; Returns: boolean };
       "is_service": { Args: Record<PropertyKey, never>; Returns: boolean };
+      "last_task_at": { Args: { "p_reply_to": string }; Returns: string };
+      "list_destinations": {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          "id": string;
+          "kind": string;
+          "name": string;
+          "secret_name": string;
+          "target": string;
+        }[];
+      };
       "list_models": { Args: Record<PropertyKey, never>; Returns: Json };
       "lock_days": { Args: { "p_days": (string)[]; "p_scopes": (string)[] }; Returns: undefined };
       "mark_worker": { Args: { "p_state": string; "p_worker_id": string }; Returns: number };
+      "matches": { Args: { "data": Json; "event_kind": string; "filter": Json; "sender": string }; Returns: boolean };
       "my_projects": { Args: Record<PropertyKey, never>; Returns: string[] };
       "next_due": { Args: Record<PropertyKey, never>; Returns: number };
       "next_tasks": {
@@ -1199,8 +1394,10 @@ export type Database = {
         };
       };
       "project_of": { Args: { "named": string; "sender": string }; Returns: string };
+      "provide_topic": { Args: { "p_target": string }; Returns: string };
       "queue_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
       "raise_lost": { Args: { "p_attempt_id": string }; Returns: undefined };
+      "raise_notifications": { Args: Record<PropertyKey, never>; Returns: number };
       "read_parts": {
         Args: { "p_attempt"?: number; "p_generation"?: number; "p_offset"?: number; "p_task_id": string };
         Returns: {
@@ -1210,6 +1407,10 @@ export type Database = {
           "seq": number;
           "text": string;
         }[];
+      };
+      "record_destination": {
+        Args: { "p_destination": string; "p_error"?: string; "p_ok": boolean; "p_seconds"?: number };
+        Returns: string;
       };
       "record_model": {
         Args: { "error"?: string; "missing"?: boolean; "model_name": string; "ok": boolean };
@@ -1227,6 +1428,10 @@ export type Database = {
         Args: { "p_concurrency": number; "p_name": string; "p_version": string; "p_worker_id": string };
         Returns: undefined;
       };
+      "reject_message": {
+        Args: { "p_event_id": string; "p_payload": Json; "p_reason": string; "p_source": string };
+        Returns: boolean;
+      };
       "release_expired": { Args: { "p_limit"?: number }; Returns: number };
       "release_task": {
         Args: {
@@ -1242,6 +1447,10 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "replay_outbox": {
+        Args: { "p_destination"?: string; "p_since"?: string; "p_task_id"?: string; "p_until"?: string };
+        Returns: number;
+      };
       "reply": {
         Args: {
           "p_content": string;
@@ -1255,6 +1464,11 @@ export type Database = {
         Returns: number;
       };
       "reply_metadata": { Args: { "p_metadata": Json; "p_parent": string }; Returns: Json };
+      "report_progress": { Args: { "p_every": string }; Returns: number };
+      "request_export": {
+        Args: { "p_reply_to"?: string; "p_repository"?: string; "p_task_id": string; "p_what": string };
+        Returns: string;
+      };
       "reserve_one": {
         Args: {
           "p_call": number;
@@ -1272,6 +1486,7 @@ export type Database = {
       "resume": { Args: Record<PropertyKey, never>; Returns: undefined };
       "retry_outbox": { Args: { "p_ids": (number)[] }; Returns: number };
       "retry_task": { Args: { "p_task_id": string }; Returns: string };
+      "routes": { Args: { "data": Json; "event_kind": string; "sender": string }; Returns: string[] };
       "scopes_of": { Args: { "project": string; "sender": string }; Returns: (string)[] };
       "seal_audit": {
         Args: { "p_digest": string; "p_mac": string; "p_prev_mac": string; "p_rows": number; "p_upto": unknown };
@@ -1300,10 +1515,17 @@ export type Database = {
         Returns: undefined;
       };
       "settle_outbox": {
-        Args: { "p_lease_id": string; "p_rejected"?: Json; "p_released"?: (number)[]; "p_sent": (number)[] };
+        Args: {
+          "p_failed"?: Json;
+          "p_lease_id": string;
+          "p_rejected"?: Json;
+          "p_released"?: (number)[];
+          "p_sent": (number)[];
+        };
         Returns: number;
       };
       "settle_spends": { Args: { "p_items": Json }; Returns: undefined };
+      "skip_outbox": { Args: { "p_ids": (number)[] }; Returns: number };
       "submit_task": {
         Args: { "data": Json; "sender"?: string };
         Returns: {
@@ -1313,6 +1535,9 @@ export type Database = {
         }[];
       };
       "today": { Args: Record<PropertyKey, never>; Returns: string };
+      "trim_inbound": { Args: { "p_keep"?: string }; Returns: number };
+      "trim_messages": { Args: { "p_keep"?: string }; Returns: number };
+      "trim_outbox": { Args: { "p_keep": string; "p_limit"?: number }; Returns: number };
       "verify_audit": {
         Args: Record<PropertyKey, never>;
         Returns: {
@@ -1323,6 +1548,7 @@ export type Database = {
       };
       "wake_waiting": { Args: { "p_all"?: boolean; "p_limit": number; "p_scopes": (string)[] }; Returns: undefined };
       "wake_workers": { Args: { "p_also_busy"?: boolean; "p_queued"?: number }; Returns: undefined };
+      "wants": { Args: { "value": string; "wanted": Json }; Returns: boolean };
     };
     Enums: {
       [_ in never]: never;
@@ -1362,6 +1588,7 @@ export type Database = {
         Row: {
           "created_at": string;
           "data": NonNullable<Json>;
+          "event_id": string;
           "id": number;
           "owner": string | null;
           "project_id": string | null;
@@ -1371,6 +1598,7 @@ export type Database = {
         Insert: {
           "created_at"?: string;
           "data": NonNullable<Json>;
+          "event_id"?: string;
           "id"?: never;
           "owner"?: string | null;
           "project_id"?: string | null;
@@ -1379,6 +1607,7 @@ export type Database = {
         Update: {
           "created_at"?: string;
           "data"?: NonNullable<Json>;
+          "event_id"?: string;
           "id"?: never;
           "owner"?: string | null;
           "project_id"?: string | null;

@@ -45,7 +45,7 @@ async def test_a_filter_that_cannot_be_followed_silences_nobody(database: Databa
                 plain.got.clear()
                 await ask(db)
                 await heard(plain, '"INSERT"')
-            assert not any('"INSERT"' in str(one) for one in odd.got)
+            assert not any("commit_timestamp" in str(one) for one in odd.got)
             assert not door.running.done()
 
 

@@ -1,12 +1,10 @@
-"""The audit holds, also against its owner; the outbox loses nothing and keeps each task's order."""
+"""The audit holds, also against its owner."""
 
 from __future__ import annotations
 
 import asyncio
-from uuid import uuid4
 
 import asyncpg
-import pytest
 
 from atlas.adapters.postgres import Bus, audit_mac
 from tests.support import Database, ask, claim
@@ -84,64 +82,3 @@ async def test_two_sealers_make_one_chain(database: Database, db: asyncpg.Connec
     assert await db.fetch("select * from atlas.verify_audit()") == []
     rows = await db.fetch("select mac, prev_mac from atlas.audit_checkpoint order by id")
     assert [row["prev_mac"] for row in rows[1:]] == [row["mac"] for row in rows[:-1]]
-
-
-async def test_every_reply_leaves_by_the_outbox_in_order(db: asyncpg.Connection) -> None:
-    await finish(db, 3)
-    rows = await db.fetch("select * from atlas.claim_outbox($1, 100, '1 minute')", uuid4())
-    assert len(rows) == 6
-    by_task: dict[object, list[str]] = {}
-    for row in rows:
-        by_task.setdefault(row["task_id"], []).append(row["payload"]["metadata"]["status"])
-    assert set(map(tuple, by_task.values())) == {("in_progress", "completed")}
-
-
-async def test_a_held_row_keeps_back_the_later_ones_of_its_task_only(db: asyncpg.Connection) -> None:
-    await finish(db, 2)
-    one, two = uuid4(), uuid4()
-    first = await db.fetch("select * from atlas.claim_outbox($1, 1, '1 minute')", one)
-    rest = await db.fetch("select * from atlas.claim_outbox($1, 100, '1 minute')", two)
-    assert first[0]["task_id"] not in {row["task_id"] for row in rest}
-    assert len(rest) == 2
-    await db.execute("select atlas.settle_outbox($1, $2)", one, [first[0]["id"]])
-    assert len(await db.fetch("select * from atlas.claim_outbox($1, 100, '1 minute')", two)) == 1
-    # another relay's lease cannot be settled
-    assert await db.fetchval("select atlas.settle_outbox($1, $2)", one, [rest[0]["id"]]) == 0
-
-
-async def test_three_rejections_make_a_row_dead_escalate_once_and_hold_its_task(db: asyncpg.Connection) -> None:
-    await finish(db)
-    row_id = await db.fetchval("select min(id) from atlas.outbox")
-    for _ in range(3):
-        await db.execute("update atlas.outbox set run_after = now()")
-        lease = uuid4()
-        rows = await db.fetch("select * from atlas.claim_outbox($1, 1, '1 minute')", lease)
-        assert rows[0]["id"] == row_id
-        await db.execute("select atlas.settle_outbox($1, '{}', $2)", lease, [{"id": row_id, "error": "410 Gone"}])
-    assert await db.fetchval("select state from atlas.outbox where id = $1", row_id) == "dead"
-    assert await db.fetchval("select count(*) from public.architect_out where data ->> 'content' like '%escalate%'") == 1
-    rows = await db.fetch("select * from atlas.claim_outbox($1, 100, '1 minute')", uuid4())
-    assert [row["payload"]["msg_type"] for row in rows] == ["control"], "the escalation does not wait for the dead row"
-    assert await db.fetchval("select atlas.retry_outbox($1)", [row_id]) == 1
-    rows = await db.fetch("select * from atlas.claim_outbox($1, 100, '1 minute')", uuid4())
-    assert [row["payload"]["metadata"]["status"] for row in rows] == ["in_progress", "completed"]
-
-
-@pytest.mark.parametrize("count", [40])
-async def test_relays_that_race_send_each_row_once(database: Database, db: asyncpg.Connection, count: int) -> None:
-    await finish(db, count)
-
-    async def relay() -> list[int]:
-        sent: list[int] = []
-        async with database.connect() as connection:
-            lease = uuid4()
-            while rows := await connection.fetch("select * from atlas.claim_outbox($1, 7, '1 minute')", lease):
-                ids = [row["id"] for row in rows]
-                await connection.execute("select atlas.settle_outbox($1, $2)", lease, ids)
-                sent += ids
-        return sent
-
-    await asyncio.gather(*(relay() for _ in range(4)))
-    sent = await relay()
-    assert await db.fetchval("select count(*) from atlas.outbox where state = 'sent'") == 2 * count
-    assert sent == []
