@@ -282,7 +282,9 @@ async def test_relays_that_race_send_each_row_once(database: Database, db: async
 
     raced = await asyncio.gather(*(relay() for _ in range(4)))
     raced.append(await relay())
-    assert sorted(row for part in raced for row in part) == sorted({row["id"] for row in await db.fetch("select id from atlas.outbox")})
+    assert sorted(row for part in raced for row in part) == sorted(
+        {row["id"] for row in await db.fetch("select id from atlas.outbox")}
+    )
     assert await db.fetchval("select count(*) from atlas.outbox where state = 'sent'") == 2 * count
 
 

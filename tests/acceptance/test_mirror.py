@@ -1,0 +1,435 @@
+"""The mirror against a real Pub/Sub protocol and real HTTP: at least once, in order per task, nothing lost, nobody blocked.
+
+ATLAS_TEST_PUBSUB=host:port runs what injects no errors against Google's emulator there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import grpc
+import pytest
+from google.pubsub_v1 import types
+from google.pubsub_v1.services.subscriber import SubscriberAsyncClient
+from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
+
+from atlas.adapters.outbox import Outbox
+from atlas.adapters.postgres import Bus
+from atlas.adapters.pubsub import connect
+from atlas.metrics import Metrics
+from atlas.mirror import Mirror
+from atlas.service import mirror_of
+from atlas.settings import load
+from tests.database.test_outbox import destination, finish
+from tests.doubles.pubsub import PubSubDouble, pubsub
+from tests.doubles.webhook import Got, Receiver, receiver
+from tests.support import ROOT, Database, Json, Workers, ask, clean_environment, ended, run_atlas, until
+
+TOPIC = "projects/p/topics/architect_out"
+SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+REAL = os.environ.get("ATLAS_TEST_PUBSUB")
+
+
+@asynccontextmanager
+async def mirroring(database: Database, **settings: str) -> AsyncIterator[tuple[Mirror, Metrics]]:
+    """A mirror in this process, as the role that workers have."""
+    env = {"ATLAS_WEBHOOK_SECRET": SECRET, "ATLAS_WEBHOOK_ALLOW": "127.0.0.1/32", "ATLAS_LEASE_SECONDS": "4"} | settings
+    metrics = Metrics()
+    async with Bus.connect(database.url("atlas_worker")) as bus:
+        mirror = mirror_of(load(env), bus, metrics)
+        mirror._look_every = 0.1
+        job = asyncio.create_task(mirror.run())
+        try:
+            yield mirror, metrics
+        finally:
+            job.cancel()
+            await asyncio.gather(job, return_exceptions=True)
+
+
+async def sent(db: asyncpg.Connection, count: int, seconds: float = 30) -> None:
+    async def look() -> bool:
+        return bool(await db.fetchval("select count(*) from atlas.outbox where state = 'sent'") >= count)
+
+    await until(look, seconds, f"{count} rows are sent")
+
+
+def in_order(messages: list[types.PubsubMessage]) -> dict[str, list[str]]:
+    """Statuses by ordering key, without repetitions of an event."""
+    found: dict[str, list[str]] = defaultdict(list)
+    seen = set()
+    for message in messages:
+        if message.attributes["event_id"] not in seen:
+            seen.add(message.attributes["event_id"])
+            found[message.ordering_key].append(message.attributes["status"])
+    return found
+
+
+# --- Pub/Sub --------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def emulator() -> AsyncIterator[str]:
+    """The address of Google's emulator, or of our double."""
+    async with AsyncExitStack() as stack:
+        yield REAL or (await stack.enter_async_context(pubsub())).host
+
+
+async def test_replies_are_published_with_their_attributes_and_in_order(database: Database, db: asyncpg.Connection) -> None:
+    async with emulator() as host:
+        project = f"p-{uuid4().hex[:8]}"
+        topic, name = f"projects/{project}/topics/architect_out", f"projects/{project}/subscriptions/s"
+        publisher = await connect(host)
+        await publisher.create_topic(request=types.Topic(name=topic))
+        subscriber = SubscriberAsyncClient(transport=SubscriberGrpcAsyncIOTransport(channel=grpc.aio.insecure_channel(host)))
+        await subscriber.create_subscription(
+            request=types.Subscription(name=name, topic=topic, enable_message_ordering=True, ack_deadline_seconds=10)
+        )
+        async with mirroring(database, PUBSUB_PROJECT_ID=project, PUBSUB_EMULATOR_HOST=host):
+            tasks = await finish(db, 3)
+            await sent(db, 6)
+        got: list[types.PubsubMessage] = []
+        while len(got) < 6:
+            answer = await subscriber.pull(request=types.PullRequest(subscription=name, max_messages=10), timeout=20)
+            got += [item.message for item in answer.received_messages]
+            ids = [item.ack_id for item in answer.received_messages]
+            if ids:
+                await subscriber.acknowledge(request=types.AcknowledgeRequest(subscription=name, ack_ids=ids))
+        assert in_order(got) == {str(task): ["in_progress", "completed"] for task in tasks}
+        last = next(message for message in got if message.attributes["status"] == "completed")
+        assert last.attributes.keys() == {"event_id", "task_id", "msg_type", "status", "schema_ver", "sender_hash"}
+        assert last.attributes["task_id"] == last.ordering_key
+        stored = await db.fetchrow(
+            "select data, event_id from public.architect_out where event_id = $1", UUID(last.attributes["event_id"])
+        )
+        assert json.loads(last.data) == stored["data"]
+        await publisher.transport.close()  # type: ignore[no-untyped-call]
+        await subscriber.transport.close()  # type: ignore[no-untyped-call]
+
+
+async def test_a_topic_that_is_away_costs_no_row_anything_and_loses_none(database: Database, db: asyncpg.Connection) -> None:
+    double = PubSubDouble()
+    async with (
+        pubsub(double) as first,
+        mirroring(database, PUBSUB_PROJECT_ID="p", PUBSUB_EMULATOR_HOST=first.host) as (_, metrics),
+    ):
+        await finish(db, 1)
+        await sent(db, 2)
+        double.fail = lambda _request: grpc.StatusCode.UNAVAILABLE
+        await finish(db, 10)
+
+        async def open_breaker() -> bool:
+            return bool(await db.fetchval("select open_until is not null from atlas.destination"))
+
+        await until(open_breaker, 20, "the breaker opens")
+        assert await db.fetchval("select max(rejections) from atlas.outbox") == 0
+        before = double.publishes
+        await asyncio.sleep(1)
+        assert double.publishes - before <= 4, "an open breaker lets one row through at a time"
+        double.fail = lambda _request: None
+        await finish(db, 10)
+        await sent(db, 42)
+        assert metrics.registry.get_sample_value("atlas_mirrored_total", {"destination": "pubsub", "result": "failed"})
+    assert set(map(tuple, in_order(double.published).values())) == {("in_progress", "completed")}
+    assert await db.fetchval("select failures from atlas.destination") == 0
+    assert await db.fetchval("select count(*) from atlas.outbox where state = 'dead'") == 0
+
+
+async def test_a_poison_row_blocks_no_other_task_and_waits_for_an_operator(database: Database, db: asyncpg.Connection) -> None:
+    poison, *others = await finish(db, 6)
+
+    def refuse(request: types.PublishRequest) -> grpc.StatusCode | None:
+        bad = any(m.attributes["task_id"] == str(poison) and m.attributes["status"] == "in_progress" for m in request.messages)
+        return grpc.StatusCode.INVALID_ARGUMENT if bad else None
+
+    async with pubsub() as double:
+        double.fail = refuse
+        async with mirroring(database, PUBSUB_PROJECT_ID="p", PUBSUB_EMULATOR_HOST=double.host):
+            await sent(db, 10)
+
+            async def dead() -> Any:
+                await db.execute("update atlas.outbox set run_after = now() where state = 'pending' and run_after > now()")
+                return await db.fetchval("select id from atlas.outbox where state = 'dead'")
+
+            row = await until(dead, 20, "three rejections make it dead")
+            await sent(db, 11)  # the escalation
+            escalations = [m for m in double.published if b'\\"escalate\\"' in m.data]
+            assert [m.attributes["task_id"] for m in escalations] == [str(poison)]
+            assert in_order(double.published).keys() == {str(one) for one in others} | {str(poison)}
+            assert await db.fetchval("select rejections from atlas.outbox where id = $1", row) == 3
+            operator = {"DATABASE_URL": database.url()}
+            listed = await asyncio.to_thread(run_atlas, "dlq", "list", "--kind", "outbox", env=operator)
+            assert "INVALID" in listed.stdout.upper()
+            wrong = await asyncio.to_thread(run_atlas, "dlq", "skip", "999999", env=operator)
+            assert (wrong.returncode, "is not dead" in wrong.stderr) == (4, True)
+            skipped = await asyncio.to_thread(run_atlas, "dlq", "skip", str(row), env=operator)
+            assert "1 given up" in skipped.stdout, skipped.stderr
+            await sent(db, 12)
+    assert in_order(double.published)[str(poison)][-1] == "completed"
+
+
+async def test_a_topic_that_is_missing_is_the_destinations_trouble(database: Database, db: asyncpg.Connection) -> None:
+    async with pubsub() as double:
+        to = await destination(db, "architect_out")
+        await finish(db)
+        async with mirroring(database, PUBSUB_EMULATOR_HOST=double.host):
+            await sent(db, 2)
+            assert list(double.topics) == [TOPIC], "on an emulator it is made"
+            del double.topics[TOPIC]
+            await finish(db)
+
+            async def failed() -> bool:
+                return "NotFound" in str(await db.fetchval("select last_error from atlas.destination where id = $1", to))
+
+            await until(failed, 20, "the destination says what is wrong")
+            assert await db.fetchval("select max(rejections) from atlas.outbox") == 0
+
+
+# --- webhooks -------------------------------------------------------------------------------------------------------
+
+
+async def hook(db: asyncpg.Connection, url: str, **columns: Any) -> UUID:
+    where = columns.get("filter", {})
+    secret = columns.get("secret_name", "ATLAS_WEBHOOK_SECRET")
+    query = "insert into atlas.destination (name, kind, target, secret_name, filter) values ($1, 'webhook', $2, $3, $4) returning id"
+    found: UUID = await db.fetchval(query, columns.get("name", "hook"), url, secret, where)
+    return found
+
+
+def standard_webhooks_verify(got: Got) -> Json:
+    """The receiver's side by npm's own `standardwebhooks`, not by the code under test."""
+    script = (
+        "const {Webhook} = require('standardwebhooks');const d=JSON.parse(require('fs').readFileSync(0,'utf8'));"
+        "try{process.stdout.write(JSON.stringify(new Webhook(d.secret).verify(d.body,d.headers)))}"
+        "catch(e){process.stdout.write(JSON.stringify({refused:String(e.message)}))}"
+    )
+    given = json.dumps({"secret": SECRET, "body": got.body.decode(), "headers": got.headers})
+    done = subprocess.run(["node", "-e", script], input=given, capture_output=True, text=True, check=True, cwd=ROOT / "tests")
+    found: Json = json.loads(done.stdout)
+    return found
+
+
+async def test_webhooks_are_signed_by_the_standard_scheme(database: Database, db: asyncpg.Connection) -> None:
+    async with receiver() as there:
+        await hook(db, there.url, filter={"status": "completed"})
+        async with mirroring(database):
+            (task,) = await finish(db)
+            await sent(db, 1)
+    (got,) = there.got
+    body = await asyncio.to_thread(standard_webhooks_verify, got)
+    assert (body["type"], body["data"]["task_id"]) == ("spec.completed", str(task))
+    assert got.headers["webhook-id"] == str(await db.fetchval("select event_id from atlas.outbox"))
+    forged = Got(headers=got.headers, body=got.body.replace(b"completed", b"cancelled"))
+    assert "refused" in await asyncio.to_thread(standard_webhooks_verify, forged)
+
+
+@pytest.mark.parametrize("status", [500, 503, 429, 401, 404, 302])
+async def test_what_is_not_a_rows_fault_is_tried_again_until_it_is_well(
+    database: Database, db: asyncpg.Connection, status: int
+) -> None:
+    async with receiver() as there, receiver() as elsewhere:
+        there.answer = lambda _got: (status, {"location": elsewhere.url})
+        await hook(db, there.url)
+        async with mirroring(database):
+            await finish(db)
+
+            async def tried() -> bool:
+                return bool(await db.fetchval("select failures from atlas.destination"))
+
+            await until(tried, 20, "a failure of the destination")
+            there.answer = lambda _got: (204, {})
+            await db.execute("update atlas.destination set open_until = null")
+            await sent(db, 2)
+        assert await db.fetchval("select max(rejections) from atlas.outbox") == 0
+        assert elsewhere.got == [], "redirects are not followed"
+    statuses = [body["data"]["metadata"]["status"] for body in there.accepted]
+    assert list(dict.fromkeys(statuses)) == ["in_progress", "completed"]
+
+
+async def test_a_slow_receiver_is_a_failure_and_a_refusal_is_the_rows(database: Database, db: asyncpg.Connection) -> None:
+    async with receiver() as there:
+        there.delay = 5
+        await hook(db, there.url)
+        async with mirroring(database, ATLAS_LEASE_SECONDS="2"):
+            await finish(db)
+
+            async def late() -> bool:
+                return "no answer within" in str(await db.fetchval("select last_error from atlas.destination"))
+
+            await until(late, 20, "a time-out")
+            there.delay, there.answer = 0, lambda _got: (422, {})
+            await db.execute("update atlas.destination set open_until = null")
+
+            async def dead() -> bool:
+                await db.execute("update atlas.outbox set run_after = now() where state = 'pending' and lease_id is null")
+                return bool(await db.fetchval("select count(*) from atlas.outbox where state = 'dead'"))
+
+            await until(dead, 20, "three refusals")
+    assert "HTTP 422" in await db.fetchval("select last_error from atlas.outbox where state = 'dead' limit 1")
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("https://127.0.0.1:9/x", "private address"), ("https://localhost/x", "private address"), ("https://[::1]/x", "private address"),
+        ("https://169.254.169.254/latest", "private address"), ("https://[::ffff:10.0.0.1]/x", "private address"),
+        ("https://2130706433/x", "private address"), ("https://0x7f.1/x", "private address"), ("http://example.com/x", "not https"),
+        ("https://[64:ff9b::a00:1]/x", "private address"),
+    ],
+)  # fmt: skip
+async def test_private_addresses_are_not_called(database: Database, db: asyncpg.Connection, url: str, why: str) -> None:
+    await hook(db, url)
+    async with mirroring(database, ATLAS_WEBHOOK_ALLOW="10.9.9.0/24"):
+        await finish(db)
+
+        async def said() -> str:
+            return str(await db.fetchval("select last_error from atlas.destination") or "")
+
+        found = await until(said, 20, "the destination says why")
+    assert why in found
+    assert await db.fetchval("select count(*) from atlas.outbox where state = 'sent'") == 0
+
+
+async def test_a_secret_that_is_not_set_is_said_and_the_rows_wait(database: Database, db: asyncpg.Connection) -> None:
+    async with receiver() as there:
+        await hook(db, there.url, secret_name="ATLAS_WEBHOOK_SECRET_CHAT")
+        await finish(db)
+        async with mirroring(database):
+
+            async def said() -> bool:
+                return "ATLAS_WEBHOOK_SECRET_CHAT is not set" in str(
+                    await db.fetchval("select last_error from atlas.destination")
+                )
+
+            await until(said, 20, "what is missing")
+        doctor = await asyncio.to_thread(run_atlas, "doctor", env={"DATABASE_URL": database.url()})
+        assert "ATLAS_WEBHOOK_SECRET_CHAT is not set here" in doctor.stdout
+        async with mirroring(database, ATLAS_WEBHOOK_SECRET_CHAT=f"{SECRET} whsec_{'A' * 32}"):
+            await sent(db, 2)
+    assert len(there.got[0].headers["webhook-signature"].split()) == 2, "one signature a key, while keys are rotated"
+
+
+async def test_one_destinations_trouble_is_not_anothers(database: Database, db: asyncpg.Connection) -> None:
+    async with receiver() as well, receiver(Receiver(answer=lambda _got: (500, {}))) as ill:
+        await hook(db, well.url, name="well")
+        await hook(db, ill.url, name="ill")
+        async with mirroring(database):
+            await finish(db, 5)
+            await sent(db, 10)
+    assert len(well.accepted) == 10
+    rows = await db.fetch("select destination, pending, dead, failures from atlas.outbox_status order by destination")
+    assert [tuple(row)[:3] for row in rows] == [("ill", 10, 0), ("well", 0, 0)]
+    assert rows[0]["failures"] > 0
+
+
+async def test_destinations_come_and_go_while_it_runs(database: Database, db: asyncpg.Connection) -> None:
+    async with receiver() as there, mirroring(database):
+        await finish(db)  # kept
+        await asyncio.sleep(0.5)
+        to = await hook(db, there.url)
+        await sent(db, 2)
+        await db.execute("update atlas.destination set enabled = false")
+        await asyncio.sleep(0.5)
+        await finish(db)
+        await asyncio.sleep(0.5)
+        assert len(there.got) == 2
+        await db.execute("update atlas.destination set enabled = true where id = $1", to)
+        await sent(db, 4)
+    assert [body["data"]["metadata"]["status"] for body in there.accepted] == ["in_progress", "completed"] * 2
+
+
+# --- as processes ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_relay_that_is_killed_loses_nothing_and_repeats_with_the_same_ids(
+    database: Database, db: asyncpg.Connection
+) -> None:
+    async with receiver(Receiver(delay=0.3)) as there:
+        await hook(db, there.url)
+        await finish(db, 20)
+        env = clean_environment() | {"DATABASE_URL": database.url("atlas_worker"), "ATLAS_WEBHOOK_SECRET": SECRET,
+                                     "ATLAS_WEBHOOK_ALLOW": "127.0.0.1/32", "ATLAS_LEASE_SECONDS": "2"}  # fmt: skip
+        command = [sys.executable, "-m", "atlas.cli", "mirror"]
+        for _ in range(2):
+            seen = len(there.got)
+            process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
+            await until(lambda seen=seen: _true(len(there.got) > seen + 3), 30, "it sends")  # type: ignore[misc]
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+        last = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
+        await sent(db, 40)
+        last.send_signal(signal.SIGTERM)
+        assert last.wait(15) == 0, last.stderr.read() if last.stderr else ""
+    first_seen: dict[str, list[str]] = defaultdict(list)
+    events = set()
+    for got in there.got:
+        if got.headers["webhook-id"] not in events:
+            events.add(got.headers["webhook-id"])
+            first_seen[got.json["data"]["task_id"]].append(got.json["data"]["metadata"]["status"])
+    assert len(events) == 40
+    assert set(map(tuple, first_seen.values())) == {("in_progress", "completed")}
+
+
+async def _true(value: bool) -> bool:
+    return value
+
+
+async def test_a_worker_mirrors_by_itself_and_replays_on_request(
+    database: Database, db: asyncpg.Connection, workers: Workers
+) -> None:
+    async with receiver() as there:
+        await hook(db, there.url)
+        worker = await workers.start(atlas_webhook_secret=SECRET, atlas_webhook_allow="127.0.0.1/32")
+        task = await ask(db)
+        await ended(db, task)
+        await sent(db, 2)
+        assert await asyncio.to_thread(worker.metric, 'atlas_mirrored_total{destination="hook",result="sent"}') == 2
+        operator = {"DATABASE_URL": database.url()}
+        assert (
+            "2 will be sent again"
+            in (await asyncio.to_thread(run_atlas, "mirror", "replay", "--task", "last", env=operator)).stdout
+        )
+        await until(lambda: _true(len(there.got) == 4), 20, "both again")
+        ids = [got.headers["webhook-id"] for got in there.got]
+        assert ids[:2] == ids[2:]
+        for words in (
+            ("mirror", "replay"),
+            ("mirror", "replay", "--since", "yesterday"),
+            ("mirror", "replay", "--since", "1h", "--destination", "x"),
+        ):
+            done = await asyncio.to_thread(run_atlas, *words, env=operator)
+            assert done.returncode in (2, 4), done.stdout
+        doctor = await asyncio.to_thread(run_atlas, "doctor", env=operator | {"ATLAS_WEBHOOK_SECRET": SECRET})
+        assert "hook: 0 to send" in doctor.stdout
+
+
+async def test_a_worker_without_a_mirror_keeps_what_it_wrote(
+    database: Database, db: asyncpg.Connection, workers: Workers
+) -> None:
+    async with receiver() as there:
+        await hook(db, there.url)
+        await workers.start(atlas_webhook_secret=SECRET, atlas_webhook_allow="127.0.0.1/32", atlas_mirror="false")
+        await ended(db, await ask(db))
+        await asyncio.sleep(1.5)
+        assert there.got == []
+    assert await db.fetchval("select count(*) from atlas.outbox where state = 'pending'") == 2
+
+
+async def test_kept_events_are_trimmed_and_the_doctor_says_so(database: Database, db: asyncpg.Connection) -> None:
+    await finish(db)
+    doctor = await asyncio.to_thread(run_atlas, "doctor", env={"DATABASE_URL": database.url()})
+    assert "2 events are kept for one, each for 7 days" in doctor.stdout
+    async with Bus.connect(database.url("atlas_worker")) as bus:
+        assert await Outbox(bus).trim_outbox(7) == 0
+        await db.execute("update atlas.outbox set created_at = now() - interval '8 days'")
+        assert await Outbox(bus).trim_outbox(7) == 2
