@@ -85,7 +85,7 @@ comment on function atlas.reject_message(text, text, jsonb, text) is
 -- What was posted outside. A row is written before the post is made: one that is still `posting` when it is looked at again is
 -- uncertain, and is looked up at its place before it is made again.
 create table atlas.post (
-  task_id uuid not null references atlas.task (id),
+  task_id uuid not null,
   part text not null check (part ~ '^(reply:\d+|thread|issue:\d+|pull_request|notice:[0-9a-f-]{36})$'),
   event_id uuid not null,
   address text not null,
@@ -98,7 +98,7 @@ create table atlas.post (
   check ((state = 'posted') = (external_id is not null))
 );
 comment on table atlas.post is 'What was posted outside for a task: comments, messages, issues, a pull request.';
-comment on column atlas.post.task_id is 'The task it is about.';
+comment on column atlas.post.task_id is 'The task it is about; of a notice that is about none, its event.';
 comment on column atlas.post.created_at is 'When it was first asked for.';
 comment on column atlas.post.part is 'reply:<n> (0 is the progress comment, and then the reply), thread, issue:<n>, pull_request, notice:<event>.';
 comment on column atlas.post.event_id is 'The event that asked for it first; the post carries it.';
@@ -167,15 +167,18 @@ $$;
 comment on function atlas.get_delivery(uuid) is 'State, address and reply of a task, for the function that delivers it.';
 
 -- A spec leaves as a pull request or as issues when somebody asks for it, by the outbox like everything else.
-create function atlas.request_export(p_task_id uuid, p_what text, p_repository text default null, p_reply_to text default null)
-returns uuid
+create function atlas.request_export(p_task_id uuid, p_what text, p_repository text default null, p_reply_to text default null,
+  p_event_id uuid default gen_random_uuid()) returns uuid
 language plpgsql security definer set search_path = ''
 as $$
 declare
   d jsonb := atlas.get_delivery(p_task_id);
   repository text;
-  event constant uuid := gen_random_uuid();
 begin
+  -- the same wish again, by another delivery of it
+  if exists (select from atlas.outbox o where o.event_id = p_event_id) then
+    return p_event_id;
+  end if;
   if d is null then
     raise exception using errcode = 'AT004', message = format('no task %s', p_task_id), hint = 'see `atlas tasks`';
   end if;
@@ -199,16 +202,17 @@ begin
       hint = 'name it as owner/name';
   end if;
   if atlas.emit('export', jsonb_build_object('task_id', p_task_id, 'export', p_what, 'repository', repository,
-      'reply_to', coalesce(p_reply_to, d ->> 'reply_to')), p_task_id, event) = 0 then
+      'reply_to', coalesce(p_reply_to, d ->> 'reply_to')), p_task_id, p_event_id) = 0 then
     raise exception using errcode = 'AT005', message = 'no destination takes exports',
       hint = 'add the function deliver as a webhook to atlas.destination, with "export" among the kinds of its filter';
   end if;
   perform atlas.append_audit(p_task_id, 'request_export', jsonb_build_object('what', p_what, 'repository', repository));
-  return event;
+  return p_event_id;
 end
 $$;
-comment on function atlas.request_export(uuid, text, text, text) is
-  'Asks for a spec as a pull request, or for its work items as issues; answers the event that carries it out.';
+comment on function atlas.request_export(uuid, text, text, text, uuid) is
+  'Asks for a spec as a pull request, or for its work items as issues; answers the event that carries it out. The same p_event_id
+again asks for nothing more.';
 
 -- What people are told: at most one a cause an hour.
 create table atlas.notification (
@@ -299,7 +303,7 @@ comment on function atlas.trim_inbound(interval) is 'Forgets deliveries and noti
 grant execute on function atlas.last_task_at(text), atlas.accept_message(text, text, jsonb, text, text),
   atlas.reject_message(text, text, jsonb, text), atlas.begin_post(uuid, text, uuid, text, interval),
   atlas.finish_post(uuid, text, text, text), atlas.drop_post(uuid, text), atlas.get_delivery(uuid),
-  atlas.request_export(uuid, text, text, text) to service_role;
+  atlas.request_export(uuid, text, text, text, uuid) to service_role;
 grant execute on function atlas.raise_notifications(), atlas.trim_inbound(interval) to service_role, atlas_worker;
 
 revoke execute on all functions in schema atlas, rag from public;

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from tests.doubles.serving import serving
 from tests.support import Json
 
 
@@ -57,28 +56,9 @@ class Receiver:
         return PlainTextResponse(f"status {status}", status_code=status, headers=headers)
 
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 @asynccontextmanager
 async def receiver(found: Receiver | None = None, *, port: int = 0) -> AsyncIterator[Receiver]:
     """Serves a receiver on loopback."""
     found = found or Receiver()
-    app = Starlette(routes=[Route("/hook", found.take, methods=["POST"])])
-    server = _Server(
-        uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="off", timeout_graceful_shutdown=0)
-    )
-    running = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)  # uvicorn has no event for it
-        if running.done():
-            await running
-    found.port = server.servers[0].sockets[0].getsockname()[1]
-    try:
+    async with serving(Starlette(routes=[Route("/hook", found.take, methods=["POST"])]), port) as found.port:
         yield found
-    finally:
-        server.should_exit = True
-        await running

@@ -1,0 +1,89 @@
+/** Markdown for places that have limits of their own. Specs are untrusted text: nothing in them may call people or pose as ours. */
+
+const FENCE = /^(\s*)(`{3,}|~{3,})(.*)$/;
+
+/**
+ * Parts of at most so many UTF-16 units: cut before a heading where there is one, else between paragraphs, lines or words. A code
+ * fence that is cut is closed, and opened again in the next part.
+ */
+export function split(text: string, limit: number): string[] {
+  const parts: string[] = [];
+  let rest = text;
+  let reopen = "";
+  while (reopen.length + rest.length > limit) {
+    const room = limit - reopen.length - 8; // for the fence that closes it
+    let at = cutAt(rest, room);
+    // half of a surrogate pair is no text
+    if (/[\ud800-\udbff]$/.test(rest.slice(0, at))) at -= 1;
+    const piece = reopen + rest.slice(0, at);
+    const fence = openFence(piece);
+    parts.push(fence === null ? piece.trimEnd() : `${piece.trimEnd()}\n${fence.mark}`);
+    reopen = fence === null ? "" : `${fence.line}\n`;
+    rest = rest.slice(at).replace(/^\n+/, "");
+  }
+  if (rest !== "" || parts.length === 0) parts.push(reopen + rest);
+  return parts;
+}
+
+function cutAt(text: string, room: number): number {
+  const head = text.slice(0, room);
+  for (const mark of ["\n## ", "\n### ", "\n\n", "\n", " "]) {
+    const at = head.lastIndexOf(mark);
+    if (at > room / 2) return at + (mark.startsWith("\n") ? 1 : 0);
+  }
+  return room;
+}
+
+function openFence(text: string): { mark: string; line: string } | null {
+  let open: { mark: string; line: string } | null = null;
+  for (const line of text.split("\n")) {
+    const found = FENCE.exec(line);
+    if (found === null) continue;
+    const mark = found[2]!;
+    if (open === null) open = { mark, line };
+    else if (mark.startsWith(open.mark) && found[3]!.trim() === "") open = null;
+  }
+  return open;
+}
+
+/** The text with its parts outside code changed. */
+function outsideCode(text: string, change: (part: string) => string): string {
+  return text.split(/(^(?:`{3,}|~{3,})[^\n]*\n[\s\S]*?^(?:`{3,}|~{3,})[^\n]*$|`[^`\n]+`)/m)
+    .map((part, n) => n % 2 === 1 ? part : change(part)).join("");
+}
+
+/** For GitHub: mentions call nobody, and no comment of HTML poses as our marker. */
+export function harmless(text: string): string {
+  return outsideCode(text.replaceAll("<!--", "&lt;!--"), (part) => part.replace(/@(?=[A-Za-z0-9])/g, "@\u200b"));
+}
+
+/** Slack's mrkdwn. Special mentions (<!channel>, <@U1>) are escaped like every other <. */
+export function mrkdwn(text: string): string {
+  const escaped = text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+  return outsideCode(
+    escaped,
+    (part) =>
+      part.replace(/^&gt; /gm, "> ").replace(/^#{1,6} +(.*)$/gm, (_, title) => `*${String(title).replaceAll("*", "")}*`)
+        .replace(/\*\*([^*\n]+)\*\*/g, "*$1*").replace(/^(\s*)[-*] /gm, "$1• ")
+        .replace(/\[([^\]\n]+)\]\((https?:\/\/[^\s)|]+)\)/g, "<$2|$1>"),
+  );
+}
+
+/** The work items of a spec: the third-level headings below "## Work items". */
+export function workItems(spec: string): { title: string; body: string }[] {
+  const section = /^## Work items\s*$([\s\S]*?)(?=^## |$(?![\s\S]))/m.exec(spec)?.[1] ?? "";
+  return section.split(/^### +/m).slice(1).map((item) => {
+    const [title = "", ...lines] = item.split("\n");
+    return { title: title.trim().slice(0, 250), body: lines.join("\n").trim() };
+  }).filter((item) => item.title !== "");
+}
+
+/** The title of a spec, and a name for its file. */
+export function titleOf(spec: string, otherwise: string): { title: string; slug: string } {
+  const title = (/^# +(.+)$/m.exec(spec)?.[1] ?? otherwise).trim().slice(0, 120) || "Decision";
+  const slug = title.normalize("NFKD").replace(/[^\w\s-]/g, "").trim().toLowerCase().replace(/[\s_-]+/g, "-").slice(
+    0,
+    60,
+  );
+  return { title, slug: slug.replace(/^-|-$/g, "") || "decision" };
+}

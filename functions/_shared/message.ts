@@ -1,0 +1,45 @@
+import type { Json, JsonObject } from "./http.ts";
+
+/** A message of the bus: docs/event_examples, `atlas schema`. The database checks it; these are its names. */
+export interface Message {
+  task_id: string;
+  role: string;
+  msg_type: "chat" | "spec" | "control";
+  content: string;
+  metadata: Metadata;
+}
+
+export interface Metadata {
+  [key: string]: Json | undefined;
+  status?: string;
+  model?: string | null;
+  tokens?: number;
+  parent_id?: string | null;
+  schema_ver?: number;
+  reply_to?: string;
+  truncated?: boolean;
+  kind?: string;
+}
+
+/** A question. reply_to: where deliver brings the answer. */
+export function chat(taskId: string, content: string, metadata: JsonObject): Message {
+  return { task_id: taskId, role: "architect", msg_type: "chat", content, metadata: { schema_ver: 2, ...metadata } };
+}
+
+/** `docs.added`: what the team knows changed in a repository. For the indexer, whose role is rag. */
+export function docsAdded(
+  taskId: string,
+  repository: string,
+  ref: string,
+  changed: string[],
+  removed: string[],
+): Message {
+  const content = JSON.stringify({ command: "docs.added", repository, ref, changed, removed });
+  return {
+    task_id: taskId,
+    role: "rag",
+    msg_type: "control",
+    content,
+    metadata: { schema_ver: 2, kind: "docs.added" },
+  };
+}

@@ -1,0 +1,141 @@
+import { Webhook } from "standardwebhooks";
+import type { Db } from "../_shared/db.ts";
+import { guarded, Refused, UserError } from "../_shared/errors.ts";
+import { type GitHub, githubAddress } from "../_shared/github.ts";
+import { asObject, asText, get, type JsonObject, readBody, text, UUID } from "../_shared/http.ts";
+import type { Metadata } from "../_shared/message.ts";
+import { type Slack, slackAddress } from "../_shared/slack.ts";
+import { exportSpec } from "./export.ts";
+import { GitHubThread } from "./github.ts";
+import { notify, SlackThread } from "./slack.ts";
+
+export interface Deps {
+  db: Db;
+  /** whsec_…; several while they are rotated. */
+  secrets: string[];
+  github?: GitHub;
+  slack?: Slack;
+  /** The channel of notifications. */
+  channel?: string;
+  log?: (line: string) => void;
+}
+
+/** Where a reply is shown while it is made, and when it is done. */
+export interface Thread {
+  /** Edits the one post that shows how far the task is; makes it first where it is missing. */
+  show(body: string): Promise<void>;
+  /** Shows the whole of a reply, in as many posts as it needs. */
+  reply(spec: string, footer: string): Promise<void>;
+}
+
+const MOST = 2 * 1024 * 1024;
+
+/** The way back: the mirror's signed webhook brings replies to GitHub and Slack. */
+export function handler(deps: Deps): (request: Request) => Promise<Response> {
+  return guarded("deliver", (request) => handle(request, deps), deps.log);
+}
+
+async function handle(request: Request, deps: Deps): Promise<Response> {
+  const body = asText(await readBody(request, MOST));
+  verify(request, body, deps.secrets);
+  const event = request.headers.get("webhook-id") ?? "";
+  const payload = asObject(body);
+  const data = get(payload, "data") as JsonObject | undefined;
+  const type = text(payload, "type");
+  if (!UUID.test(event) || typeof data !== "object" || data === null) {
+    throw new UserError(422, "shape", "this is no event of Atlas: webhook-id or data is missing");
+  }
+  if (type === "notification") return Response.json(await notify(deps, event, text(data, "text")));
+  if (!UUID.test(text(data, "task_id"))) return Response.json({ ignored: `${type} is about no task` });
+  if (type === "export") return Response.json(await exportSpec(deps, event, data));
+  return Response.json(await deliver(deps, event, type, data));
+}
+
+function verify(request: Request, body: string, secrets: string[]): void {
+  const headers = Object.fromEntries(request.headers);
+  for (const secret of secrets) {
+    try {
+      new Webhook(secret).verify(body, headers);
+      return;
+    } catch {
+      // the next one may fit, while they are rotated
+    }
+  }
+  throw new UserError(
+    401,
+    "signature",
+    "no secret fits the signature, or it is older than five minutes",
+    "set ATLAS_WEBHOOK_SECRET here to what the mirror has",
+  );
+}
+
+async function deliver(deps: Deps, event: string, type: string, data: JsonObject): Promise<JsonObject> {
+  const metadata = (get(data, "metadata") ?? {}) as Metadata;
+  const task = text(data, "task_id");
+  const thread = threadOf(deps, metadata.reply_to ?? "", task, event);
+  if (thread === null) return { ignored: "it came from nowhere that this function brings replies to" };
+  const [row] = await deps.db`select atlas.get_delivery(${task}) as found`;
+  const found = row?.found as { state: string; reply_to: string | null } | null;
+  // the address in the message is a convenience; the one in the database is the truth
+  if (found === null || found.reply_to !== metadata.reply_to) {
+    throw new Refused(`task ${task} has no such address`, 422);
+  }
+  const isOver = !["queued", "running"].includes(found.state);
+  if (type === "progress" || type === "spec.in_progress") {
+    // late or replayed: what the thread shows by now is newer
+    if (isOver) return { ignored: `task ${task} is ${found.state}` };
+    await thread.show(type === "progress" ? progress(metadata) : "Atlas is working on it.");
+  } else if (type === "spec.completed") {
+    await thread.reply(text(data, "content"), footer(task, metadata));
+  } else if (data.msg_type === "spec") {
+    await thread.show(
+      `Atlas could not answer: ${text(metadata as JsonObject, "error", "message") || metadata.status} (\`${
+        text(metadata as JsonObject, "error", "code") || metadata.status
+      }\`)`,
+    );
+  } else if (
+    !isOver && text(metadata as JsonObject, "error", "code") !== "outbox_dead" &&
+    get(asContent(data), "command") === "escalate"
+  ) {
+    await thread.show(
+      `Atlas is waiting: ${
+        text(metadata as JsonObject, "error", "message")
+      }. It goes on by itself, and people were told.`,
+    );
+  } else {
+    return { ignored: `${type} is shown nowhere` };
+  }
+  return { delivered: type };
+}
+
+function asContent(data: JsonObject): JsonObject {
+  try {
+    return asObject(text(data, "content"));
+  } catch {
+    return {};
+  }
+}
+
+function threadOf(deps: Deps, address: string, task: string, event: string): Thread | null {
+  const github = githubAddress(address);
+  if (github !== null && deps.github !== undefined) {
+    return new GitHubThread(deps.db, deps.github, github, address, task, event);
+  }
+  const slack = slackAddress(address);
+  if (slack !== null && deps.slack !== undefined) {
+    return new SlackThread(deps.db, deps.slack, slack, address, task, event);
+  }
+  return null;
+}
+
+function progress(metadata: Metadata): string {
+  const found = (metadata.progress ?? {}) as JsonObject;
+  const how = [`${text(found, "characters")} characters after ${text(found, "seconds")} s`, metadata.model ?? ""]
+    .filter(Boolean).join(", ");
+  return `Atlas is working on it: ${how}.`;
+}
+
+function footer(task: string, metadata: Metadata): string {
+  const cut = metadata.truncated ? " The reply was cut by its budget." : "";
+  return `Atlas, task ${task}, ${metadata.model ?? "no model"}, ${metadata.tokens ?? 0} tokens.${cut}`;
+}
