@@ -2,13 +2,13 @@ import { connect } from "../_shared/db.ts";
 import { GitHub } from "../_shared/github.ts";
 import { needed } from "../_shared/http.ts";
 import { Slack } from "../_shared/slack.ts";
+import { serve } from "../_shared/serve.ts";
 import { handler } from "./handler.ts";
 
 const env = Deno.env.get;
 const [appId, privateKey, token] = [env("GITHUB_APP_ID"), env("GITHUB_APP_PRIVATE_KEY"), env("SLACK_BOT_TOKEN")];
 
-Deno.serve(
-  { port: Number(env("PORT") ?? 8000) },
+serve(
   handler({
     db: connect(needed("SUPABASE_DB_URL", env("SUPABASE_DB_URL"))),
     secrets: needed("ATLAS_WEBHOOK_SECRET", env("ATLAS_WEBHOOK_SECRET")).split(/\s+/),

@@ -1,12 +1,12 @@
 import { connect } from "../_shared/db.ts";
 import { GitHub } from "../_shared/github.ts";
 import { needed } from "../_shared/http.ts";
+import { serve } from "../_shared/serve.ts";
 import { handler } from "./handler.ts";
 
 const env = Deno.env.get;
 
-Deno.serve(
-  { port: Number(env("PORT") ?? 8000) },
+serve(
   handler({
     db: connect(needed("SUPABASE_DB_URL", env("SUPABASE_DB_URL"))),
     github: new GitHub({

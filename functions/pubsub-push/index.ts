@@ -1,12 +1,12 @@
 import { createRemoteJWKSet } from "jose";
 import { connect } from "../_shared/db.ts";
 import { needed } from "../_shared/http.ts";
+import { serve } from "../_shared/serve.ts";
 import { handler } from "./handler.ts";
 
 const env = Deno.env.get;
 
-Deno.serve(
-  { port: Number(env("PORT") ?? 8000) },
+serve(
   handler({
     db: connect(needed("SUPABASE_DB_URL", env("SUPABASE_DB_URL"))),
     keys: createRemoteJWKSet(new URL(env("GOOGLE_JWKS_URL") ?? "https://www.googleapis.com/oauth2/v3/certs")),

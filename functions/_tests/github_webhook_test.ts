@@ -1,0 +1,195 @@
+import assert from "node:assert/strict";
+import { commandOf, handler } from "../github-webhook/handler.ts";
+import { hmac } from "../_shared/http.ts";
+import { comment, delivery, env, github, number, SECRET, withDb } from "./support.ts";
+
+const quiet = { log: () => {} };
+
+Deno.test("a comment becomes one task, however often and by whichever delivery it comes", () =>
+  withDb(async (db) => {
+    const take = handler({ db, github: github(), secrets: [SECRET], ...quiet });
+    const payload = comment("/atlas How do we release faster?");
+    const first = await take(delivery("issue_comment", payload, { id: "d1-" + number() }));
+    const answered = await first.json();
+    assert.equal(first.status, 202, JSON.stringify(answered));
+    const again = await take(delivery("issue_comment", payload, { id: "d2-" + number() }));
+    assert.deepEqual([again.status, (await again.json()).created], [200, false]);
+    const both = await Promise.all([1, 2, 3].map(() => take(delivery("issue_comment", payload, { id: "d3" }))));
+    assert.deepEqual(both.map((one) => one.status), [200, 200, 200]);
+    const rows = await db`select data, sender from public.architect_in where task_id = ${answered.task_id}`;
+    assert.equal(rows.length, 1);
+    const { content, metadata } = rows[0]!.data;
+    assert.ok(content.startsWith("How do we release faster?\n"));
+    assert.equal(metadata.reply_to, `github:o/r#${payload.issue.number}`);
+    assert.equal(metadata.sender_key, "github:583231");
+    assert.equal(content.match(/^----- end -----$/gm).length, 1, "what is quoted cannot end the quotation");
+    assert.ok(content.includes("Releases are slow") && content.includes("- ---- end -----"));
+  }));
+
+Deno.test("a mapped person is the sender", () =>
+  withDb(async (db) => {
+    const user = crypto.randomUUID(), id = number();
+    await db`insert into atlas.identity (provider, external_id, user_id) values ('github', ${String(id)}, ${user})`;
+    const payload = comment("/atlas Who am I?");
+    payload.comment.user.id = id;
+    const { task_id } =
+      await (await handler({ db, github: github(), secrets: [SECRET] })(delivery("issue_comment", payload))).json();
+    const [row] = await db`select sender, sender_key from atlas.task where id = ${task_id}`;
+    assert.deepEqual({ ...row }, { sender: user, sender_key: user });
+  }));
+
+Deno.test("a pull request's diff goes along, within the budget", () =>
+  withDb(async (db) => {
+    const take = handler({ db, github: github(), secrets: [SECRET] });
+    const payload = comment("/atlas", { isPull: true });
+    payload.issue.body = "wörter ".repeat(20_000);
+    const { task_id } = await (await take(delivery("issue_comment", payload))).json();
+    const [row] = await db`select data ->> 'content' as content from public.architect_in where task_id = ${task_id}`;
+    assert.match(row!.content, /\+new/);
+    assert.match(row!.content, /\[cut: \d+ of \d+ characters\]/);
+    assert.ok(row!.content.length < 12_000, String(row!.content.length));
+  }));
+
+Deno.test("the label makes a task of the issue, for those who may write", () =>
+  withDb(async (db) => {
+    const take = handler({ db, github: github(), secrets: [SECRET] });
+    const { comment: _, ...rest } = comment("");
+    const labeled = { ...rest, action: "labeled", label: { name: "atlas" } };
+    const made = await take(delivery("issues", labeled));
+    assert.equal(made.status, 202);
+    const [row] = await db`select title from atlas.task where id = ${(await made.json()).task_id}`;
+    assert.equal(row!.title, "Design what this issue asks for: Releases are slow");
+    const other = await take(delivery("issues", { ...labeled, label: { name: "bug" } }));
+    assert.match((await other.json()).ignored, /asks for nothing/);
+    const stranger = await take(delivery("issues", { ...labeled, sender: { id: 1, login: "mallory", type: "User" } }));
+    assert.match((await stranger.json()).ignored, /may not write/);
+  }));
+
+Deno.test("bots, strangers, edits and other comments make no task", () =>
+  withDb(async (db) => {
+    const take = handler({ db, github: github(), secrets: [SECRET] });
+    const before = await db`select count(*) from atlas.task`;
+    for (
+      const payload of [
+        comment("/atlas x", { type: "Bot" }),
+        comment("/atlas x", { login: "mallory" }),
+        { ...comment("/atlas x"), action: "edited" },
+        { ...comment("/atlas x"), action: "deleted" },
+        comment("see /atlas x"),
+        comment("/atlassian x"),
+        comment("> /atlas x"),
+      ]
+    ) {
+      const answer = await take(delivery("issue_comment", payload));
+      assert.equal(answer.status, 200);
+      assert.ok((await answer.json()).ignored);
+    }
+    assert.deepEqual(await db`select count(*) from atlas.task`, before);
+  }));
+
+Deno.test("what is not signed, too large, or no JSON is refused with its reason", () =>
+  withDb(async (db) => {
+    const take = handler({ db, github: github(), secrets: ["old " + SECRET, SECRET], ...quiet });
+    const payload = comment("/atlas x");
+    const cases: [Request, number][] = [
+      [delivery("issue_comment", payload, { secret: "wrong" }), 401],
+      [delivery("issue_comment", payload, { headers: { "x-hub-signature-256": "" } }), 401],
+      [delivery("issue_comment", payload, { headers: { "x-hub-signature-256": "sha1=0" } }), 401],
+      [delivery("issue_comment", payload, { headers: { "x-github-delivery": "" } }), 400],
+      [delivery("issue_comment", payload, { headers: { "content-type": "application/x-www-form-urlencoded" } }), 415],
+      [delivery("issue_comment", [1]), 400],
+      [delivery("issue_comment", "text"), 400],
+      [new Request("https://x/", { method: "GET" }), 405],
+    ];
+    const big = "x".repeat(10 * 1024 * 1024 + 1);
+    cases.push([
+      new Request("https://x/", {
+        method: "POST",
+        body: big,
+        headers: { "x-hub-signature-256": `sha256=${hmac(SECRET, big)}` },
+      }),
+      413,
+    ]);
+    for (const [request, status] of cases) {
+      const answer = await take(request);
+      const { error } = await answer.json();
+      assert.equal(answer.status, status, JSON.stringify(error));
+      assert.ok(error.code && error.message);
+    }
+  }));
+
+Deno.test("what breaks inside is logged with an id, and answered with the id alone", () =>
+  withDb(async (db) => {
+    const lines: string[] = [];
+    const broken = new Proxy(db, { apply: () => Promise.reject(new Error("password=hunter2")) });
+    const answer = await handler({ db: broken, github: github(), secrets: [SECRET], log: (line) => lines.push(line) })(
+      delivery("issue_comment", comment("/atlas x")),
+    );
+    assert.equal(answer.status, 500);
+    const said = await answer.text();
+    assert.ok(!said.includes("hunter2"));
+    assert.ok(lines[0]!.includes(JSON.parse(said).error.id) && lines[0]!.includes("hunter2"));
+  }));
+
+Deno.test("a push to the default branch tells of changed documents, once", () =>
+  withDb(async (db) => {
+    const take = handler({ db, github: github(), secrets: [SECRET] });
+    const after = "c".repeat(40), id = "push-" + number();
+    const repository = comment("").repository;
+    const commits = [
+      { added: ["docs/a.md", "src/x.py"], modified: [], removed: [] },
+      { added: [], modified: ["README.md"], removed: ["docs/a.md"] },
+    ];
+    const push = { ref: "refs/heads/main", after, deleted: false, repository, commits };
+    assert.equal((await take(delivery("push", push, { id }))).status, 202);
+    assert.equal((await take(delivery("push", push, { id }))).status, 200);
+    const rows =
+      await db`select data from public.architect_in where data #>> '{metadata,kind}' = 'docs.added' and data ->> 'content' like ${
+        "%" + after + "%"
+      }`;
+    assert.equal(rows.length, 1);
+    assert.deepEqual(JSON.parse(rows[0]!.data.content), {
+      command: "docs.added",
+      repository: "https://github.com/o/r.git",
+      ref: after,
+      changed: ["README.md"],
+      removed: ["docs/a.md"],
+    });
+    const nothing = [{ ...push, ref: "refs/heads/other" }, { ...push, commits: [{ added: ["src/x.py"] }] }, {
+      ...push,
+      deleted: true,
+    }, {
+      ...push,
+      after: "0".repeat(40),
+    }];
+    for (const one of nothing) assert.ok((await (await take(delivery("push", one))).json()).ignored);
+  }));
+
+Deno.test("every example that GitHub publishes is taken without a crash, and none makes a task", () =>
+  withDb(async (db) => {
+    const take = handler({ db, github: github(), secrets: [SECRET] });
+    const before = await db`select count(*) from atlas.task`;
+    let taken = 0;
+    for (const edition of ["api.github.com", "ghes-31", "ghes-32", "ghes-33", "ghes-34", "ghes-35"]) {
+      const corpus = JSON.parse(await Deno.readTextFile(`${env("WEBHOOK_EXAMPLES")}/${edition}/index.json`));
+      for (const { name, examples } of corpus) {
+        for (const example of examples) {
+          const answer = await take(delivery(name, example));
+          const said = await answer.text();
+          assert.ok([200, 202].includes(answer.status), `${edition} ${name}: ${answer.status} ${said}`);
+          taken += 1;
+        }
+      }
+    }
+    assert.ok(taken > 500, String(taken));
+    assert.deepEqual(await db`select count(*) from atlas.task`, before);
+    console.log(`${taken} examples`);
+  }));
+
+Deno.test("a command stands at the very start of a comment", () => {
+  assert.deepEqual(commandOf("/atlas  How?\r\nMore"), { command: "ask", question: "How?\r\nMore" });
+  assert.deepEqual(commandOf("/atlas\nHow?"), { command: "ask", question: "How?" });
+  assert.deepEqual(commandOf("\n/atlas pr \n"), { command: "pull_request", question: "" });
+  assert.deepEqual(commandOf("/atlas issues"), { command: "issues", question: "" });
+  for (const text of ["", "atlas x", "/atlasx", "x\n/atlas y", "`/atlas`"]) assert.equal(commandOf(text), null);
+});

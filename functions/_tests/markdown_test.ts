@@ -1,0 +1,55 @@
+import assert from "node:assert/strict";
+import { harmless, mrkdwn, split, titleOf, workItems } from "../_shared/markdown.ts";
+
+Deno.test("parts keep to the limit, lose nothing, and cut before headings", () => {
+  const text = Array.from({ length: 40 }, (_, n) => `## Part ${n}\n\n${"words of it ".repeat(30)}`).join("\n\n");
+  const parts = split(text, 2000);
+  assert.ok(parts.every((part) => part.length <= 2000));
+  assert.ok(parts.slice(1).every((part) => part.startsWith("## ")));
+  assert.equal(parts.join("\n").replace(/\s+/g, ""), text.replace(/\s+/g, ""));
+});
+
+Deno.test("a fence that is cut is closed, and opened again", () => {
+  const text = "Before\n\n```yaml\n" + "key: value\n".repeat(400) + "```\n\nAfter";
+  const parts = split(text, 1000);
+  for (const part of parts) {
+    assert.ok(part.length <= 1000);
+    assert.equal((part.match(/^```/gm) ?? []).length % 2, 0, part.slice(0, 40));
+  }
+  assert.equal(parts.join("\n").match(/key: value/g)?.length, 400);
+});
+
+Deno.test("no character is halved, and one word without a break is cut all the same", () => {
+  const parts = split("😀".repeat(5000), 1001);
+  assert.ok(parts.every((part) => part.length <= 1001 && !/^[\udc00-\udfff]|[\ud800-\udbff]$/.test(part)));
+  assert.equal(parts.join(""), "😀".repeat(5000));
+  assert.deepEqual(split("", 100), [""]);
+});
+
+Deno.test("mentions call nobody, and nothing poses as our marker", () => {
+  const found = harmless("@octocat, see `@decorator`:\n```py\n@cached\n```\n<!-- atlas task=x -->");
+  assert.ok(!/@octocat/.test(found));
+  assert.ok(found.includes("`@decorator`") && found.includes("\n@cached\n"));
+  assert.ok(!found.includes("<!--"));
+});
+
+Deno.test("Slack's own marks are escaped, Markdown becomes mrkdwn", () => {
+  const found = mrkdwn("# Title\n\n**bold** <!channel> <@U1> [a](https://x.example/y)\n- item\n`**code**`");
+  assert.equal(found, "*Title*\n\n*bold* &lt;!channel&gt; &lt;@U1&gt; <https://x.example/y|a>\n• item\n`**code**`");
+});
+
+Deno.test("work items are the third-level headings of their section", () => {
+  const spec = "# T\n\n## Work items\n\n### One\n\n#### Context\n\nA\n\n### Two\n\nB\n\n## Sources\n\n### Not this\n";
+  assert.deepEqual(workItems(spec), [{ title: "One", body: "#### Context\n\nA" }, { title: "Two", body: "B" }]);
+  assert.deepEqual(workItems("# T\n\nnothing"), []);
+  assert.deepEqual(workItems("# T\n\n## Work items\n\n### Last\n\nend").map((item) => item.body), ["end"]);
+});
+
+Deno.test("a title becomes a name of a file", () => {
+  assert.deepEqual(titleOf("# Größe & Maß: ein “Plan”\n", "x"), {
+    title: "Größe & Maß: ein “Plan”",
+    slug: "groe-ma-ein-plan",
+  });
+  assert.equal(titleOf("no heading", "../../etc/passwd").slug, "etcpasswd");
+  assert.equal(titleOf("# ???", "x").slug, "decision");
+});
