@@ -20,7 +20,7 @@ from atlas.adapters.outbox import Outbox, Settlement
 from atlas.batch import Batcher
 from atlas.errors import DatabaseDown, RefusedError, SettingsError
 from atlas.metrics import Metrics
-from atlas.outbox import Destination, Event, Rejected, Target, Unreachable
+from atlas.outbox import Destination, Event, Later, Rejected, Target, Unreachable
 
 log = logging.getLogger("atlas.mirror")
 
@@ -119,7 +119,7 @@ class Relay:
                 self._held.pop(event.id, None)
             self._hint.set()
 
-    async def _send(self, batch: Sequence[Event], sent: list[int]) -> tuple[Rejected | Unreachable, Event] | None:
+    async def _send(self, batch: Sequence[Event], sent: list[int]) -> tuple[Rejected | Later, Event] | None:
         try:
             await self._target.send(batch)
         except Rejected as error:
@@ -130,13 +130,13 @@ class Relay:
                 if problem is not None:
                     return problem
             return None
-        except Unreachable as error:
+        except Later as error:
             return error, batch[0]
         sent.extend(event.id for event in batch)
         return None
 
     async def _judge(
-        self, error: Rejected | Unreachable, culprit: Event, sent: list[int], later: list[int], began: float
+        self, error: Rejected | Later, culprit: Event, sent: list[int], later: list[int], began: float
     ) -> Settlement:
         what = f"{type(error).__name__.lower()}: {error}"
         if isinstance(error, Rejected):
@@ -147,7 +147,7 @@ class Relay:
             return Settlement(sent=sent, rejected=[{"id": culprit.id, "error": what}], released=later)
         self._metrics.mirrored.labels(destination=self.destination.name, result="failed").inc()
         # many calls fail at once when a destination goes: they are one failure
-        if began > self._failed_at:
+        if isinstance(error, Unreachable) and began > self._failed_at:
             self._failed_at = time.monotonic()
             until = await self._outbox.record_destination(
                 self.destination.id, ok=False, error=str(error), seconds=error.retry_after

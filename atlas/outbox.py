@@ -4,6 +4,7 @@ Facts of the outbox's SQL: migrations/*_mirror.sql. Errors:
 
 DeliveryError
 ├── Rejected      the destination will not have this event; three times, and it is a dead letter
+├── Postponed     the destination asks to be given this event later; nothing is wrong with either
 └── Unreachable   the destination is in trouble, not the event; it opens the destination's breaker
 """
 
@@ -77,12 +78,20 @@ class Rejected(DeliveryError):
     """The destination refused this event."""
 
 
-class Unreachable(DeliveryError):
-    """The destination is away, slow, or refuses everything. retry_after: seconds it asked for."""
+class Later(DeliveryError):
+    """It counts against no row. retry_after: seconds that the destination asked for."""
 
     def __init__(self, message: str, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Postponed(Later):
+    """This event has to wait, others need not."""
+
+
+class Unreachable(Later):
+    """The destination is away, slow, or refuses everything."""
 
 
 class Target(Protocol):

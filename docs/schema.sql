@@ -2723,18 +2723,21 @@ $$;
 COMMENT ON FUNCTION atlas.report_progress(p_every interval) IS 'Emits how far running tasks with a reply_to have come, each at most once in so long; says how many.';
 
 --
--- Name: request_export(uuid, text, text, text); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: request_export(uuid, text, text, text, uuid); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text DEFAULT NULL::text, p_reply_to text DEFAULT NULL::text) RETURNS uuid
+CREATE FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text DEFAULT NULL::text, p_reply_to text DEFAULT NULL::text, p_event_id uuid DEFAULT gen_random_uuid()) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $_$
 declare
   d jsonb := atlas.get_delivery(p_task_id);
   repository text;
-  event constant uuid := gen_random_uuid();
 begin
+  -- the same wish again, by another delivery of it
+  if exists (select from atlas.outbox o where o.event_id = p_event_id) then
+    return p_event_id;
+  end if;
   if d is null then
     raise exception using errcode = 'AT004', message = format('no task %s', p_task_id), hint = 'see `atlas tasks`';
   end if;
@@ -2758,20 +2761,21 @@ begin
       hint = 'name it as owner/name';
   end if;
   if atlas.emit('export', jsonb_build_object('task_id', p_task_id, 'export', p_what, 'repository', repository,
-      'reply_to', coalesce(p_reply_to, d ->> 'reply_to')), p_task_id, event) = 0 then
+      'reply_to', coalesce(p_reply_to, d ->> 'reply_to')), p_task_id, p_event_id) = 0 then
     raise exception using errcode = 'AT005', message = 'no destination takes exports',
       hint = 'add the function deliver as a webhook to atlas.destination, with "export" among the kinds of its filter';
   end if;
   perform atlas.append_audit(p_task_id, 'request_export', jsonb_build_object('what', p_what, 'repository', repository));
-  return event;
+  return p_event_id;
 end
 $_$;
 
 --
--- Name: FUNCTION request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text, p_event_id uuid); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text) IS 'Asks for a spec as a pull request, or for its work items as issues; answers the event that carries it out.';
+COMMENT ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text, p_event_id uuid) IS 'Asks for a spec as a pull request, or for its work items as issues; answers the event that carries it out. The same p_event_id
+again asks for nothing more.';
 
 --
 -- Name: reserve_one(atlas.task, integer, text, bigint, bigint); Type: FUNCTION; Schema: atlas; Owner: -
@@ -4932,7 +4936,7 @@ COMMENT ON TABLE atlas.post IS 'What was posted outside for a task: comments, me
 -- Name: COLUMN post.task_id; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.post.task_id IS 'The task it is about.';
+COMMENT ON COLUMN atlas.post.task_id IS 'The task it is about; of a notice that is about none, its event.';
 
 --
 -- Name: COLUMN post.part; Type: COMMENT; Schema: atlas; Owner: -
@@ -6923,13 +6927,6 @@ ALTER TABLE ONLY atlas.outbox
     ADD CONSTRAINT outbox_out_id_fkey FOREIGN KEY (out_id) REFERENCES public.architect_out(id);
 
 --
--- Name: post post_task_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
---
-
-ALTER TABLE ONLY atlas.post
-    ADD CONSTRAINT post_task_id_fkey FOREIGN KEY (task_id) REFERENCES atlas.task(id);
-
---
 -- Name: reply_part reply_part_attempt_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -7847,11 +7844,11 @@ GRANT ALL ON FUNCTION atlas.report_progress(p_every interval) TO service_role;
 GRANT ALL ON FUNCTION atlas.report_progress(p_every interval) TO atlas_worker;
 
 --
--- Name: FUNCTION request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text, p_event_id uuid); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text) TO service_role;
+REVOKE ALL ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text, p_event_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text, p_event_id uuid) TO service_role;
 
 --
 -- Name: FUNCTION reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint); Type: ACL; Schema: atlas; Owner: -

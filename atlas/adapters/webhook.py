@@ -20,10 +20,12 @@ import httpcore
 
 from atlas import __version__
 from atlas.errors import SettingsError
-from atlas.outbox import Event, Rejected, Unreachable
+from atlas.outbox import Event, Postponed, Rejected, Unreachable
 from atlas.webhooks import Allowed, sign
 
-RETRIED = frozenset({401, 403, 404, 407, 408, 409, 410, 425, 429})
+POSTPONED = frozenset({409, 425})
+"""What says that this event comes too early, such as while another call still works on it."""
+RETRIED = frozenset({401, 403, 404, 407, 408, 410, 429})
 """What says something of the address, the secret or the moment, and not of one event."""
 
 
@@ -144,6 +146,8 @@ def _judge(answer: httpcore.Response, text: str, now: float) -> None:
     said = f"HTTP {status} {' '.join(text.split())[:200]}".strip()
     if 200 <= status < 300:
         return
+    if status in POSTPONED:
+        raise Postponed(said, _retry_after(answer, now))
     if status >= 500 or status in RETRIED:
         raise Unreachable(said, _retry_after(answer, now))
     if 300 <= status < 400:

@@ -610,29 +610,7 @@ export type Database = {
           "task_id"?: string;
           "url"?: string | null;
         };
-        Relationships: [
-          {
-            foreignKeyName: "post_task_id_fkey";
-            columns: ["task_id"];
-            isOneToOne: false;
-            referencedRelation: "dead_letters";
-            referencedColumns: ["id"];
-          },
-          {
-            foreignKeyName: "post_task_id_fkey";
-            columns: ["task_id"];
-            isOneToOne: false;
-            referencedRelation: "task";
-            referencedColumns: ["id"];
-          },
-          {
-            foreignKeyName: "post_task_id_fkey";
-            columns: ["task_id"];
-            isOneToOne: false;
-            referencedRelation: "task_history";
-            referencedColumns: ["id"];
-          },
-        ];
+        Relationships: [];
       };
       "project": {
         Row: {
@@ -1466,7 +1444,13 @@ export type Database = {
       "reply_metadata": { Args: { "p_metadata": Json; "p_parent": string }; Returns: Json };
       "report_progress": { Args: { "p_every": string }; Returns: number };
       "request_export": {
-        Args: { "p_reply_to"?: string; "p_repository"?: string; "p_task_id": string; "p_what": string };
+        Args: {
+          "p_event_id"?: string;
+          "p_reply_to"?: string;
+          "p_repository"?: string;
+          "p_task_id": string;
+          "p_what": string;
+        };
         Returns: string;
       };
       "reserve_one": {

@@ -3,6 +3,7 @@
  *
  * UserError    the caller's mistake: answered with its status, code, message and the next act
  * Upstream     GitHub, Slack or Google is away or asks to wait: answered 503, and worth another try
+ * Busy         another call is at the same work: answered 409, and worth another try in a moment
  * Refused      GitHub or Slack will not have this: answered 422, and not worth another try
  *
  * Anything else is a defect: logged with an id, answered with a 500 that names the id and nothing more.
@@ -20,6 +21,8 @@ export class Upstream extends Error {
     super(message);
   }
 }
+
+export class Busy extends Upstream {}
 
 export class Refused extends Error {
   constructor(message: string, readonly status: number) {
@@ -42,7 +45,8 @@ export function answer(error: unknown, name: string, log: (line: string) => void
   }
   if (error instanceof Upstream) {
     const wait = Math.ceil(error.retryAfter);
-    return problem(503, "upstream", error.message, wait > 0 ? { retry_after: String(wait) } : {});
+    const [status, code] = error instanceof Busy ? [409, "busy"] : [503, "upstream"];
+    return problem(status, code, error.message, wait > 0 ? { retry_after: String(wait) } : {});
   }
   if (error instanceof Refused) {
     return problem(422, "refused", error.message);

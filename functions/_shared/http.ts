@@ -97,6 +97,12 @@ export function needed(name: string, value: string | undefined): string {
   return value;
 }
 
+/** A secret and, while it is rotated, the one before it (NAME_PREVIOUS). */
+export function secretsOf(name: string, env: (name: string) => string | undefined): string[] {
+  const previous = env(`${name}_PREVIOUS`);
+  return [needed(name, env(name)), ...(previous ? [previous] : [])];
+}
+
 /** A UUID that is the same for the same text (version 8 of RFC 9562, from SHA-256). */
 export function uuidOf(name: string): string {
   const bytes = createHash("sha256").update(name).digest().subarray(0, 16);

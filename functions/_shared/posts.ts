@@ -1,5 +1,5 @@
 import type { Db } from "./db.ts";
-import { Refused, Upstream } from "./errors.ts";
+import { Busy, Refused } from "./errors.ts";
 
 /** A post that is there. */
 export interface Post {
@@ -14,8 +14,8 @@ export interface Place {
   look(since: Date): Promise<Post | null>;
 }
 
-/** Longer than any one call may take. */
-const LEASE = "60 seconds";
+/** Longer than one post may take: GitHub and Slack are waited for ten seconds, Postgres for eight. */
+const LEASE = "30 seconds";
 
 /**
  * Makes a post once for a task and part, whatever happens in between: what an earlier call may have made is looked for first. made
@@ -36,7 +36,7 @@ export async function once(
     case "posted":
       return { id: row.external_id, url: row.url ?? undefined, made: false };
     case "busy":
-      throw new Upstream(`another call is posting ${part} of task ${task}`, 5);
+      throw new Busy(`another call is posting ${part} of task ${task}`, 5);
     case "look_up": {
       const found = await place.look(new Date(row.since));
       if (found !== null) {

@@ -19,7 +19,7 @@ import { accept } from "../_shared/submit.ts";
 export interface Deps {
   db: Db;
   github: GitHub;
-  /** Of the App's webhook; several while they are rotated, separated by spaces. */
+  /** Of the App's webhook; two while they are rotated. */
   secrets: string[];
   pause?: (ms: number) => Promise<void>;
   log?: (line: string) => void;

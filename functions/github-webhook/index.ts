@@ -1,6 +1,6 @@
 import { connect } from "../_shared/db.ts";
 import { GitHub } from "../_shared/github.ts";
-import { needed } from "../_shared/http.ts";
+import { needed, secretsOf } from "../_shared/http.ts";
 import { serve } from "../_shared/serve.ts";
 import { handler } from "./handler.ts";
 
@@ -14,6 +14,6 @@ serve(
       privateKey: needed("GITHUB_APP_PRIVATE_KEY", env("GITHUB_APP_PRIVATE_KEY")),
       apiUrl: env("GITHUB_API_URL") ?? "https://api.github.com",
     }),
-    secrets: needed("GITHUB_WEBHOOK_SECRET", env("GITHUB_WEBHOOK_SECRET")).split(/\s+/),
+    secrets: secretsOf("GITHUB_WEBHOOK_SECRET", env),
   }),
 );

@@ -6,7 +6,7 @@ import { accept, type Accepted } from "../_shared/submit.ts";
 
 export interface Deps {
   db: Db;
-  /** Signing secrets; several while they are rotated. */
+  /** Signing secrets; two while they are rotated. */
   secrets: string[];
   /** Milliseconds since 1970. */
   now?: () => number;

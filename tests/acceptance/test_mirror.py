@@ -256,6 +256,20 @@ async def test_what_is_not_a_rows_fault_is_tried_again_until_it_is_well(
     assert list(dict.fromkeys(statuses)) == ["in_progress", "completed"]
 
 
+async def test_an_event_that_comes_too_early_waits_alone(database: Database, db: asyncpg.Connection) -> None:
+    early, *others = await finish(db, 4)
+    async with receiver() as there:
+        there.answer = lambda got: (409 if got.json["data"]["task_id"] == str(early) else 200, {})
+        await hook(db, there.url)
+        async with mirroring(database):
+            await sent(db, 6)
+            assert await db.fetchval("select failures from atlas.destination") == 0
+            there.answer = lambda _got: (200, {})
+            await sent(db, 8)
+    assert await db.fetchval("select max(rejections) from atlas.outbox") == 0
+    assert len(others) == 3
+
+
 async def test_a_slow_receiver_is_a_failure_and_a_refusal_is_the_rows(database: Database, db: asyncpg.Connection) -> None:
     async with receiver() as there:
         there.delay = 5

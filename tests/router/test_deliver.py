@@ -130,7 +130,7 @@ async def test_a_function_killed_between_the_post_and_its_record_posts_no_second
     await scene.deliver.start()
     assert len(scene.hub.comments) == 1
     # its lease still runs: another call could be at it
-    await scene.bring(task, "completed", ADR, ok=503)
+    await scene.bring(task, "completed", ADR, ok=409)
     await scene.db.execute("update atlas.post set lease_expires_at = now()")
     await scene.bring(task, "completed", ADR)
     assert len(scene.hub.comments) == 1
