@@ -18,7 +18,7 @@ from tests.support import ADR, ROOT, Workers, ask, ended, reply, until
 MOCK = ROOT / "tests/node_modules/.bin/llmock"
 ERROR = {"message": "no", "type": "server_error"}
 FIXTURES: list[dict[str, Any]] = [
-    {"match": {"userMessage": "slow"}, "response": {"content": ADR}, "chunkSize": 40, "streamingProfile": {"ttft": 100, "tps": 10, "jitter": 0}},
+    {"match": {"userMessage": "slow"}, "response": {"content": ADR}, "chunkSize": 40, "streamingProfile": {"ttft": 100, "tps": 2, "jitter": 0}},
     {"match": {"userMessage": "limited", "sequenceIndex": 0}, "response": {"error": ERROR | {"code": "rate_limit_exceeded"}, "status": 429, "retryAfter": 1}},
     {"match": {"userMessage": "broken", "sequenceIndex": 0}, "response": {"error": ERROR, "status": 500}},
     {"match": {"userMessage": "garbage", "sequenceIndex": 0}, "response": {"content": "x"}, "chaos": {"malformedRate": 1}},

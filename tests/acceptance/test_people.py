@@ -82,8 +82,10 @@ async def test_others_see_nothing_until_they_are_members(
             assert "of yours" in (await bob.atlas(*words, ok=4)).stderr
         assert "none of yours" in (await bob.atlas("ask", "Which queue?", "--project", "payments", ok=4)).stderr
         assert "no task" in (await bob.atlas("cancel", task, ok=4)).stderr
+        await db.execute("select atlas.pause('so that the next question stays in the queue')")
         second = (await ann.json("ask", "And which broker?", "--detach"))["task_id"]
         assert "is cancelled" in (await ann.atlas("cancel", second)).stdout, "a question of one's own"
+        await db.execute("select atlas.resume()")
         listed = await project("members", "payments", "--add", bob.email, "--admin")
         assert "bob@example.com\tadmin" in listed
         assert (await bob.json("show", task))["reply"] == (await ann.json("show", task))["reply"]

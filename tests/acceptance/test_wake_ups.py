@@ -156,6 +156,7 @@ async def test_twenty_workers_and_one_insert(database: Database, db: asyncpg.Con
     async with fleet(database, 20) as found:
         await found.until_idle()
         await asyncio.sleep(6)  # each has counted the others since
+        losses = []
         for n in range(10):
             before = found.claims()
             task = await ask(db, f"Question {n}?")
@@ -163,7 +164,10 @@ async def test_twenty_workers_and_one_insert(database: Database, db: asyncpg.Con
             await found.until_idle()
             won, lost, _ = (after - earlier for after, earlier in zip(found.claims(), before, strict=True))
             assert won == 1
-            assert lost <= 5, "few lose"
+            losses.append(lost)
+        # of the nineteen others; a machine that is busy with something else may stretch one of them
+        assert sorted(losses)[5] <= 4, losses
+        assert max(losses) <= 12, losses
         won, lost, spared = found.claims()
         print(f"20 workers, 10 inserts: {won:.0f} claims won, {lost:.0f} lost, {spared:.0f} spared")
 
