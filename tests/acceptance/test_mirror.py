@@ -34,7 +34,7 @@ from atlas.settings import load
 from tests.database.test_outbox import destination, finish
 from tests.doubles.pubsub import PubSubDouble, pubsub
 from tests.doubles.webhook import Got, Receiver, receiver
-from tests.support import ROOT, Database, Json, Workers, ask, clean_environment, ended, run_atlas, until
+from tests.support import ROOT, Database, Json, Workers, ask, clean_environment, command, ended, run_atlas, until
 
 TOPIC = "projects/p/topics/architect_out"
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -447,3 +447,16 @@ async def test_kept_events_are_trimmed_and_the_doctor_says_so(database: Database
         assert await Outbox(bus).trim_outbox(7) == 0
         await db.execute("update atlas.outbox set created_at = now() - interval '8 days'")
         assert await Outbox(bus).trim_outbox(7) == 2
+
+
+async def test_an_escalation_of_a_router_is_audited_and_counted(db: asyncpg.Connection, workers: Workers) -> None:
+    worker = await workers.start()
+    message = await command(db, {"command": "escalate", "task_id": str(uuid4()), "code": "delivery_failed", "message": "x"})
+
+    async def done() -> Any:
+        return await db.fetchval("select id from atlas.task where message_task_id = $1 and state = 'completed'", message)
+
+    task = await until(done, 20, "it is carried out")
+    events = await db.fetch("select event from atlas.audit where task_id = $1 order by seq", task)
+    assert [row["event"] for row in events] == ["submit_task", "claim_tasks", "complete_task"]
+    assert await asyncio.to_thread(worker.metric, "atlas_escalations_total") == 1
