@@ -21,6 +21,7 @@ from atlas.batch import Batcher
 from atlas.errors import DatabaseDown, RefusedError, SettingsError
 from atlas.metrics import Metrics
 from atlas.outbox import Destination, Event, Later, Rejected, Target, Unreachable
+from atlas.reading import clean
 
 log = logging.getLogger("atlas.mirror")
 
@@ -48,6 +49,7 @@ class Relay:
         self._failed_at = float("-inf")
         self._open_until = float("-inf")
         self._healthy_at = float("-inf")
+        self._streak = 0
 
     def hint(self) -> None:
         """There may be a new row."""
@@ -59,12 +61,13 @@ class Relay:
         try:
             while True:
                 self._hint.clear()
+                claimed = time.monotonic()
                 events = await self._claim()
                 tasks: dict[str, list[Event]] = {}
                 for event in events:
                     tasks.setdefault(event.ordering_key, []).append(event)
                 for rows in tasks.values():
-                    self._carry(rows)
+                    self._carry(rows, claimed)
                 looks = 0 if events else min(looks + 1, len(POLLS) - 1)
                 pause = max(POLLS[looks], min(self._open_until - time.monotonic(), 5.0))
                 with contextlib.suppress(TimeoutError):
@@ -87,30 +90,35 @@ class Relay:
         self._held |= {event.id: event for event in fresh}
         return fresh
 
-    def _carry(self, events: list[Event]) -> None:
-        job = asyncio.create_task(self._deliver(events), name=f"relay {self.destination.name}")
+    def _carry(self, events: list[Event], claimed: float) -> None:
+        job = asyncio.create_task(self._deliver(events, claimed), name=f"relay {self.destination.name}")
         self._carrying.add(job)
         job.add_done_callback(self._carrying.discard)
 
-    async def _deliver(self, events: list[Event]) -> None:
-        """The rows of one task, in order; the first that does not arrive keeps back the others."""
+    async def _deliver(self, events: list[Event], claimed: float) -> None:
+        """The rows of one task, in order; one that does not arrive keeps back the others. claimed: when the leases began."""
+        left = list(events)
         try:
-            sent: list[int] = []
-            settlement = Settlement(sent=sent)
-            began = time.monotonic()
             for batch in _batches(events, self._target.limit):
-                problem = await self._send(batch, sent)
-                if problem is not None:
-                    error, culprit = problem
-                    later = [event.id for event in events if event.id not in sent and event.id != culprit.id]
-                    settlement = await self._judge(error, culprit, sent, later, began)
+                began = time.monotonic()
+                # a call that ended after the lease could be another relay's as well
+                if began + self._target.timeout > claimed + self._lease and batch[0] is not events[0]:
                     break
-            await self._settle.submit(settlement)
-            if sent:
-                self._observe(events, set(sent))
-                if began > self._healthy_at + 5 or self._failed_at > self._healthy_at:
-                    self._healthy_at = time.monotonic()
-                    await self._outbox.record_destination(self.destination.id, ok=True)
+                sent: list[int] = []
+                problem = await self._send(batch, sent)
+                left = [event for event in left if event.id not in sent]
+                if problem is None:
+                    await self._settle.submit(Settlement(sent=sent))
+                    await self._observe(batch, began)
+                    continue
+                error, culprit = problem
+                left = [event for event in left if event is not culprit]
+                settlement = await self._judge(error, culprit, sent, [event.id for event in left], began)
+                left = []
+                await self._settle.submit(settlement)
+                break
+            if left:
+                await self._settle.submit(Settlement(released=[event.id for event in left]))
         except (DatabaseDown, RefusedError) as error:
             # what was sent is sent again when the lease runs out: receivers dedupe on the event id
             log.error("cannot settle %d rows of the outbox: %s", len(events), error)
@@ -132,41 +140,49 @@ class Relay:
             return None
         except Later as error:
             return error, batch[0]
+        except Exception as error:
+            log.exception("a call to %s", self.destination.name)
+            return Unreachable(f"{type(error).__name__}: {error}"), batch[0]
         sent.extend(event.id for event in batch)
         return None
 
     async def _judge(
         self, error: Rejected | Later, culprit: Event, sent: list[int], later: list[int], began: float
     ) -> Settlement:
-        what = f"{type(error).__name__.lower()}: {error}"
+        said = clean(str(error))  # text from outside: what Postgres cannot store would keep the row from being settled
+        what = f"{type(error).__name__.lower()}: {said}"
         if isinstance(error, Rejected):
             self._metrics.mirrored.labels(destination=self.destination.name, result="rejected").inc()
             log.warning(
-                "%s refuses event %s (%s of 3): %s", self.destination.name, culprit.event_id, culprit.rejections + 1, error
+                "%s refuses event %s (%s of 3): %s", self.destination.name, culprit.event_id, culprit.rejections + 1, said
             )
             return Settlement(sent=sent, rejected=[{"id": culprit.id, "error": what}], released=later)
         self._metrics.mirrored.labels(destination=self.destination.name, result="failed").inc()
         # many calls fail at once when a destination goes: they are one failure
         if isinstance(error, Unreachable) and began > self._failed_at:
             self._failed_at = time.monotonic()
-            until = await self._outbox.record_destination(
-                self.destination.id, ok=False, error=str(error), seconds=error.retry_after
-            )
+            until = await self._outbox.record_destination(self.destination.id, ok=False, error=said, seconds=error.retry_after)
             if until is not None:
                 self._open_until = time.monotonic() + max(0.0, (until - datetime.now(UTC)).total_seconds())
             log.warning(
                 "%s: %s%s", self.destination.name, error, f"; its breaker is open until {until:%H:%M:%S}" if until else ""
             )
-        # the row waits a little longer than the others, so that the next look takes another one
-        seconds = max(error.retry_after, random.uniform(0.5, 2.0))  # noqa: S311  rows must not come back in step
+        # the row waits, and longer the longer nothing arrives, so that the next look takes another one
+        self._streak = min(self._streak + 1, 5)
+        seconds = max(error.retry_after, random.uniform(0.5, 1.0) * 2**self._streak)  # noqa: S311  not in step
         return Settlement(sent=sent, failed=[{"id": culprit.id, "error": what, "seconds": seconds}], released=later)
 
-    def _observe(self, events: Sequence[Event], sent: set[int]) -> None:
+    async def _observe(self, events: Sequence[Event], began: float) -> None:
+        """A batch arrived."""
         now = datetime.now(UTC)
         for event in events:
-            if event.id in sent:
-                self._metrics.mirror_seconds.observe(max(0.0, (now - event.created_at).total_seconds()))
-        self._metrics.mirrored.labels(destination=self.destination.name, result="sent").inc(len(sent))
+            self._metrics.mirror_seconds.observe(max(0.0, (now - event.created_at).total_seconds()))
+        self._metrics.mirrored.labels(destination=self.destination.name, result="sent").inc(len(events))
+        self._streak = 0
+        if began > self._healthy_at + 5 or self._failed_at > self._healthy_at:
+            self._healthy_at = time.monotonic()
+            self._open_until = float("-inf")
+            await self._outbox.record_destination(self.destination.id, ok=True)
 
     async def _settle_batch(self, settlements: Sequence[Settlement]) -> list[int]:
         await self._outbox.settle_outbox(self._lease_id, settlements)
@@ -224,9 +240,9 @@ class Mirror:
                     if not provided and self._topic is not None:
                         await self._outbox.provide_topic(self._topic)
                         provided = True
-                    await self._follow(await self._outbox.list_destinations())
                     while await self._outbox.adopt_outbox():
                         self.hint()
+                    await self._follow(await self._outbox.list_destinations())
                     if time.monotonic() > trimmed + 65:
                         trimmed = time.monotonic()
                         await self._outbox.trim_outbox(self._keep_days)
@@ -259,14 +275,15 @@ class Mirror:
     async def _start(self, destination: Destination) -> None:
         try:
             target = await self._target_of(destination)
-        except SettingsError as error:
+        except (SettingsError, ValueError, OSError) as error:
+            # a row that somebody wrote in Studio must not end the mirror of the others
             if self._unusable.get(destination) != str(error):
                 self._unusable[destination] = str(error)
                 log.error("nothing is sent to %s: %s", destination.name, error)
-                await self._outbox.record_destination(destination.id, ok=False, error=str(error))
+                await self._outbox.record_destination(destination.id, ok=False, error=clean(str(error)))
             return
         self._unusable.pop(destination, None)
         relay = Relay(destination, target, self._outbox, self._metrics, lease=self._lease)
         job = asyncio.create_task(relay.run(), name=f"relay of {destination.name}")
         self._relays[destination] = (relay, job)
-        log.info("mirroring to %s (%s)", destination.name, destination.target)
+        log.info("mirroring to %s", destination.name)  # a webhook's path may be a secret

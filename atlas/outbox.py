@@ -99,6 +99,8 @@ class Target(Protocol):
 
     limit: int
     """How many events of one task one call may carry."""
+    timeout: float
+    """Seconds that one call may take at most."""
 
     async def send(self, events: Sequence[Event]) -> None:
         """Returns when all of them are confirmed. Where it raises, none counts as sent."""

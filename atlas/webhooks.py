@@ -17,6 +17,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_ANYCAST = ipaddress.ip_network("192.88.99.0/24")
+"""Once the relays of 6to4 (RFC 7526): whoever answers there is nobody's webhook."""
 
 
 class Allowed:
@@ -59,7 +61,9 @@ def is_public(address: Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None and not is_public(inner):
             return False
-    return address.is_global and not address.is_multicast and not address.is_reserved
+        if address.is_site_local:
+            return False
+    return address.is_global and not address.is_multicast and not address.is_reserved and address not in _ANYCAST
 
 
 def read_secrets(text: str) -> list[bytes]:

@@ -150,6 +150,26 @@ $$;
 COMMENT ON FUNCTION atlas.admit_message() IS 'The door of architect_in: validates, names the sender, refuses a second chat.';
 
 --
+-- Name: adopt_again(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.adopt_again() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  new.adopted_at := null;
+  return new;
+end
+$$;
+
+--
+-- Name: FUNCTION adopt_again(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.adopt_again() IS 'A destination that is enabled again takes kept events up.';
+
+--
 -- Name: adopt_outbox(integer); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -158,28 +178,28 @@ CREATE FUNCTION atlas.adopt_outbox(p_limit integer DEFAULT 1000) RETURNS integer
     SET search_path TO ''
     AS $$
 declare
+  d atlas.destination;
+  n integer;
   adopted integer := 0;
 begin
-  if not exists (select from atlas.destination d where d.enabled)
-     or not exists (select from atlas.outbox o where o.destination_id is null and o.state = 'pending') then
-    return 0;
-  end if;
-  with kept as (
-    delete from atlas.outbox o where o.id in (
-      select k.id from atlas.outbox k where k.destination_id is null and k.state = 'pending'
-      order by k.position limit p_limit for update skip locked)
-    returning o.*
-  ),
-  moved as (
+  for d in
+    select x.* from atlas.destination x
+    where x.enabled and (x.adopted_at is null or x.adopted_at > now() - interval '10 minutes') order by x.created_at, x.id
+  loop
     insert into atlas.outbox (event_id, event_kind, task_id, out_id, payload, position, created_at, destination_id)
-    select k.event_id, k.event_kind, k.task_id, k.out_id, k.payload, k.position, k.created_at, r
-    from kept k left join public.architect_out m on m.id = k.out_id
-    cross join lateral atlas.routes(k.event_kind, coalesce(k.payload, m.data), coalesce(m.owner::text, 'service')) r
-    where r is not null
-    on conflict on constraint outbox_once do nothing
-    returning 1
-  )
-  select count(*)::integer into adopted from moved;
+    select k.event_id, k.event_kind, k.task_id, k.out_id, k.payload, k.position, k.created_at, d.id
+    from atlas.outbox k left join public.architect_out m on m.id = k.out_id
+    where k.destination_id is null and k.state = 'pending'
+      and atlas.matches(d.filter, k.event_kind, coalesce(k.payload, m.data), coalesce(m.owner::text, 'service'))
+      and not exists (select from atlas.outbox c where c.event_id = k.event_id and c.destination_id = d.id)
+    order by k.position limit p_limit
+    on conflict on constraint outbox_once do nothing;
+    get diagnostics n = row_count;
+    adopted := adopted + n;
+    if n = 0 and d.adopted_at is null then
+      update atlas.destination x set adopted_at = now() where x.id = d.id;
+    end if;
+  end loop;
   return adopted;
 end
 $$;
@@ -188,7 +208,7 @@ $$;
 -- Name: FUNCTION adopt_outbox(p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.adopt_outbox(p_limit integer) IS 'Gives kept rows to the destinations that are there now; says how many rows that made.';
+COMMENT ON FUNCTION atlas.adopt_outbox(p_limit integer) IS 'Copies what was kept for want of a destination to those that came since; says how many rows that made. Call it until it says 0.';
 
 --
 -- Name: append_audit(uuid, text, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -663,12 +683,25 @@ begin
              and e.state in ('pending', 'dead')
              and (e.state = 'dead' or e.run_after > now() or coalesce(e.lease_expires_at, '-infinity') > now())
            limit 1) is null
-    -- after failures one row is tried, and not all of them
-    order by o.position limit case when d.failures >= 3 then 1 else p_limit end
+      -- nor anything that was kept, and is yet to be copied to this destination
+      and (select true from atlas.outbox k left join public.architect_out m on m.id = k.out_id
+           where k.task_id = o.task_id and k.destination_id is null and k.position < o.position and k.state = 'pending'
+             and atlas.matches(d.filter, k.event_kind, coalesce(k.payload, m.data), coalesce(m.owner::text, 'service'))
+             and not exists (select from atlas.outbox c where c.event_id = k.event_id and c.destination_id = p_destination)
+           limit 1) is null
+    order by o.position limit case when d.failures >= 3 then 200 else p_limit end
+  ),
+  -- after failures one row is tried, and not all of them: the one that was not tried for longest
+  tried as materialized (
+    select due.id from due join atlas.outbox o on o.id = due.id
+    where d.failures < 3 or (
+      select true from atlas.outbox e where e.task_id = o.task_id and e.destination_id = o.destination_id
+        and e.position < o.position and e.state in ('pending', 'dead') limit 1) is null
+    order by case when d.failures >= 3 then o.run_after end, o.position limit case when d.failures >= 3 then 1 else p_limit end
   ),
   held as materialized (
     select o.id, o.task_id, o.position from atlas.outbox o
-    where o.id = any (array(select due.id from due)) and o.state = 'pending'
+    where o.id = any (array(select tried.id from tried)) and o.state = 'pending'
       and coalesce(o.lease_expires_at, '-infinity') <= now()
     order by o.id for no key update skip locked
   ),
@@ -1617,7 +1650,8 @@ CREATE FUNCTION atlas.get_delivery(p_task_id uuid) RETURNS jsonb
     SET search_path TO ''
     AS $$
   select jsonb_build_object('task_id', t.id, 'state', t.state, 'title', t.title, 'reply_to', i.data #>> '{metadata,reply_to}',
-    'queued_at', t.queued_at, 'spec', case when t.state = 'completed' then o.data end)
+    'queued_at', t.queued_at, 'spec', case when t.state = 'completed' then o.data end,
+    'final', case when t.finished_at is not null then o.data end)
   from atlas.task t join public.architect_in i on i.id = t.in_id left join public.architect_out o on o.id = t.out_id
   where t.id = p_task_id and t.kind = 'chat'
 $$;
@@ -2300,7 +2334,7 @@ begin
   -- full jitter, doubling from 1 s up to 1 min; what the destination asked for is the least
   update atlas.destination d set failures = d.failures + 1, last_error = left(p_error, 500),
     open_until = case when d.failures >= 2
-      then now() + greatest(p_seconds, random() * least(60, 2 ^ least(d.failures - 2, 6))) * interval '1 second' end
+      then now() + greatest(least(p_seconds, 300), random() * least(60, 2 ^ least(d.failures - 2, 6))) * interval '1 second' end
   where d.id = p_destination returning d.open_until into until;
   return until;
 end
@@ -2754,7 +2788,7 @@ begin
       hint = 'ask again with a larger TOKEN_BUDGET_PER_RUN: work items of half a plan are not filed';
   end if;
   repository := coalesce(p_repository, substring(d ->> 'reply_to' from '^github:([^#]+)#'));
-  if repository is null or repository !~ '^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$' then
+  if repository is null or repository !~ '^[A-Za-z0-9_-]+/[A-Za-z0-9._-]+$' or repository ~ '/\.\.?$' then
     raise exception using errcode = 'AT005',
       message = case when repository is null then format('task %s came from no repository', p_task_id)
                      else format('%L is no repository', repository) end,
@@ -3308,6 +3342,12 @@ begin
         'destination', was.destination_id, 'state', 'dead'));
       if was.task is not null and was.command is distinct from 'escalate' then
         perform atlas.escalate(was.task, 'outbox_dead', item.error);
+      elsif was.task is null then
+        insert into public.architect_out (data, task_id)
+        values (jsonb_build_object('task_id', was.event_id, 'role', 'architect', 'msg_type', 'control',
+            'content', jsonb_build_object('command', 'escalate', 'event_id', was.event_id, 'code', 'outbox_dead')::text,
+            'metadata', jsonb_build_object('status', 'failed', 'schema_ver', 2, 'error',
+              jsonb_build_object('code', 'outbox_dead', 'message', was.event_kind || ': ' || item.error))), was.event_id);
       end if;
     end if;
   end loop;
@@ -3404,7 +3444,9 @@ CREATE FUNCTION atlas.skip_outbox(p_ids bigint[]) RETURNS integer
 declare
   n integer;
 begin
-  update atlas.outbox set state = 'skipped' where id = any (p_ids) and state = 'dead';
+  update atlas.outbox set state = 'skipped', lease_id = null, lease_expires_at = null
+  where id = any (p_ids) and destination_id is not null
+    and (state = 'dead' or (state = 'pending' and coalesce(lease_expires_at, '-infinity') <= now()));
   get diagnostics n = row_count;
   perform atlas.append_audit(null, 'skip_outbox', jsonb_build_object('ids', p_ids, 'rows', n));
   return n;
@@ -3415,7 +3457,7 @@ $$;
 -- Name: FUNCTION skip_outbox(p_ids bigint[]); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.skip_outbox(p_ids bigint[]) IS 'Gives dead rows of the outbox up, so that later rows of their tasks leave; says how many.';
+COMMENT ON FUNCTION atlas.skip_outbox(p_ids bigint[]) IS 'Gives rows of the outbox up, dead ones or such as nobody takes, so that later rows of their tasks leave; says how many.';
 
 --
 -- Name: submit_task(jsonb, uuid); Type: FUNCTION; Schema: atlas; Owner: -
@@ -4274,6 +4316,7 @@ CREATE TABLE atlas.destination (
     open_until timestamp with time zone,
     last_error text,
     last_sent_at timestamp with time zone,
+    adopted_at timestamp with time zone,
     CONSTRAINT destination_failures_check CHECK ((failures >= 0)),
     CONSTRAINT destination_filter_check CHECK ((jsonb_typeof(filter) = 'object'::text)),
     CONSTRAINT destination_kind_check CHECK ((kind = ANY (ARRAY['pubsub'::text, 'webhook'::text]))),
@@ -4365,6 +4408,12 @@ COMMENT ON COLUMN atlas.destination.last_error IS 'What its last failure said.';
 --
 
 COMMENT ON COLUMN atlas.destination.last_sent_at IS 'When something last arrived there.';
+
+--
+-- Name: COLUMN destination.adopted_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.destination.adopted_at IS 'Since when it has the events that were kept before it was there.';
 
 --
 -- Name: identity; Type: TABLE; Schema: atlas; Owner: -
@@ -5979,6 +6028,7 @@ CREATE TABLE public.architect_in (
     task_id uuid NOT NULL,
     sender uuid DEFAULT auth.uid(),
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT addresses_are_short CHECK (((COALESCE(length((data #>> '{metadata,reply_to}'::text[])), 0) <= 300) AND (COALESCE(length((data #>> '{metadata,sender_key}'::text[])), 0) <= 300))),
     CONSTRAINT data_is_an_object CHECK ((jsonb_typeof(data) = 'object'::text)),
     CONSTRAINT data_is_bounded CHECK ((octet_length((data)::text) <= 1048576))
 );
@@ -6830,6 +6880,12 @@ UNION ALL
  HAVING (count(*) > 0);
 
 --
+-- Name: destination adopt_again; Type: TRIGGER; Schema: atlas; Owner: -
+--
+
+CREATE TRIGGER adopt_again BEFORE UPDATE OF enabled ON atlas.destination FOR EACH ROW WHEN ((new.enabled AND (NOT old.enabled))) EXECUTE FUNCTION atlas.adopt_again();
+
+--
 -- Name: audit append_only; Type: TRIGGER; Schema: atlas; Owner: -
 --
 
@@ -7301,6 +7357,12 @@ REVOKE ALL ON FUNCTION atlas.actor() FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION atlas.admit_message() FROM PUBLIC;
+
+--
+-- Name: FUNCTION adopt_again(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.adopt_again() FROM PUBLIC;
 
 --
 -- Name: FUNCTION adopt_outbox(p_limit integer); Type: ACL; Schema: atlas; Owner: -

@@ -1,7 +1,7 @@
 -- The mirror: each event to each destination, at least once, in order per task.
 --
 -- A row of atlas.outbox is one event for one destination. A relay leases rows of its destination, sends, and settles. What was
--- written while there was no destination at all is kept without one, and goes to those that come first (adopt_outbox). An
+-- written while there was no destination at all is kept without one, and goes to those that come meanwhile (adopt_outbox). An
 -- event is a row of architect_out, or a seal, a notification, a sign of progress, an export; its position orders it, the same
 -- for every destination and at every replay.
 
@@ -49,6 +49,7 @@ alter table atlas.destination
   add column open_until timestamptz,
   add column last_error text,
   add column last_sent_at timestamptz,
+  add column adopted_at timestamptz,
   add constraint filter_is_known check (atlas.is_filter(filter)),
   add constraint target_fits_kind check (case kind when 'pubsub' then target ~ '^projects/[^/\s]+/topics/[^/\s]+$'
     else target ~ '^https?://[^/\s@]+(/\S*)?$' end),
@@ -62,6 +63,7 @@ comment on column atlas.destination.filter is
 comment on column atlas.destination.failures is 'Failures in a row that were the destination''s; three open its breaker.';
 comment on column atlas.destination.open_until is 'Until then nothing is sent there; then one row is tried.';
 comment on column atlas.destination.last_error is 'What its last failure said.';
+comment on column atlas.destination.adopted_at is 'Since when it has the events that were kept before it was there.';
 comment on column atlas.destination.last_sent_at is 'When something last arrived there.';
 
 alter table atlas.outbox
@@ -158,37 +160,52 @@ begin
 end
 $$;
 
--- Kept rows go to those destinations that are there now. One row keeps its id, the others are new; position keeps the order.
+-- Kept rows are copied to each destination that comes while they are kept; position keeps the order, and trim_outbox ends the
+-- keeping. A transaction that did not see the destination yet may commit a kept row later: so it is looked at for some minutes.
 create function atlas.adopt_outbox(p_limit integer default 1000) returns integer
 language plpgsql security definer set search_path = ''
 as $$
 declare
+  d atlas.destination;
+  n integer;
   adopted integer := 0;
 begin
-  if not exists (select from atlas.destination d where d.enabled)
-     or not exists (select from atlas.outbox o where o.destination_id is null and o.state = 'pending') then
-    return 0;
-  end if;
-  with kept as (
-    delete from atlas.outbox o where o.id in (
-      select k.id from atlas.outbox k where k.destination_id is null and k.state = 'pending'
-      order by k.position limit p_limit for update skip locked)
-    returning o.*
-  ),
-  moved as (
+  for d in
+    select x.* from atlas.destination x
+    where x.enabled and (x.adopted_at is null or x.adopted_at > now() - interval '10 minutes') order by x.created_at, x.id
+  loop
     insert into atlas.outbox (event_id, event_kind, task_id, out_id, payload, position, created_at, destination_id)
-    select k.event_id, k.event_kind, k.task_id, k.out_id, k.payload, k.position, k.created_at, r
-    from kept k left join public.architect_out m on m.id = k.out_id
-    cross join lateral atlas.routes(k.event_kind, coalesce(k.payload, m.data), coalesce(m.owner::text, 'service')) r
-    where r is not null
-    on conflict on constraint outbox_once do nothing
-    returning 1
-  )
-  select count(*)::integer into adopted from moved;
+    select k.event_id, k.event_kind, k.task_id, k.out_id, k.payload, k.position, k.created_at, d.id
+    from atlas.outbox k left join public.architect_out m on m.id = k.out_id
+    where k.destination_id is null and k.state = 'pending'
+      and atlas.matches(d.filter, k.event_kind, coalesce(k.payload, m.data), coalesce(m.owner::text, 'service'))
+      and not exists (select from atlas.outbox c where c.event_id = k.event_id and c.destination_id = d.id)
+    order by k.position limit p_limit
+    on conflict on constraint outbox_once do nothing;
+    get diagnostics n = row_count;
+    adopted := adopted + n;
+    if n = 0 and d.adopted_at is null then
+      update atlas.destination x set adopted_at = now() where x.id = d.id;
+    end if;
+  end loop;
   return adopted;
 end
 $$;
-comment on function atlas.adopt_outbox(integer) is 'Gives kept rows to the destinations that are there now; says how many rows that made.';
+comment on function atlas.adopt_outbox(integer) is
+  'Copies what was kept for want of a destination to those that came since; says how many rows that made. Call it until it says 0.';
+
+-- One that was switched off gets what was kept meanwhile.
+create function atlas.adopt_again() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  new.adopted_at := null;
+  return new;
+end
+$$;
+comment on function atlas.adopt_again() is 'A destination that is enabled again takes kept events up.';
+create trigger adopt_again before update of enabled on atlas.destination
+  for each row when (new.enabled and not old.enabled) execute function atlas.adopt_again();
 
 create function atlas.list_destinations() returns table (id uuid, name text, kind text, target text, secret_name text)
 language sql stable security definer set search_path = ''
@@ -231,12 +248,25 @@ begin
              and e.state in ('pending', 'dead')
              and (e.state = 'dead' or e.run_after > now() or coalesce(e.lease_expires_at, '-infinity') > now())
            limit 1) is null
-    -- after failures one row is tried, and not all of them
-    order by o.position limit case when d.failures >= 3 then 1 else p_limit end
+      -- nor anything that was kept, and is yet to be copied to this destination
+      and (select true from atlas.outbox k left join public.architect_out m on m.id = k.out_id
+           where k.task_id = o.task_id and k.destination_id is null and k.position < o.position and k.state = 'pending'
+             and atlas.matches(d.filter, k.event_kind, coalesce(k.payload, m.data), coalesce(m.owner::text, 'service'))
+             and not exists (select from atlas.outbox c where c.event_id = k.event_id and c.destination_id = p_destination)
+           limit 1) is null
+    order by o.position limit case when d.failures >= 3 then 200 else p_limit end
+  ),
+  -- after failures one row is tried, and not all of them: the one that was not tried for longest
+  tried as materialized (
+    select due.id from due join atlas.outbox o on o.id = due.id
+    where d.failures < 3 or (
+      select true from atlas.outbox e where e.task_id = o.task_id and e.destination_id = o.destination_id
+        and e.position < o.position and e.state in ('pending', 'dead') limit 1) is null
+    order by case when d.failures >= 3 then o.run_after end, o.position limit case when d.failures >= 3 then 1 else p_limit end
   ),
   held as materialized (
     select o.id, o.task_id, o.position from atlas.outbox o
-    where o.id = any (array(select due.id from due)) and o.state = 'pending'
+    where o.id = any (array(select tried.id from tried)) and o.state = 'pending'
       and coalesce(o.lease_expires_at, '-infinity') <= now()
     order by o.id for no key update skip locked
   ),
@@ -306,6 +336,12 @@ begin
         'destination', was.destination_id, 'state', 'dead'));
       if was.task is not null and was.command is distinct from 'escalate' then
         perform atlas.escalate(was.task, 'outbox_dead', item.error);
+      elsif was.task is null then
+        insert into public.architect_out (data, task_id)
+        values (jsonb_build_object('task_id', was.event_id, 'role', 'architect', 'msg_type', 'control',
+            'content', jsonb_build_object('command', 'escalate', 'event_id', was.event_id, 'code', 'outbox_dead')::text,
+            'metadata', jsonb_build_object('status', 'failed', 'schema_ver', 2, 'error',
+              jsonb_build_object('code', 'outbox_dead', 'message', was.event_kind || ': ' || item.error))), was.event_id);
       end if;
     end if;
   end loop;
@@ -331,7 +367,7 @@ begin
   -- full jitter, doubling from 1 s up to 1 min; what the destination asked for is the least
   update atlas.destination d set failures = d.failures + 1, last_error = left(p_error, 500),
     open_until = case when d.failures >= 2
-      then now() + greatest(p_seconds, random() * least(60, 2 ^ least(d.failures - 2, 6))) * interval '1 second' end
+      then now() + greatest(least(p_seconds, 300), random() * least(60, 2 ^ least(d.failures - 2, 6))) * interval '1 second' end
   where d.id = p_destination returning d.open_until into until;
   return until;
 end
@@ -360,13 +396,16 @@ as $$
 declare
   n integer;
 begin
-  update atlas.outbox set state = 'skipped' where id = any (p_ids) and state = 'dead';
+  update atlas.outbox set state = 'skipped', lease_id = null, lease_expires_at = null
+  where id = any (p_ids) and destination_id is not null
+    and (state = 'dead' or (state = 'pending' and coalesce(lease_expires_at, '-infinity') <= now()));
   get diagnostics n = row_count;
   perform atlas.append_audit(null, 'skip_outbox', jsonb_build_object('ids', p_ids, 'rows', n));
   return n;
 end
 $$;
-comment on function atlas.skip_outbox(bigint[]) is 'Gives dead rows of the outbox up, so that later rows of their tasks leave; says how many.';
+comment on function atlas.skip_outbox(bigint[]) is
+  'Gives rows of the outbox up, dead ones or such as nobody takes, so that later rows of their tasks leave; says how many.';
 
 -- Sends messages again, with the event ids they had: those of a task, or of a span of time, to one destination or to all.
 create function atlas.replay_outbox(p_task_id uuid default null, p_since timestamptz default null, p_until timestamptz default null,

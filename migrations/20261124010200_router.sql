@@ -18,6 +18,10 @@ comment on column atlas.inbound.received_at is 'When it came first.';
 alter table atlas.inbound enable row level security;
 grant select on atlas.inbound to service_role;
 
+-- Both are looked up by an index, whose entries are short.
+alter table public.architect_in add constraint addresses_are_short check (
+  coalesce(length(data #>> '{metadata,reply_to}'), 0) <= 300 and coalesce(length(data #>> '{metadata,sender_key}'), 0) <= 300);
+
 -- A question finds the conversation that it belongs to by its address.
 create index architect_in_reply_to on public.architect_in ((data #>> '{metadata,reply_to}'))
   where data #>> '{metadata,reply_to}' is not null;
@@ -160,7 +164,8 @@ create function atlas.get_delivery(p_task_id uuid) returns jsonb
 language sql stable security definer set search_path = ''
 as $$
   select jsonb_build_object('task_id', t.id, 'state', t.state, 'title', t.title, 'reply_to', i.data #>> '{metadata,reply_to}',
-    'queued_at', t.queued_at, 'spec', case when t.state = 'completed' then o.data end)
+    'queued_at', t.queued_at, 'spec', case when t.state = 'completed' then o.data end,
+    'final', case when t.finished_at is not null then o.data end)
   from atlas.task t join public.architect_in i on i.id = t.in_id left join public.architect_out o on o.id = t.out_id
   where t.id = p_task_id and t.kind = 'chat'
 $$;
@@ -195,7 +200,7 @@ begin
       hint = 'ask again with a larger TOKEN_BUDGET_PER_RUN: work items of half a plan are not filed';
   end if;
   repository := coalesce(p_repository, substring(d ->> 'reply_to' from '^github:([^#]+)#'));
-  if repository is null or repository !~ '^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$' then
+  if repository is null or repository !~ '^[A-Za-z0-9_-]+/[A-Za-z0-9._-]+$' or repository ~ '/\.\.?$' then
     raise exception using errcode = 'AT005',
       message = case when repository is null then format('task %s came from no repository', p_task_id)
                      else format('%L is no repository', repository) end,

@@ -46,7 +46,7 @@ class PubSubTarget:
     def __init__(self, topic: str, *, emulator: str | None, timeout: float) -> None:
         self._topic = topic
         self._emulator = emulator
-        self._timeout = timeout
+        self.timeout = timeout
         self._client: PublisherAsyncClient | None = None
         self._opening = asyncio.Lock()
 
@@ -65,7 +65,7 @@ class PubSubTarget:
         )
         try:
             client = await self._open()
-            await client.publish(request=request, retry=None, timeout=self._timeout)
+            await client.publish(request=request, retry=None, timeout=self.timeout)
         except ROWS_OWN as error:
             raise Rejected(f"{type(error).__name__}: {error.message}") from error
         except (exceptions.GoogleAPIError, GoogleAuthError, grpc.RpcError, TimeoutError) as error:
@@ -77,7 +77,7 @@ class PubSubTarget:
                 client = await connect(self._emulator)
                 if self._emulator:
                     with contextlib.suppress(exceptions.AlreadyExists):
-                        await client.create_topic(request=Topic(name=self._topic), retry=None, timeout=self._timeout)
+                        await client.create_topic(request=Topic(name=self._topic), retry=None, timeout=self.timeout)
                 self._client = client
             return self._client
 

@@ -14,13 +14,14 @@ import ssl
 from collections.abc import Callable, Iterable, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import httpcore
 
 from atlas import __version__
 from atlas.errors import SettingsError
 from atlas.outbox import Event, Postponed, Rejected, Unreachable
+from atlas.reading import clean
 from atlas.webhooks import Allowed, sign
 
 POSTPONED = frozenset({409, 425})
@@ -84,12 +85,12 @@ class WebhookTarget:
         self, url: str, keys: Sequence[bytes], *, allowed: Allowed, timeout: float, now: Callable[[], float],
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:  # fmt: skip
-        parts = urlsplit(url)
+        self._url = _usable(url)
+        parts = urlsplit(self._url)
         if parts.scheme != "https" and not allowed.plain(parts.hostname or ""):
-            raise SettingsError([f"{url} is not https: use it, or name the host in ATLAS_WEBHOOK_ALLOW"])
-        self._url = url
+            raise SettingsError([f"{parts.hostname} is called without TLS: use https, or name the host in ATLAS_WEBHOOK_ALLOW"])
         self._keys = keys
-        self._timeout = timeout
+        self.timeout = timeout
         self._now = now
         self._pool = httpcore.AsyncConnectionPool(
             network_backend=GuardedBackend(allowed), ssl_context=ssl_context, max_connections=32, keepalive_expiry=20, retries=0
@@ -110,14 +111,14 @@ class WebhookTarget:
             "webhook-signature": sign(self._keys, str(event.event_id), timestamp, body),
             "connection": "keep-alive",
         }
-        limits = {"connect": min(5.0, self._timeout), "read": self._timeout, "write": self._timeout, "pool": self._timeout}
+        limits = {"connect": min(5.0, self.timeout), "read": self.timeout, "write": self.timeout, "pool": self.timeout}
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.timeout):
                 async with self._pool.stream("POST", self._url, headers=_raw(headers, self._url), content=body,
                                              extensions={"timeout": limits}) as answer:  # fmt: skip
                     text = await _beginning(answer)
         except (httpcore.TimeoutException, TimeoutError) as error:
-            raise Unreachable(f"no answer within {self._timeout:g} s") from error
+            raise Unreachable(f"no answer within {self.timeout:g} s") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError, OSError) as error:
             raise Unreachable(f"{type(error).__name__}: {error}") from error
         _judge(answer, text, self._now())
@@ -125,6 +126,21 @@ class WebhookTarget:
     async def close(self) -> None:
         """Closes the connections."""
         await self._pool.aclose()
+
+
+def _usable(url: str) -> str:
+    """The URL with its host as DNS wants it. Raises SettingsError for one that cannot be called."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        named = parts.hostname or ""
+        host = f"[{named}]" if ":" in named else named.encode("idna").decode("ascii")
+    except ValueError as error:
+        raise SettingsError([f"the URL of this webhook cannot be read ({error}): correct its target"]) from error
+    if not host or parts.username is not None or port == 0:
+        raise SettingsError(["the URL of this webhook has no host, or a name and password: correct its target"])
+    where = host if port is None else f"{host}:{port}"
+    return urlunsplit((parts.scheme, where, parts.path or "/", parts.query, ""))
 
 
 def _raw(headers: dict[str, str], url: str) -> list[tuple[bytes, bytes]]:
@@ -138,7 +154,7 @@ async def _beginning(answer: httpcore.Response, most: int = 4096) -> str:
         found += part
         if len(found) >= most:
             break
-    return found[:most].decode("utf-8", "replace")
+    return clean(found[:most].decode("utf-8", "replace"))
 
 
 def _judge(answer: httpcore.Response, text: str, now: float) -> None:
@@ -162,5 +178,5 @@ def _retry_after(answer: httpcore.Response, now: float) -> float:
         return min(float(value), 3600.0)
     try:
         return min(max(0.0, parsedate_to_datetime(value).timestamp() - now), 3600.0)
-    except ValueError:
+    except (ValueError, OverflowError, TypeError):
         return 0.0

@@ -75,7 +75,7 @@ async def dlq_retry(
 @dlq.command("skip")
 @runs
 async def dlq_skip(letter: Letter = None, everything: Everything = False, as_json: JsonFlag = False) -> None:
-    """Give dead rows of the outbox up, so that the later ones of their tasks leave."""
+    """Give rows of the outbox up, dead ones or such as nobody takes, so that the later ones of their tasks leave."""
     _one_or_all(letter, everything)
     async with operator() as reads:
         count = await _settle_rows(reads, "select atlas.skip_outbox(:ids)", letter)
@@ -92,7 +92,7 @@ async def _settle_rows(reads: Reads, query: str, letter: str | None) -> int:
         raise UsageError(f"{letter!r} is no outbox row", "give its number from `atlas dlq list --kind outbox`")
     count = int(await reads.value(query, {"ids": numbers}))
     if letter is not None and count == 0:
-        raise NotFoundError(f"outbox row {letter} is not dead", "see `atlas dlq list --kind outbox`")
+        raise NotFoundError(f"outbox row {letter} is not waiting for that", "see `atlas dlq list --kind outbox`")
     return count
 
 

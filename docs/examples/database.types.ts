@@ -251,6 +251,7 @@ export type Database = {
       };
       "destination": {
         Row: {
+          "adopted_at": string | null;
           "created_at": string;
           "enabled": boolean;
           "failures": number;
@@ -266,6 +267,7 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          "adopted_at"?: string | null;
           "created_at"?: string;
           "enabled"?: boolean;
           "failures"?: number;
@@ -280,6 +282,7 @@ export type Database = {
           "target": string;
         };
         Update: {
+          "adopted_at"?: string | null;
           "created_at"?: string;
           "enabled"?: boolean;
           "failures"?: number;

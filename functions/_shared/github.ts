@@ -103,15 +103,25 @@ export class GitHub {
         throw new Upstream("GitHub's answer is no JSON");
       }
     }
+    const moved = [301, 302, 307, 308].includes(response.status) ? response.headers.get("location") : null;
+    if (moved?.startsWith(`${this.settings.apiUrl}/`) && !path.includes("moved=1")) {
+      // a repository was renamed or transferred; the same call goes to where it is now, once
+      const there = moved.slice(this.settings.apiUrl.length);
+      const again = `${there}${there.includes("?") ? "&" : "?"}moved=1`;
+      return await this.#fetch(token, method, again, body, accept, allow);
+    }
     if (response.ok || allow.includes(response.status)) return { status: response.status, json, text: said };
     const message = `GitHub: ${method} ${path.split("?")[0]}: ${response.status} ${
       text(json, "message").slice(0, 200)
     }`;
     const wait = Number(response.headers.get("retry-after") ?? NaN);
     const spent = response.headers.get("x-ratelimit-remaining") === "0";
-    if (response.status === 429 || (response.status === 403 && (Number.isFinite(wait) || spent))) {
+    const isLimit = response.status === 429 ||
+      (response.status === 403 && (Number.isFinite(wait) || spent || /rate limit/i.test(message)));
+    if (isLimit) {
       const reset = Number(response.headers.get("x-ratelimit-reset") ?? 0) - this.now() / 1000;
-      throw new Upstream(message, Number.isFinite(wait) ? wait : Math.max(1, Math.min(reset, 3600)));
+      // GitHub asks for a minute at least where it names no time (a secondary limit)
+      throw new Upstream(message, Number.isFinite(wait) ? wait : spent ? Math.max(1, Math.min(reset, 3600)) : 60);
     }
     if (response.status >= 500 || response.status === 408) throw new Upstream(message);
     if (response.status === 401) this.#tokens.clear();
@@ -126,8 +136,14 @@ export function isOurs(item: JsonObject, appId: string): boolean {
 
 /** `github:owner/repo#7`, taken apart; null for any other address. */
 export function githubAddress(address: string): { repository: string; number: number } | null {
-  const found = /^github:([A-Za-z0-9-]+\/[A-Za-z0-9._-]+)#(\d+)$/.exec(address);
-  return found === null ? null : { repository: found[1]!, number: Number(found[2]) };
+  const found = /^github:([^#]+)#(\d{1,9})$/.exec(address);
+  if (found === null || !isRepository(found[1]!)) return null;
+  return { repository: found[1]!, number: Number(found[2]) };
+}
+
+/** owner/name, as GitHub has them; users of enterprises have an underscore. */
+export function isRepository(name: string): boolean {
+  return /^[A-Za-z0-9_-]+\/[A-Za-z0-9._-]+$/.test(name) && !/\/\.{1,2}$/.test(name);
 }
 
 /** May this person give Atlas work here? Those who may write to the repository. */

@@ -63,7 +63,20 @@ export function asObject(text: string): JsonObject {
   if (typeof found !== "object" || found === null || Array.isArray(found)) {
     throw new UserError(400, "json", "the body is no JSON object");
   }
+  if (!isStorable(found as JsonObject)) {
+    throw new UserError(
+      422,
+      "characters",
+      "the text holds a NUL, or half of a surrogate pair",
+      "send Unicode text without them",
+    );
+  }
   return found as JsonObject;
+}
+
+/** Whether Postgres can hold it: JSON escapes just what it cannot, a NUL and lone surrogates. */
+export function isStorable(value: Json): boolean {
+  return !/\\u(0000|d[89a-f][0-9a-f]{2})/i.test(JSON.stringify(value));
 }
 
 /** A value of a path such as get(payload, "issue", "user", "id"); undefined where something is missing on the way. */

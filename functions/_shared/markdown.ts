@@ -1,6 +1,6 @@
 /** Markdown for places that have limits of their own. Specs are untrusted text: nothing in them may call people or pose as ours. */
 
-const FENCE = /^(\s*)(`{3,}|~{3,})(.*)$/;
+const FENCE = /^(\s{0,3})(`{3,}(?=[^`]*$)|~{3,})(.*)$/;
 
 /**
  * Parts of at most so many UTF-16 units: cut before a heading where there is one, else between paragraphs, lines or words. A code
@@ -40,21 +40,51 @@ function openFence(text: string): { mark: string; line: string } | null {
     const found = FENCE.exec(line);
     if (found === null) continue;
     const mark = found[2]!;
-    if (open === null) open = { mark, line };
-    else if (mark.startsWith(open.mark) && found[3]!.trim() === "") open = null;
+    // the name of its language is kept, and no more: such a line may be of any length
+    if (open === null) {
+      const name = /^\s*[\w+#.-]{1,20}/.exec(found[3]!)?.[0] ?? "";
+      open = { mark: mark.slice(0, 20), line: mark.slice(0, 20) + name };
+    } else if (mark.startsWith(open.mark) && found[3]!.trim() === "") open = null;
   }
   return open;
 }
 
-/** The text with its parts outside code changed. */
+/**
+ * The text with what is outside fenced code changed. A fence counts at the margin, after an empty line, and with no backtick beside it:
+ * anything else may be no code where it is shown. Code in a line does not count: whether it is code depends on what is around it.
+ */
 function outsideCode(text: string, change: (part: string) => string): string {
-  return text.split(/(^(?:`{3,}|~{3,})[^\n]*\n[\s\S]*?^(?:`{3,}|~{3,})[^\n]*$|`[^`\n]+`)/m)
-    .map((part, n) => n % 2 === 1 ? part : change(part)).join("");
+  const parts: string[] = [];
+  let inside: string | null = null, held: string[] = [], before = "";
+  const flush = (isCode: boolean) => {
+    if (held.length > 0) parts.push(isCode ? held.join("\n") : change(held.join("\n")));
+    held = [];
+  };
+  for (const line of text.split("\n")) {
+    const fence: string | undefined = /^(`{3,}|~{3,})[^`]*$/.exec(line)?.[1];
+    if (inside === null && fence !== undefined && before.trim() === "") {
+      flush(false);
+      inside = fence;
+      held.push(line);
+    } else if (inside !== null && line.startsWith(inside) && /^(`+|~+)\s*$/.test(line)) {
+      held.push(line);
+      flush(true);
+      inside = null;
+    } else {
+      held.push(line);
+    }
+    before = line;
+  }
+  flush(inside !== null);
+  return parts.join("\n");
 }
 
-/** For GitHub: mentions call nobody, and no comment of HTML poses as our marker. */
+const SILENT = "\u200b"; // a space without width: people see the name, and nobody is called
+
+/** For GitHub: mentions call nobody, no comment of HTML poses as our marker, and no block of HTML makes text of what looks like code. */
 export function harmless(text: string): string {
-  return outsideCode(text.replaceAll("<!--", "&lt;!--"), (part) => part.replace(/@(?=[A-Za-z0-9])/g, "@\u200b"));
+  const plain = text.replace(/<(?=(pre|script|style|textarea)\b|[!?])/gi, "&lt;");
+  return outsideCode(plain, (part) => part.replace(/@(?=[A-Za-z0-9])/g, `@${SILENT}`));
 }
 
 /** Slack's mrkdwn. Special mentions (<!channel>, <@U1>) are escaped like every other <. */
@@ -65,7 +95,7 @@ export function mrkdwn(text: string): string {
     (part) =>
       part.replace(/^&gt; /gm, "> ").replace(/^#{1,6} +(.*)$/gm, (_, title) => `*${String(title).replaceAll("*", "")}*`)
         .replace(/\*\*([^*\n]+)\*\*/g, "*$1*").replace(/^(\s*)[-*] /gm, "$1• ")
-        .replace(/\[([^\]\n]+)\]\((https?:\/\/[^\s)|]+)\)/g, "<$2|$1>"),
+        .replace(/@(?=\w)/g, `@${SILENT}`).replace(/\[([^\]\n]+)\]\((https?:\/\/[^\s)|]+)\)/g, "<$2|$1>"),
   );
 }
 

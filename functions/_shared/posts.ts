@@ -14,14 +14,17 @@ export interface Place {
   look(since: Date): Promise<Post | null>;
 }
 
-/** Longer than one post may take: GitHub and Slack are waited for ten seconds, Postgres for eight. */
-const LEASE = "30 seconds";
+/**
+ * Longer than one post may take (a token, its installation and the post are three calls of ten seconds at most), and than GitHub or
+ * Slack may take to list what was made.
+ */
+const LEASE = "60 seconds";
 
 /**
  * Makes a post once for a task and part, whatever happens in between: what an earlier call may have made is looked for first. made
  * says whether this call made it.
  *
- * The window that remains: a post whose maker died less than it takes GitHub or Slack to list it, and is tried again in that moment.
+ * The window that remains: GitHub or Slack lists a post later than a minute after it was made, and its maker never heard of it.
  */
 export async function once(
   db: Db,
@@ -43,17 +46,18 @@ export async function once(
         await finish(db, task, part, found);
         return { ...found, made: false };
       }
+      // looking takes its time: what is made now is made under a fresh lease, or not at all
+      const [held] = await db`update atlas.post set lease_expires_at = now() + ${LEASE}::interval
+        where (task_id, part) = (${task}, ${part}) and state = 'posting' and lease_expires_at > now() returning 1`;
+      if (held === undefined) throw new Busy(`looking for ${part} of task ${task} took too long`, 5);
     }
   }
   let post: Post;
   try {
     post = await place.make();
   } catch (error) {
-    // refused for certain: nothing was made. Anything else may have been
+    // refused for certain: nothing was made. Anything else may have been, and the lease leaves time for it to show
     if (error instanceof Refused) await drop(db, task, part);
-    else {
-      await db`update atlas.post set lease_expires_at = now() where (task_id, part) = (${task}, ${part}) and state = 'posting'`;
-    }
     throw error;
   }
   await finish(db, task, part, post);

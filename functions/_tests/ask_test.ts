@@ -155,6 +155,8 @@ Deno.test("bad input is named, with its field", () =>
       [{ question: "x", parent_id: "y" }, 422, /parent_id/],
       [{ question: "x", project: "none-of-mine" }, 403, /none of yours/],
       [{ question: "x", priority: 5 }, 422, /priority is not known/],
+      [{ question: "nul \0" }, 422, /NUL/],
+      ['{"question": "\\ud800"}', 422, /surrogate/],
       ["no json", 400, /JSON/],
       ["x".repeat(300_000), 413, /larger/],
     ];
@@ -174,6 +176,27 @@ Deno.test("bad input is named, with its field", () =>
     }
     assert.equal((await take(call("/ask", ann, { method: "DELETE" }))).status, 405);
     assert.equal((await take(new Request("https://x/functions/v1/ask", { method: "OPTIONS" }))).status, 204);
+  }));
+
+Deno.test("one user's streams leave room for others", () =>
+  withDb(async (db) => {
+    const take = handler(deps(db));
+    const ann = await legacy(ANN), bob = await legacy(BOB);
+    const ask = async (token: string) => (await (await take(post({ question: "Long?" }, token))).json()).task_id;
+    const [mine, theirs] = [await ask(ann), await ask(bob)];
+    const open = await Promise.all(Array.from({ length: 30 }, () => take(call(`/ask/${mine}/events`, ann))));
+    const statuses = open.map((one) => one.status);
+    assert.deepEqual([statuses.filter((one) => one === 200).length, statuses.filter((one) => one === 429).length], [
+      10,
+      20,
+    ]);
+    const other = await take(call(`/ask/${theirs}/events`, bob));
+    assert.equal(other.status, 200);
+    await Promise.all([...open, other].map((one) => one.body?.cancel()));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const again = await take(call(`/ask/${mine}/events`, ann));
+    assert.equal(again.status, 200, "places are given back");
+    await again.body?.cancel();
   }));
 
 Deno.test("a stream ends before the platform ends it, and with its token", () =>

@@ -57,6 +57,11 @@ Deno.test("the label makes a task of the issue, for those who may write", () =>
     const labeled = { ...rest, action: "labeled", label: { name: "atlas" } };
     const made = await take(delivery("issues", labeled));
     assert.equal(made.status, 202);
+    assert.equal(
+      (await take(delivery("issues", labeled))).status,
+      200,
+      "another delivery of the same labelling is no second task",
+    );
     const [row] = await db`select title from atlas.task where id = ${(await made.json()).task_id}`;
     assert.equal(row!.title, "Design what this issue asks for: Releases are slow");
     const other = await take(delivery("issues", { ...labeled, label: { name: "bug" } }));
@@ -129,6 +134,21 @@ Deno.test("what breaks inside is logged with an id, and answered with the id alo
     const said = await answer.text();
     assert.ok(!said.includes("hunter2"));
     assert.ok(lines[0]!.includes(JSON.parse(said).error.id) && lines[0]!.includes("hunter2"));
+  }));
+
+Deno.test("names of repositories are what GitHub has, and no paths", () =>
+  withDb(async (db) => {
+    const take = handler({ db, github: github(), secrets: [SECRET] });
+    const named = (full_name: string) => {
+      const payload = comment("/atlas x");
+      return { ...payload, repository: { ...payload.repository, full_name } };
+    };
+    assert.equal((await take(delivery("issue_comment", named("mona_acme/r")))).status, 202);
+    for (const bad of ["o/..", "o/.", "../r", "o/r/../x", "o/r?x", "o/r#1", ""]) {
+      assert.ok((await (await take(delivery("issue_comment", named(bad)))).json()).ignored, bad);
+    }
+    const nul = await take(delivery("issue_comment", comment("/atlas \0 x")));
+    assert.equal(nul.status, 422);
   }));
 
 Deno.test("a push to the default branch tells of changed documents, once", () =>

@@ -29,13 +29,37 @@ Deno.test("no character is halved, and one word without a break is cut all the s
 Deno.test("mentions call nobody, and nothing poses as our marker", () => {
   const found = harmless("@octocat, see `@decorator`:\n```py\n@cached\n```\n<!-- atlas task=x -->");
   assert.ok(!/@octocat/.test(found));
-  assert.ok(found.includes("`@decorator`") && found.includes("\n@cached\n"));
+  assert.ok(!/@decorator/.test(found), "what looks like code in a line may be none");
+  assert.ok(harmless("x\n\n```py\n@cached\n```\n").includes("\n@cached\n"), "code keeps its characters");
   assert.ok(!found.includes("<!--"));
+});
+
+Deno.test("what only looks like code calls nobody either", () => {
+  for (
+    const trick of [
+      "\\`@octocat\\`",
+      "``` a`b\n@octocat\n```",
+      "- item\n  ```\n  code\n@octocat",
+      "<div>\n```\n@octocat\n```",
+      "<pre>\n\n```\n@octocat\n```\n</pre>",
+      "> ```\n@octocat",
+    ]
+  ) {
+    const found = harmless(trick);
+    assert.ok(!/@octocat/.test(found) || !/<pre/i.test(trick) === false && found.includes("&lt;pre"), trick);
+  }
+  assert.ok(!/@(here|channel)/.test(mrkdwn("@here and @channel")));
+});
+
+Deno.test("a fence line of any length is not repeated", () => {
+  const parts = split("```" + "x".repeat(12_000) + "\n" + "code\n".repeat(3000), 3000);
+  assert.ok(parts.length < 20, String(parts.length));
+  assert.ok(parts.every((part) => part.length <= 3000));
 });
 
 Deno.test("Slack's own marks are escaped, Markdown becomes mrkdwn", () => {
   const found = mrkdwn("# Title\n\n**bold** <!channel> <@U1> [a](https://x.example/y)\n- item\n`**code**`");
-  assert.equal(found, "*Title*\n\n*bold* &lt;!channel&gt; &lt;@U1&gt; <https://x.example/y|a>\n• item\n`**code**`");
+  assert.equal(found, "*Title*\n\n*bold* &lt;!channel&gt; &lt;@\u200bU1&gt; <https://x.example/y|a>\n• item\n`*code*`");
 });
 
 Deno.test("work items are the third-level headings of their section", () => {

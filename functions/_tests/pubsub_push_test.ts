@@ -72,7 +72,10 @@ Deno.test("what breaks the contract is acked and kept, so that it does not come 
       [{ ...question(crypto.randomUUID()), content: "" }, /content is empty/],
       [{ ...question("x") }, /is no UUID/],
       [{ ...question(crypto.randomUUID()), msg_type: "spec" }, /"spec" is what Atlas answers/],
-      [{ ...question(crypto.randomUUID()), content: "nul \0 here" }, /./],
+      [{ ...question(crypto.randomUUID()), content: "nul \0 here" }, /NUL/],
+      ['{"task_id": "x", "content": "\\ud800"}', /surrogate/],
+      [{ ...question(crypto.randomUUID()), metadata: { reply_to: "x".repeat(12_000) } }, /addresses_are_short/],
+      [{ ...question(crypto.randomUUID()), metadata: { sender_key: "x".repeat(12_000) } }, /addresses_are_short/],
       ["no json", /no JSON/],
       ["[1]", /no JSON object/],
     ];

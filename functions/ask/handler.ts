@@ -18,6 +18,7 @@ export interface Deps {
 
 const MOST = 256 * 1024;
 const STREAMS = 200; // of one isolate
+const STREAMS_EACH = 10; // of one user
 const ENDED = ["completed", "failed", "cancelled", "dead_lettered"];
 const CORS = {
   "access-control-allow-origin": "*", // the token, not the origin, decides
@@ -33,7 +34,23 @@ const CORS = {
  * GET /ask/<task>/events → server-sent events: delta, reset, state, done; Last-Event-ID goes on from there
  */
 export function handler(deps: Deps): (request: Request) => Promise<Response> {
-  let streams = 0;
+  const streams = new Map<string, number>();
+  let all = 0;
+  /** Takes a place for a stream of a user; answers how it is left. */
+  const enter = (user: string): () => void => {
+    const mine = streams.get(user) ?? 0;
+    if (all >= STREAMS || mine >= STREAMS_EACH) {
+      throw new UserError(429, "streams", "too many streams at once", "close one, or poll GET /ask/<task_id>");
+    }
+    streams.set(user, mine + 1);
+    all += 1;
+    return () => {
+      const left = (streams.get(user) ?? 1) - 1;
+      if (left > 0) streams.set(user, left);
+      else streams.delete(user);
+      all -= 1;
+    };
+  };
   const inner = guarded("ask", async (request) => {
     if (request.method === "OPTIONS") return new Response(null, { status: 204 });
     const claims = await userOf(request, deps);
@@ -49,10 +66,14 @@ export function handler(deps: Deps): (request: Request) => Promise<Response> {
     }
     if (what === undefined) return Response.json(await stateOf(deps, claims, task));
     if (what !== "events") throw new UserError(404, "path", "there is nothing here", "GET /ask/<task_id>/events");
-    if (streams >= STREAMS) throw new Upstream("too many streams here", 5);
-    await stateOf(deps, claims, task);
-    streams += 1;
-    return events(request, deps, claims, task, () => streams -= 1);
+    const leave = enter(String(claims.sub));
+    try {
+      await stateOf(deps, claims, task);
+    } catch (error) {
+      leave();
+      throw error;
+    }
+    return events(request, deps, claims, task, leave);
   }, deps.log);
   return async (request) => {
     const response = await inner(request);

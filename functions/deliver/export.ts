@@ -5,7 +5,7 @@ import { type GitHub, githubAddress, isOurs } from "../_shared/github.ts";
 import { type Json, type JsonObject, text } from "../_shared/http.ts";
 import { harmless, titleOf, workItems } from "../_shared/markdown.ts";
 import type { Message } from "../_shared/message.ts";
-import { once } from "../_shared/posts.ts";
+import { drop, once } from "../_shared/posts.ts";
 import { GitHubThread, marker } from "./github.ts";
 import type { Deps } from "./handler.ts";
 
@@ -68,7 +68,8 @@ async function pullRequest(db: Db, github: GitHub, spec: Spec): Promise<string> 
   }
   const [ours, theirs] = [await records(github, repository, branch), await records(github, repository, base)];
   const mine = ours.find((file) => !theirs.some((other) => other.name === file.name));
-  const numbers = theirs.map((file) => Number(/^(\d{4})-/.exec(file.name)?.[1] ?? 0));
+  const others = mine === undefined ? await pending(github, repository, branch) : [];
+  const numbers = [...theirs, ...others].map((file) => Number(/^(\d{4})-/.exec(file.name)?.[1] ?? 0));
   const name = mine?.name ?? `${String(Math.max(0, ...numbers) + 1).padStart(4, "0")}-${spec.slug}.md`;
   const path = `${FOLDER}/${name}`;
   const content = Buffer.from(`${spec.content.trimEnd()}\n`).toString("base64");
@@ -81,6 +82,8 @@ async function pullRequest(db: Db, github: GitHub, spec: Spec): Promise<string> 
     });
   }
   const open = known.find((pull) => pull.state === "open");
+  // one that somebody closed is not reopened behind their back; the wish makes another
+  if (open === undefined && known.length > 0) await drop(db, task, "pull_request");
   const post = await once(db, task, "pull_request", spec.event, {
     address: `github:${repository}`,
     make: async () => {
@@ -100,6 +103,16 @@ async function pullRequest(db: Db, github: GitHub, spec: Spec): Promise<string> 
     look: () => Promise.resolve(open === undefined ? null : asPost(open)),
   });
   return `${post.made && open === undefined ? "Opened" : "Updated"} a pull request with \`${path}\`: ${post.url}`;
+}
+
+/** Records that wait in other pull requests of ours: their numbers are taken. */
+async function pending(github: GitHub, repository: string, branch: string): Promise<{ name: string; sha: string }[]> {
+  const found = await github.call(repository, "GET", `/repos/${repository}/git/matching-refs/heads/atlas/adr-`);
+  const refs = (Array.isArray(found.json) ? found.json : []).map((ref) => text(ref, "ref").replace("refs/heads/", ""));
+  const lists = await Promise.all(
+    refs.filter((ref) => ref !== branch).slice(-20).map((ref) => records(github, repository, ref)),
+  );
+  return lists.flat();
 }
 
 async function records(github: GitHub, repository: string, ref: string): Promise<{ name: string; sha: string }[]> {

@@ -1,9 +1,9 @@
 import { Webhook } from "standardwebhooks";
 import type { Db } from "../_shared/db.ts";
-import { guarded, Refused, UserError } from "../_shared/errors.ts";
+import { Busy, guarded, Refused, Upstream, UserError } from "../_shared/errors.ts";
 import { type GitHub, githubAddress } from "../_shared/github.ts";
 import { asObject, asText, get, type JsonObject, readBody, text, UUID } from "../_shared/http.ts";
-import type { Metadata } from "../_shared/message.ts";
+import type { Message, Metadata } from "../_shared/message.ts";
 import { type Slack, slackAddress } from "../_shared/slack.ts";
 import { exportSpec } from "./export.ts";
 import { GitHubThread } from "./github.ts";
@@ -32,7 +32,15 @@ const MOST = 2 * 1024 * 1024;
 
 /** The way back: the mirror's signed webhook brings replies to GitHub and Slack. */
 export function handler(deps: Deps): (request: Request) => Promise<Response> {
-  return guarded("deliver", (request) => handle(request, deps), deps.log);
+  return guarded("deliver", async (request) => {
+    try {
+      return await handle(request, deps);
+    } catch (error) {
+      // GitHub's trouble is none of Slack's: this event waits, and the mirror goes on with others
+      if (!(error instanceof Upstream) || error instanceof Busy) throw error;
+      throw new Busy(error.message, Math.max(error.retryAfter, 10));
+    }
+  }, deps.log);
 }
 
 async function handle(request: Request, deps: Deps): Promise<Response> {
@@ -81,31 +89,37 @@ async function deliver(deps: Deps, event: string, type: string, data: JsonObject
     throw new Refused(`task ${task} has no such address`, 422);
   }
   const isOver = !["queued", "running"].includes(found.state);
-  if (type === "progress" || type === "spec.in_progress") {
-    // late or replayed: what the thread shows by now is newer
-    if (isOver) return { ignored: `task ${task} is ${found.state}` };
-    await thread.show(type === "progress" ? progress(metadata) : "Atlas is working on it.");
-  } else if (type === "spec.completed") {
-    await thread.reply(text(data, "content"), footer(task, metadata));
-  } else if (data.msg_type === "spec") {
-    await thread.show(
-      `Atlas could not answer: ${text(metadata as JsonObject, "error", "message") || metadata.status} (\`${
-        text(metadata as JsonObject, "error", "code") || metadata.status
-      }\`)`,
-    );
-  } else if (
-    !isOver && text(metadata as JsonObject, "error", "code") !== "outbox_dead" &&
-    get(asContent(data), "command") === "escalate"
-  ) {
-    await thread.show(
-      `Atlas is waiting: ${
-        text(metadata as JsonObject, "error", "message")
-      }. It goes on by itself, and people were told.`,
-    );
-  } else {
-    return { ignored: `${type} is shown nowhere` };
+  const sign = signOf(type, data, metadata);
+  if (sign === null) {
+    if (data.msg_type !== "spec") return { ignored: `${type} is shown nowhere` };
+    await showEnd(thread, task, data as unknown as Message);
+    return { delivered: type };
   }
+  // late or replayed: what the thread shows by now is newer
+  if (isOver) return { ignored: `task ${task} is ${found.state}` };
+  await thread.show(sign);
+  // its end may have been shown while this was on its way, and be covered by it now
+  const [after] = await deps.db`select atlas.get_delivery(${task}) as found`;
+  if (after?.found?.final) await showEnd(thread, task, after.found.final as Message);
   return { delivered: type };
+}
+
+/** How a task ended: its reply, or why there is none. */
+async function showEnd(thread: Thread, task: string, message: Message): Promise<void> {
+  const { metadata } = message;
+  if (metadata.status === "completed") return await thread.reply(message.content, footer(task, metadata));
+  const error = (metadata.error ?? {}) as JsonObject;
+  const [why, code] = ["message", "code"].map((name) => text(error, name) || metadata.status);
+  await thread.show(`Atlas could not answer: ${why} (\`${code}\`)`);
+}
+
+/** What is said of a task that is not over; null for its end, and for what is said nowhere. */
+function signOf(type: string, data: JsonObject, metadata: Metadata): string | null {
+  if (type === "spec.in_progress") return "Atlas is working on it.";
+  if (type === "progress") return progress(metadata);
+  const error = (metadata.error ?? {}) as JsonObject;
+  if (get(asContent(data), "command") !== "escalate" || text(error, "code") === "outbox_dead") return null;
+  return `Atlas is waiting: ${text(error, "message")}. It goes on by itself, and people were told.`;
 }
 
 function asContent(data: JsonObject): JsonObject {

@@ -69,7 +69,7 @@ export class SlackThread implements Thread {
   message(part: string, sections: string[]): JsonObject {
     return {
       text: sections[0]!.slice(0, 300), // what a notification shows
-      blocks: sections.map((section) => ({ type: "section", text: { type: "mrkdwn", text: section } })),
+      blocks: sections.map((section) => ({ type: "section", text: { type: "mrkdwn", text: section, verbatim: true } })),
       metadata: { event_type: "atlas_post", event_payload: { task_id: this.task, part, event_id: this.event } },
       unfurl_links: false,
       unfurl_media: false,

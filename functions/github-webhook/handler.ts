@@ -1,6 +1,6 @@
 import type { Db } from "../_shared/db.ts";
 import { guarded, Refused, Upstream, UserError } from "../_shared/errors.ts";
-import { type GitHub, mayWrite } from "../_shared/github.ts";
+import { type GitHub, isRepository, mayWrite } from "../_shared/github.ts";
 import {
   asObject,
   asText,
@@ -75,7 +75,7 @@ async function handle(request: Request, deps: Deps): Promise<Response> {
   }
   const payload = asObject(asText(raw));
   if (event === "push") return await push(payload, delivery, deps);
-  const wish = wishOf(event, payload, delivery);
+  const wish = wishOf(event, payload);
   if (wish === null) return Response.json({ ignored: `${event} asks for nothing` });
   if (wish.who.isBot) return Response.json({ ignored: "a bot wrote it" });
   if (!await patiently(deps, () => mayWrite(deps.github, wish.repository, wish.who.login))) {
@@ -84,13 +84,13 @@ async function handle(request: Request, deps: Deps): Promise<Response> {
   return wish.command === "ask" ? await ask(wish, delivery, deps) : await exportSpec(wish, deps);
 }
 
-function wishOf(event: string, payload: JsonObject, delivery: string): Request_ | null {
+function wishOf(event: string, payload: JsonObject): Request_ | null {
   const action = text(payload, "action");
   const pull = get(payload, "pull_request");
   const thing = get(payload, "issue") ?? pull;
   const repository = text(payload, "repository", "full_name");
   const number = Number(text(thing, "number"));
-  if (!/^[A-Za-z0-9-]+\/[A-Za-z0-9._-]+$/.test(repository) || !Number.isSafeInteger(number) || number < 1) return null;
+  if (!isRepository(repository) || !Number.isSafeInteger(number) || number < 1) return null;
   const common = {
     repository,
     number,
@@ -107,13 +107,9 @@ function wishOf(event: string, payload: JsonObject, delivery: string): Request_ 
   if (
     (event === "issues" || event === "pull_request") && action === "labeled" && text(payload, "label", "name") === LABEL
   ) {
-    return {
-      ...common,
-      command: "ask",
-      question: "",
-      who: person(get(payload, "sender")),
-      key: `github:label:${delivery}`,
-    };
+    // the labelling is named by its moment, since a delivery's id is not signed
+    const key = `github:label:${text(payload, "repository", "id")}:${number}:${text(thing, "updated_at")}`;
+    return { ...common, command: "ask", question: "", who: person(get(payload, "sender")), key };
   }
   return null;
 }

@@ -2,7 +2,7 @@ import { jwtVerify, type JWTVerifyGetKey } from "jose";
 import { Buffer } from "node:buffer";
 import type { Db } from "../_shared/db.ts";
 import { guarded, Upstream, UserError } from "../_shared/errors.ts";
-import { asObject, asText, get, type JsonObject, readBody, same, text } from "../_shared/http.ts";
+import { asObject, asText, get, isStorable, type JsonObject, readBody, same, text } from "../_shared/http.ts";
 import type { Message } from "../_shared/message.ts";
 import { accept } from "../_shared/submit.ts";
 
@@ -18,7 +18,7 @@ export interface Deps {
 const MOST = 10 * 1024 * 1024;
 const ISSUERS = ["https://accounts.google.com", "accounts.google.com"];
 /** What the database says of a message itself; everything else is worth another delivery. */
-const MESSAGES_OWN = new Set(["AT001", "AT006", "22P02", "22P05", "22021", "23514"]);
+const MESSAGES_OWN = new Set(["AT001", "AT006", "22P02", "22P05", "22021", "23514", "54000"]);
 
 /** Google's push endpoint: acks (2xx) only what is in, or what never can be and is kept in atlas.rejected_message. */
 export function handler(deps: Deps): (request: Request) => Promise<Response> {
@@ -87,10 +87,10 @@ function read(envelope: JsonObject): Message | string {
 }
 
 async function reject(deps: Deps, id: string, payload: JsonObject, reason: string): Promise<Response> {
-  // what Postgres cannot keep as JSON (a NUL) is kept as a note of it
-  const kept = JSON.stringify(payload).includes("\\u0000") ? { cut: "holds a NUL character" } : payload;
+  // what Postgres cannot hold as JSON is kept as base64
+  const kept = isStorable(payload) ? payload : { base64: Buffer.from(JSON.stringify(payload)).toString("base64") };
   await deps.db`select atlas.reject_message('pubsub', ${id}, ${deps.db.json(kept as never)}, ${
-    reason.replaceAll("\0", "")
+    reason.replaceAll("\0", "").toWellFormed()
   })`;
   return Response.json({ rejected: reason });
 }

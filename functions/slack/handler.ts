@@ -59,7 +59,7 @@ function verify(request: Request, raw: Uint8Array, deps: Deps): void {
 async function slash(form: URLSearchParams, deps: Deps): Promise<Response> {
   if (form.get("ssl_check")) return new Response("");
   const say = (said: string) => Response.json({ response_type: "ephemeral", text: said });
-  const question = (form.get("text") ?? "").trim();
+  const question = (form.get("text") ?? "").replaceAll("\0", "").trim();
   const [team, channel, user, trigger] = ["team_id", "channel_id", "user_id", "trigger_id"].map((name) =>
     form.get(name) ?? ""
   );
@@ -73,7 +73,9 @@ async function slash(form: URLSearchParams, deps: Deps): Promise<Response> {
     const accepted = await soon(
       accept(deps.db, { source: "slack", id: trigger! }, message, { provider: "slack", id: `${team}:${user}` }),
     );
-    return say(`Atlas is on it: the answer comes into this channel. Task \`${accepted.task_id}\``);
+    const isClosed = ["privategroup", "directmessage"].includes(form.get("channel_name") ?? "");
+    const invite = isClosed ? " Invite Atlas here first (`/invite @Atlas`), or it cannot answer." : "";
+    return say(`Atlas is on it: the answer comes into this channel.${invite} Task \`${accepted.task_id}\``);
   } catch (error) {
     const { code, message: why } = error as { code?: string; message?: string };
     // the database's own words to the person, where the question is at fault; nothing of the rest

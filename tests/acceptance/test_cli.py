@@ -119,7 +119,7 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["dlq", "list", "--kind", "letters"], 2, "--kind 'letters' is not known: use task or outbox"),
     (["dlq", "retry", "x", "--kind", "outbox"], 2, "'x' is no outbox row"),
     (["dlq", "retry", "²", "--kind", "outbox"], 2, "'²' is no outbox row"),
-    (["dlq", "retry", "7", "--kind", "outbox"], 4, "outbox row 7 is not dead"),
+    (["dlq", "retry", "7", "--kind", "outbox"], 4, "outbox row 7 is not waiting for that"),
     (["control", "reboot"], 4, "content.command 'reboot' is not known: use one of flush_cache"),
     (["control", "{broken"], 2, "the command is no JSON"),
     (["control", "set_budget", "per_run"], 2, "'per_run' is no name=value: write per_run=8000"),

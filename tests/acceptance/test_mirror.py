@@ -34,7 +34,7 @@ from atlas.settings import load
 from tests.database.test_outbox import destination, finish
 from tests.doubles.pubsub import PubSubDouble, pubsub
 from tests.doubles.webhook import Got, Receiver, receiver
-from tests.support import ROOT, Database, Json, Workers, ask, clean_environment, command, ended, run_atlas, until
+from tests.support import ROOT, Database, Json, Workers, ask, claim, clean_environment, command, ended, run_atlas, until
 
 TOPIC = "projects/p/topics/architect_out"
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -171,7 +171,7 @@ async def test_a_poison_row_blocks_no_other_task_and_waits_for_an_operator(datab
             listed = await asyncio.to_thread(run_atlas, "dlq", "list", "--kind", "outbox", env=operator)
             assert "INVALID" in listed.stdout.upper()
             wrong = await asyncio.to_thread(run_atlas, "dlq", "skip", "999999", env=operator)
-            assert (wrong.returncode, "is not dead" in wrong.stderr) == (4, True)
+            assert (wrong.returncode, "is not waiting for that" in wrong.stderr) == (4, True)
             skipped = await asyncio.to_thread(run_atlas, "dlq", "skip", str(row), env=operator)
             assert "1 given up" in skipped.stdout, skipped.stderr
             await sent(db, 12)
@@ -293,12 +293,96 @@ async def test_a_slow_receiver_is_a_failure_and_a_refusal_is_the_rows(database: 
 
 
 @pytest.mark.parametrize(
+    "target",
+    [
+        "https://[::1/x",
+        "https://[x]/",
+        "https://ex\u2100mple.com/",
+        "https://h:99999/",
+        "https://h:abc/",
+        "https://" + "a" * 70 + ".com/",
+    ],
+)
+async def test_a_target_that_is_no_url_ends_nobody_elses_mirror(
+    database: Database, db: asyncpg.Connection, target: str
+) -> None:
+    async with receiver() as there:
+        bad = await hook(db, target, name="bad")
+        await hook(db, there.url, name="good")
+        await finish(db)
+        async with mirroring(database) as (mirror, _):
+            await sent(db, 2)
+
+            async def said() -> bool:
+                return bool(await db.fetchval("select last_error from atlas.destination where id = $1", bad))
+
+            await until(said, 20, "what is wrong with it")
+            assert list(mirror._relays) != []
+    assert len(there.accepted) == 2
+
+
+@pytest.mark.parametrize("status", [422, 500])
+async def test_whatever_a_receiver_says_its_rows_are_settled(database: Database, db: asyncpg.Connection, status: int) -> None:
+    async with receiver() as there:
+        there.text = "bad \0 text \ud800 <b>"
+        late = "Tue, 01 Jan 99999999999999999999 00:00:00 GMT"
+        there.answer = lambda _got: (status, {"retry-after": late})
+        await hook(db, there.url)
+        async with mirroring(database):
+            await finish(db)
+
+            async def counted() -> bool:
+                column = "rejections" if status == 422 else "failures"
+                table = "outbox" if status == 422 else "destination"
+                return bool(await db.fetchval(f"select max({column}) from atlas.{table}"))
+
+            await until(counted, 10, "it is counted")
+            there.answer = lambda _got: (200, {})
+            await db.execute("update atlas.destination set open_until = null")
+            await sent(db, 2)
+
+
+async def test_one_row_that_always_fails_keeps_no_other_back(database: Database, db: asyncpg.Connection) -> None:
+    (poison,) = await finish(db)
+    async with receiver() as there:
+        there.answer = lambda got: (500 if got.json["data"]["task_id"] == str(poison) else 200, {})
+        await hook(db, there.url)
+        async with mirroring(database):
+
+            async def open_breaker() -> bool:
+                return bool(await db.fetchval("select open_until > now() from atlas.destination"))
+
+            await until(open_breaker, 30, "the breaker opens")
+            await finish(db, 10)
+            await sent(db, 20, 60)
+    assert {got.json["data"]["task_id"] for got in there.got if there.answer(got)[0] == 200}.isdisjoint({str(poison)})
+
+
+async def test_a_slow_receiver_gets_a_tasks_events_in_order_and_each_once(database: Database, db: asyncpg.Connection) -> None:
+    task = await ask(db)
+    (row,) = await claim(db)
+    async with receiver(Receiver(delay=1.2)) as there:
+        await hook(db, there.url)
+        for n in range(5):
+            await db.execute(
+                "insert into public.architect_out (data, task_id) values (jsonb_build_object('task_id', $1::text, 'msg_type', 'spec', "
+                "'content', $2::text, 'metadata', '{}'::jsonb), $3)", str(task), str(n), task,
+            )  # fmt: skip
+        # two relays, and leases shorter than all of it together
+        async with mirroring(database, ATLAS_LEASE_SECONDS="4"), mirroring(database, ATLAS_LEASE_SECONDS="4"):
+            await asyncio.sleep(2)
+            await db.execute("select atlas.complete_task($1, 'last')", row["attempt_id"])
+            await sent(db, 7, 40)
+    assert [got.json["data"]["content"] for got in there.got] == ["", "0", "1", "2", "3", "4", "last"]
+
+
+@pytest.mark.parametrize(
     ("url", "why"),
     [
         ("https://127.0.0.1:9/x", "private address"), ("https://localhost/x", "private address"), ("https://[::1]/x", "private address"),
         ("https://169.254.169.254/latest", "private address"), ("https://[::ffff:10.0.0.1]/x", "private address"),
-        ("https://2130706433/x", "private address"), ("https://0x7f.1/x", "private address"), ("http://example.com/x", "not https"),
-        ("https://[64:ff9b::a00:1]/x", "private address"),
+        ("https://2130706433/x", "private address"), ("https://0x7f.1/x", "private address"), ("http://example.com/x", "without TLS"),
+        ("https://[64:ff9b::a00:1]/x", "private address"), ("https://[fec0::1]/x", "private address"), ("https://192.88.99.1/x", "private address"),
     ],
 )  # fmt: skip
 async def test_private_addresses_are_not_called(database: Database, db: asyncpg.Connection, url: str, why: str) -> None:

@@ -1,6 +1,6 @@
 """A small GitHub: the calls of its REST API that the router makes, in the shapes that its documentation gives, with real state.
 
-`fail` answers a call with an error before it is carried out; `lose` carries it out and loses the answer.
+`fail` answers a call with an error before it is carried out; `lose` carries it out and loses the answer; `before` is awaited first.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -44,6 +44,7 @@ class GitHubDouble:
     calls: list[tuple[str, str]] = field(default_factory=list)
     fail: Callable[[str, str], Response | None] = lambda _method, _path: None
     lose: Callable[[str, str], bool] = lambda _method, _path: False
+    before: Callable[[str, str], Awaitable[None]] | None = None
     port: int = 0
     _numbers: Any = field(default_factory=lambda: itertools.count(1001))
 
@@ -58,6 +59,8 @@ class GitHubDouble:
     async def handle(self, request: Request) -> Response:
         method, path = request.method, request.url.path
         self.calls.append((method, path))
+        if self.before is not None:
+            await self.before(method, path)
         refused = self.fail(method, path)
         if refused is not None:
             return refused
@@ -122,6 +125,8 @@ class GitHubDouble:
             case "GET", ["repos", _, _, "git", "ref", "heads", *ref]:
                 known = "/".join(ref) in self.refs
                 return JSONResponse({"object": {"sha": "a" * 40}}) if known else error(404, "Not Found")
+            case "GET", ["repos", _, _, "git", "matching-refs", "heads", *prefix]:
+                return JSONResponse([{"ref": f"refs/heads/{name}"} for name in self.refs if name.startswith("/".join(prefix))])
             case "POST", ["repos", _, _, "git", "refs"]:
                 ref = body["ref"].removeprefix("refs/heads/")
                 if ref in self.refs:

@@ -37,6 +37,7 @@ class Receiver:
     got: list[Got] = field(default_factory=list)
     answer: Callable[[Got], tuple[int, dict[str, str]]] = lambda _got: (200, {})
     delay: float = 0.0
+    text: str = ""
     port: int = 0
 
     @property
@@ -53,7 +54,8 @@ class Receiver:
         self.got.append(got)
         await asyncio.sleep(self.delay)
         status, headers = self.answer(got)
-        return PlainTextResponse(f"status {status}", status_code=status, headers=headers)
+        body = self.text.encode("utf-8", "surrogatepass") or f"status {status}".encode()
+        return PlainTextResponse(body, status_code=status, headers=headers)
 
 
 @asynccontextmanager

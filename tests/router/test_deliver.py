@@ -48,6 +48,10 @@ class Scene:
         found: Json = answer.json()
         return found
 
+    async def lease_ends(self) -> None:
+        """A minute passes."""
+        await self.db.execute("update atlas.post set lease_expires_at = now() where state = 'posting'")
+
     async def export(self, task: UUID, what: str, *, ok: int = 200, reply_to: str | None = GITHUB) -> Json:
         data = {"task_id": str(task), "export": what, "repository": "o/r", "reply_to": reply_to}
         answer = await hook(self.deliver, "export", data)
@@ -108,8 +112,11 @@ async def test_an_uncertain_post_is_looked_up_before_it_is_made_again(scene: Sce
     task = await scene.task(GITHUB, ADR)
     # made, and the answer lost
     scene.hub.lose = lambda method, path: method == "POST" and path.endswith("/comments")
-    await scene.bring(task, "completed", ADR, ok=503)
+    await scene.bring(task, "completed", ADR, ok=409)
     scene.hub.lose = lambda _method, _path: False
+    await scene.bring(task, "completed", ADR, ok=409)
+    assert len(scene.hub.comments) == 1, "GitHub may list it late: nothing is made while the lease runs"
+    await scene.lease_ends()
     await scene.bring(task, "completed", ADR)
     assert len(scene.hub.comments) == 1
     assert await scene.db.fetchval("select state from atlas.post where task_id = $1", task) == "posted"
@@ -131,7 +138,7 @@ async def test_a_function_killed_between_the_post_and_its_record_posts_no_second
     assert len(scene.hub.comments) == 1
     # its lease still runs: another call could be at it
     await scene.bring(task, "completed", ADR, ok=409)
-    await scene.db.execute("update atlas.post set lease_expires_at = now()")
+    await scene.lease_ends()
     await scene.bring(task, "completed", ADR)
     assert len(scene.hub.comments) == 1
 
@@ -141,8 +148,9 @@ async def test_somebody_elses_marker_is_not_ours(scene: Scene) -> None:
     forged = f"<!-- atlas task={task} part=reply:0 event={uuid4()} -->\nmine"
     scene.hub.comments[1] = {"id": 1, "number": 7, "body": forged, "created_at": "2999-01-01T00:00:00+00:00", "html_url": "x"}
     scene.hub.fail = lambda method, path: error(502, "x") if method == "POST" and path.endswith("/comments") else None
-    await scene.bring(task, "completed", ADR, ok=503)
+    await scene.bring(task, "completed", ADR, ok=409)
     scene.hub.fail = lambda _method, _path: None
+    await scene.lease_ends()
     await scene.bring(task, "completed", ADR)
     assert scene.hub.comments[1]["body"] == forged
     assert len(scene.hub.comments) == 2
@@ -154,6 +162,24 @@ async def test_a_comment_that_was_removed_is_made_anew(scene: Scene) -> None:
     scene.hub.comments.clear()
     await scene.bring(task, "in_progress", kind="progress", progress={"characters": 1, "seconds": 1})
     assert len(scene.hub.comments) == 1
+
+
+async def test_a_sign_of_life_that_is_overtaken_does_not_cover_the_reply(scene: Scene) -> None:
+    task = await scene.task(GITHUB)
+    await scene.bring(task, "in_progress")
+    attempt = await scene.db.fetchval("select attempt_id from atlas.task where id = $1", task)
+
+    async def overtake(method: str, _path: str) -> None:
+        # the task ends, and its reply is shown, while the edit that says "working" is on its way
+        if method == "PATCH":
+            scene.hub.before = None
+            await scene.db.execute("select atlas.complete_task($1, $2)", attempt, ADR)
+            await scene.bring(task, "completed", ADR)
+
+    scene.hub.before = overtake
+    await scene.bring(task, "in_progress", kind="progress", progress={"characters": 1, "seconds": 1})
+    (body,) = scene.hub.bodies()
+    assert body.startswith(ADR.rstrip())
 
 
 async def test_failures_and_waiting_are_said_in_the_same_comment(scene: Scene) -> None:
@@ -173,7 +199,8 @@ async def test_failures_and_waiting_are_said_in_the_same_comment(scene: Scene) -
 @pytest.mark.parametrize(
     ("refusal", "status"),
     [
-        (error(500, "x"), 503), (error(429, "x", {"retry-after": "7"}), 503), (error(403, "x", {"x-ratelimit-remaining": "0"}), 503),
+        (error(500, "x"), 409), (error(429, "x", {"retry-after": "7"}), 409), (error(403, "x", {"x-ratelimit-remaining": "0"}), 409),
+        (error(403, "You have exceeded a secondary rate limit"), 409),
         (error(403, "Resource not accessible"), 422), (error(404, "Not Found"), 422), (error(410, "Gone"), 422),
         (Response("<html>", 200, media_type="text/html"), 200),
     ],
@@ -231,9 +258,11 @@ async def test_a_slash_commands_thread_is_begun_once_also_when_an_answer_is_lost
     address = f"slack:T1:C1:/{uuid4()}"
     task = await scene.task(address)
     scene.chat.lose = lambda method: method == "chat.postMessage"
-    await scene.bring(task, "in_progress", address=address, ok=503)  # the thread's beginning is there
-    await scene.bring(task, "in_progress", address=address, ok=503)  # and now the message in it
+    await scene.bring(task, "in_progress", address=address, ok=409)  # the thread's beginning is there
+    await scene.lease_ends()
+    await scene.bring(task, "in_progress", address=address, ok=409)  # and now the message in it
     scene.chat.lose = lambda _method: False
+    await scene.lease_ends()
     await scene.bring(task, "in_progress", address=address)
     (root,) = [message for message in scene.chat.messages.values() if "thread_ts" not in message]
     assert scene.chat.texts() == ["*Question:* How?"]
@@ -243,10 +272,11 @@ async def test_a_slash_commands_thread_is_begun_once_also_when_an_answer_is_lost
 async def test_slacks_errors_are_told_apart(scene: Scene) -> None:
     task = await scene.task(SLACK, ADR)
     for refusal, status in (
-        (Response(status_code=429, headers={"retry-after": "3"}), 503), (JSONResponse({"ok": False, "error": "ratelimited"}), 503),
+        (Response(status_code=429, headers={"retry-after": "3"}), 409), (JSONResponse({"ok": False, "error": "ratelimited"}), 409),
         (JSONResponse({"ok": False, "error": "channel_not_found"}), 422), (JSONResponse({"ok": False, "error": "not_in_channel"}), 422),
     ):  # fmt: skip
         scene.chat.fail = lambda method, refusal=refusal: refusal if method == "chat.postMessage" else None  # type: ignore[misc]
+        await scene.lease_ends()
         await scene.bring(task, "completed", ADR, address=SLACK, ok=status)
     scene.chat.fail = lambda _method: None
     await scene.bring(task, "completed", ADR, address=SLACK)
@@ -292,12 +322,25 @@ async def test_a_pull_request_is_opened_once_and_then_updated(scene: Scene) -> N
     assert len(scene.hub.pulls) == 1
 
 
+async def test_a_pull_request_that_was_closed_is_followed_by_another_and_numbers_are_not_taken_twice(scene: Scene) -> None:
+    first, second = await scene.task(GITHUB, ADR), await scene.task(GITHUB, ADR.replace("Ship with", "Test with"))
+    await scene.export(first, "pull_request")
+    await scene.export(second, "pull_request")
+    named = {name for files in scene.hub.refs.values() for name in files if name.startswith("docs/adr/")}
+    assert named == {"docs/adr/0001-ship-with-a-pipeline.md", "docs/adr/0002-test-with-a-pipeline.md"}
+    closed = next(iter(scene.hub.pulls.values()))
+    closed["state"] = "closed"
+    assert "Opened" in (await scene.export(first, "pull_request"))["said"]
+    assert sum(pull["state"] == "open" for pull in scene.hub.pulls.values()) == 2
+
+
 @pytest.mark.parametrize("step", ["/git/refs", "/contents/", "/pulls"])
 async def test_a_pull_request_survives_a_lost_answer_at_each_step(scene: Scene, step: str) -> None:
     task = await scene.task(GITHUB, ADR)
     scene.hub.lose = lambda method, path: method != "GET" and step in path
-    await scene.export(task, "pull_request", ok=503)
+    await scene.export(task, "pull_request", ok=409)
     scene.hub.lose = lambda _method, _path: False
+    await scene.lease_ends()
     await scene.export(task, "pull_request")
     assert len(scene.hub.pulls) == 1
     (files,) = [files for name, files in scene.hub.refs.items() if name != "main"]
@@ -307,8 +350,9 @@ async def test_a_pull_request_survives_a_lost_answer_at_each_step(scene: Scene, 
 async def test_work_items_become_issues_once_and_never_of_half_a_plan(scene: Scene) -> None:
     task = await scene.task(GITHUB, ADR)
     scene.hub.lose = lambda method, path: method == "POST" and path == "/repos/o/r/issues"
-    await scene.export(task, "issues", ok=503)
+    await scene.export(task, "issues", ok=409)
     scene.hub.lose = lambda _method, _path: False
+    await scene.lease_ends()
     said = (await scene.export(task, "issues"))["said"]
     await scene.export(task, "issues")
     (issue,) = scene.hub.issues.values()

@@ -53,6 +53,5 @@ def test_the_apps_ask_for_what_the_code_uses_and_no_more() -> None:
     assert slack["settings"]["event_subscriptions"]["bot_events"] == ["app_mention"]
     methods = set(re.findall(r'call\(\s*"([a-z]+\.[A-Za-z]+)"', "".join(SOURCES.values())))
     assert methods == {"auth.test", "chat.update", "chat.postMessage", "conversations.history", "conversations.replies"}
-    assert {"chat:write", "channels:history", "groups:history", "commands", "app_mentions:read"} == set(
-        slack["oauth_config"]["scopes"]["bot"]
-    )
+    writes, reads = {"chat:write", "chat:write.public"}, {"channels:history", "groups:history", "im:history"}
+    assert set(slack["oauth_config"]["scopes"]["bot"]) == writes | reads | {"commands", "app_mentions:read"}
