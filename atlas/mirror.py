@@ -25,8 +25,8 @@ from atlas.reading import clean
 
 log = logging.getLogger("atlas.mirror")
 
-POLLS = (0.05, 0.1, 0.25, 0.5, 1.0)
-"""Seconds between looks while nothing comes; a worker's own completion is looked at without delay."""
+POLLS = ((2.0, 0.05), (10.0, 0.25), (float("inf"), 1.0))
+"""(Seconds since the last row, seconds between looks). A worker's own completion is looked at without delay."""
 
 
 class Relay:
@@ -57,7 +57,7 @@ class Relay:
 
     async def run(self) -> None:
         """Carries rows until it is cancelled; then waits a moment for what is under way, and releases the rest."""
-        looks = 0
+        last = time.monotonic()
         try:
             while True:
                 self._hint.clear()
@@ -68,8 +68,10 @@ class Relay:
                     tasks.setdefault(event.ordering_key, []).append(event)
                 for rows in tasks.values():
                     self._carry(rows, claimed)
-                looks = 0 if events else min(looks + 1, len(POLLS) - 1)
-                pause = max(POLLS[looks], min(self._open_until - time.monotonic(), 5.0))
+                now = time.monotonic()
+                last = now if events else last
+                pause = next(seconds for quiet, seconds in POLLS if now - last < quiet)
+                pause = max(pause, min(self._open_until - now, 5.0))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._hint.wait()

@@ -364,10 +364,10 @@ begin
     where d.id = p_destination and (d.failures > 0 or d.last_sent_at is null or d.last_sent_at < now() - interval '10 seconds');
     return null;
   end if;
-  -- full jitter, doubling from 1 s up to 1 min; what the destination asked for is the least
+  -- full jitter, doubling from 1 s up to 20 s; what the destination asked for is the least
   update atlas.destination d set failures = d.failures + 1, last_error = left(p_error, 500),
     open_until = case when d.failures >= 2
-      then now() + greatest(least(p_seconds, 300), random() * least(60, 2 ^ least(d.failures - 2, 6))) * interval '1 second' end
+      then now() + greatest(least(p_seconds, 300), random() * least(20, 2 ^ least(d.failures - 2, 5))) * interval '1 second' end
   where d.id = p_destination returning d.open_until into until;
   return until;
 end

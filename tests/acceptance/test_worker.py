@@ -75,7 +75,7 @@ async def test_a_sweep_finds_what_no_hint_announced(workers: Workers, db: asyncp
     # by then its own looks after it went idle are over
     await until(swept, 15, "the timer goes")
     await db.execute("update atlas.worker set state = 'busy'")  # so that the insert sends no NOTIFY
-    assert (await ended(db, await ask(db), 15))["state"] == "completed"
+    assert (await ended(db, await ask(db), 25))["state"] == "completed"
 
 
 async def test_a_message_with_a_nul_in_the_providers_error_harms_nobody(workers: Workers, db: asyncpg.Connection) -> None:
