@@ -1,6 +1,6 @@
 """What leaves: an event for a destination, and what a destination may answer.
 
-Facts of the outbox's SQL: migrations/*_mirror.sql. Errors:
+Its SQL: migrations/*_events.sql and *_relays.sql. Errors:
 
 DeliveryError
 ├── Rejected      the destination will not have this event; three times, and it is a dead letter

@@ -1,4 +1,4 @@
-"""The outbox in Postgres: calls of the functions of migrations/*_mirror.sql, named as they are."""
+"""The outbox in Postgres: calls of the functions of migrations/*_destinations.sql, *_events.sql and *_relays.sql, by name."""
 
 from __future__ import annotations
 

@@ -263,6 +263,36 @@ async def test_broadcast_to_self_and_others_with_ack(cluster: Cluster, version: 
         assert b.plain == received(other)
 
 
+async def test_a_private_topic_carries_a_clients_and_the_databases_messages(cluster: Cluster) -> None:
+    recording = frames("05a_private_allowed")
+    sends = [frame["data"] for frame in recording if frame["dir"] == "send"]
+    async with scene(cluster) as (door, db), connected(door) as client:
+        await client.send(sends[0])
+        await client.until(1)
+        await client.send(sends[1])
+        await client.until(3)
+        await db.execute("""select realtime.send('{"id": 7, "kind": "x"}', 'job_created', 'priv-ok', true)""")
+        await client.until(4)
+        assert client.plain == received(recording)
+
+
+async def test_a_table_that_leaves_the_publication_is_silent_until_it_is_back(cluster: Cluster) -> None:
+    recording = frames("31_publication_drop_and_add")
+    async with scene(cluster) as (door, db), connected(door) as client:
+        await client.send(recording[0]["data"])
+        await client.until(2)
+        insert = "insert into architect_in (data) values (jsonb_build_object('p', $1::int))"
+        await db.execute(insert, 0)
+        await client.until(3)
+        await db.execute("alter publication supabase_realtime drop table public.architect_in")
+        await db.execute(insert, 99)
+        await asyncio.sleep(0.5)
+        await db.execute("alter publication supabase_realtime add table public.architect_in")
+        await db.execute(insert, 1)
+        await client.until(4)
+        assert client.plain == received(recording)[:4]
+
+
 async def test_replay_of_earlier_broadcasts(cluster: Cluster) -> None:
     recording = frames("05f_private_replay")
     async with scene(cluster) as (door, db), connected(door) as client:
