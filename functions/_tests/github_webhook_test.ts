@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { Upstream } from "../_shared/errors.ts";
+import { GitHub } from "../_shared/github.ts";
 import { commandOf, handler } from "../github-webhook/handler.ts";
 import { hmac } from "../_shared/http.ts";
 import { comment, delivery, env, github, number, SECRET, withDb } from "./support.ts";
@@ -134,6 +136,25 @@ Deno.test("what breaks inside is logged with an id, and answered with the id alo
     const said = await answer.text();
     assert.ok(!said.includes("hunter2"));
     assert.ok(lines[0]!.includes(JSON.parse(said).error.id) && lines[0]!.includes("hunter2"));
+  }));
+
+Deno.test("GitHub's own hiccups are waited for, and its absence is no loss without a word", () =>
+  withDb(async (db) => {
+    let calls = 0;
+    const flaky = github();
+    const call = flaky.call.bind(flaky);
+    flaky.call = async (...words: Parameters<typeof call>) => {
+      calls += 1;
+      if (calls < 3) throw new Upstream("GitHub does not answer");
+      return await call(...words);
+    };
+    const take = handler({ db, github: flaky, secrets: [SECRET], pause: () => Promise.resolve() });
+    assert.equal((await take(delivery("issue_comment", comment("/atlas Will it wait?")))).status, 202);
+    assert.equal(calls, 3);
+    const gone = new GitHub({ ...flaky.settings, apiUrl: "http://127.0.0.1:1" });
+    const away = handler({ db, github: gone, secrets: [SECRET], pause: () => Promise.resolve() });
+    const answer = await away(delivery("issue_comment", comment("/atlas Is it lost?")));
+    assert.equal(answer.status, 503, "GitHub shows the delivery as failed, and it can be sent again");
   }));
 
 Deno.test("names of repositories are what GitHub has, and no paths", () =>

@@ -13,8 +13,10 @@ import {
   text,
   uuidOf,
 } from "../_shared/http.ts";
+import { harmless } from "../_shared/markdown.ts";
 import { chat, docsAdded } from "../_shared/message.ts";
 import { accept } from "../_shared/submit.ts";
+import { GitHubThread } from "../deliver/github.ts";
 
 export interface Deps {
   db: Db;
@@ -150,13 +152,32 @@ async function ask(wish: Request_, delivery: string, deps: Deps): Promise<Respon
 
 async function exportSpec(wish: Request_, deps: Deps): Promise<Response> {
   const address = `github:${wish.repository}#${wish.number}`;
+  const event = uuidOf(wish.key);
   const [row] = await deps.db`select atlas.last_task_at(${address}) as task`;
-  if (!row?.task) return Response.json({ ignored: `nothing was answered at ${address} yet` });
-  const [made] = await deps.db`
-    select atlas.request_export(${row.task}, ${wish.command}, ${wish.repository}, ${address}, ${
-    uuidOf(wish.key)
-  }) as event`;
-  return Response.json({ task_id: row.task, event_id: made?.event }, { status: 202 });
+  if (!row?.task) {
+    return await tell(
+      wish,
+      deps,
+      event,
+      event,
+      "Nothing was answered here yet: ask with `/atlas` and a question first.",
+    );
+  }
+  try {
+    await deps.db`select atlas.request_export(${row.task}, ${wish.command}, ${wish.repository}, ${address}, ${event})`;
+  } catch (error) {
+    const { code, message, hint } = error as { code?: string; message?: string; hint?: string };
+    if (!code?.startsWith("AT")) throw error;
+    return await tell(wish, deps, row.task, event, `That cannot be done: ${message}; ${hint}.`);
+  }
+  return Response.json({ task_id: row.task, event_id: event }, { status: 202 });
+}
+
+/** Says to the person why nothing comes, once. */
+async function tell(wish: Request_, deps: Deps, task: string, event: string, said: string): Promise<Response> {
+  const address = `github:${wish.repository}#${wish.number}`;
+  await new GitHubThread(deps.db, deps.github, wish, address, task, event).put(`notice:${event}`, harmless(said));
+  return Response.json({ told: said });
 }
 
 async function push(payload: JsonObject, delivery: string, deps: Deps): Promise<Response> {

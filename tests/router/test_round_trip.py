@@ -60,6 +60,12 @@ async def test_questions_come_in_and_everything_goes_back(
                 atlas_webhook_allow="127.0.0.1",
             )
 
+            # what cannot be done is said, once
+            for _ in range(2):
+                early_wish = comment("/atlas pr", number=9, comment_id=90)
+                assert (await github_delivery(door, "issue_comment", early_wish)).status_code == 200
+            assert hub.bodies(9) == ["Nothing was answered here yet: ask with `/atlas` and a question first."]
+
             # GitHub: a question, its answer, and what is made of it
             assert (await github_delivery(door, "issue_comment", comment("/atlas How?", comment_id=1))).status_code == 202
             await until(lambda: _is(any(body.startswith("# Ship") for body in hub.bodies())), 30, "the answer")
