@@ -163,14 +163,14 @@ class Relay:
         # many calls fail at once when a destination goes: they are one failure
         if isinstance(error, Unreachable) and began > self._failed_at:
             self._failed_at = time.monotonic()
+            self._streak = min(self._streak + 1, 4)
             until = await self._outbox.record_destination(self.destination.id, ok=False, error=said, seconds=error.retry_after)
             if until is not None:
                 self._open_until = time.monotonic() + max(0.0, (until - datetime.now(UTC)).total_seconds())
             log.warning(
-                "%s: %s%s", self.destination.name, error, f"; its breaker is open until {until:%H:%M:%S}" if until else ""
+                "%s: %s%s", self.destination.name, said, f"; its breaker is open until {until:%H:%M:%S}" if until else ""
             )
         # the row waits, and longer the longer nothing arrives, so that the next look takes another one
-        self._streak = min(self._streak + 1, 5)
         seconds = max(error.retry_after, random.uniform(0.5, 1.0) * 2**self._streak)  # noqa: S311  not in step
         return Settlement(sent=sent, failed=[{"id": culprit.id, "error": what, "seconds": seconds}], released=later)
 

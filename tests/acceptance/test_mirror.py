@@ -138,7 +138,7 @@ async def test_a_topic_that_is_away_costs_no_row_anything_and_loses_none(databas
         assert double.publishes - before <= 4, "an open breaker lets one row through at a time"
         double.fail = lambda _request: None
         await finish(db, 10)
-        await sent(db, 42)
+        await sent(db, 42, 60)
         assert metrics.registry.get_sample_value("atlas_mirrored_total", {"destination": "pubsub", "result": "failed"})
     assert set(map(tuple, in_order(double.published).values())) == {("in_progress", "completed")}
     assert await db.fetchval("select failures from atlas.destination") == 0
