@@ -32,15 +32,13 @@ POLLS = ((2.0, 0.05), (10.0, 0.25), (float("inf"), 1.0))
 class Relay:
     """Carries the rows of one destination."""
 
-    def __init__(
-        self, destination: Destination, target: Target, outbox: Outbox, metrics: Metrics, *, lease: float, room: int = 256
-    ) -> None:
+    def __init__(self, destination: Destination, target: Target, outbox: Outbox, metrics: Metrics, *, lease: float) -> None:
         self.destination = destination
         self._target = target
         self._outbox = outbox
         self._metrics = metrics
         self._lease = lease
-        self._room = room
+        self._room = target.room
         self._lease_id = uuid4()
         self._carrying: set[asyncio.Task[None]] = set()
         self._held: dict[int, Event] = {}
@@ -143,6 +141,7 @@ class Relay:
         except Later as error:
             return error, batch[0]
         except Exception as error:
+            # whatever a receiver makes a library say: its rows must not hang on it
             log.exception("a call to %s", self.destination.name)
             return Unreachable(f"{type(error).__name__}: {error}"), batch[0]
         sent.extend(event.id for event in batch)

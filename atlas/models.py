@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
+from atlas.task import JsonObject
+
 REASONING_FLOOR = 4_000
 """A reasoning model with fewer output tokens left is passed over: it would think and not write."""
 
@@ -94,3 +96,18 @@ def resolve(chain: Sequence[str], known: Mapping[str, Model], today: date) -> Ch
 def larger(chain: Sequence[Model], than: Model) -> list[Model]:
     """The models of a chain with more room than one that overflowed."""
     return [model for model in chain if model.context > than.context]
+
+
+def read_models(rows: list[JsonObject]) -> dict[str, Model]:
+    """Models by name, from atlas.list_models()."""
+    fields = set(Model.__dataclass_fields__)
+    found = {}
+    for row in rows:
+        values = {name: value for name, value in row.items() if name in fields}
+        if values.get("shutdown_at"):
+            values["shutdown_at"] = date.fromisoformat(values["shutdown_at"])
+        for name in ("open_until", "missing_since"):
+            if values.get(name):
+                values[name] = datetime.fromisoformat(values[name])
+        found[row["name"]] = Model(**values)
+    return found

@@ -101,6 +101,8 @@ class Target(Protocol):
     """How many events of one task one call may carry."""
     timeout: float
     """Seconds that one call may take at most."""
+    room: int
+    """How many events may be under way at once: no call waits for a connection."""
 
     async def send(self, events: Sequence[Event]) -> None:
         """Returns when all of them are confirmed. Where it raises, none counts as sent."""

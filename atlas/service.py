@@ -22,6 +22,7 @@ from atlas.adapters.postgres import Bus
 from atlas.adapters.retrieval import PostgresRetriever
 from atlas.adapters.wake import ListenWakeUps, SweepWakeUps
 from atlas.architect import THREAD_DEPTH, Architect
+from atlas.batch import Batcher
 from atlas.control import Server
 from atlas.errors import AtlasError, DatabaseDown, RefusedError, SettingsError
 from atlas.generation import Generation, Money
@@ -37,10 +38,10 @@ from atlas.outbox import Destination, Target
 from atlas.ports import Generator, Retriever, WakeUps
 from atlas.progress import ProgressWriter
 from atlas.settings import Settings
-from atlas.task import AttemptId, Exchange, Usage
+from atlas.task import AttemptId, Exchange, JsonObject, Usage
 from atlas.tokens import Vocabularies
 from atlas.webhooks import Allowed, read_secrets
-from atlas.worker import Worker, reserve_batcher
+from atlas.worker import Worker
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -218,7 +219,8 @@ async def build(
         progress = ProgressWriter(
             bus.record_progress, lambda attempt: worker_ref[0].leases.stop([attempt], "lost"), bus.count_streams
         )
-        reserve = reserve_batcher(bus)
+        # reservations of many tasks in one commit
+        reserve: Batcher[JsonObject, JsonObject] = Batcher(lambda items: bus.reserve_tokens(list(items)))
 
         async def settle(spend_id: int, attempt: AttemptId, usage: Usage | None, model: str) -> None:
             await bus.record_usage(spend_id, attempt, usage)

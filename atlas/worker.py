@@ -27,7 +27,7 @@ from atlas.ports import Generator
 from atlas.progress import ProgressWriter
 from atlas.prompt import InputTooLarge
 from atlas.reading import clean
-from atlas.task import ClaimedTask, Completion, JsonObject, Usage
+from atlas.task import ClaimedTask, Completion, Usage
 
 log = logging.getLogger("atlas.worker")
 
@@ -344,8 +344,3 @@ class Worker:
                 await self._bus.mark_worker(self.worker_id, "stopped")
         except (AtlasError, TimeoutError) as error:
             log.warning("cannot say that this worker stopped: %s", error)
-
-
-def reserve_batcher(bus: Bus) -> Batcher[JsonObject, JsonObject]:
-    """Reservations of many tasks in one commit."""
-    return Batcher(lambda items: bus.reserve_tokens(list(items)))

@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -21,7 +21,7 @@ import asyncpg
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from atlas.errors import SQLSTATES, AtlasError, DatabaseDown, RefusedError
-from atlas.models import Model
+from atlas.models import Model, read_models
 from atlas.task import AttemptId, Carried, Chunk, ClaimedTask, Exchange, JsonObject, TaskId, Usage
 
 log = logging.getLogger("atlas.postgres")
@@ -329,21 +329,6 @@ def audit_mac(key: bytes, upto: str, rows: int, digest: bytes, prev_mac: bytes |
     """The HMAC-SHA256 of a seal."""
     text = b"|".join((upto.encode(), str(rows).encode(), digest, prev_mac or b""))
     return hmac.new(key, text, hashlib.sha256).digest()
-
-
-def read_models(rows: list[JsonObject]) -> dict[str, Model]:
-    """Models by name, from atlas.list_models()."""
-    fields = set(Model.__dataclass_fields__)
-    found = {}
-    for row in rows:
-        values = {name: value for name, value in row.items() if name in fields}
-        if values.get("shutdown_at"):
-            values["shutdown_at"] = date.fromisoformat(values["shutdown_at"])
-        for name in ("open_until", "missing_since"):
-            if values.get(name):
-                values[name] = datetime.fromisoformat(values[name])
-        found[row["name"]] = Model(**values)
-    return found
 
 
 def _claimed(row: asyncpg.Record) -> ClaimedTask:

@@ -42,6 +42,7 @@ class PubSubTarget:
     """One topic. emulator: the topic is made if it is missing, as nobody else does there."""
 
     limit = 10
+    room = 256
 
     def __init__(self, topic: str, *, emulator: str | None, timeout: float) -> None:
         self._topic = topic

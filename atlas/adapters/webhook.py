@@ -80,6 +80,7 @@ class WebhookTarget:
     """One URL. Raises SettingsError for a URL that may not be called. now: seconds since 1970."""
 
     limit = 1
+    room = 32
 
     def __init__(
         self, url: str, keys: Sequence[bytes], *, allowed: Allowed, timeout: float, now: Callable[[], float],
@@ -93,7 +94,11 @@ class WebhookTarget:
         self.timeout = timeout
         self._now = now
         self._pool = httpcore.AsyncConnectionPool(
-            network_backend=GuardedBackend(allowed), ssl_context=ssl_context, max_connections=32, keepalive_expiry=20, retries=0
+            network_backend=GuardedBackend(allowed),
+            ssl_context=ssl_context,
+            max_connections=self.room,
+            keepalive_expiry=20,
+            retries=0,
         )
 
     async def send(self, events: Sequence[Event]) -> None:

@@ -16,7 +16,7 @@ from uuid import uuid4
 import asyncpg
 import typer
 
-from atlas.adapters.postgres import CONNECTION_LOST, audit_mac, read_models
+from atlas.adapters.postgres import CONNECTION_LOST, audit_mac
 from atlas.commands.common import EXIT_DOCTOR, JsonFlag, dump, operator, runs, say, settings, show_rows
 from atlas.errors import AtlasError, SettingsError, TaskFailed, UsageError
 from atlas.keys import role_of
@@ -24,7 +24,7 @@ from atlas.local.address import database_url
 from atlas.messages import control as control_message
 from atlas.messages import json_schema
 from atlas.migrate import pending
-from atlas.models import resolve
+from atlas.models import read_models, resolve
 from atlas.reads import Reads, as_uuid
 from atlas.settings import Settings
 
