@@ -181,7 +181,10 @@ async def test_a_full_worker_claims_no_question(db: asyncpg.Connection, workers:
     async def claims() -> list[float]:
         return [await metric(worker, f'atlas_claims_total{{result="{result}"}}') for result in ("tasks", "empty")]
 
-    before = await claims()
+    async def counted() -> list[float] | None:
+        return now if (now := await claims())[0] == 1 else None  # Postgres shows a claim before the worker has counted it
+
+    before = await until(counted, 10, "the worker counts its claim")
     for n in range(10):
         await ask(db, f"One of many {n}?")
     await asyncio.sleep(1)
