@@ -1,0 +1,232 @@
+-- Vectors: a space is one embedder's model at one dimension, and vectors of two spaces are never compared. One space serves; another
+-- may be built beside it and takes over when it is complete.
+
+create table rag.space (
+  id integer generated always as identity primary key,
+  embedder text not null check (embedder ~ '^[a-z]+$'),
+  model text not null check (model <> ''),
+  dimensions integer not null check (dimensions between 1 and 4000),
+  state text not null default 'building' check (state in ('building', 'serving', 'retired')),
+  threshold real check (threshold between -1 and 1),
+  usd_per_million numeric(12, 6) check (usd_per_million >= 0),
+  lease_owner uuid,
+  lease_expires_at timestamptz,
+  created_at timestamptz not null default now(),
+  served_at timestamptz,
+  unique (embedder, model, dimensions)
+);
+create unique index space_serving on rag.space (state) where state = 'serving';
+create unique index space_building on rag.space (state) where state = 'building';
+comment on table rag.space is 'One embedder''s model at one dimension. Vectors of two spaces are never compared.';
+comment on column rag.space.id is 'Its number.';
+comment on column rag.space.embedder is 'Who makes its vectors: openai, supabase, local.';
+comment on column rag.space.model is 'Its model.';
+comment on column rag.space.dimensions is 'Numbers of a vector; at most 4,000, which is what an HNSW index of halfvec takes.';
+comment on column rag.space.state is 'serving: searched. building: filled in the background. retired: its vectors are gone.';
+comment on column rag.space.threshold is 'The relevancy threshold that `atlas rag calibrate --save` measured; it goes before the setting.';
+comment on column rag.space.usd_per_million is 'US dollars per million tokens embedded; null: not known.';
+comment on column rag.space.lease_owner is 'Who fills it now.';
+comment on column rag.space.lease_expires_at is 'When somebody else may go on.';
+comment on column rag.space.created_at is 'When it was first asked for.';
+comment on column rag.space.served_at is 'When it began to serve.';
+
+create table rag.embedding (
+  space_id integer not null references rag.space (id) on delete cascade,
+  passage_id bigint not null references rag.passage (id) on delete cascade,
+  embedding extensions.halfvec not null,
+  primary key (space_id, passage_id)
+);
+create index embedding_passage on rag.embedding (passage_id);
+comment on table rag.embedding is 'Vectors of passages. Each space has an HNSW index of its own, made when it begins to serve.';
+comment on column rag.embedding.space_id is 'In which space.';
+comment on column rag.embedding.passage_id is 'Of which passage.';
+comment on column rag.embedding.embedding is 'The vector, in half precision.';
+
+create table rag.usage (
+  day date not null,
+  space_id integer not null references rag.space (id) on delete cascade,
+  purpose text not null check (purpose in ('index', 'query')),
+  texts bigint not null default 0 check (texts >= 0),
+  tokens bigint not null default 0 check (tokens >= 0),
+  usd numeric(14, 8),
+  primary key (day, space_id, purpose)
+);
+comment on table rag.usage is 'What was embedded, a UTC day and purpose.';
+comment on column rag.usage.day is 'The UTC day.';
+comment on column rag.usage.space_id is 'By which embedder.';
+comment on column rag.usage.purpose is 'index: documents. query: questions.';
+comment on column rag.usage.texts is 'How many texts.';
+comment on column rag.usage.tokens is 'How many tokens.';
+comment on column rag.usage.usd is 'US dollars; null where the price is not known.';
+
+alter table rag.space enable row level security;
+alter table rag.embedding enable row level security;
+alter table rag.usage enable row level security;
+create policy "everyone with a login sees the spaces" on rag.space for select to authenticated using (true);
+create policy "vectors follow their passages" on rag.embedding for select to authenticated
+  using (exists (select from rag.chunk c where c.passage_id = embedding.passage_id));
+grant select on rag.space, rag.embedding to authenticated;
+grant select, insert, update, delete on rag.space, rag.embedding, rag.usage to service_role;
+
+create function rag.index_space(p_space rag.space) returns void
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  execute format('create index if not exists %I on rag.embedding using hnsw '
+    '((embedding::extensions.halfvec(%s)) extensions.halfvec_cosine_ops) where space_id = %s',
+    'embedding_hnsw_' || p_space.id, p_space.dimensions, p_space.id);
+end
+$$;
+comment on function rag.index_space(rag.space) is 'Makes the HNSW index of a space. Internal.';
+
+create function rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric default null)
+returns rag.space
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  found rag.space;
+begin
+  -- one at a time; a plain read decides for the common case
+  select s.* into found from rag.space s
+  where s.embedder = p_embedder and s.model = p_model and s.dimensions = p_dimensions and s.state <> 'retired';
+  if found.id is not null and found.usd_per_million is not distinct from coalesce(p_usd, found.usd_per_million) then
+    return found;
+  end if;
+  perform pg_advisory_xact_lock(hashtext('rag.space'));
+  -- another move is given up: what was built for it so far goes
+  update rag.space s set state = 'retired' where s.state = 'building'
+    and not (s.embedder = p_embedder and s.model = p_model and s.dimensions = p_dimensions);
+  delete from rag.embedding e using rag.space s where s.id = e.space_id and s.state = 'retired';
+  insert into rag.space as s (embedder, model, dimensions, usd_per_million)
+  values (p_embedder, p_model, p_dimensions, p_usd)
+  on conflict (embedder, model, dimensions) do update set usd_per_million = coalesce(p_usd, s.usd_per_million),
+    state = case s.state when 'retired' then 'building' else s.state end
+  returning * into found;
+  if found.state = 'building' and not exists (select from rag.chunk)
+     and not exists (select from rag.space s where s.state = 'serving') then
+    perform rag.index_space(found);
+    update rag.space s set state = 'serving', served_at = now() where s.id = found.id returning * into found;
+  end if;
+  return found;
+end
+$$;
+comment on function rag.open_space(text, text, integer, numeric) is
+  'The space of an embedder. A new one is built beside the one that serves; with nothing indexed yet it serves at once.';
+
+create function rag.missing_vectors(p_space integer, p_after bigint, p_limit integer)
+returns table (passage_id bigint, heading text, text text, tokens integer)
+language sql stable security definer set search_path = ''
+as $$
+  select p.id, p.heading, p.text, p.tokens from rag.passage p
+  where p.id > p_after
+    and not exists (select from rag.embedding e where e.space_id = p_space and e.passage_id = p.id)
+    and exists (select from rag.chunk c where c.passage_id = p.id)
+  order by p.id limit p_limit
+$$;
+comment on function rag.missing_vectors(integer, bigint, integer) is 'Passages in use that have no vector in a space yet.';
+
+create function rag.known_vectors(p_space integer, p_hashes bytea[]) returns setof bytea
+language sql stable security definer set search_path = ''
+as $$
+  select p.sha256 from rag.passage p join rag.embedding e on e.passage_id = p.id and e.space_id = p_space
+  where p.sha256 = any (p_hashes)
+$$;
+comment on function rag.known_vectors(integer, bytea[]) is 'Which texts have a vector in a space, so that none is embedded twice.';
+
+create function rag.put_vectors(p_space integer, p_passages jsonb, p_vectors text[]) returns void
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  dims integer;
+begin
+  select s.dimensions into dims from rag.space s where s.id = p_space and s.state <> 'retired' for share;
+  if not found then
+    raise exception using errcode = 'AT005', message = format('put_vectors: space %s is retired', p_space),
+      hint = 'open the space again: the embedder was changed meanwhile';
+  end if;
+  perform rag.put_passages(p_passages);
+  begin
+    execute format(
+      'insert into rag.embedding (space_id, passage_id, embedding) '
+      'select $1, p.id, v.vector::extensions.halfvec(%s) '
+      'from jsonb_array_elements($2) with ordinality as i (item, n) join unnest($3) with ordinality as v (vector, n) using (n) '
+      'join rag.passage p on p.sha256 = rag.passage_hash(i.item ->> ''heading'', i.item ->> ''text'') '
+      'order by p.id on conflict do nothing', dims) using p_space, p_passages, p_vectors;
+  exception when data_exception then
+    raise exception using errcode = 'AT005', message = format('put_vectors: %s', sqlerrm),
+      hint = format('the space has %s dimensions: set RAG_EMBED_DIMENSIONS to what the embedder gives', dims);
+  end;
+end
+$$;
+comment on function rag.put_vectors(integer, jsonb, text[]) is 'Stores texts with their vectors, before any document shows them.';
+
+create function rag.claim_space(p_space integer, p_owner uuid, p_lease interval) returns boolean
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  update rag.space s set lease_owner = p_owner, lease_expires_at = clock_timestamp() + p_lease
+  where s.id = p_space and s.state <> 'retired'
+    and (s.lease_owner = p_owner or coalesce(s.lease_expires_at, '-infinity') < clock_timestamp());
+  return found;
+end
+$$;
+comment on function rag.claim_space(integer, uuid, interval) is 'Claims (or extends) the right to fill a space.';
+
+create function rag.serve_space(p_space integer) returns boolean
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  found rag.space;
+  old rag.space;
+begin
+  perform pg_advisory_xact_lock(hashtext('rag.space'));
+  select s.* into found from rag.space s where s.id = p_space and s.state = 'building';
+  if found.id is null then
+    return exists (select from rag.space s where s.id = p_space and s.state = 'serving');
+  end if;
+  -- nobody adds a chunk between the look and the switch
+  lock table rag.chunk in share mode;
+  if exists (select from rag.missing_vectors(p_space, 0, 1)) then
+    return false;
+  end if;
+  perform rag.index_space(found);
+  select s.* into old from rag.space s where s.state = 'serving';
+  update rag.space s set state = 'retired' where s.id = old.id;
+  update rag.space s set state = 'serving', served_at = now(), lease_owner = null, lease_expires_at = null where s.id = p_space;
+  if old.id is not null then
+    execute format('drop index if exists rag.%I', 'embedding_hnsw_' || old.id);
+    delete from rag.embedding e where e.space_id = old.id;
+  end if;
+  update rag.epoch e set number = e.number + 1;
+  return true;
+end
+$$;
+comment on function rag.serve_space(integer) is
+  'Lets a complete space serve instead of the old one, in one transaction. False: passages are still missing.';
+
+create function rag.record_usage(p_space integer, p_purpose text, p_texts bigint, p_tokens bigint) returns void
+language sql security definer set search_path = ''
+as $$
+  insert into rag.usage as u (day, space_id, purpose, texts, tokens, usd)
+  select atlas.today(), s.id, p_purpose, p_texts, p_tokens, p_tokens * s.usd_per_million / 1000000
+  from rag.space s where s.id = p_space
+  on conflict (day, space_id, purpose) do update set texts = u.texts + excluded.texts, tokens = u.tokens + excluded.tokens,
+    usd = case when u.usd is null and excluded.usd is null then null else coalesce(u.usd, 0) + coalesce(excluded.usd, 0) end
+$$;
+comment on function rag.record_usage(integer, text, bigint, bigint) is 'Accounts for what was embedded.';
+
+create function rag.spaces() returns jsonb
+language sql stable security definer set search_path = ''
+as $$
+  select coalesce(jsonb_agg(jsonb_build_object('id', s.id, 'embedder', s.embedder, 'model', s.model, 'dimensions', s.dimensions,
+    'state', s.state, 'threshold', s.threshold, 'usd_per_million', s.usd_per_million) order by s.id), '[]')
+  from rag.space s where s.state <> 'retired'
+$$;
+comment on function rag.spaces() is 'The spaces that serve or are built.';
+
+grant execute on function rag.open_space(text, text, integer, numeric), rag.missing_vectors(integer, bigint, integer),
+  rag.known_vectors(integer, bytea[]), rag.put_vectors(integer, jsonb, text[]), rag.claim_space(integer, uuid, interval),
+  rag.serve_space(integer) to service_role;
+grant execute on function rag.record_usage(integer, text, bigint, bigint), rag.spaces() to service_role, atlas_worker;
+
+revoke execute on all functions in schema atlas, rag from public;

@@ -1,0 +1,203 @@
+-- Jobs that index in the background: documents that were sent to the RAG service, or a repository that changed (docs.added). Claimed
+-- with leases; a document is done in the transaction that shows its chunks.
+
+alter table rag.embed_job add column repository text, add column ref text, add column changed text[] not null default '{}',
+  add column removed text[] not null default '{}', add column lease_owner uuid,
+  add column attempts integer not null default 0 check (attempts >= 0), add column run_after timestamptz not null default now(),
+  add column sender uuid, add column in_id bigint unique, add column finished_at timestamptz, add column last_error text;
+comment on column rag.embed_job.id is 'What `GET /v1/jobs/{id}` asks for.';
+comment on column rag.embed_job.project_id is 'Whose documents; null: shared.';
+comment on column rag.embed_job.state is 'queued, running, completed, or failed for good.';
+comment on column rag.embed_job.total is 'How many documents; of a repository, once it was read.';
+comment on column rag.embed_job.done is 'How many of them are indexed, unchanged, or skipped with an error.';
+comment on column rag.embed_job.errors is 'What could not be indexed, and why.';
+comment on column rag.embed_job.lease_expires_at is 'When another process may go on with it.';
+comment on column rag.embed_job.created_at is 'When it was asked for.';
+comment on column rag.embed_job.repository is 'The Git URL to index; null: the documents are items.';
+comment on column rag.embed_job.ref is 'The commit or branch; null: the default branch.';
+comment on column rag.embed_job.changed is 'Paths that changed; none: all are looked at.';
+comment on column rag.embed_job.removed is 'Paths that went.';
+comment on column rag.embed_job.lease_owner is 'Who works on it.';
+comment on column rag.embed_job.attempts is 'How often somebody began.';
+comment on column rag.embed_job.run_after is 'Not before: failures of the embedder wait longer each time.';
+comment on column rag.embed_job.sender is 'The user who asked, and may see it; null: the service role.';
+comment on column rag.embed_job.in_id is 'The message on architect_in that asked for it.';
+comment on column rag.embed_job.finished_at is 'When it ended.';
+comment on column rag.embed_job.last_error is 'Why it waits, or failed.';
+create index embed_job_due on rag.embed_job (run_after) where state in ('queued', 'running');
+
+create table rag.embed_item (
+  job_id uuid not null references rag.embed_job (id) on delete cascade,
+  seq integer not null check (seq >= 0),
+  source text not null check (source <> '' and length(source) <= 2000),
+  kind text,
+  text text not null,
+  done boolean not null default false,
+  primary key (job_id, seq)
+);
+comment on table rag.embed_item is 'The documents of a job. Their texts go when they are done.';
+comment on column rag.embed_item.job_id is 'Of which job.';
+comment on column rag.embed_item.seq is 'Its place in the batch.';
+comment on column rag.embed_item.source is 'How sources name it.';
+comment on column rag.embed_item.kind is 'How it is read; null: by its name.';
+comment on column rag.embed_item.text is 'What it says; empty once it is done.';
+comment on column rag.embed_item.done is 'Indexed, unchanged or skipped.';
+alter table rag.embed_item enable row level security;
+grant select, insert, update, delete on rag.embed_item to service_role;
+create policy "people see the jobs they asked for" on rag.embed_job for select to authenticated using (sender = (select auth.uid()));
+grant select on rag.embed_job to authenticated;
+
+create function rag.add_job(p_items jsonb, p_project uuid default null, p_sender uuid default null) returns uuid
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  job uuid;
+begin
+  insert into rag.embed_job (project_id, sender, total) values (p_project, p_sender, jsonb_array_length(p_items)) returning id into job;
+  insert into rag.embed_item (job_id, seq, source, kind, text)
+  select job, i.place - 1, i.item ->> 'source', i.item ->> 'kind', i.item ->> 'text'
+  from jsonb_array_elements(p_items) with ordinality as i (item, place);
+  return job;
+end
+$$;
+comment on function rag.add_job(jsonb, uuid, uuid) is 'A job over documents {source, kind, text}; answers its id.';
+
+create function rag.claim_job(p_owner uuid, p_lease interval) returns setof rag.embed_job
+language sql security definer set search_path = ''
+as $$
+  update rag.embed_job j set state = 'running', lease_owner = p_owner, lease_expires_at = clock_timestamp() + p_lease,
+    attempts = j.attempts + 1
+  where j.id = (
+    select d.id from rag.embed_job d
+    where d.run_after <= now() and (d.state = 'queued' or (d.state = 'running' and d.lease_expires_at < clock_timestamp()))
+    order by d.run_after, d.id limit 1 for update skip locked)
+  returning j.*
+$$;
+comment on function rag.claim_job(uuid, interval) is 'The next job that is due, or whose process was lost; none where there is none.';
+
+create function rag.hold_job(p_job uuid, p_owner uuid) returns void
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform from rag.embed_job j where j.id = p_job and j.state = 'running' and j.lease_owner = p_owner for update;
+  if not found then
+    raise exception using errcode = 'AT002', message = format('the lease of job %s is lost', p_job),
+      hint = 'another process goes on with it';
+  end if;
+end
+$$;
+comment on function rag.hold_job(uuid, uuid) is 'Raises AT002 where somebody else has the job now. Internal.';
+
+create function rag.extend_job(p_job uuid, p_owner uuid, p_lease interval, p_total integer default null, p_done integer default null)
+returns void
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform rag.hold_job(p_job, p_owner);
+  update rag.embed_job j set lease_expires_at = clock_timestamp() + p_lease, total = coalesce(p_total, j.total),
+    done = coalesce(p_done, j.done) where j.id = p_job;
+end
+$$;
+comment on function rag.extend_job(uuid, uuid, interval, integer, integer) is 'Extends the lease, and says how far it is.';
+
+create function rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text default null) returns void
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform rag.hold_job(p_job, p_owner);
+  update rag.embed_item i set done = true, text = '' where i.job_id = p_job and i.seq = p_seq and not i.done;
+  if found then
+    update rag.embed_job j set done = j.done + 1,
+      errors = case when p_error is null then j.errors else j.errors || jsonb_build_array(p_error) end where j.id = p_job;
+  end if;
+end
+$$;
+comment on function rag.finish_item(uuid, uuid, integer, text) is
+  'A document of a job is done, in the transaction that shows it; with an error: it is skipped.';
+
+create function rag.end_job(p_job uuid, p_owner uuid, p_state text, p_error text default null, p_wait interval default null)
+returns void
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform rag.hold_job(p_job, p_owner);
+  update rag.embed_job j set state = p_state, lease_owner = null, lease_expires_at = null, last_error = p_error,
+    run_after = now() + coalesce(p_wait, '0'), finished_at = case when p_state = 'queued' then null else now() end
+  where j.id = p_job;
+end
+$$;
+comment on function rag.end_job(uuid, uuid, text, text, interval) is
+  'completed, failed, or queued again after a wait: the embedder was away, and the job goes on where it was.';
+
+-- docs.added on the bus becomes a job in the transaction that brought it.
+create function rag.queue_docs_added() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  message record;
+  command jsonb;
+begin
+  for message in select n.id, n.data, n.sender from new_rows n
+    where n.data ->> 'role' = 'rag' and n.data ->> 'msg_type' = 'control' order by n.id
+  loop
+    begin
+      command := (message.data ->> 'content')::jsonb;
+    exception when data_exception then
+      perform atlas.refuse('content', 'is no JSON', 'see docs/event_examples/docs.added.json');
+    end;
+    if command ->> 'command' is distinct from 'docs.added' then
+      continue;
+    end if;
+    if not atlas.is_service() then
+      raise exception using errcode = 'AT006', message = 'docs.added: only the service role may send it',
+        hint = 'ask whoever runs Atlas to index the repository, or use `atlas index`';
+    end if;
+    if coalesce(command ->> 'repository', '') !~ '^https?://[^\s]{1,1000}$'
+       or coalesce(command ->> 'ref', 'main') !~ '^[\w][\w./-]{0,199}$'
+       or jsonb_typeof(coalesce(command -> 'changed', '[]')) <> 'array' or jsonb_typeof(coalesce(command -> 'removed', '[]')) <> 'array' then
+      perform atlas.refuse('content', 'is no docs.added', 'see docs/event_examples/docs.added.json');
+    end if;
+    insert into rag.embed_job (repository, ref, changed, removed, in_id, project_id)
+    values (command ->> 'repository', command ->> 'ref',
+      array(select jsonb_array_elements_text(coalesce(command -> 'changed', '[]'))),
+      array(select jsonb_array_elements_text(coalesce(command -> 'removed', '[]'))), message.id,
+      (select p.id from atlas.project p where p.id::text = message.data #>> '{metadata,project}'
+        or p.name = message.data #>> '{metadata,project}'));
+  end loop;
+  return null;
+end
+$$;
+comment on function rag.queue_docs_added() is 'Makes a job of each docs.added message.';
+create trigger queue_docs_added after insert on public.architect_in
+  referencing new table as new_rows for each statement execute function rag.queue_docs_added();
+
+create function rag.refresh_all() returns integer
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  n integer;
+begin
+  insert into rag.embed_job (repository, ref, project_id)
+  select distinct on (j.project_id, j.repository) j.repository,
+    case when j.ref ~ '^[0-9a-f]{40}$' then null else j.ref end, j.project_id
+  from rag.embed_job j
+  where j.repository is not null and j.state = 'completed'
+    and not exists (select from rag.embed_job w where w.repository = j.repository
+      and w.project_id is not distinct from j.project_id and w.state in ('queued', 'running'))
+  order by j.project_id, j.repository, j.created_at desc;
+  get diagnostics n = row_count;
+  -- nobody asks for these any more
+  delete from rag.embed_job j where j.finished_at < now() - interval '30 days' and exists (
+    select from rag.embed_job w where w.repository is not distinct from j.repository and w.created_at > j.created_at);
+  perform rag.collect_passages();
+  return n;
+end
+$$;
+comment on function rag.refresh_all() is
+  'The nightly refresh: a job for each repository that was indexed before; what did not change is not embedded again.';
+
+grant execute on function rag.add_job(jsonb, uuid, uuid), rag.claim_job(uuid, interval), rag.finish_item(uuid, uuid, integer, text),
+  rag.extend_job(uuid, uuid, interval, integer, integer), rag.end_job(uuid, uuid, text, text, interval), rag.refresh_all()
+  to service_role;
+
+revoke execute on all functions in schema atlas, rag from public;
