@@ -46,7 +46,7 @@ class Architect:
         chain, known = await self._models()
         if not chain.models:
             raise BadRequest("no model is left: " + "; ".join(passed.line for passed in chain.passed), code="no_model")
-        chunks = await self._retrieve(task.question, task.project_id, warnings)
+        chunks = await self._retrieve(task.question, task.task_id, warnings)
         thread = await self._thread(task.parent_id, task.project_id) if task.parent_id else ()
         if task.parent_id and not thread:
             warnings.append(f"parent {task.parent_id} is not a question of this project; it was left out")
@@ -69,13 +69,15 @@ class Architect:
         warnings += problems
         return _completion(run, text, record, asked.sources, warnings)
 
-    async def _retrieve(self, question: str, project: UUID, warnings: list[str]) -> Sequence[Chunk]:
+    async def _retrieve(self, question: str, task: UUID, warnings: list[str]) -> Sequence[Chunk]:
         try:
-            return await self._retriever.search(question, project_id=project)
+            found = await self._retriever.search(question, task_id=task)
         except AtlasError as error:
             log.warning("retrieval failed: %s", error)
             warnings.append("what the team knows could not be searched; this reply does not draw on it")
             return ()
+        warnings += found.warnings
+        return found.chunks
 
     async def _take_up(self, run: Run, known: dict[str, Model]) -> Text | None:
         """The response that a lost attempt had begun; None where there is none."""
@@ -112,7 +114,13 @@ def _completion(run: Run, text: Text, record: adr.Adr, sources: Sequence[Chunk],
         "model": text.model.name,
         "tokens": text.usage.tokens if text.usage else 0,
         "sources": [
-            {"id": f"S{number}", "path": chunk.place, "title": chunk.title, "cited": f"S{number}" in cited}
+            {
+                "id": f"S{number}",
+                "path": chunk.place,
+                "title": chunk.title,
+                "cited": f"S{number}" in cited,
+                "sha256": chunk.sha256,
+            }
             for number, chunk in enumerate(sources, 1)
         ],
     }

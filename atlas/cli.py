@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from atlas import __version__
-from atlas.commands import database, demo, dlq, knowledge, mirror, money, operate, people, stack, tasks
+from atlas.commands import database, demo, dlq, knowledge, mirror, money, operate, people, rag, stack, tasks
 from atlas.commands.common import EXIT_CODES, complain, say
 
 app = typer.Typer(
@@ -35,7 +35,7 @@ def _options(
     """Questions in, architecture specs out, every token accounted for."""
 
 
-for module in (demo, stack, database, tasks, dlq, mirror, money, knowledge, people, operate):
+for module in (demo, stack, database, tasks, dlq, mirror, money, knowledge, rag, people, operate):
     module.register(app)
 
 

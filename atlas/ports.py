@@ -66,10 +66,19 @@ class Generator(Protocol):
         """Cancels a response and answers with its usage, None where the provider does not say."""
 
 
-class Retriever(Protocol):
-    """Finds passages that a project may read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieved:
+    """Passages, best first, and what the reply should say of the search."""
 
-    async def search(self, query: str, *, project_id: UUID) -> Sequence[Chunk]: ...
+    chunks: Sequence[Chunk] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Retriever(Protocol):
+    """Finds passages that a task's owner may read."""
+
+    async def search(self, query: str, *, task_id: UUID) -> Retrieved:
+        """Raises AtlasError where nothing can be found out."""
 
 
 class Progress(Protocol):

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import random
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+import httpx
+
 from atlas import __version__
 from atlas.adapters.offline import OfflineGenerator
 from atlas.adapters.outbox import Outbox
 from atlas.adapters.postgres import Bus
-from atlas.adapters.retrieval import PostgresRetriever
+from atlas.adapters.retrieval import Cache, CachedRetriever, InProcess, RagService, Source
 from atlas.adapters.wake import ListenWakeUps, SweepWakeUps
 from atlas.architect import THREAD_DEPTH, Architect
 from atlas.batch import Batcher
@@ -37,6 +40,7 @@ from atlas.models import Chain, Model, resolve
 from atlas.outbox import Destination, Target
 from atlas.ports import Generator, Retriever, WakeUps
 from atlas.progress import ProgressWriter
+from atlas.rag.wiring import knowledge
 from atlas.settings import Settings
 from atlas.task import AttemptId, Exchange, JsonObject, Usage
 from atlas.tokens import Vocabularies
@@ -198,7 +202,8 @@ async def build(
     started = time.monotonic()
     metrics = Metrics()
     vocabularies = Vocabularies()
-    async with Bus.connect(url) as bus:
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(Bus.connect(url))
         client: AsyncOpenAI | None = None
         if generator is None and settings.openai_api_key is not None:
             # imported here: it takes most of a second, which nobody without a key should wait for
@@ -229,7 +234,7 @@ async def build(
         async def thread(parent: UUID, project: UUID) -> Sequence[Exchange]:
             return await _thread(bus, parent, project)
 
-        retriever: Retriever = PostgresRetriever(bus, top_k=settings.rag_top_k, collapse=settings.rag_collapse_by_file)
+        retriever = await stack.enter_async_context(retriever_of(settings, bus))
         generation = Generation(
             generator=generator, money=Money(reserve=reserve.submit, settle=settle), progress=progress,
             learned=book.learned, vocabularies=vocabularies, metrics=metrics,
@@ -263,6 +268,32 @@ async def build(
         finally:
             if client is not None:
                 await client.close()
+
+
+@asynccontextmanager
+async def retriever_of(settings: Settings, bus: Bus) -> AsyncIterator[Retriever]:
+    """Retrieval for a worker: through the RAG service where RAG_URL is set, else the same search in process."""
+    top_k, collapse = settings.rag_top_k, settings.rag_collapse_by_file
+    async with AsyncExitStack() as stack:
+        source: Source
+        if settings.rag_url is not None:
+            key = settings.rag_api_key.get_secret_value() if settings.rag_api_key is not None else None
+            source = RagService(
+                await stack.enter_async_context(httpx.AsyncClient()),
+                settings.rag_url,
+                key=key,
+                top_k=top_k,
+                collapse=collapse,
+                threshold=None,
+            )
+            how = f"the service at {settings.rag_url}"
+        else:
+            known = await stack.enter_async_context(knowledge(settings, bus))
+            source = InProcess(known.searcher, top_k=top_k, collapse=collapse)
+            how = known.mode()
+        log.info("retrieval: %s", how)
+        shape = {"top_k": top_k, "collapse": collapse, "threshold": settings.rag_relevancy_threshold, "how": how}
+        yield CachedRetriever(source, Cache(bus, settings=json.dumps(shape, sort_keys=True)), top_k=top_k)
 
 
 def mirror_of(settings: Settings, bus: Bus, metrics: Metrics) -> Mirror:

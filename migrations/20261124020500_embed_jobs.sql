@@ -115,18 +115,19 @@ $$;
 comment on function rag.finish_item(uuid, uuid, integer, text) is
   'A document of a job is done, in the transaction that shows it; with an error: it is skipped.';
 
-create function rag.end_job(p_job uuid, p_owner uuid, p_state text, p_error text default null, p_wait interval default null)
-returns void
+create function rag.end_job(p_job uuid, p_owner uuid, p_state text, p_error text default null, p_wait interval default null,
+  p_errors text[] default '{}') returns void
 language plpgsql security definer set search_path = ''
 as $$
 begin
   perform rag.hold_job(p_job, p_owner);
   update rag.embed_job j set state = p_state, lease_owner = null, lease_expires_at = null, last_error = p_error,
+    errors = j.errors || to_jsonb(p_errors),
     run_after = now() + coalesce(p_wait, '0'), finished_at = case when p_state = 'queued' then null else now() end
   where j.id = p_job;
 end
 $$;
-comment on function rag.end_job(uuid, uuid, text, text, interval) is
+comment on function rag.end_job(uuid, uuid, text, text, interval, text[]) is
   'completed, failed, or queued again after a wait: the embedder was away, and the job goes on where it was.';
 
 -- docs.added on the bus becomes a job in the transaction that brought it.
@@ -197,7 +198,7 @@ comment on function rag.refresh_all() is
   'The nightly refresh: a job for each repository that was indexed before; what did not change is not embedded again.';
 
 grant execute on function rag.add_job(jsonb, uuid, uuid), rag.claim_job(uuid, interval), rag.finish_item(uuid, uuid, integer, text),
-  rag.extend_job(uuid, uuid, interval, integer, integer), rag.end_job(uuid, uuid, text, text, interval), rag.refresh_all()
+  rag.extend_job(uuid, uuid, interval, integer, integer), rag.end_job(uuid, uuid, text, text, interval, text[]), rag.refresh_all()
   to service_role;
 
 revoke execute on all functions in schema atlas, rag from public;

@@ -22,7 +22,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from atlas.errors import SQLSTATES, AtlasError, DatabaseDown, RefusedError
 from atlas.models import Model, read_models
-from atlas.task import AttemptId, Carried, Chunk, ClaimedTask, Exchange, JsonObject, TaskId, Usage
+from atlas.task import AttemptId, Carried, ClaimedTask, Exchange, JsonObject, TaskId, Usage
 
 log = logging.getLogger("atlas.postgres")
 Result = TypeVar("Result")
@@ -168,6 +168,17 @@ class Bus:
         """All rows of one call."""
         return await self._call(lambda connection: connection.fetch(query, *arguments))
 
+    async def rows_as(self, role: str, claims: JsonObject, query: str, *arguments: object) -> list[JsonObject]:
+        """All rows of one call as PostgREST would make it for a token's claims: row level security decides."""
+
+        async def work(connection: asyncpg.Connection) -> list[JsonObject]:
+            async with connection.transaction():
+                await connection.execute(f"set local role {role}")
+                await connection.execute("select set_config('request.jwt.claims', $1, true)", json.dumps(claims))
+                return [dict(row) for row in await connection.fetch(query, *arguments)]
+
+        return await self._call(work)
+
     # --- the worker ---------------------------------------------------------------------------------------------
 
     async def register_worker(self, worker: UUID, *, name: str, version: str, concurrency: int) -> None:
@@ -282,24 +293,6 @@ class Bus:
 
     async def record_model(self, name: str, *, ok: bool, error: str | None = None, missing: bool = False) -> None:
         await self.value("select atlas.record_model($1, $2, $3, $4)", name, ok, error, missing)
-
-    # --- knowledge ----------------------------------------------------------------------------------------------
-
-    async def search(self, queries: Sequence[tuple[str, UUID]], *, top_k: int, collapse: bool) -> list[list[Chunk]]:
-        """Passages for each of several queries of projects, best first."""
-        rows = await self.rows(
-            "select q.n, s.* from unnest($1::text[], $2::uuid[]) with ordinality as q (query, project, n) "
-            "cross join lateral rag.search(q.query, $3, q.project, $4) s",
-            [query for query, _ in queries],
-            [project for _, project in queries],
-            top_k,
-            collapse,
-        )
-        found: list[list[Chunk]] = [[] for _ in queries]
-        for row in rows:
-            values = dict(row)
-            found[values.pop("n") - 1].append(Chunk(**values))
-        return found
 
     # --- audit --------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from uuid import UUID
 import typer
 
 from atlas.commands.common import Steps, complain, operator, runs, say, settings, tell
-from atlas.commands.knowledge import index_paths
+from atlas.commands.knowledge import index_paths, opened
 from atlas.commands.stack import bring_up
 from atlas.commands.tasks import fail_unless_completed, question_of, show_stream
 from atlas.errors import StackError, UsageError
@@ -53,7 +53,8 @@ async def demo(
                 stack.worker.stop()
             cluster, worker = await bring_up(stack, steps, owner="up" if keep else "demo")
             with steps.step("knowledge"):
-                report = await index_paths([examples], cluster.url(), project=None)
+                async with opened(known, cluster.url()) as index:
+                    report = await index_paths(index, [examples], project=None)
             tell(f"      {report.files} documents: {report.indexed} indexed, {report.unchanged} unchanged")
             if known.openai_api_key is None:
                 tell("No OPENAI_API_KEY: the offline architect answers, and no model is called.\n")

@@ -2,79 +2,159 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
-from uuid import UUID
+from uuid import UUID, uuid4
 
-import asyncpg
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from atlas.adapters.postgres import CONNECTION_LOST, set_codecs, translate
-from atlas.commands.common import JsonFlag, complain, dump, operator, runs, say, settings, show_rows
-from atlas.errors import DatabaseDown, NotFoundError
+from atlas.adapters.postgres import Bus
+from atlas.commands.common import JsonFlag, complain, dump, runs, say, settings, show_rows
+from atlas.errors import AtlasError, NotFoundError, UsageError
 from atlas.local.address import database_url
-from atlas.rag import index as indexing
+from atlas.rag.files import File, find_files, source_name
+from atlas.rag.index import Report
+from atlas.rag.repository import cloned, is_git_url
+from atlas.rag.search import Query
+from atlas.rag.wiring import Knowledge, knowledge
+from atlas.settings import Settings
 from atlas.tokens import Vocabularies
 
 DEFAULT_PROJECT = "default"
+_SHOWN = 20
+"""Lines of what was skipped; the rest are counted."""
 
 
 @runs
 async def index(
-    paths: Annotated[list[Path], typer.Argument(help="Files and folders.")],
+    paths: Annotated[list[str], typer.Argument(help="Files, folders, or the URL of a Git repository.")],
     project: Annotated[str | None, typer.Option(help="Whose they are (id or name); without it, everybody's.")] = None,
+    ref: Annotated[str | None, typer.Option(help="The branch or commit of a repository.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on, and index what changes, until Ctrl-C.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Index what the team knows: Markdown, text, code. An unchanged file costs nothing."""
-    report = await index_paths(paths, database_url(settings(), "postgres"), project=project)
+    """Index what the team knows: Markdown, reStructuredText, code, HTML, PDF, notebooks. An unchanged file costs nothing."""
+    urls = [path for path in paths if is_git_url(path)]
+    folders = [Path(path) for path in paths if not is_git_url(path)]
+    if watch and (urls or not folders):
+        raise UsageError("--watch watches files and folders", "leave the URL out")
+    if ref is not None and not urls:
+        raise UsageError("--ref is of a repository", "name its URL")
+    async with opened(settings()) as known:
+        if folders:
+            _show(await index_paths(known, folders, project=project), as_json=as_json)
+        for url in urls:
+            async with cloned(url, ref) as checkout:
+                report = await index_paths(
+                    known, [checkout.folder], project=project, named=checkout.name, commit=checkout.commit
+                )
+            _show(report, as_json=as_json)
+        if watch:
+            await _watch(known, folders, project=project, as_json=as_json)
+
+
+@asynccontextmanager
+async def opened(found: Settings, url: str | None = None) -> AsyncIterator[Knowledge]:
+    """Retrieval for an operator's command. Raises DatabaseDown."""
+    async with (
+        Bus.connect(url or database_url(found, "postgres"), size=2, patience=10) as bus,
+        knowledge(found, bus, attempts=4, patience=30) as known,
+    ):
+        yield known
+
+
+async def index_paths(
+    known: Knowledge, paths: list[Path], *, project: str | None, named: str | None = None, commit: str | None = None
+) -> Report:
+    """Indexes paths, with a progress bar on a terminal; builds the configured embedder's space if it does not serve yet."""
+    files, skipped = find_files(paths, named=named)
+    folders = [named if named is not None else source_name(path) for path in paths if path.is_dir()]
+    indexer = await known.indexer(await project_id(known, project), Vocabularies().counter("o200k_base"))
+    vectors = await known.vectors()
+    price = vectors.space.usd_per_million if vectors is not None else 0
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"),
+        TimeElapsedColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        shown = bar.add_task("indexing", total=len(files), facts="")
+
+        def advance(file: File) -> None:
+            bar.update(shown, advance=1, description=file.source[-40:], facts=_facts(indexer.report, price))
+
+        report = await indexer.files(files, drop_under=folders, commit=commit, advance=advance)
+        report.skipped += skipped
+        if vectors is not None and vectors.space.state == "building":
+            missing = await known.store.count_missing(vectors.space.id)
+            building = bar.add_task(f"vectors of {vectors.space.model}", total=missing, facts="")
+
+            def embedded(texts: int, tokens: int) -> None:
+                report.embedded += tokens
+                bar.update(building, advance=texts, facts=_facts(report, price))
+
+            if not await vectors.build(uuid4(), embedded):
+                complain("another process builds the vectors now: until they are complete the old ones serve")
+    await known.store.collect_passages()
+    return report
+
+
+def _facts(report: Report, price: float | None) -> str:
+    return f"{report.chunks} chunks, {report.tokens} tokens, {_cost(report, price)}"
+
+
+def _cost(report: Report, price: float | None) -> str:
+    if report.embedded == 0:
+        return "nothing embedded"
+    return f"{report.embedded} embedded" + ("" if price is None else f" (${report.embedded * price / 1_000_000:.4f})")
+
+
+def _show(report: Report, *, as_json: bool) -> None:
     if as_json:
         say(dump({name: getattr(report, name) for name in report.__dataclass_fields__}))
         return
-    for line in report.skipped:
+    for line in report.skipped[:_SHOWN]:
         complain(f"skipped {line}")
+    if len(report.skipped) > _SHOWN:
+        complain(f"skipped {len(report.skipped) - _SHOWN} more: --json lists them all")
+    embedded = f", {report.embedded} tokens embedded" if report.embedded else ""
     say(
-        f"{report.files} files: {report.indexed} indexed ({report.chunks} chunks, {report.tokens} tokens), "
+        f"{report.files} files: {report.indexed} indexed ({report.chunks} chunks, {report.tokens} tokens{embedded}), "
         f"{report.unchanged} unchanged, {len(report.skipped)} skipped, {report.dropped} dropped"
     )
 
 
-async def index_paths(paths: list[Path], url: str, *, project: str | None) -> indexing.Report:
-    """Indexes paths over a connection of their own, with a progress bar on a terminal."""
-    files = indexing.find_files(paths)
-    folders = [indexing.source_name(path) for path in paths if path.is_dir()]
-    try:
-        connection = await asyncpg.connect(url, timeout=10)
-    except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:
-        raise DatabaseDown(f"Postgres cannot be reached ({error})", "check DATABASE_URL, or run `atlas up`") from error
-    try:
-        await set_codecs(connection)
-        project_id = await _project(connection, project)
-        count = Vocabularies().counter("o200k_base")
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        console = Console(stderr=True)
-        with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-            shown = bar.add_task("indexing", total=len(files))
-            return await indexing.index(
-                connection, files, project=project_id, count=count, drop_under=folders,
-                advance=lambda file: bar.update(shown, advance=1, description=file.source[-40:]),
-            )  # fmt: skip
-    except asyncpg.PostgresError as error:
-        raise translate(error) from error
-    finally:
-        await connection.close()
+async def _watch(known: Knowledge, paths: list[Path], *, project: str | None, as_json: bool) -> None:
+    # imported here: nothing else needs it
+    from watchfiles import awatch
+
+    complain(f"watching {', '.join(str(path) for path in paths)}: Ctrl-C ends it")
+    async for changes in awatch(*paths, debounce=400, recursive=True):
+        try:
+            report = await index_paths(known, paths, project=project)
+        except AtlasError as error:
+            # what cannot be had now is indexed with the next change
+            complain(f"{len(changes)} changes are not indexed: {error.line}")
+            await asyncio.sleep(1)
+            continue
+        if report.indexed or report.dropped:
+            _show(report, as_json=as_json)
 
 
-async def _project(connection: asyncpg.Connection, name: str | None) -> UUID | None:
+async def project_id(known: Knowledge, name: str | None) -> UUID | None:
+    """The project of that id or name. Raises NotFoundError."""
     if name is None:
         return None
-    found = await connection.fetchval("select id from atlas.project where id::text = $1 or name = $1", name)
+    found = await known.store.project(name)
     if found is None:
         raise NotFoundError(f"no project {name!r}", "see select id, name from atlas.project")
-    return UUID(str(found))
+    return found
 
 
 @runs
@@ -85,27 +165,32 @@ async def search(
     as_json: JsonFlag = False,
 ) -> None:
     """Search what is indexed, as a task would."""
-    async with operator() as reads:
-        await reads.project(project)
-        rows = await reads.rows(
-            "select source, start_line, end_line, heading, score, text from rag.search(:query, :k, "
-            "(select id from atlas.project where id::text = :project or name = :project), :collapse)",
-            {"query": query, "k": top_k, "project": project, "collapse": settings().rag_collapse_by_file},
+    if not query.strip():
+        raise UsageError("the query is empty", "ask something")
+    found = settings()
+    async with opened(found) as known:
+        result = await known.searcher.search(
+            Query(text=query, top_k=top_k, collapse=found.rag_collapse_by_file, project=await project_id(known, project))
         )
+    for warning in result.warnings:
+        complain(warning)
     if as_json:
+        rows = [{**{name: getattr(chunk, name) for name in chunk.__slots__}, "place": chunk.place} for chunk in result.chunks]
         say(json.dumps(rows, ensure_ascii=False, indent=2))
         return
     shown = [
         {
-            "score": f"{row['score']:.3f}",
-            "place": f"{row['source']}:{row['start_line']}-{row['end_line']}",
-            "heading": row["heading"],
-            "text": " ".join(row["text"].split())[:100],
+            "score": f"{chunk.score:.3f}",
+            "similarity": "" if chunk.similarity is None else f"{chunk.similarity:.2f}",
+            "place": chunk.place,
+            "heading": chunk.heading,
+            "text": " ".join(chunk.text.split())[:100],
         }
-        for row in rows
+        for chunk in result.chunks
     ]
-    show_rows(shown, {"score": "SCORE", "place": "PLACE", "heading": "HEADING", "text": "TEXT"}, as_json=False,
-              empty="nothing found: `atlas index PATH` adds documents", right=("score",))  # fmt: skip
+    heads = {"score": "SCORE", "similarity": "COSINE", "place": "PLACE", "heading": "HEADING", "text": "TEXT"}
+    show_rows(shown, heads, as_json=False, empty="nothing found: `atlas index PATH` adds documents",
+              right=("score", "similarity"))  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:

@@ -18,7 +18,9 @@ from atlas.errors import SettingsError
 from atlas.follow import Reader, Restart, Text
 from atlas.models import REASONING_FLOOR, Model, resolve
 from atlas.ports import Part
-from atlas.rag.chunk import LONGEST, cut, kind_of
+from atlas.rag.chunk import LONGEST, Piece, cut
+from atlas.rag.document import Kind, kind_of
+from atlas.rag.read import read
 from atlas.reading import clean
 from atlas.settings import describe, load
 from atlas.task import Chunk, Exchange
@@ -207,6 +209,11 @@ def test_citations_in_code_do_not_count() -> None:
 
 # --- chunks -----------------------------------------------------------------------------------------------------------
 
+
+def chunks(text: str, kind: Kind, name: str) -> list[Piece]:
+    return cut(read(text.encode(), kind, name), COUNT)
+
+
 MARKDOWN = st.lists(
     st.sampled_from(["# A", "## B", "```", "text here", "", "- item", "word " * 300, "x\u2028y", "a\x0cb", "é🚀" * 40]),
     max_size=30,
@@ -214,8 +221,8 @@ MARKDOWN = st.lists(
 
 
 @given(MARKDOWN, st.sampled_from(["markdown", "text", "code"]))
-def test_chunks_are_bounded_and_their_lines_are_where_the_text_is(text: str, kind: str) -> None:
-    pieces = cut(text, kind, "a.md", COUNT)  # type: ignore[arg-type]  # one of its literals
+def test_chunks_are_bounded_and_their_lines_are_where_the_text_is(text: str, kind: Kind) -> None:
+    pieces = chunks(text, kind, "a.md")
     lines = text.split("\n")
     for piece in pieces:
         assert piece.tokens <= LONGEST
@@ -227,17 +234,17 @@ def test_chunks_are_bounded_and_their_lines_are_where_the_text_is(text: str, kin
 
 
 def test_markdown_is_cut_by_heading_and_code_by_definition() -> None:
-    found = cut("intro\n\n# A\n\none\n\n## B\n\ntwo\n\n```\n# no heading\n```\n", "markdown", "a.md", COUNT)
+    found = chunks("intro\n\n# A\n\none\n\n## B\n\ntwo\n\n```\n# no heading\n```\n", "markdown", "a.md")
     assert [(piece.heading, piece.start_line) for piece in found] == [("", 1), ("A", 3), ("A > B", 7)]
-    found = cut("import x\n\n@deco\ndef f():\n    pass\n\nclass C:\n    def m(self):\n        pass\n", "code", "a.py", COUNT)
+    found = chunks("import x\n\n@deco\ndef f():\n    pass\n\nclass C:\n    def m(self):\n        pass\n", "code", "a.py")
     assert [(piece.heading, piece.start_line) for piece in found] == [("", 1), ("f", 3), ("C", 7), ("C.m", 8)]
-    found = cut("package x\n\nfunc Run() {\n}\n\ntype T struct {\n}\n", "code", "a.go", COUNT)
+    found = chunks("package x\n\nfunc Run() {\n}\n\ntype T struct {\n}\n", "code", "a.go")
     assert [piece.heading for piece in found] == ["", "Run", "T"]
     assert (kind_of("a.md"), kind_of("Dockerfile"), kind_of("a.png")) == ("markdown", "code", None)
 
 
 def test_a_huge_line_is_cut_in_good_time() -> None:
-    pieces = cut("x1" * 500_000, "text", "a.txt", COUNT)
+    pieces = chunks("x1" * 500_000, "text", "a.txt")
     assert "".join(piece.text for piece in pieces) == "x1" * 500_000
     assert max(piece.tokens for piece in pieces) <= LONGEST
 

@@ -1,0 +1,157 @@
+"""Finds the files of a folder that are worth reading: .gitignore is honoured, binaries and secrets are left out, and said."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from atlas.errors import UsageError
+from atlas.rag.document import kind_of
+
+LARGEST = 2 * 1024 * 1024
+"""Bytes of a text file; larger ones are skipped."""
+LARGEST_PDF = 50 * 1024 * 1024
+"""Bytes of a PDF: most of them are pictures."""
+
+_SKIPPED_FOLDERS = frozenset(
+    {".git", ".hg", ".venv", "venv", "node_modules", "__pycache__", ".atlas", "dist", "build", ".mypy_cache", ".tox", "target"}
+)
+_SECRET_NAME = re.compile(
+    r"^\.env(\..*)?$|\.(pem|key|p12|pfx|keystore|jks|kdbx|ppk)$|^id_(rsa|ed25519|ecdsa|dsa)|^\.(netrc|npmrc|pypirc|pgpass)$"
+    r"|^(credentials|secrets?)(\.(json|ya?ml|toml|ini|txt))?$",
+    re.IGNORECASE,
+)
+_SECRET_TEXT = re.compile(
+    rb"-----BEGIN [A-Z ]*PRIVATE KEY-----|\bsk-(proj-)?[A-Za-z0-9_-]{40,}|\bsb_secret_[A-Za-z0-9_-]{20,}|\bAKIA[0-9A-Z]{16}\b"
+    rb"|\bgh[pousr]_[A-Za-z0-9]{36,}|\bwhsec_[A-Za-z0-9+/=]{32,}|\bxox[abp]-[A-Za-z0-9-]{20,}"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file to index: its name as sources show it, and where it is."""
+
+    source: str
+    path: Path
+
+
+def find_files(paths: Sequence[Path], *, named: str | None = None) -> tuple[list[File], list[str]]:
+    """All files under the paths whose kind is indexed, sorted, and a line for each that is skipped for what it is.
+
+    Names are relative to the working folder where they lie in it, else to the path's parent; named replaces that of the (one)
+    path. Raises UsageError for a path that is not there.
+    """
+    found: dict[str, File] = {}
+    skipped: list[str] = []
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path} is not there", "name a file or a folder")
+        top = source_name(path) if named is None else named
+        for file in _walk(path):
+            inside = file.relative_to(path).as_posix() if file != path else ""
+            name = f"{top}/{inside}" if inside and top not in ("", ".") else inside or top
+            if path.is_file() or kind_of(file.name) or _SECRET_NAME.search(file.name):
+                found[name] = File(source=name, path=file)
+            elif _is_binary(file):
+                skipped.append(f"{name}: it is binary")
+    return [found[name] for name in sorted(found)], skipped
+
+
+def source_name(path: Path) -> str:
+    """How sources show a path: relative to the working folder where it lies in it, else to the path's parent."""
+    whole = path.absolute()
+    here = Path.cwd()
+    return whole.relative_to(here if whole.is_relative_to(here) and whole != here else whole.parent).as_posix()
+
+
+def read_file(path: Path) -> tuple[bytes | None, str]:
+    """The bytes of a file, or why it is skipped."""
+    if _SECRET_NAME.search(path.name):
+        return None, "its name looks like a secret"
+    largest = LARGEST_PDF if path.suffix.lower() == ".pdf" else LARGEST
+    try:
+        if path.stat().st_size > largest:
+            return None, f"it is larger than {largest // 1024 // 1024} MiB"
+        data = path.read_bytes()
+    except OSError as error:
+        return None, f"it cannot be read ({error.strerror})"
+    if (why := secret_in(data)) is not None:
+        return None, why
+    return data, ""
+
+
+def secret_in(data: bytes) -> str | None:
+    """What makes a text look like a secret; None where nothing does."""
+    if (match := _SECRET_TEXT.search(data)) is None:
+        return None
+    return (
+        "it holds a private key"
+        if match[0].startswith(b"-----")
+        else f"it holds what looks like a secret ({match[0][:4].decode()}…)"
+    )
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    if top.is_file():
+        yield top
+        return
+    ignored = _Ignored(top)
+    for folder, folders, files in os.walk(top):
+        here = Path(folder)
+        ignored.enter(here)
+        folders[:] = sorted(
+            name for name in folders
+            if name not in _SKIPPED_FOLDERS and not name.startswith(".") and not ignored.has(here / name, folder=True)
+        )  # fmt: skip
+        for name in sorted(files):
+            file = here / name
+            # no links out of the folder, no pipes or devices, and no names that are not UTF-8
+            if name.isprintable() and file.is_file() and _stays(file, top) and not ignored.has(file, folder=False):
+                yield file
+
+
+def _stays(file: Path, top: Path) -> bool:
+    return not file.is_symlink() or file.resolve().is_relative_to(top.resolve())
+
+
+def _is_binary(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return b"\x00" in file.read(8192)
+    except OSError:
+        return False
+
+
+class _Ignored:
+    """The .gitignore files from the repository's top down to where the walk is; the deepest that says something decides."""
+
+    def __init__(self, top: Path) -> None:
+        self._specs: dict[Path, GitIgnoreSpec] = {}
+        above = [top.absolute(), *top.absolute().parents]
+        root = next((number for number, folder in enumerate(above) if (folder / ".git").exists()), 0)
+        for folder in above[1 : root + 1]:
+            self.enter(folder)
+
+    def enter(self, folder: Path) -> None:
+        """Reads the folder's own file."""
+        try:
+            lines = (folder / ".gitignore").read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return
+        self._specs[folder.absolute()] = GitIgnoreSpec.from_lines(lines)
+
+    def has(self, path: Path, *, folder: bool) -> bool:
+        """Whether Git would ignore it."""
+        whole = path.absolute()
+        for above in whole.parents:
+            spec = self._specs.get(above)
+            if spec is not None:
+                found = spec.check_file(whole.relative_to(above).as_posix() + ("/" if folder else "")).include
+                if found is not None:
+                    return bool(found)
+        return False

@@ -1,0 +1,234 @@
+"""The index in Postgres: calls of the SQL functions of schema rag, named as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+from atlas.adapters.postgres import Bus
+from atlas.rag.chunk import Piece
+from atlas.rag.ports import Embedder
+from atlas.task import Chunk, JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """One embedder's model at one dimension."""
+
+    id: int
+    embedder: str
+    model: str
+    dimensions: int
+    state: Literal["building", "serving"]
+    threshold: float | None = None
+    usd_per_million: float | None = None
+
+    def fits(self, embedder: Embedder) -> bool:
+        """Whether the embedder's vectors belong here."""
+        return (self.embedder, self.model, self.dimensions) == (embedder.name, embedder.model, embedder.dimensions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job that this process has claimed."""
+
+    id: UUID
+    project: UUID | None
+    repository: str | None
+    ref: str | None
+    attempts: int
+
+
+def embedded_text(heading: str, text: str) -> str:
+    """What is embedded of a passage: it stands under its heading."""
+    return f"{heading}\n\n{text}" if heading else text
+
+
+def as_vector(vector: Sequence[float]) -> str:
+    """A vector as Postgres reads it."""
+    return "[" + ",".join(f"{number:.6g}" for number in vector) + "]"
+
+
+class Store:
+    """Documents, chunks, vectors and jobs. Raises the errors of atlas.errors."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    # --- documents ----------------------------------------------------------------------------------------------
+
+    async def known_documents(self, project: UUID | None, sources: Sequence[str]) -> dict[str, bytes]:
+        """The hash of each source that is indexed."""
+        rows = await self._bus.rows("select * from rag.known_documents($1, $2)", project, list(sources))
+        return {row["source"]: row["content_sha256"] for row in rows}
+
+    async def put_document(
+        self, project: UUID | None, source: str, *, title: str, kind: str, digest: bytes, pieces: Sequence[Piece],
+        commit: str | None = None, item: tuple[UUID, UUID, int] | None = None,
+    ) -> None:  # fmt: skip
+        """Shows a document's chunks instead of the old ones. item: (job, owner, seq), which is done in the same transaction."""
+        chunks = [
+            {
+                "seq": seq,
+                "heading": piece.heading,
+                "start_line": piece.start_line,
+                "end_line": piece.end_line,
+                "text": piece.text,
+                "tokens": piece.tokens,
+            }
+            for seq, piece in enumerate(pieces)
+        ]
+        put = "select rag.put_document($1, $2, $3, $4, $5, $6, $7)"
+        values = (project, source, title, kind, digest, chunks, commit)
+        if item is None:
+            await self._bus.value(put, *values)
+        else:
+            # one statement: the lease is checked, the chunks are shown and the item is done together, or nothing is
+            both = f"with put as ({put} as n) select rag.finish_item($8, $9, $10) from put where put.n >= 0"  # noqa: S608  constants
+            await self._bus.value(both, *values, *item)
+
+    async def drop_documents(self, project: UUID | None, under: str, keep: Sequence[str] = ()) -> int:
+        """Drops a document, or those under a folder, except what is kept."""
+        return int(await self._bus.value("select rag.drop_documents($1, $2, $3)", project, under, list(keep)))
+
+    async def collect_passages(self) -> int:
+        """Removes texts that nothing refers to any more."""
+        return int(await self._bus.value("select rag.collect_passages()"))
+
+    async def project(self, name: str) -> UUID | None:
+        """The id of a project, by its id or name; None where there is none."""
+        found = await self._bus.value("select id from atlas.project where id::text = $1 or name = $1", name)
+        return None if found is None else UUID(str(found))
+
+    # --- vectors ------------------------------------------------------------------------------------------------
+
+    async def spaces(self) -> list[Space]:
+        """The spaces that serve or are built."""
+        return [Space(**item) for item in await self._bus.value("select rag.spaces()")]
+
+    async def open_space(self, embedder: Embedder, usd_per_million: float | None) -> Space:
+        """The space of an embedder; a new one is built beside the one that serves."""
+        row = await self._bus.value(
+            "select to_jsonb(rag.open_space($1, $2, $3, $4::float8::numeric))",
+            embedder.name, embedder.model, embedder.dimensions, usd_per_million,
+        )  # fmt: skip
+        return Space(**{name: row[name] for name in Space.__slots__})
+
+    async def known_vectors(self, space: int, hashes: Sequence[bytes]) -> set[bytes]:
+        """Which texts have a vector."""
+        rows = await self._bus.rows("select * from rag.known_vectors($1, $2)", space, list(hashes))
+        return {row[0] for row in rows}
+
+    async def missing_vectors(self, space: int, after: int, limit: int) -> list[tuple[int, JsonObject]]:
+        """Passages in use without a vector, with their ids, in their order."""
+        rows = await self._bus.rows("select * from rag.missing_vectors($1, $2, $3)", space, after, limit)
+        return [(row["passage_id"], {"heading": row["heading"], "text": row["text"], "tokens": row["tokens"]}) for row in rows]
+
+    async def count_missing(self, space: int) -> int:
+        """How many passages are to be embedded still."""
+        return int(await self._bus.value("select count(*) from rag.missing_vectors($1, 0, 100000000)", space))
+
+    async def put_vectors(self, space: int, passages: Sequence[JsonObject], vectors: Sequence[Sequence[float]]) -> None:
+        """Stores texts with their vectors."""
+        await self._bus.value(
+            "select rag.put_vectors($1, $2, $3)", space, list(passages), [as_vector(vector) for vector in vectors]
+        )
+
+    async def claim_space(self, space: int, owner: UUID, lease: float) -> bool:
+        """Whether this process may fill the space now."""
+        return bool(await self._bus.value("select rag.claim_space($1, $2, $3)", space, owner, timedelta(seconds=lease)))
+
+    async def serve_space(self, space: int) -> bool:
+        """Lets a complete space serve; False: passages are still missing."""
+        return bool(await self._bus.value("select rag.serve_space($1)", space))
+
+    async def set_threshold(self, space: int, threshold: float) -> None:
+        """Keeps a calibrated threshold; it goes before the setting."""
+        await self._bus.value("update rag.space set threshold = $2 where id = $1", space, threshold)
+
+    async def record_usage(self, space: int, purpose: Literal["index", "query"], texts: int, tokens: int) -> None:
+        """Accounts for what was embedded."""
+        await self._bus.value("select rag.record_usage($1, $2, $3, $4)", space, purpose, texts, tokens)
+
+    # --- search -------------------------------------------------------------------------------------------------
+
+    async def search_task(
+        self, task: UUID, query: str, *, top_k: int, collapse: bool, vector: Sequence[float] | None, space: int | None,
+        threshold: float | None,
+    ) -> list[Chunk]:  # fmt: skip
+        """Passages for a task, of what its owner may read."""
+        rows = await self._bus.rows(
+            "select * from rag.search_task($1, $2, $3, $4, $5, $6, $7)",
+            task, query, top_k, collapse, None if vector is None else as_vector(vector), space, threshold,
+        )  # fmt: skip
+        return [chunk_of(dict(row)) for row in rows]
+
+    async def search(
+        self, query: str, *, top_k: int, collapse: bool, vector: Sequence[float] | None, space: int | None,
+        threshold: float | None, project: UUID | None = None, prefix: str | None = None, kind: str | None = None,
+        claims: JsonObject | None = None,
+    ) -> list[Chunk]:  # fmt: skip
+        """Passages for the service role (of a project and shared ones), or with claims: for that user, under RLS."""
+        rows = await self.rows_for(
+            claims, "select * from rag.search($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            query, top_k, project, collapse, None if vector is None else as_vector(vector), space, threshold, prefix, kind,
+        )  # fmt: skip
+        return [chunk_of(row) for row in rows]
+
+    async def rows_for(self, claims: JsonObject | None, query: str, *arguments: object) -> list[JsonObject]:
+        """Rows as the service role sees them; with claims, as that user sees them."""
+        if claims is None:
+            return [dict(row) for row in await self._bus.rows(query, *arguments)]
+        return await self._bus.rows_as("authenticated", claims, query, *arguments)
+
+    async def value(self, query: str, *arguments: object) -> Any:
+        """The first column of the first row of one call."""
+        return await self._bus.value(query, *arguments)
+
+    # --- jobs ---------------------------------------------------------------------------------------------------
+
+    async def add_job(self, items: Sequence[JsonObject], project: UUID | None) -> UUID:
+        """A job over documents {source, kind, text}."""
+        return UUID(str(await self._bus.value("select rag.add_job($1, $2)", list(items), project)))
+
+    async def claim_job(self, owner: UUID, lease: float) -> Job | None:
+        """The next job that is due; None where there is none."""
+        rows = await self._bus.rows("select * from rag.claim_job($1, $2)", owner, timedelta(seconds=lease))
+        return next((
+            Job(id=row["id"], project=row["project_id"], repository=row["repository"], ref=row["ref"], attempts=row["attempts"])
+            for row in rows
+        ), None)  # fmt: skip
+
+    async def next_item(self, job: UUID) -> JsonObject | None:
+        """The next document of a job that is not done."""
+        rows = await self._bus.rows(
+            "select seq, source, kind, text from rag.embed_item where job_id = $1 and not done order by seq limit 1", job
+        )
+        return dict(rows[0]) if rows else None
+
+    async def finish_item(self, job: UUID, owner: UUID, seq: int, error: str | None) -> None:
+        """A document of a job is done."""
+        await self._bus.value("select rag.finish_item($1, $2, $3, $4)", job, owner, seq, error)
+
+    async def extend_job(
+        self, job: UUID, owner: UUID, lease: float, *, total: int | None = None, done: int | None = None
+    ) -> None:
+        """Extends the lease, and says how far it is. Raises LeaseLost."""
+        await self._bus.value("select rag.extend_job($1, $2, $3, $4, $5)", job, owner, timedelta(seconds=lease), total, done)
+
+    async def end_job(
+        self, job: UUID, owner: UUID, state: str, *, error: str | None = None, wait: float | None = None,
+        errors: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """completed, failed, or queued again after a wait in seconds. errors: what was skipped."""
+        pause = None if wait is None else timedelta(seconds=wait)
+        await self._bus.value("select rag.end_job($1, $2, $3, $4, $5, $6)", job, owner, state, error, pause, list(errors[:200]))
+
+
+def chunk_of(row: JsonObject) -> Chunk:
+    """A row of a search as a passage."""
+    sha256 = row["sha256"]
+    return Chunk(**{**row, "sha256": sha256.hex() if isinstance(sha256, bytes) else sha256})

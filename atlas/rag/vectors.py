@@ -1,0 +1,63 @@
+"""Fills a space with vectors: what has one is never embedded again, and what was embedded is stored before anything else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from atlas.rag.chunk import Piece
+from atlas.rag.ports import Embedder, checked
+from atlas.rag.store import Space, Store, embedded_text
+from atlas.task import JsonObject
+
+LEASE = 120.0
+"""Seconds for which a process has the right to fill a space; extended with each batch."""
+
+
+def passage_hash(heading: str, text: str) -> bytes:
+    """The hash by which a passage is known: the same as rag.passage_hash."""
+    return hashlib.sha256(f"{heading}\n\n{text}".encode()).digest()
+
+
+class Vectors:
+    """One embedder and its space."""
+
+    def __init__(self, store: Store, embedder: Embedder, space: Space) -> None:
+        self._store = store
+        self._embedder = embedder
+        self.space = space
+
+    async def fill(self, pieces: Sequence[Piece]) -> int:
+        """Embeds the pieces that have no vector yet; answers how many tokens that took. Raises what embedders raise."""
+        wanted = {passage_hash(piece.heading, piece.text): piece for piece in pieces}
+        known = await self._store.known_vectors(self.space.id, list(wanted))
+        missing = [piece for digest, piece in wanted.items() if digest not in known]
+        tokens = 0
+        for start in range(0, len(missing), self._embedder.batch):
+            batch = missing[start : start + self._embedder.batch]
+            tokens += await self._put([{"heading": p.heading, "text": p.text, "tokens": p.tokens} for p in batch])
+        return tokens
+
+    async def build(self, owner: UUID, advance: Callable[[int, int], None] = lambda _texts, _tokens: None) -> bool:
+        """Embeds all that is missing and lets the space serve. False: another process is at it."""
+        while True:
+            if not await self._store.claim_space(self.space.id, owner, LEASE):
+                return False
+            after = 0
+            while batch := await self._store.missing_vectors(self.space.id, after, self._embedder.batch):
+                tokens = await self._put([item for _, item in batch])
+                advance(len(batch), tokens)
+                after = batch[-1][0]
+                if not await self._store.claim_space(self.space.id, owner, LEASE):
+                    return False
+            if await self._store.serve_space(self.space.id):
+                return True
+
+    async def _put(self, passages: list[JsonObject]) -> int:
+        texts = [embedded_text(item["heading"], item["text"]) for item in passages]
+        found = checked(self._embedder, texts, await self._embedder.embed(texts))
+        await self._store.put_vectors(self.space.id, passages, found.vectors)
+        tokens = found.tokens or sum(item["tokens"] for item in passages)
+        await self._store.record_usage(self.space.id, "index", len(texts), tokens)
+        return tokens

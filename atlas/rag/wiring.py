@@ -1,0 +1,195 @@
+"""Puts retrieval together as the settings ask for it: for a worker, for the service, for a command."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import httpx
+
+from atlas.adapters.postgres import Bus
+from atlas.errors import SettingsError
+from atlas.rag.index import Indexer
+from atlas.rag.ports import Embedder, EmbedderDown, EmbedderRefused, Reranker
+from atlas.rag.search import Searcher
+from atlas.rag.store import Space, Store
+from atlas.rag.vectors import Vectors
+from atlas.settings import Settings
+from atlas.tokens import Count
+
+log = logging.getLogger("atlas.rag")
+
+DEFAULT_MODELS = {"openai": "text-embedding-3-small", "supabase": "gte-small"}
+USD_PER_MILLION = {"text-embedding-3-small": 0.02, "text-embedding-3-large": 0.13, "text-embedding-ada-002": 0.10}
+"""OpenAI's list prices, as of 2026-11. RAG_EMBED_USD_PER_MILLION goes before them."""
+
+
+class Embedders:
+    """Makes embedders from the settings, each once. attempts: calls while a server is away, 1 where somebody waits."""
+
+    def __init__(self, settings: Settings, *, attempts: int) -> None:
+        self._settings = settings
+        self._attempts = attempts
+        self._made: dict[tuple[str, str, int | None], Embedder] = {}
+        self._clients: list[Any] = []
+        self._one_at_a_time = asyncio.Lock()
+
+    async def configured(self) -> Embedder | None:
+        """The embedder that the settings name; None: full text alone. Raises SettingsError, and what embedders raise."""
+        name = self._settings.rag_embedder
+        if name == "none":
+            return None
+        return await self._make(name, self._settings.rag_embed_model, self._settings.rag_embed_dimensions)
+
+    async def of(self, space: Space) -> Embedder | None:
+        """The embedder of a space; None where the settings are for another one."""
+        if space.embedder != self._settings.rag_embedder:
+            return None
+        try:
+            embedder = await self._make(space.embedder, space.model, space.dimensions)
+        except (SettingsError, EmbedderDown, EmbedderRefused) as error:
+            log.warning("%s %s cannot be used: %s", space.embedder, space.model, error)
+            return None
+        return embedder if space.fits(embedder) else None
+
+    def price(self, embedder: Embedder) -> float | None:
+        """US dollars per million tokens."""
+        named = self._settings.rag_embed_usd_per_million
+        if named is not None:
+            return named
+        if embedder.name == "openai" and self._settings.rag_embed_url is None:
+            return USD_PER_MILLION.get(embedder.model)
+        return 0.0 if embedder.name in ("local", "supabase") else None
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        for client in self._clients:
+            await client.close()
+
+    async def _make(self, name: str, model: str | None, dimensions: int | None) -> Embedder:
+        model = model or DEFAULT_MODELS.get(name) or _local_default()
+        async with self._one_at_a_time:
+            key = (name, model, dimensions)
+            if key not in self._made:
+                self._made[key] = await self._new(name, model, dimensions)
+            return self._made[key]
+
+    async def _new(self, name: str, model: str, dimensions: int | None) -> Embedder:
+        if name == "local":
+            from atlas.adapters.local_models import LocalEmbedder
+
+            return await asyncio.to_thread(LocalEmbedder, model)
+        # imported here: it takes most of a second
+        from openai import AsyncOpenAI, Timeout
+
+        from atlas.adapters.embeddings import DIMENSIONS, OpenAIEmbedder, measured
+
+        url, secret = self._server(name)
+        client = AsyncOpenAI(api_key=secret, base_url=url, max_retries=0, timeout=Timeout(60, connect=10))
+        self._clients.append(client)
+        usual = DIMENSIONS.get(model)
+        if dimensions is None and usual is None:
+            dimensions = await measured(client, name, model)
+            usual = dimensions
+        size = dimensions or usual
+        assert size is not None
+        asked = name == "openai" and usual is not None and size != usual
+        return OpenAIEmbedder(client, name=name, model=model, dimensions=size, dimensions_asked=asked, attempts=self._attempts)
+
+    def _server(self, name: str) -> tuple[str, str]:
+        settings = self._settings
+        if name == "supabase":
+            if settings.supabase_url is None or settings.worker_key is None:
+                raise SettingsError(
+                    ["RAG_EMBEDDER=supabase needs SUPABASE_URL and SUPABASE_SECRET_KEY: set them, or choose another"]
+                )
+            return f"{settings.supabase_url}/functions/v1/embed", settings.worker_key
+        key = settings.rag_embed_api_key or (settings.openai_api_key if settings.rag_embed_url is None else None)
+        if key is None and settings.rag_embed_url is None:
+            raise SettingsError(["RAG_EMBEDDER=openai needs OPENAI_API_KEY or RAG_EMBED_API_KEY: set one, or choose another"])
+        return settings.rag_embed_url or settings.openai_base_url, key.get_secret_value() if key is not None else "none"
+
+
+def _local_default() -> str:
+    from atlas.adapters.local_models import DEFAULT_MODEL
+
+    return DEFAULT_MODEL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """All of retrieval over one database."""
+
+    store: Store
+    searcher: Searcher
+    embedders: Embedders
+    reranker: Reranker | None
+    settings: Settings
+
+    async def vectors(self) -> Vectors | None:
+        """What fills the configured embedder's space; None for full text alone."""
+        embedder = await self.embedders.configured()
+        if embedder is None:
+            return None
+        return Vectors(self.store, embedder, await self.store.open_space(embedder, self.embedders.price(embedder)))
+
+    async def vectors_if_any(self) -> None:
+        """Opens the space at the start, so that wrong settings end the process and not its first job. An embedder that is away
+        is waited for."""
+        try:
+            await self.vectors()
+        except EmbedderDown as error:
+            log.warning("the embedder is away: %s", error)
+
+    async def indexer(self, project: UUID | None, count: Count) -> Indexer:
+        """An indexer for documents of a project (None: shared ones)."""
+        return Indexer(self.store, project=project, count=count, vectors=await self.vectors())
+
+    def mode(self) -> str:
+        """How this searches, in one line."""
+        if self.settings.rag_embedder == "none":
+            return "full text alone (RAG_EMBEDDER is none)"
+        model = self.settings.rag_embed_model or DEFAULT_MODELS.get(self.settings.rag_embedder, "its default model")
+        return f"full text and vectors of {self.settings.rag_embedder} {model}" + (", reranked" if self.reranker else "")
+
+
+@asynccontextmanager
+async def knowledge(
+    settings: Settings,
+    bus: Bus,
+    *,
+    attempts: int = 1,
+    patience: float = 2.0,
+) -> AsyncIterator[Knowledge]:
+    """Retrieval as the settings ask for it. attempts: calls to an embedder that is away; patience: seconds for a question's."""
+    store = Store(bus)
+    embedders = Embedders(settings, attempts=attempts)
+    async with httpx.AsyncClient() as http:
+        reranker = _reranker(settings, http)
+        searcher = Searcher(
+            store, embedders=embedders.of, reranker=reranker, threshold=settings.rag_relevancy_threshold, patience=patience
+        )
+        try:
+            yield Knowledge(store=store, searcher=searcher, embedders=embedders, reranker=reranker, settings=settings)
+        finally:
+            await embedders.close()
+
+
+def _reranker(settings: Settings, client: httpx.AsyncClient) -> Reranker | None:
+    if settings.rag_rerank_url is not None:
+        from atlas.adapters.rerank import HttpReranker
+
+        key = settings.rag_rerank_api_key
+        return HttpReranker(
+            client, settings.rag_rerank_url, model=settings.rag_rerank_model, key=key.get_secret_value() if key else None
+        )
+    if settings.rag_rerank_model is not None:
+        from atlas.adapters.local_models import LocalReranker
+
+        return LocalReranker(settings.rag_rerank_model)
+    return None
