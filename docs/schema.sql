@@ -1610,6 +1610,7 @@ CREATE FUNCTION atlas.flush_cache() RETURNS void
     SET search_path TO ''
     AS $$
 begin
+  delete from rag.cache;
   update atlas.control set cache_flushed_at = clock_timestamp();
   perform atlas.append_audit(null, 'flush_cache', '{}');
 end
@@ -3692,6 +3693,354 @@ $$;
 COMMENT ON FUNCTION atlas.wants(wanted jsonb, value text) IS 'Whether one field of a filter lets a value through: absent lets all through.';
 
 --
+-- Name: add_job(jsonb, uuid, uuid); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.add_job(p_items jsonb, p_project uuid DEFAULT NULL::uuid, p_sender uuid DEFAULT NULL::uuid) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  job uuid;
+begin
+  insert into rag.embed_job (project_id, sender, total) values (p_project, p_sender, jsonb_array_length(p_items)) returning id into job;
+  insert into rag.embed_item (job_id, seq, source, kind, text)
+  select job, i.place - 1, i.item ->> 'source', i.item ->> 'kind', i.item ->> 'text'
+  from jsonb_array_elements(p_items) with ordinality as i (item, place);
+  return job;
+end
+$$;
+
+--
+-- Name: FUNCTION add_job(p_items jsonb, p_project uuid, p_sender uuid); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.add_job(p_items jsonb, p_project uuid, p_sender uuid) IS 'A job over documents {source, kind, text}; answers its id.';
+
+--
+-- Name: advance_epoch(uuid); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.advance_epoch(p_project uuid) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  insert into rag.epoch as e (project_id) values (p_project)
+  on conflict (project_id) do update set number = e.number + 1
+$$;
+
+--
+-- Name: FUNCTION advance_epoch(p_project uuid); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.advance_epoch(p_project uuid) IS 'Says that the index of a project changed. Internal.';
+
+--
+-- Name: cache_key(text, text, uuid[]); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.cache_key(p_query text, p_settings text, p_projects uuid[]) RETURNS bytea
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$ select sha256(convert_to(jsonb_build_array(p_query, p_settings, to_jsonb(p_projects))::text, 'UTF8')) $$;
+
+--
+-- Name: FUNCTION cache_key(p_query text, p_settings text, p_projects uuid[]); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.cache_key(p_query text, p_settings text, p_projects uuid[]) IS 'The key of a search in the cache. Internal.';
+
+--
+-- Name: candidates(text, text, integer, integer, uuid, boolean, real, text, text); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.candidates(p_query text, p_vector text, p_space integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) RETURNS TABLE(chunk_id bigint, similarity real, score real)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select h.* from rag.hits(left(p_query, 8000), p_vector, p_space, least(p_top_k, 200),
+    case when atlas.is_service() then array[p_project]
+         else array(select m from atlas.my_projects() m where p_project is null or m = p_project) end,
+    p_collapse, p_threshold, p_prefix, p_kind) h
+$$;
+
+--
+-- Name: FUNCTION candidates(p_query text, p_vector text, p_space integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.candidates(p_query text, p_vector text, p_space integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) IS 'Ids of the chunks that the caller may read, best first. Use rag.search, which shows them.';
+
+--
+-- Name: cite_passages(); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.cite_passages() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+  tasks uuid[];
+  details jsonb[];
+begin
+  with named as materialized (
+    select n.task_id, s.source ->> 'sha256' as sha256
+    from new_rows n cross join lateral jsonb_array_elements(
+      case when jsonb_typeof(n.data #> '{metadata,sources}') = 'array' then n.data #> '{metadata,sources}' else '[]' end
+    ) as s (source)
+    where s.source ->> 'sha256' ~ '^[0-9a-f]{64}$'
+  ),
+  kept as (
+    insert into rag.citation (task_id, passage_id)
+    select t.id, p.id from named m
+    join rag.passage p on p.sha256 = decode(m.sha256, 'hex')
+    join atlas.task t on t.message_task_id = m.task_id and t.kind = 'chat'
+    group by t.id, p.id
+    on conflict do nothing
+    returning task_id, passage_id
+  ),
+  per_task as (
+    select k.task_id, jsonb_build_object('passages', jsonb_agg(encode(p.sha256, 'hex') order by p.id)) as detail
+    from kept k join rag.passage p on p.id = k.passage_id group by k.task_id
+  )
+  select array_agg(p.task_id), array_agg(p.detail) into tasks, details from per_task p;
+  if tasks is not null then
+    perform atlas.append_audits('cite_passages', tasks, details);
+  end if;
+  return null;
+end
+$_$;
+
+--
+-- Name: FUNCTION cite_passages(); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.cite_passages() IS 'Keeps the texts that a reply was written from, and names them in the audit.';
+
+--
+-- Name: embed_job; Type: TABLE; Schema: rag; Owner: -
+--
+
+CREATE TABLE rag.embed_job (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    project_id uuid,
+    state text DEFAULT 'queued'::text NOT NULL,
+    total integer DEFAULT 0 NOT NULL,
+    done integer DEFAULT 0 NOT NULL,
+    errors jsonb DEFAULT '[]'::jsonb NOT NULL,
+    lease_expires_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    repository text,
+    ref text,
+    changed text[] DEFAULT '{}'::text[] NOT NULL,
+    removed text[] DEFAULT '{}'::text[] NOT NULL,
+    lease_owner uuid,
+    attempts integer DEFAULT 0 NOT NULL,
+    run_after timestamp with time zone DEFAULT now() NOT NULL,
+    sender uuid,
+    in_id bigint,
+    finished_at timestamp with time zone,
+    last_error text,
+    CONSTRAINT embed_job_attempts_check CHECK ((attempts >= 0)),
+    CONSTRAINT embed_job_check CHECK (((done >= 0) AND (done <= total))),
+    CONSTRAINT embed_job_errors_check CHECK ((jsonb_typeof(errors) = 'array'::text)),
+    CONSTRAINT embed_job_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'completed'::text, 'failed'::text]))),
+    CONSTRAINT embed_job_total_check CHECK ((total >= 0))
+);
+
+--
+-- Name: TABLE embed_job; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TABLE rag.embed_job IS 'A batch of documents to index in the background.';
+
+--
+-- Name: COLUMN embed_job.id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.id IS 'What `GET /v1/jobs/{id}` asks for.';
+
+--
+-- Name: COLUMN embed_job.project_id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.project_id IS 'Whose documents; null: shared.';
+
+--
+-- Name: COLUMN embed_job.state; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.state IS 'queued, running, completed, or failed for good.';
+
+--
+-- Name: COLUMN embed_job.total; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.total IS 'How many documents; of a repository, once it was read.';
+
+--
+-- Name: COLUMN embed_job.done; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.done IS 'How many of them are indexed, unchanged, or skipped with an error.';
+
+--
+-- Name: COLUMN embed_job.errors; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.errors IS 'What could not be indexed, and why.';
+
+--
+-- Name: COLUMN embed_job.lease_expires_at; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.lease_expires_at IS 'When another process may go on with it.';
+
+--
+-- Name: COLUMN embed_job.created_at; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.created_at IS 'When it was asked for.';
+
+--
+-- Name: COLUMN embed_job.repository; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.repository IS 'The Git URL to index; null: the documents are items.';
+
+--
+-- Name: COLUMN embed_job.ref; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.ref IS 'The commit or branch; null: the default branch.';
+
+--
+-- Name: COLUMN embed_job.changed; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.changed IS 'Paths that changed; none: all are looked at.';
+
+--
+-- Name: COLUMN embed_job.removed; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.removed IS 'Paths that went.';
+
+--
+-- Name: COLUMN embed_job.lease_owner; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.lease_owner IS 'Who works on it.';
+
+--
+-- Name: COLUMN embed_job.attempts; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.attempts IS 'How often somebody began.';
+
+--
+-- Name: COLUMN embed_job.run_after; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.run_after IS 'Not before: failures of the embedder wait longer each time.';
+
+--
+-- Name: COLUMN embed_job.sender; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.sender IS 'The user who asked, and may see it; null: the service role.';
+
+--
+-- Name: COLUMN embed_job.in_id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.in_id IS 'The message on architect_in that asked for it.';
+
+--
+-- Name: COLUMN embed_job.finished_at; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.finished_at IS 'When it ended.';
+
+--
+-- Name: COLUMN embed_job.last_error; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.last_error IS 'Why it waits, or failed.';
+
+--
+-- Name: claim_job(uuid, interval); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.claim_job(p_owner uuid, p_lease interval) RETURNS SETOF rag.embed_job
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update rag.embed_job j set state = 'running', lease_owner = p_owner, lease_expires_at = clock_timestamp() + p_lease,
+    attempts = j.attempts + 1
+  where j.id = (
+    select d.id from rag.embed_job d
+    where d.run_after <= now() and (d.state = 'queued' or (d.state = 'running' and d.lease_expires_at < clock_timestamp()))
+    order by d.run_after, d.id limit 1 for update skip locked)
+  returning j.*
+$$;
+
+--
+-- Name: FUNCTION claim_job(p_owner uuid, p_lease interval); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.claim_job(p_owner uuid, p_lease interval) IS 'The next job that is due, or whose process was lost; none where there is none.';
+
+--
+-- Name: claim_space(integer, uuid, interval); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.claim_space(p_space integer, p_owner uuid, p_lease interval) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  update rag.space s set lease_owner = p_owner, lease_expires_at = clock_timestamp() + p_lease
+  where s.id = p_space and s.state <> 'retired'
+    and (s.lease_owner = p_owner or coalesce(s.lease_expires_at, '-infinity') < clock_timestamp());
+  return found;
+end
+$$;
+
+--
+-- Name: FUNCTION claim_space(p_space integer, p_owner uuid, p_lease interval); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.claim_space(p_space integer, p_owner uuid, p_lease interval) IS 'Claims (or extends) the right to fill a space.';
+
+--
+-- Name: collect_passages(); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.collect_passages() RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  n integer;
+begin
+  delete from rag.passage p where p.id in (
+    select o.id from rag.passage o
+    where o.seen_at < now() - interval '1 day'
+      and not exists (select from rag.chunk c where c.passage_id = o.id)
+      and not exists (select from rag.citation c where c.passage_id = o.id)
+    order by o.id limit 10000 for update skip locked);
+  get diagnostics n = row_count;
+  return n;
+end
+$$;
+
+--
+-- Name: FUNCTION collect_passages(); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.collect_passages() IS 'Removes texts that no document and no audit refers to any more, a day after they were last indexed. Says how many.';
+
+--
 -- Name: drop_documents(uuid, text, text[]); Type: FUNCTION; Schema: rag; Owner: -
 --
 
@@ -3703,8 +4052,11 @@ declare
   n integer;
 begin
   delete from rag.document d where d.project_id is not distinct from p_project
-    and (p_under = '' or d.source = p_under or starts_with(d.source, p_under || '/')) and d.source <> all (p_keep);
+    and (p_under = '' or d.source = p_under or starts_with(d.source, rtrim(p_under, '/') || '/')) and d.source <> all (p_keep);
   get diagnostics n = row_count;
+  if n > 0 then
+    perform rag.advance_epoch(p_project);
+  end if;
   return n;
 end
 $$;
@@ -3714,6 +4066,324 @@ $$;
 --
 
 COMMENT ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) IS 'Drops documents under a path that are no longer there.';
+
+--
+-- Name: end_job(uuid, uuid, text, text, interval, text[]); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.end_job(p_job uuid, p_owner uuid, p_state text, p_error text DEFAULT NULL::text, p_wait interval DEFAULT NULL::interval, p_errors text[] DEFAULT '{}'::text[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  perform rag.hold_job(p_job, p_owner);
+  update rag.embed_job j set state = p_state, lease_owner = null, lease_expires_at = null, last_error = p_error,
+    errors = j.errors || to_jsonb(p_errors),
+    run_after = now() + coalesce(p_wait, '0'), finished_at = case when p_state = 'queued' then null else now() end
+  where j.id = p_job;
+end
+$$;
+
+--
+-- Name: FUNCTION end_job(p_job uuid, p_owner uuid, p_state text, p_error text, p_wait interval, p_errors text[]); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.end_job(p_job uuid, p_owner uuid, p_state text, p_error text, p_wait interval, p_errors text[]) IS 'completed, failed, or queued again after a wait: the embedder was away, and the job goes on where it was.';
+
+--
+-- Name: extend_job(uuid, uuid, interval, integer, integer); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.extend_job(p_job uuid, p_owner uuid, p_lease interval, p_total integer DEFAULT NULL::integer, p_done integer DEFAULT NULL::integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  perform rag.hold_job(p_job, p_owner);
+  update rag.embed_job j set lease_expires_at = clock_timestamp() + p_lease, total = coalesce(p_total, j.total),
+    done = coalesce(p_done, j.done) where j.id = p_job;
+end
+$$;
+
+--
+-- Name: FUNCTION extend_job(p_job uuid, p_owner uuid, p_lease interval, p_total integer, p_done integer); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.extend_job(p_job uuid, p_owner uuid, p_lease interval, p_total integer, p_done integer) IS 'Extends the lease, and says how far it is.';
+
+--
+-- Name: finish_item(uuid, uuid, integer, text); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  perform rag.hold_job(p_job, p_owner);
+  update rag.embed_item i set done = true, text = '' where i.job_id = p_job and i.seq = p_seq and not i.done;
+  if found then
+    update rag.embed_job j set done = j.done + 1,
+      errors = case when p_error is null then j.errors else j.errors || jsonb_build_array(p_error) end where j.id = p_job;
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text) IS 'A document of a job is done, in the transaction that shows it; with an error: it is skipped.';
+
+--
+-- Name: hits(text, text, integer, integer, uuid[], boolean, real, text, text); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.hits(p_query text, p_vector text, p_space integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text) RETURNS TABLE(chunk_id bigint, similarity real, score real)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    SET jit TO 'off'
+    AS $_$
+declare
+  space rag.space;
+  words constant tsquery := rag.words(p_query);
+  -- each way finds more than is asked for: the fusion, the threshold and the collapse leave some out
+  many constant integer := greatest(4 * p_top_k, 60);
+  wide boolean;
+  may text := '(d.project_id is null or d.project_id = any ($3))';
+  near text;
+begin
+  if p_top_k is null or p_top_k < 1 then
+    return;
+  end if;
+  if p_prefix <> '' then
+    may := may || ' and d.source ^@ $4';
+  end if;
+  if p_kind <> '' then
+    may := may || ' and d.kind = $5';
+  end if;
+  if p_vector is not null then
+    select s.* into space from rag.space s where s.id = p_space and s.state = 'serving';
+    if space.id is null then
+      raise exception using errcode = 'AT005', message = format('search: space %s does not serve', coalesce(p_space::text, 'null')),
+        hint = 'embed the question with the embedder that rag.spaces() shows as serving';
+    end if;
+    -- few passages: all of them are compared, and nothing is missed. Many: the index, which goes on until enough may be read
+    execute format('select coalesce(sum(x.chunks), 0) > 5000 or count(*) = 2000 from '
+      '(select d.chunks from rag.document d where %s limit 2000) x', may)
+      into wide using words, p_vector, p_projects, p_prefix, p_kind;
+    -- A filter leaves few of the nearest: the index goes on until there are enough (pgvector 0.8 and newer). Set here and not at the
+    -- function, which only a superuser could do before pgvector is loaded.
+    perform set_config('hnsw.iterative_scan', 'strict_order', true), set_config('hnsw.ef_search', '100', true),
+      set_config('hnsw.max_scan_tuples', '40000', true);
+    near := format(case when wide then
+      'select e.passage_id, e.embedding::extensions.halfvec(%1$s) operator(extensions.<=>) $2::extensions.halfvec(%1$s) as distance '
+      'from rag.embedding e where e.space_id = %2$s and (select true from rag.chunk c join rag.document d on d.id = c.document_id '
+      'where c.passage_id = e.passage_id and %3$s limit 1) '
+      'order by e.embedding::extensions.halfvec(%1$s) operator(extensions.<=>) $2::extensions.halfvec(%1$s) limit %4$s'
+      else
+      'select n.* from (select e.passage_id, '
+      'e.embedding::extensions.halfvec(%1$s) operator(extensions.<=>) $2::extensions.halfvec(%1$s) as distance from '
+      '(select distinct c.passage_id from rag.document d join rag.chunk c on c.document_id = d.id where %3$s offset 0) r '
+      'join rag.embedding e on e.passage_id = r.passage_id and e.space_id = %2$s offset 0) n order by n.distance limit %4$s' end,
+      space.dimensions, space.id, may, many);
+  else
+    near := 'select null::bigint as passage_id, null::float8 as distance where false';
+  end if;
+  return query execute format(
+    'with vector_way as materialized (%1$s), '
+    'text_way as materialized ( '
+    '  select p.id as passage_id, ts_rank_cd(p.tsv, $1, 1) + ts_rank(p.tsv, $1, 1) as rank from rag.passage p '
+    '  where p.tsv @@ $1 and (select true from rag.chunk c join rag.document d on d.id = c.document_id '
+    '    where c.passage_id = p.id and %2$s limit 1) '
+    '  order by 2 desc, 1 limit %3$s), '
+    'fused as ( '
+    '  select w.passage_id, sum(1.0 / (60 + w.place)) as score, min(w.distance) as distance from ( '
+    '    select v.passage_id, row_number() over (order by v.distance, v.passage_id) as place, v.distance from vector_way v '
+    '    union all '
+    '    select t.passage_id, row_number() over (order by t.rank desc, t.passage_id), null from text_way t) w '
+    '  group by w.passage_id), '
+    'measured as ( '
+    '  select f.passage_id, f.score, (1 - coalesce(f.distance, %4$s))::real as similarity from fused f), '
+    'placed as ( '
+    '  select c.id, m.similarity, m.score, d.source, c.seq, '
+    '    row_number() over (partition by d.id order by m.score desc, c.seq) as place '
+    '  from measured m join rag.chunk c on c.passage_id = m.passage_id join rag.document d on d.id = c.document_id '
+    '  where %2$s and ($6 is null or m.similarity is null or m.similarity >= $6)) '
+    'select l.id, l.similarity, l.score::real from placed l where not $7 or l.place = 1 '
+    'order by l.score desc, l.source, l.seq limit $8',
+    near, may, many,
+    -- what only its words found is measured too
+    case when space.id is null then 'null' else format(
+      '(select e.embedding::extensions.halfvec(%1$s) operator(extensions.<=>) $2::extensions.halfvec(%1$s) from rag.embedding e '
+      'where e.space_id = %2$s and e.passage_id = f.passage_id)', space.dimensions, space.id) end)
+    using words, p_vector, p_projects, p_prefix, p_kind, p_threshold, coalesce(p_collapse, true), p_top_k;
+end
+$_$;
+
+--
+-- Name: FUNCTION hits(p_query text, p_vector text, p_space integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.hits(p_query text, p_vector text, p_space integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text) IS 'Chunks by reciprocal rank over full text and vectors, of projects that may be read and of shared documents. Internal.';
+
+--
+-- Name: hold_job(uuid, uuid); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.hold_job(p_job uuid, p_owner uuid) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  perform from rag.embed_job j where j.id = p_job and j.state = 'running' and j.lease_owner = p_owner for update;
+  if not found then
+    raise exception using errcode = 'AT002', message = format('the lease of job %s is lost', p_job),
+      hint = 'another process goes on with it';
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION hold_job(p_job uuid, p_owner uuid); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.hold_job(p_job uuid, p_owner uuid) IS 'Raises AT002 where somebody else has the job now. Internal.';
+
+--
+-- Name: index_epoch(uuid[]); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.index_epoch(p_projects uuid[]) RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select coalesce(string_agg(coalesce(e.project_id::text, '') || ':' || e.number, ',' order by e.project_id nulls first), '')
+  from rag.epoch e where e.project_id is null or e.project_id = any (p_projects)
+$$;
+
+--
+-- Name: FUNCTION index_epoch(p_projects uuid[]); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.index_epoch(p_projects uuid[]) IS 'The state of the index as far as some projects see it; empty: nothing was ever indexed.';
+
+--
+-- Name: space; Type: TABLE; Schema: rag; Owner: -
+--
+
+CREATE TABLE rag.space (
+    id integer NOT NULL,
+    embedder text NOT NULL,
+    model text NOT NULL,
+    dimensions integer NOT NULL,
+    state text DEFAULT 'building'::text NOT NULL,
+    threshold real,
+    usd_per_million numeric(12,6),
+    lease_owner uuid,
+    lease_expires_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    served_at timestamp with time zone,
+    CONSTRAINT space_dimensions_check CHECK (((dimensions >= 1) AND (dimensions <= 4000))),
+    CONSTRAINT space_embedder_check CHECK ((embedder ~ '^[a-z]+$'::text)),
+    CONSTRAINT space_model_check CHECK ((model <> ''::text)),
+    CONSTRAINT space_state_check CHECK ((state = ANY (ARRAY['building'::text, 'serving'::text, 'retired'::text]))),
+    CONSTRAINT space_threshold_check CHECK (((threshold >= ('-1'::integer)::double precision) AND (threshold <= (1)::double precision))),
+    CONSTRAINT space_usd_per_million_check CHECK ((usd_per_million >= (0)::numeric))
+);
+
+--
+-- Name: TABLE space; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TABLE rag.space IS 'One embedder''s model at one dimension. Vectors of two spaces are never compared.';
+
+--
+-- Name: COLUMN space.id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.space.id IS 'Its number.';
+
+--
+-- Name: COLUMN space.embedder; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.space.embedder IS 'Who makes its vectors: openai, supabase, local.';
+
+--
+-- Name: COLUMN space.model; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.space.model IS 'Its model.';
+
+--
+-- Name: COLUMN space.dimensions; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.space.dimensions IS 'Numbers of a vector; at most 4,000, which is what an HNSW index of halfvec takes.';
+
+--
+-- Name: COLUMN space.state; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.space.state IS 'serving: searched. building: filled in the background. retired: its vectors are gone.';
+
+--
+-- Name: COLUMN space.threshold; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.space.threshold IS 'The relevancy threshold that `atlas rag calibrate --save` measured; it goes before the setting.';
+
+--
+-- Name: COLUMN space.usd_per_million; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.space.usd_per_million IS 'US dollars per million tokens embedded; null: not known.';
+
+--
+-- Name: COLUMN space.lease_owner; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.space.lease_owner IS 'Who fills it now.';
+
+--
+-- Name: COLUMN space.lease_expires_at; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.space.lease_expires_at IS 'When somebody else may go on.';
+
+--
+-- Name: COLUMN space.created_at; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.space.created_at IS 'When it was first asked for.';
+
+--
+-- Name: COLUMN space.served_at; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.space.served_at IS 'When it began to serve.';
+
+--
+-- Name: index_space(rag.space); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.index_space(p_space rag.space) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  execute format('create index if not exists %I on rag.embedding using hnsw '
+    '((embedding::extensions.halfvec(%s)) extensions.halfvec_cosine_ops) where space_id = %s',
+    'embedding_hnsw_' || p_space.id, p_space.dimensions, p_space.id);
+end
+$$;
+
+--
+-- Name: FUNCTION index_space(p_space rag.space); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.index_space(p_space rag.space) IS 'Makes the HNSW index of a space. Internal.';
 
 --
 -- Name: known_documents(uuid, text[]); Type: FUNCTION; Schema: rag; Owner: -
@@ -3734,10 +4404,126 @@ $$;
 COMMENT ON FUNCTION rag.known_documents(p_project uuid, p_sources text[]) IS 'Hashes of what is indexed, so that unchanged files cost nothing.';
 
 --
--- Name: put_document(uuid, text, text, text, bytea, jsonb); Type: FUNCTION; Schema: rag; Owner: -
+-- Name: known_vectors(integer, bytea[]); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb) RETURNS integer
+CREATE FUNCTION rag.known_vectors(p_space integer, p_hashes bytea[]) RETURNS SETOF bytea
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select p.sha256 from rag.passage p join rag.embedding e on e.passage_id = p.id and e.space_id = p_space
+  where p.sha256 = any (p_hashes)
+$$;
+
+--
+-- Name: FUNCTION known_vectors(p_space integer, p_hashes bytea[]); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.known_vectors(p_space integer, p_hashes bytea[]) IS 'Which texts have a vector in a space, so that none is embedded twice.';
+
+--
+-- Name: missing_vectors(integer, bigint, integer); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.missing_vectors(p_space integer, p_after bigint, p_limit integer) RETURNS TABLE(passage_id bigint, heading text, text text, tokens integer)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select p.id, p.heading, p.text, p.tokens from rag.passage p
+  where p.id > p_after
+    and not exists (select from rag.embedding e where e.space_id = p_space and e.passage_id = p.id)
+    and exists (select from rag.chunk c where c.passage_id = p.id)
+  order by p.id limit p_limit
+$$;
+
+--
+-- Name: FUNCTION missing_vectors(p_space integer, p_after bigint, p_limit integer); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.missing_vectors(p_space integer, p_after bigint, p_limit integer) IS 'Passages in use that have no vector in a space yet.';
+
+--
+-- Name: open_space(text, text, integer, numeric); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric DEFAULT NULL::numeric) RETURNS rag.space
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  found rag.space;
+begin
+  -- one at a time; a plain read decides for the common case
+  select s.* into found from rag.space s
+  where s.embedder = p_embedder and s.model = p_model and s.dimensions = p_dimensions and s.state <> 'retired';
+  if found.id is not null and found.usd_per_million is not distinct from coalesce(p_usd, found.usd_per_million) then
+    return found;
+  end if;
+  perform pg_advisory_xact_lock(hashtext('rag.space'));
+  -- another move is given up: what was built for it so far goes
+  update rag.space s set state = 'retired' where s.state = 'building'
+    and not (s.embedder = p_embedder and s.model = p_model and s.dimensions = p_dimensions);
+  delete from rag.embedding e using rag.space s where s.id = e.space_id and s.state = 'retired';
+  insert into rag.space as s (embedder, model, dimensions, usd_per_million)
+  values (p_embedder, p_model, p_dimensions, p_usd)
+  on conflict (embedder, model, dimensions) do update set usd_per_million = coalesce(p_usd, s.usd_per_million),
+    state = case s.state when 'retired' then 'building' else s.state end
+  returning * into found;
+  if found.state = 'building' and not exists (select from rag.chunk)
+     and not exists (select from rag.space s where s.state = 'serving') then
+    perform rag.index_space(found);
+    update rag.space s set state = 'serving', served_at = now() where s.id = found.id returning * into found;
+  end if;
+  return found;
+end
+$$;
+
+--
+-- Name: FUNCTION open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric) IS 'The space of an embedder. A new one is built beside the one that serves; with nothing indexed yet it serves at once.';
+
+--
+-- Name: passage_hash(text, text); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.passage_hash(p_heading text, p_text text) RETURNS bytea
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$ select sha256(convert_to(p_heading || E'\n\n' || p_text, 'UTF8')) $$;
+
+--
+-- Name: FUNCTION passage_hash(p_heading text, p_text text); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.passage_hash(p_heading text, p_text text) IS 'The hash by which a passage is known.';
+
+--
+-- Name: projects_of(uuid); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.projects_of(p_task uuid) RETURNS uuid[]
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select coalesce((
+    select array[t.project_id] from atlas.task t
+    where t.id = p_task and (t.sender is null
+      or exists (select from atlas.member m where m.user_id = t.sender and m.project_id = t.project_id))), '{}')
+$$;
+
+--
+-- Name: FUNCTION projects_of(p_task uuid); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.projects_of(p_task uuid) IS 'Whose documents retrieval for a task may read besides the shared ones. Internal.';
+
+--
+-- Name: put_document(uuid, text, text, text, bytea, jsonb, text); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text DEFAULT NULL::text) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -3745,58 +4531,402 @@ declare
   doc uuid;
   n integer;
 begin
-  insert into rag.document as d (project_id, source, title, kind, content_sha256)
-  values (p_project, p_source, p_title, p_kind, p_sha256)
-  on conflict (project_id, source) do update set title = excluded.title, kind = excluded.kind,
-    content_sha256 = excluded.content_sha256, indexed_at = now()
+  perform rag.put_passages(p_chunks);
+  insert into rag.document as d (project_id, source, title, kind, content_sha256, commit, chunks)
+  values (p_project, p_source, p_title, p_kind, p_sha256, p_commit, jsonb_array_length(p_chunks))
+  on conflict (project_id, source) do update set title = excluded.title, kind = excluded.kind, commit = excluded.commit,
+    content_sha256 = excluded.content_sha256, chunks = excluded.chunks, indexed_at = now()
   returning d.id into doc;
   delete from rag.chunk c where c.document_id = doc;
-  insert into rag.chunk (document_id, seq, heading, start_line, end_line, text, tokens)
-  select doc, c.seq, c.heading, c.start_line, c.end_line, c.text, c.tokens
-  from jsonb_to_recordset(p_chunks) as c (seq integer, heading text, start_line integer, end_line integer, text text,
-    tokens integer);
+  insert into rag.chunk (document_id, seq, start_line, end_line, passage_id)
+  select doc, c.seq, c.start_line, c.end_line, p.id
+  from jsonb_to_recordset(p_chunks) as c (seq integer, heading text, start_line integer, end_line integer, text text)
+  join rag.passage p on p.sha256 = rag.passage_hash(c.heading, c.text);
   get diagnostics n = row_count;
+  perform rag.advance_epoch(p_project);
   return n;
 end
 $$;
 
 --
--- Name: FUNCTION put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb) IS 'Indexes a document anew in one transaction; says how many chunks it has.';
+COMMENT ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text) IS 'Indexes a document anew in one transaction: readers see the old chunks or the new ones. Says how many it has.';
 
 --
--- Name: search(text, integer, uuid, boolean); Type: FUNCTION; Schema: rag; Owner: -
+-- Name: put_passages(jsonb); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean DEFAULT true) RETURNS TABLE(chunk_id bigint, source text, title text, heading text, start_line integer, end_line integer, text text, tokens integer, score real)
-    LANGUAGE sql STABLE SECURITY DEFINER
+CREATE FUNCTION rag.put_passages(p_chunks jsonb) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  -- any of the words may match; the ranking prefers chunks that hold more of them, close together
-  with query as (
-    select nullif(replace(plainto_tsquery('english', p_query)::text, ' & ', ' | '), '')::tsquery as q
-  ),
-  hit as (
-    select c.*, d.source, d.title,
-      (ts_rank_cd(c.tsv, query.q, 1) + ts_rank(c.tsv, query.q, 1))::real as score,
-      row_number() over (partition by c.document_id
-        order by ts_rank_cd(c.tsv, query.q, 1) + ts_rank(c.tsv, query.q, 1) desc, c.seq) as place
-    from query join rag.chunk c on c.tsv @@ query.q
-    join rag.document d on d.id = c.document_id
-    where d.project_id is null or d.project_id = p_project
-  )
-  select h.id, h.source, h.title, h.heading, h.start_line, h.end_line, h.text, h.tokens, h.score
-  from hit h where not p_collapse or h.place = 1
-  order by h.score desc, h.source, h.seq limit p_top_k
+  insert into rag.passage as p (sha256, heading, text, tokens)
+  select distinct on (1) rag.passage_hash(c.heading, c.text), c.heading, c.text, c.tokens
+  from jsonb_to_recordset(p_chunks) as c (heading text, text text, tokens integer) order by 1
+  -- a fresh mark, so that nobody collects a text that is about to be used again
+  on conflict (sha256) do update set seen_at = now()
 $$;
 
 --
--- Name: FUNCTION search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION put_passages(p_chunks jsonb); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean) IS 'Chunks that a project may read, best first, at most one a file where p_collapse is true.';
+COMMENT ON FUNCTION rag.put_passages(p_chunks jsonb) IS 'Stores texts that are not there yet. Internal.';
+
+--
+-- Name: put_vectors(integer, jsonb, text[]); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.put_vectors(p_space integer, p_passages jsonb, p_vectors text[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+  dims integer;
+begin
+  select s.dimensions into dims from rag.space s where s.id = p_space and s.state <> 'retired' for share;
+  if not found then
+    raise exception using errcode = 'AT005', message = format('put_vectors: space %s is retired', p_space),
+      hint = 'open the space again: the embedder was changed meanwhile';
+  end if;
+  perform rag.put_passages(p_passages);
+  begin
+    execute format(
+      'insert into rag.embedding (space_id, passage_id, embedding) '
+      'select $1, p.id, v.vector::extensions.halfvec(%s) '
+      'from jsonb_array_elements($2) with ordinality as i (item, n) join unnest($3) with ordinality as v (vector, n) using (n) '
+      'join rag.passage p on p.sha256 = rag.passage_hash(i.item ->> ''heading'', i.item ->> ''text'') '
+      'order by p.id on conflict do nothing', dims) using p_space, p_passages, p_vectors;
+  exception when data_exception then
+    raise exception using errcode = 'AT005', message = format('put_vectors: %s', sqlerrm),
+      hint = format('the space has %s dimensions: set RAG_EMBED_DIMENSIONS to what the embedder gives', dims);
+  end;
+end
+$_$;
+
+--
+-- Name: FUNCTION put_vectors(p_space integer, p_passages jsonb, p_vectors text[]); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.put_vectors(p_space integer, p_passages jsonb, p_vectors text[]) IS 'Stores texts with their vectors, before any document shows them.';
+
+--
+-- Name: queue_docs_added(); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.queue_docs_added() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+  message record;
+  command jsonb;
+begin
+  for message in select n.id, n.data, n.sender from new_rows n
+    where n.data ->> 'role' = 'rag' and n.data ->> 'msg_type' = 'control' order by n.id
+  loop
+    begin
+      command := (message.data ->> 'content')::jsonb;
+    exception when data_exception then
+      perform atlas.refuse('content', 'is no JSON', 'see docs/event_examples/docs.added.json');
+    end;
+    if command ->> 'command' is distinct from 'docs.added' then
+      continue;
+    end if;
+    if not atlas.is_service() then
+      raise exception using errcode = 'AT006', message = 'docs.added: only the service role may send it',
+        hint = 'ask whoever runs Atlas to index the repository, or use `atlas index`';
+    end if;
+    if coalesce(command ->> 'repository', '') !~ '^https?://[^\s]{1,1000}$'
+       or coalesce(command ->> 'ref', 'main') !~ '^[\w][\w./-]{0,199}$'
+       or jsonb_typeof(coalesce(command -> 'changed', '[]')) <> 'array' or jsonb_typeof(coalesce(command -> 'removed', '[]')) <> 'array' then
+      perform atlas.refuse('content', 'is no docs.added', 'see docs/event_examples/docs.added.json');
+    end if;
+    insert into rag.embed_job (repository, ref, changed, removed, in_id, project_id)
+    values (command ->> 'repository', command ->> 'ref',
+      array(select jsonb_array_elements_text(coalesce(command -> 'changed', '[]'))),
+      array(select jsonb_array_elements_text(coalesce(command -> 'removed', '[]'))), message.id,
+      (select p.id from atlas.project p where p.id::text = message.data #>> '{metadata,project}'
+        or p.name = message.data #>> '{metadata,project}'));
+  end loop;
+  return null;
+end
+$_$;
+
+--
+-- Name: FUNCTION queue_docs_added(); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.queue_docs_added() IS 'Makes a job of each docs.added message.';
+
+--
+-- Name: recall(uuid, text, text); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) RETURNS TABLE(epoch text, found_at text, hits jsonb)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select now_at.epoch, c.epoch, case when c.key is not null then (
+      select coalesce(jsonb_agg(jsonb_build_object('chunk_id', k.id, 'source', d.source, 'title', d.title, 'kind', d.kind,
+        'commit', d.commit, 'heading', p.heading, 'start_line', k.start_line, 'end_line', k.end_line, 'text', p.text,
+        'tokens', p.tokens, 'sha256', encode(p.sha256, 'hex'), 'similarity', h.hit -> 'similarity', 'score', h.hit -> 'score')
+        order by h.place), '[]')
+      from jsonb_array_elements(c.hits) with ordinality as h (hit, place)
+      join rag.document d on d.id = (h.hit ->> 'document')::uuid
+        and (d.project_id is null or d.project_id = any (allowed.projects))
+      join lateral (select k.* from rag.chunk k
+        where k.document_id = d.id and k.passage_id = (h.hit ->> 'passage')::bigint order by k.seq limit 1) k on true
+      join rag.passage p on p.id = k.passage_id) end
+  from (select rag.projects_of(p_task) as projects) allowed
+  cross join lateral (select rag.index_epoch(allowed.projects) as epoch) now_at
+  left join rag.cache c on c.key = rag.cache_key(p_query, p_settings, allowed.projects)
+$$;
+
+--
+-- Name: FUNCTION recall(p_task uuid, p_query text, p_settings text); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) IS 'The state of the index for a task, and what was found for this question before: fresh where found_at is that state.';
+
+--
+-- Name: record_usage(integer, text, bigint, bigint); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.record_usage(p_space integer, p_purpose text, p_texts bigint, p_tokens bigint) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  insert into rag.usage as u (day, space_id, purpose, texts, tokens, usd)
+  select atlas.today(), s.id, p_purpose, p_texts, p_tokens, p_tokens * s.usd_per_million / 1000000
+  from rag.space s where s.id = p_space
+  on conflict (day, space_id, purpose) do update set texts = u.texts + excluded.texts, tokens = u.tokens + excluded.tokens,
+    usd = case when u.usd is null and excluded.usd is null then null else coalesce(u.usd, 0) + coalesce(excluded.usd, 0) end
+$$;
+
+--
+-- Name: FUNCTION record_usage(p_space integer, p_purpose text, p_texts bigint, p_tokens bigint); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.record_usage(p_space integer, p_purpose text, p_texts bigint, p_tokens bigint) IS 'Accounts for what was embedded.';
+
+--
+-- Name: refresh_all(); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.refresh_all() RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+  n integer;
+begin
+  insert into rag.embed_job (repository, ref, project_id)
+  select distinct on (j.project_id, j.repository) j.repository,
+    case when j.ref ~ '^[0-9a-f]{40}$' then null else j.ref end, j.project_id
+  from rag.embed_job j
+  where j.repository is not null and j.state = 'completed'
+    and not exists (select from rag.embed_job w where w.repository = j.repository
+      and w.project_id is not distinct from j.project_id and w.state in ('queued', 'running'))
+  order by j.project_id, j.repository, j.created_at desc;
+  get diagnostics n = row_count;
+  -- nobody asks for these any more
+  delete from rag.embed_job j where j.finished_at < now() - interval '30 days' and exists (
+    select from rag.embed_job w where w.repository is not distinct from j.repository and w.created_at > j.created_at);
+  perform rag.collect_passages();
+  return n;
+end
+$_$;
+
+--
+-- Name: FUNCTION refresh_all(); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.refresh_all() IS 'The nightly refresh: a job for each repository that was indexed before; what did not change is not embedded again.';
+
+--
+-- Name: remember(uuid, text, text, text, jsonb); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  delete from rag.cache c where c.key in (
+    select o.key from rag.cache o where o.created_at < now() - interval '7 days' order by o.created_at limit 20
+    for update skip locked);
+  insert into rag.cache as c (key, epoch, hits)
+  select rag.cache_key(p_query, p_settings, allowed.projects), p_epoch, coalesce(found.hits, '[]')
+  from (select rag.projects_of(p_task) as projects) allowed
+  cross join lateral (
+    select jsonb_agg(jsonb_build_object('document', k.document_id, 'passage', k.passage_id, 'similarity', i.item -> 'similarity',
+      'score', i.item -> 'score') order by i.place) as hits
+    from jsonb_array_elements(p_chunks) with ordinality as i (item, place)
+    join rag.chunk k on k.id = (i.item ->> 'chunk_id')::bigint) found
+  -- what was found while the index changed belongs to the state before
+  where p_epoch = rag.index_epoch(allowed.projects)
+  on conflict (key) do update set epoch = excluded.epoch, hits = excluded.hits, created_at = now()
+$$;
+
+--
+-- Name: FUNCTION remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) IS 'Keeps what was found for a task''s question.';
+
+--
+-- Name: search(text, integer, uuid, boolean, text, integer, real, text, text); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.search(p_query text, p_top_k integer DEFAULT 15, p_project uuid DEFAULT NULL::uuid, p_collapse boolean DEFAULT true, p_vector text DEFAULT NULL::text, p_space integer DEFAULT NULL::integer, p_threshold real DEFAULT NULL::real, p_prefix text DEFAULT NULL::text, p_kind text DEFAULT NULL::text) RETURNS TABLE(chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer, end_line integer, text text, tokens integer, sha256 bytea, similarity real, score real)
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select c.id, d.source, d.title, d.kind, d.commit, p.heading, c.start_line, c.end_line, p.text, p.tokens, p.sha256,
+    h.similarity, h.score
+  from rag.candidates(p_query, p_vector, p_space, p_top_k, p_project, p_collapse, p_threshold, p_prefix, p_kind)
+    with ordinality as h (chunk_id, similarity, score, place)
+  join rag.chunk c on c.id = h.chunk_id
+  join rag.document d on d.id = c.document_id
+  join rag.passage p on p.id = c.passage_id
+  order by h.place
+$$;
+
+--
+-- Name: FUNCTION search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_space integer, p_threshold real, p_prefix text, p_kind text); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_space integer, p_threshold real, p_prefix text, p_kind text) IS 'Chunks that the caller may read, best first: words alone, or with p_vector (of space p_space) words and meaning.';
+
+--
+-- Name: search_task(uuid, text, integer, boolean, text, integer, real); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text DEFAULT NULL::text, p_space integer DEFAULT NULL::integer, p_threshold real DEFAULT NULL::real) RETURNS TABLE(chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer, end_line integer, text text, tokens integer, sha256 bytea, similarity real, score real)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select c.id, d.source, d.title, d.kind, d.commit, p.heading, c.start_line, c.end_line, p.text, p.tokens, p.sha256,
+    h.similarity, h.score
+  from rag.hits(left(p_query, 8000), p_vector, p_space, least(p_top_k, 200), rag.projects_of(p_task), p_collapse, p_threshold,
+    null, null) with ordinality as h (chunk_id, similarity, score, place)
+  join rag.chunk c on c.id = h.chunk_id
+  join rag.document d on d.id = c.document_id
+  join rag.passage p on p.id = c.passage_id
+  order by h.place
+$$;
+
+--
+-- Name: FUNCTION search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_space integer, p_threshold real); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_space integer, p_threshold real) IS 'Chunks for a task''s question, of what its owner may read, best first.';
+
+--
+-- Name: serve_space(integer); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.serve_space(p_space integer) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  found rag.space;
+  old rag.space;
+begin
+  perform pg_advisory_xact_lock(hashtext('rag.space'));
+  select s.* into found from rag.space s where s.id = p_space and s.state = 'building';
+  if found.id is null then
+    return exists (select from rag.space s where s.id = p_space and s.state = 'serving');
+  end if;
+  -- nobody adds a chunk between the look and the switch
+  lock table rag.chunk in share mode;
+  if exists (select from rag.missing_vectors(p_space, 0, 1)) then
+    return false;
+  end if;
+  perform rag.index_space(found);
+  select s.* into old from rag.space s where s.state = 'serving';
+  update rag.space s set state = 'retired' where s.id = old.id;
+  update rag.space s set state = 'serving', served_at = now(), lease_owner = null, lease_expires_at = null where s.id = p_space;
+  if old.id is not null then
+    execute format('drop index if exists rag.%I', 'embedding_hnsw_' || old.id);
+    delete from rag.embedding e where e.space_id = old.id;
+  end if;
+  update rag.epoch e set number = e.number + 1;
+  return true;
+end
+$$;
+
+--
+-- Name: FUNCTION serve_space(p_space integer); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.serve_space(p_space integer) IS 'Lets a complete space serve instead of the old one, in one transaction. False: passages are still missing.';
+
+--
+-- Name: spaces(); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.spaces() RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select coalesce(jsonb_agg(jsonb_build_object('id', s.id, 'embedder', s.embedder, 'model', s.model, 'dimensions', s.dimensions,
+    'state', s.state, 'threshold', s.threshold, 'usd_per_million', s.usd_per_million) order by s.id), '[]')
+  from rag.space s where s.state <> 'retired'
+$$;
+
+--
+-- Name: FUNCTION spaces(); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.spaces() IS 'The spaces that serve or are built.';
+
+--
+-- Name: words(text); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.words(p_query text) RETURNS tsquery
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  found tsquery;
+begin
+  -- Any of the words may match, the rarer first: together they may be expected in some two thousand passages, and at most 24 are
+  -- looked for. What stands in every other passage orders nothing, and would have all of them ranked.
+  with lexeme as (
+    select l.lexeme from unnest(to_tsvector('english', p_query)) l
+  ),
+  common as (
+    select c.elem as lexeme, c.freq
+    from pg_catalog.pg_stats s,
+      lateral unnest(s.most_common_elems::text::text[], s.most_common_elem_freqs[1:cardinality(s.most_common_elems::text::text[])])
+        as c (elem, freq)
+    where s.schemaname = 'rag' and s.tablename = 'passage' and s.attname = 'tsv'
+  ),
+  size as (
+    select greatest(c.reltuples, 0) as passages from pg_catalog.pg_class c where c.oid = 'rag.passage'::regclass
+  ),
+  rare as (
+    select l.lexeme, coalesce(c.freq, 0) as freq,
+      sum(coalesce(c.freq, 0) * size.passages) over w as expected, row_number() over w as place
+    from lexeme l cross join size left join common c using (lexeme)
+    window w as (order by coalesce(c.freq, 0), l.lexeme)
+  )
+  select string_agg('''' || replace(replace(r.lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery into found
+  from rare r where r.place = 1 or (r.place <= 24 and r.expected <= 2000);
+  return found;
+end
+$$;
+
+--
+-- Name: FUNCTION words(p_query text); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.words(p_query text) IS 'The words of a question that tell passages apart, as a query; null where there are none.';
 
 --
 -- Name: attempt; Type: TABLE; Schema: atlas; Owner: -
@@ -6159,6 +7289,49 @@ ALTER TABLE public.architect_out ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTIT
 );
 
 --
+-- Name: cache; Type: TABLE; Schema: rag; Owner: -
+--
+
+CREATE TABLE rag.cache (
+    key bytea NOT NULL,
+    epoch text NOT NULL,
+    hits jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT cache_hits_check CHECK ((jsonb_typeof(hits) = 'array'::text)),
+    CONSTRAINT cache_key_check CHECK ((length(key) = 32))
+);
+
+--
+-- Name: TABLE cache; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TABLE rag.cache IS 'What retrieval found: fresh while the index is as it was, and a help while the RAG service is away.';
+
+--
+-- Name: COLUMN cache.key; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.cache.key IS 'SHA-256 of the question, the settings of the search, and whose documents may be read.';
+
+--
+-- Name: COLUMN cache.epoch; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.cache.epoch IS 'The state of the index then.';
+
+--
+-- Name: COLUMN cache.hits; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.cache.hits IS 'Documents and passages, best first, with similarity and score.';
+
+--
+-- Name: COLUMN cache.created_at; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.cache.created_at IS 'When it was found.';
+
+--
 -- Name: chunk; Type: TABLE; Schema: rag; Owner: -
 --
 
@@ -6166,17 +7339,12 @@ CREATE TABLE rag.chunk (
     id bigint NOT NULL,
     document_id uuid NOT NULL,
     seq integer NOT NULL,
-    heading text NOT NULL,
     start_line integer NOT NULL,
     end_line integer NOT NULL,
-    text text NOT NULL,
-    tokens integer NOT NULL,
-    tsv tsvector GENERATED ALWAYS AS ((setweight(to_tsvector('english'::regconfig, heading), 'A'::"char") || setweight(to_tsvector('english'::regconfig, text), 'B'::"char"))) STORED NOT NULL,
+    passage_id bigint NOT NULL,
     CONSTRAINT chunk_check CHECK ((end_line >= start_line)),
     CONSTRAINT chunk_seq_check CHECK ((seq >= 0)),
-    CONSTRAINT chunk_start_line_check CHECK ((start_line > 0)),
-    CONSTRAINT chunk_text_check CHECK ((text <> ''::text)),
-    CONSTRAINT chunk_tokens_check CHECK ((tokens >= 0))
+    CONSTRAINT chunk_start_line_check CHECK ((start_line > 0))
 );
 
 --
@@ -6204,40 +7372,22 @@ COMMENT ON COLUMN rag.chunk.document_id IS 'The document it is of.';
 COMMENT ON COLUMN rag.chunk.seq IS 'Its place in the document, from 0.';
 
 --
--- Name: COLUMN chunk.heading; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.chunk.heading IS 'Where it stands: the heading path, or the symbol.';
-
---
 -- Name: COLUMN chunk.start_line; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.chunk.start_line IS 'Its first line, from 1.';
+COMMENT ON COLUMN rag.chunk.start_line IS 'Where it begins: a line, in a PDF a page, in a notebook a cell; from 1.';
 
 --
 -- Name: COLUMN chunk.end_line; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.chunk.end_line IS 'Its last line.';
+COMMENT ON COLUMN rag.chunk.end_line IS 'Where it ends, itself included.';
 
 --
--- Name: COLUMN chunk.text; Type: COMMENT; Schema: rag; Owner: -
+-- Name: COLUMN chunk.passage_id; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.chunk.text IS 'The text.';
-
---
--- Name: COLUMN chunk.tokens; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.chunk.tokens IS 'How many tokens its text has.';
-
---
--- Name: COLUMN chunk.tsv; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.chunk.tsv IS 'What full text search looks at.';
+COMMENT ON COLUMN rag.chunk.passage_id IS 'Its text.';
 
 --
 -- Name: chunk_id_seq; Type: SEQUENCE; Schema: rag; Owner: -
@@ -6253,6 +7403,33 @@ ALTER TABLE rag.chunk ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
 );
 
 --
+-- Name: citation; Type: TABLE; Schema: rag; Owner: -
+--
+
+CREATE TABLE rag.citation (
+    task_id uuid NOT NULL,
+    passage_id bigint NOT NULL
+);
+
+--
+-- Name: TABLE citation; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TABLE rag.citation IS 'Which passages were in the prompt of which task: their texts stay while the audit refers to them.';
+
+--
+-- Name: COLUMN citation.task_id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.citation.task_id IS 'The task.';
+
+--
+-- Name: COLUMN citation.passage_id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.citation.passage_id IS 'The passage.';
+
+--
 -- Name: document; Type: TABLE; Schema: rag; Owner: -
 --
 
@@ -6264,7 +7441,11 @@ CREATE TABLE rag.document (
     kind text NOT NULL,
     content_sha256 bytea NOT NULL,
     indexed_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT document_kind_check CHECK ((kind = ANY (ARRAY['markdown'::text, 'code'::text, 'text'::text]))),
+    commit text,
+    chunks integer DEFAULT 0 NOT NULL,
+    CONSTRAINT document_chunks_check CHECK ((chunks >= 0)),
+    CONSTRAINT document_commit_check CHECK ((commit ~ '^[0-9a-f]{7,64}$'::text)),
+    CONSTRAINT document_kind_check CHECK ((kind = ANY (ARRAY['markdown'::text, 'rst'::text, 'text'::text, 'code'::text, 'html'::text, 'pdf'::text, 'notebook'::text]))),
     CONSTRAINT document_source_check CHECK ((source <> ''::text))
 );
 
@@ -6302,7 +7483,7 @@ COMMENT ON COLUMN rag.document.title IS 'The first line, for people who look at 
 -- Name: COLUMN document.kind; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.document.kind IS 'markdown, code or text.';
+COMMENT ON COLUMN rag.document.kind IS 'How it was read.';
 
 --
 -- Name: COLUMN document.content_sha256; Type: COMMENT; Schema: rag; Owner: -
@@ -6317,77 +7498,284 @@ COMMENT ON COLUMN rag.document.content_sha256 IS 'An unchanged file is not index
 COMMENT ON COLUMN rag.document.indexed_at IS 'When it was last read.';
 
 --
--- Name: embed_job; Type: TABLE; Schema: rag; Owner: -
+-- Name: COLUMN document.commit; Type: COMMENT; Schema: rag; Owner: -
 --
 
-CREATE TABLE rag.embed_job (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    project_id uuid,
-    state text DEFAULT 'queued'::text NOT NULL,
-    total integer DEFAULT 0 NOT NULL,
-    done integer DEFAULT 0 NOT NULL,
-    errors jsonb DEFAULT '[]'::jsonb NOT NULL,
-    lease_expires_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT embed_job_check CHECK (((done >= 0) AND (done <= total))),
-    CONSTRAINT embed_job_errors_check CHECK ((jsonb_typeof(errors) = 'array'::text)),
-    CONSTRAINT embed_job_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'completed'::text, 'failed'::text]))),
-    CONSTRAINT embed_job_total_check CHECK ((total >= 0))
+COMMENT ON COLUMN rag.document.commit IS 'The commit at which it was read, where it came from a Git repository.';
+
+--
+-- Name: COLUMN document.chunks; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.document.chunks IS 'How many chunks it has.';
+
+--
+-- Name: embed_item; Type: TABLE; Schema: rag; Owner: -
+--
+
+CREATE TABLE rag.embed_item (
+    job_id uuid NOT NULL,
+    seq integer NOT NULL,
+    source text NOT NULL,
+    kind text,
+    text text NOT NULL,
+    done boolean DEFAULT false NOT NULL,
+    CONSTRAINT embed_item_seq_check CHECK ((seq >= 0)),
+    CONSTRAINT embed_item_source_check CHECK (((source <> ''::text) AND (length(source) <= 2000)))
 );
 
 --
--- Name: TABLE embed_job; Type: COMMENT; Schema: rag; Owner: -
+-- Name: TABLE embed_item; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON TABLE rag.embed_job IS 'A batch of documents to index in the background.';
+COMMENT ON TABLE rag.embed_item IS 'The documents of a job. Their texts go when they are done.';
 
 --
--- Name: COLUMN embed_job.id; Type: COMMENT; Schema: rag; Owner: -
+-- Name: COLUMN embed_item.job_id; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.embed_job.id IS 'Its id.';
+COMMENT ON COLUMN rag.embed_item.job_id IS 'Of which job.';
 
 --
--- Name: COLUMN embed_job.project_id; Type: COMMENT; Schema: rag; Owner: -
+-- Name: COLUMN embed_item.seq; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.embed_job.project_id IS 'The project it belongs to.';
+COMMENT ON COLUMN rag.embed_item.seq IS 'Its place in the batch.';
 
 --
--- Name: COLUMN embed_job.state; Type: COMMENT; Schema: rag; Owner: -
+-- Name: COLUMN embed_item.source; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.embed_job.state IS 'queued, running, completed or failed.';
+COMMENT ON COLUMN rag.embed_item.source IS 'How sources name it.';
 
 --
--- Name: COLUMN embed_job.total; Type: COMMENT; Schema: rag; Owner: -
+-- Name: COLUMN embed_item.kind; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.embed_job.total IS 'How many items it has.';
+COMMENT ON COLUMN rag.embed_item.kind IS 'How it is read; null: by its name.';
 
 --
--- Name: COLUMN embed_job.done; Type: COMMENT; Schema: rag; Owner: -
+-- Name: COLUMN embed_item.text; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.embed_job.done IS 'How many of them are ready.';
+COMMENT ON COLUMN rag.embed_item.text IS 'What it says; empty once it is done.';
 
 --
--- Name: COLUMN embed_job.errors; Type: COMMENT; Schema: rag; Owner: -
+-- Name: COLUMN embed_item.done; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.embed_job.errors IS 'What went wrong, item by item.';
+COMMENT ON COLUMN rag.embed_item.done IS 'Indexed, unchanged or skipped.';
 
 --
--- Name: COLUMN embed_job.lease_expires_at; Type: COMMENT; Schema: rag; Owner: -
+-- Name: embedding; Type: TABLE; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.embed_job.lease_expires_at IS 'Until when its worker holds it.';
+CREATE TABLE rag.embedding (
+    space_id integer NOT NULL,
+    passage_id bigint NOT NULL,
+    embedding extensions.halfvec NOT NULL
+);
 
 --
--- Name: COLUMN embed_job.created_at; Type: COMMENT; Schema: rag; Owner: -
+-- Name: TABLE embedding; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.embed_job.created_at IS 'When the row was written.';
+COMMENT ON TABLE rag.embedding IS 'Vectors of passages. Each space has an HNSW index of its own, made when it begins to serve.';
+
+--
+-- Name: COLUMN embedding.space_id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embedding.space_id IS 'In which space.';
+
+--
+-- Name: COLUMN embedding.passage_id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embedding.passage_id IS 'Of which passage.';
+
+--
+-- Name: COLUMN embedding.embedding; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embedding.embedding IS 'The vector, in half precision.';
+
+--
+-- Name: epoch; Type: TABLE; Schema: rag; Owner: -
+--
+
+CREATE TABLE rag.epoch (
+    project_id uuid,
+    number bigint DEFAULT 1 NOT NULL,
+    CONSTRAINT epoch_number_check CHECK ((number > 0))
+);
+
+--
+-- Name: TABLE epoch; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TABLE rag.epoch IS 'Counts the changes of the index, a project (null: shared documents). What was cached before is stale.';
+
+--
+-- Name: COLUMN epoch.project_id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.epoch.project_id IS 'Whose documents; null: the shared ones.';
+
+--
+-- Name: COLUMN epoch.number; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.epoch.number IS 'Goes up by one with every change.';
+
+--
+-- Name: passage; Type: TABLE; Schema: rag; Owner: -
+--
+
+CREATE TABLE rag.passage (
+    id bigint NOT NULL,
+    sha256 bytea NOT NULL,
+    heading text NOT NULL,
+    text text NOT NULL,
+    tokens integer NOT NULL,
+    tsv tsvector GENERATED ALWAYS AS ((setweight(to_tsvector('english'::regconfig, heading), 'A'::"char") || setweight(to_tsvector('english'::regconfig, text), 'B'::"char"))) STORED NOT NULL,
+    seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT passage_sha256_check CHECK ((length(sha256) = 32)),
+    CONSTRAINT passage_text_check CHECK ((text <> ''::text)),
+    CONSTRAINT passage_tokens_check CHECK ((tokens >= 0))
+);
+
+--
+-- Name: TABLE passage; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TABLE rag.passage IS 'Texts of chunks, once each by their hash. Kept while a chunk or an audit refers to them.';
+
+--
+-- Name: COLUMN passage.id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.passage.id IS 'Its number.';
+
+--
+-- Name: COLUMN passage.sha256; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.passage.sha256 IS 'SHA-256 of heading, an empty line and text.';
+
+--
+-- Name: COLUMN passage.heading; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.passage.heading IS 'Where it stands: the heading path, or the symbol.';
+
+--
+-- Name: COLUMN passage.text; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.passage.text IS 'What it says.';
+
+--
+-- Name: COLUMN passage.tokens; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.passage.tokens IS 'Its length in tokens of o200k_base.';
+
+--
+-- Name: COLUMN passage.tsv; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.passage.tsv IS 'Its words for full-text search; those of the heading weigh more.';
+
+--
+-- Name: COLUMN passage.seen_at; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.passage.seen_at IS 'When it was last indexed.';
+
+--
+-- Name: passage_id_seq; Type: SEQUENCE; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.passage ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME rag.passage_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: space_id_seq; Type: SEQUENCE; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.space ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME rag.space_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: usage; Type: TABLE; Schema: rag; Owner: -
+--
+
+CREATE TABLE rag.usage (
+    day date NOT NULL,
+    space_id integer NOT NULL,
+    purpose text NOT NULL,
+    texts bigint DEFAULT 0 NOT NULL,
+    tokens bigint DEFAULT 0 NOT NULL,
+    usd numeric(14,8),
+    CONSTRAINT usage_purpose_check CHECK ((purpose = ANY (ARRAY['index'::text, 'query'::text]))),
+    CONSTRAINT usage_texts_check CHECK ((texts >= 0)),
+    CONSTRAINT usage_tokens_check CHECK ((tokens >= 0))
+);
+
+--
+-- Name: TABLE usage; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TABLE rag.usage IS 'What was embedded, a UTC day and purpose.';
+
+--
+-- Name: COLUMN usage.day; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.usage.day IS 'The UTC day.';
+
+--
+-- Name: COLUMN usage.space_id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.usage.space_id IS 'By which embedder.';
+
+--
+-- Name: COLUMN usage.purpose; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.usage.purpose IS 'index: documents. query: questions.';
+
+--
+-- Name: COLUMN usage.texts; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.usage.texts IS 'How many texts.';
+
+--
+-- Name: COLUMN usage.tokens; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.usage.tokens IS 'How many tokens.';
+
+--
+-- Name: COLUMN usage.usd; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.usage.usd IS 'US dollars; null where the price is not known.';
 
 --
 -- Name: attempt attempt_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
@@ -6614,6 +8002,13 @@ ALTER TABLE ONLY public.architect_out
     ADD CONSTRAINT architect_out_pkey PRIMARY KEY (id);
 
 --
+-- Name: cache cache_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.cache
+    ADD CONSTRAINT cache_pkey PRIMARY KEY (key);
+
+--
 -- Name: chunk chunk_document_id_seq_key; Type: CONSTRAINT; Schema: rag; Owner: -
 --
 
@@ -6626,6 +8021,13 @@ ALTER TABLE ONLY rag.chunk
 
 ALTER TABLE ONLY rag.chunk
     ADD CONSTRAINT chunk_pkey PRIMARY KEY (id);
+
+--
+-- Name: citation citation_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.citation
+    ADD CONSTRAINT citation_pkey PRIMARY KEY (task_id, passage_id);
 
 --
 -- Name: document document_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
@@ -6642,11 +8044,74 @@ ALTER TABLE ONLY rag.document
     ADD CONSTRAINT document_project_id_source_key UNIQUE NULLS NOT DISTINCT (project_id, source);
 
 --
+-- Name: embed_item embed_item_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.embed_item
+    ADD CONSTRAINT embed_item_pkey PRIMARY KEY (job_id, seq);
+
+--
+-- Name: embed_job embed_job_in_id_key; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.embed_job
+    ADD CONSTRAINT embed_job_in_id_key UNIQUE (in_id);
+
+--
 -- Name: embed_job embed_job_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
 --
 
 ALTER TABLE ONLY rag.embed_job
     ADD CONSTRAINT embed_job_pkey PRIMARY KEY (id);
+
+--
+-- Name: embedding embedding_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.embedding
+    ADD CONSTRAINT embedding_pkey PRIMARY KEY (space_id, passage_id);
+
+--
+-- Name: epoch epoch_project_id_key; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.epoch
+    ADD CONSTRAINT epoch_project_id_key UNIQUE NULLS NOT DISTINCT (project_id);
+
+--
+-- Name: passage passage_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.passage
+    ADD CONSTRAINT passage_pkey PRIMARY KEY (id);
+
+--
+-- Name: passage passage_sha256_key; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.passage
+    ADD CONSTRAINT passage_sha256_key UNIQUE (sha256);
+
+--
+-- Name: space space_embedder_model_dimensions_key; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.space
+    ADD CONSTRAINT space_embedder_model_dimensions_key UNIQUE (embedder, model, dimensions);
+
+--
+-- Name: space space_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.space
+    ADD CONSTRAINT space_pkey PRIMARY KEY (id);
+
+--
+-- Name: usage usage_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.usage
+    ADD CONSTRAINT usage_pkey PRIMARY KEY (day, space_id, purpose);
 
 --
 -- Name: attempt_lease; Type: INDEX; Schema: atlas; Owner: -
@@ -6841,10 +8306,58 @@ CREATE UNIQUE INDEX architect_out_one_start ON public.architect_out USING btree 
 CREATE INDEX architect_out_task ON public.architect_out USING btree (task_id, id);
 
 --
--- Name: chunk_tsv; Type: INDEX; Schema: rag; Owner: -
+-- Name: cache_created; Type: INDEX; Schema: rag; Owner: -
 --
 
-CREATE INDEX chunk_tsv ON rag.chunk USING gin (tsv);
+CREATE INDEX cache_created ON rag.cache USING btree (created_at);
+
+--
+-- Name: chunk_passage; Type: INDEX; Schema: rag; Owner: -
+--
+
+CREATE INDEX chunk_passage ON rag.chunk USING btree (passage_id);
+
+--
+-- Name: citation_passage; Type: INDEX; Schema: rag; Owner: -
+--
+
+CREATE INDEX citation_passage ON rag.citation USING btree (passage_id);
+
+--
+-- Name: document_source; Type: INDEX; Schema: rag; Owner: -
+--
+
+CREATE INDEX document_source ON rag.document USING btree (source text_pattern_ops);
+
+--
+-- Name: embed_job_due; Type: INDEX; Schema: rag; Owner: -
+--
+
+CREATE INDEX embed_job_due ON rag.embed_job USING btree (run_after) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]));
+
+--
+-- Name: embedding_passage; Type: INDEX; Schema: rag; Owner: -
+--
+
+CREATE INDEX embedding_passage ON rag.embedding USING btree (passage_id);
+
+--
+-- Name: passage_tsv; Type: INDEX; Schema: rag; Owner: -
+--
+
+CREATE INDEX passage_tsv ON rag.passage USING gin (tsv);
+
+--
+-- Name: space_building; Type: INDEX; Schema: rag; Owner: -
+--
+
+CREATE UNIQUE INDEX space_building ON rag.space USING btree (state) WHERE (state = 'building'::text);
+
+--
+-- Name: space_serving; Type: INDEX; Schema: rag; Owner: -
+--
+
+CREATE UNIQUE INDEX space_serving ON rag.space USING btree (state) WHERE (state = 'serving'::text);
 
 --
 -- Name: outbox_status _RETURN; Type: RULE; Schema: atlas; Owner: -
@@ -6922,10 +8435,22 @@ CREATE TRIGGER number_part BEFORE INSERT ON atlas.reply_part FOR EACH ROW EXECUT
 CREATE TRIGGER admit_message BEFORE INSERT ON public.architect_in FOR EACH ROW EXECUTE FUNCTION atlas.admit_message();
 
 --
+-- Name: architect_out cite_passages; Type: TRIGGER; Schema: public; Owner: -
+--
+
+CREATE TRIGGER cite_passages AFTER INSERT ON public.architect_out REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION rag.cite_passages();
+
+--
 -- Name: architect_out fill_outbox; Type: TRIGGER; Schema: public; Owner: -
 --
 
 CREATE TRIGGER fill_outbox AFTER INSERT ON public.architect_out REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION atlas.fill_outbox();
+
+--
+-- Name: architect_in queue_docs_added; Type: TRIGGER; Schema: public; Owner: -
+--
+
+CREATE TRIGGER queue_docs_added AFTER INSERT ON public.architect_in REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION rag.queue_docs_added();
 
 --
 -- Name: architect_in queue_messages; Type: TRIGGER; Schema: public; Owner: -
@@ -7032,6 +8557,27 @@ ALTER TABLE ONLY rag.chunk
     ADD CONSTRAINT chunk_document_id_fkey FOREIGN KEY (document_id) REFERENCES rag.document(id) ON DELETE CASCADE;
 
 --
+-- Name: chunk chunk_passage_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.chunk
+    ADD CONSTRAINT chunk_passage_id_fkey FOREIGN KEY (passage_id) REFERENCES rag.passage(id);
+
+--
+-- Name: citation citation_passage_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.citation
+    ADD CONSTRAINT citation_passage_id_fkey FOREIGN KEY (passage_id) REFERENCES rag.passage(id);
+
+--
+-- Name: citation citation_task_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.citation
+    ADD CONSTRAINT citation_task_id_fkey FOREIGN KEY (task_id) REFERENCES atlas.task(id) ON DELETE CASCADE;
+
+--
 -- Name: document document_project_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
 --
 
@@ -7039,11 +8585,46 @@ ALTER TABLE ONLY rag.document
     ADD CONSTRAINT document_project_id_fkey FOREIGN KEY (project_id) REFERENCES atlas.project(id) ON DELETE CASCADE;
 
 --
+-- Name: embed_item embed_item_job_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.embed_item
+    ADD CONSTRAINT embed_item_job_id_fkey FOREIGN KEY (job_id) REFERENCES rag.embed_job(id) ON DELETE CASCADE;
+
+--
 -- Name: embed_job embed_job_project_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
 --
 
 ALTER TABLE ONLY rag.embed_job
     ADD CONSTRAINT embed_job_project_id_fkey FOREIGN KEY (project_id) REFERENCES atlas.project(id) ON DELETE CASCADE;
+
+--
+-- Name: embedding embedding_passage_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.embedding
+    ADD CONSTRAINT embedding_passage_id_fkey FOREIGN KEY (passage_id) REFERENCES rag.passage(id) ON DELETE CASCADE;
+
+--
+-- Name: embedding embedding_space_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.embedding
+    ADD CONSTRAINT embedding_space_id_fkey FOREIGN KEY (space_id) REFERENCES rag.space(id) ON DELETE CASCADE;
+
+--
+-- Name: epoch epoch_project_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.epoch
+    ADD CONSTRAINT epoch_project_id_fkey FOREIGN KEY (project_id) REFERENCES atlas.project(id) ON DELETE CASCADE;
+
+--
+-- Name: usage usage_space_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.usage
+    ADD CONSTRAINT usage_space_id_fkey FOREIGN KEY (space_id) REFERENCES rag.space(id) ON DELETE CASCADE;
 
 --
 -- Name: attempt; Type: ROW SECURITY; Schema: atlas; Owner: -
@@ -7298,10 +8879,30 @@ CREATE POLICY "people read what they sent" ON public.architect_in FOR SELECT TO 
 CREATE POLICY "people send their own messages" ON public.architect_in FOR INSERT TO authenticated WITH CHECK ((sender = ( SELECT auth.uid() AS uid)));
 
 --
+-- Name: cache; Type: ROW SECURITY; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.cache ENABLE ROW LEVEL SECURITY;
+
+--
 -- Name: chunk; Type: ROW SECURITY; Schema: rag; Owner: -
 --
 
 ALTER TABLE rag.chunk ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: chunk chunks follow their document; Type: POLICY; Schema: rag; Owner: -
+--
+
+CREATE POLICY "chunks follow their document" ON rag.chunk FOR SELECT TO authenticated USING ((EXISTS ( SELECT
+   FROM rag.document d
+  WHERE (d.id = chunk.document_id))));
+
+--
+-- Name: citation; Type: ROW SECURITY; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.citation ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: document; Type: ROW SECURITY; Schema: rag; Owner: -
@@ -7310,10 +8911,80 @@ ALTER TABLE rag.chunk ENABLE ROW LEVEL SECURITY;
 ALTER TABLE rag.document ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: embed_item; Type: ROW SECURITY; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.embed_item ENABLE ROW LEVEL SECURITY;
+
+--
 -- Name: embed_job; Type: ROW SECURITY; Schema: rag; Owner: -
 --
 
 ALTER TABLE rag.embed_job ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: embedding; Type: ROW SECURITY; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.embedding ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: epoch; Type: ROW SECURITY; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.epoch ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: space everyone with a login sees the spaces; Type: POLICY; Schema: rag; Owner: -
+--
+
+CREATE POLICY "everyone with a login sees the spaces" ON rag.space FOR SELECT TO authenticated USING (true);
+
+--
+-- Name: passage; Type: ROW SECURITY; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.passage ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: passage passages follow their chunks; Type: POLICY; Schema: rag; Owner: -
+--
+
+CREATE POLICY "passages follow their chunks" ON rag.passage FOR SELECT TO authenticated USING ((EXISTS ( SELECT
+   FROM rag.chunk c
+  WHERE (c.passage_id = passage.id))));
+
+--
+-- Name: document people see documents of their projects, and shared ones; Type: POLICY; Schema: rag; Owner: -
+--
+
+CREATE POLICY "people see documents of their projects, and shared ones" ON rag.document FOR SELECT TO authenticated USING (((project_id IS NULL) OR (project_id IN ( SELECT atlas.my_projects() AS my_projects))));
+
+--
+-- Name: embed_job people see the jobs they asked for; Type: POLICY; Schema: rag; Owner: -
+--
+
+CREATE POLICY "people see the jobs they asked for" ON rag.embed_job FOR SELECT TO authenticated USING ((sender = ( SELECT auth.uid() AS uid)));
+
+--
+-- Name: space; Type: ROW SECURITY; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.space ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: usage; Type: ROW SECURITY; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.usage ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: embedding vectors follow their passages; Type: POLICY; Schema: rag; Owner: -
+--
+
+CREATE POLICY "vectors follow their passages" ON rag.embedding FOR SELECT TO authenticated USING ((EXISTS ( SELECT
+   FROM rag.chunk c
+  WHERE (c.passage_id = embedding.passage_id))));
 
 --
 -- Name: SCHEMA atlas; Type: ACL; Schema: -; Owner: -
@@ -7338,6 +9009,7 @@ GRANT USAGE ON SCHEMA public TO service_role;
 
 GRANT USAGE ON SCHEMA rag TO service_role;
 GRANT USAGE ON SCHEMA rag TO atlas_worker;
+GRANT USAGE ON SCHEMA rag TO authenticated;
 
 --
 -- Name: FUNCTION accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text); Type: ACL; Schema: atlas; Owner: -
@@ -8077,11 +9749,124 @@ REVOKE ALL ON FUNCTION atlas.wake_workers(p_also_busy boolean, p_queued integer)
 REVOKE ALL ON FUNCTION atlas.wants(wanted jsonb, value text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION add_job(p_items jsonb, p_project uuid, p_sender uuid); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.add_job(p_items jsonb, p_project uuid, p_sender uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.add_job(p_items jsonb, p_project uuid, p_sender uuid) TO service_role;
+
+--
+-- Name: FUNCTION advance_epoch(p_project uuid); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.advance_epoch(p_project uuid) FROM PUBLIC;
+
+--
+-- Name: FUNCTION cache_key(p_query text, p_settings text, p_projects uuid[]); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.cache_key(p_query text, p_settings text, p_projects uuid[]) FROM PUBLIC;
+
+--
+-- Name: FUNCTION candidates(p_query text, p_vector text, p_space integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.candidates(p_query text, p_vector text, p_space integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.candidates(p_query text, p_vector text, p_space integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) TO authenticated;
+GRANT ALL ON FUNCTION rag.candidates(p_query text, p_vector text, p_space integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) TO service_role;
+
+--
+-- Name: FUNCTION cite_passages(); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.cite_passages() FROM PUBLIC;
+
+--
+-- Name: TABLE embed_job; Type: ACL; Schema: rag; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.embed_job TO service_role;
+GRANT SELECT ON TABLE rag.embed_job TO authenticated;
+
+--
+-- Name: FUNCTION claim_job(p_owner uuid, p_lease interval); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.claim_job(p_owner uuid, p_lease interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.claim_job(p_owner uuid, p_lease interval) TO service_role;
+
+--
+-- Name: FUNCTION claim_space(p_space integer, p_owner uuid, p_lease interval); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.claim_space(p_space integer, p_owner uuid, p_lease interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.claim_space(p_space integer, p_owner uuid, p_lease interval) TO service_role;
+
+--
+-- Name: FUNCTION collect_passages(); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.collect_passages() FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.collect_passages() TO service_role;
+
+--
 -- Name: FUNCTION drop_documents(p_project uuid, p_under text, p_keep text[]); Type: ACL; Schema: rag; Owner: -
 --
 
 REVOKE ALL ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) TO service_role;
+
+--
+-- Name: FUNCTION end_job(p_job uuid, p_owner uuid, p_state text, p_error text, p_wait interval, p_errors text[]); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.end_job(p_job uuid, p_owner uuid, p_state text, p_error text, p_wait interval, p_errors text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.end_job(p_job uuid, p_owner uuid, p_state text, p_error text, p_wait interval, p_errors text[]) TO service_role;
+
+--
+-- Name: FUNCTION extend_job(p_job uuid, p_owner uuid, p_lease interval, p_total integer, p_done integer); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.extend_job(p_job uuid, p_owner uuid, p_lease interval, p_total integer, p_done integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.extend_job(p_job uuid, p_owner uuid, p_lease interval, p_total integer, p_done integer) TO service_role;
+
+--
+-- Name: FUNCTION finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text) TO service_role;
+
+--
+-- Name: FUNCTION hits(p_query text, p_vector text, p_space integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.hits(p_query text, p_vector text, p_space integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION hold_job(p_job uuid, p_owner uuid); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.hold_job(p_job uuid, p_owner uuid) FROM PUBLIC;
+
+--
+-- Name: FUNCTION index_epoch(p_projects uuid[]); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.index_epoch(p_projects uuid[]) FROM PUBLIC;
+
+--
+-- Name: TABLE space; Type: ACL; Schema: rag; Owner: -
+--
+
+GRANT SELECT ON TABLE rag.space TO authenticated;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.space TO service_role;
+
+--
+-- Name: FUNCTION index_space(p_space rag.space); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.index_space(p_space rag.space) FROM PUBLIC;
 
 --
 -- Name: FUNCTION known_documents(p_project uuid, p_sources text[]); Type: ACL; Schema: rag; Owner: -
@@ -8091,19 +9876,132 @@ REVOKE ALL ON FUNCTION rag.known_documents(p_project uuid, p_sources text[]) FRO
 GRANT ALL ON FUNCTION rag.known_documents(p_project uuid, p_sources text[]) TO service_role;
 
 --
--- Name: FUNCTION put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION known_vectors(p_space integer, p_hashes bytea[]); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb) TO service_role;
+REVOKE ALL ON FUNCTION rag.known_vectors(p_space integer, p_hashes bytea[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.known_vectors(p_space integer, p_hashes bytea[]) TO service_role;
 
 --
--- Name: FUNCTION search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION missing_vectors(p_space integer, p_after bigint, p_limit integer); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean) TO service_role;
-GRANT ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean) TO atlas_worker;
+REVOKE ALL ON FUNCTION rag.missing_vectors(p_space integer, p_after bigint, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.missing_vectors(p_space integer, p_after bigint, p_limit integer) TO service_role;
+
+--
+-- Name: FUNCTION open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric) TO service_role;
+
+--
+-- Name: FUNCTION passage_hash(p_heading text, p_text text); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.passage_hash(p_heading text, p_text text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.passage_hash(p_heading text, p_text text) TO service_role;
+
+--
+-- Name: FUNCTION projects_of(p_task uuid); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.projects_of(p_task uuid) FROM PUBLIC;
+
+--
+-- Name: FUNCTION put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text) TO service_role;
+
+--
+-- Name: FUNCTION put_passages(p_chunks jsonb); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.put_passages(p_chunks jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION put_vectors(p_space integer, p_passages jsonb, p_vectors text[]); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.put_vectors(p_space integer, p_passages jsonb, p_vectors text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.put_vectors(p_space integer, p_passages jsonb, p_vectors text[]) TO service_role;
+
+--
+-- Name: FUNCTION queue_docs_added(); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.queue_docs_added() FROM PUBLIC;
+
+--
+-- Name: FUNCTION recall(p_task uuid, p_query text, p_settings text); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) TO service_role;
+GRANT ALL ON FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) TO atlas_worker;
+
+--
+-- Name: FUNCTION record_usage(p_space integer, p_purpose text, p_texts bigint, p_tokens bigint); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.record_usage(p_space integer, p_purpose text, p_texts bigint, p_tokens bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.record_usage(p_space integer, p_purpose text, p_texts bigint, p_tokens bigint) TO service_role;
+GRANT ALL ON FUNCTION rag.record_usage(p_space integer, p_purpose text, p_texts bigint, p_tokens bigint) TO atlas_worker;
+
+--
+-- Name: FUNCTION refresh_all(); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.refresh_all() FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.refresh_all() TO service_role;
+
+--
+-- Name: FUNCTION remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) TO service_role;
+GRANT ALL ON FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) TO atlas_worker;
+
+--
+-- Name: FUNCTION search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_space integer, p_threshold real, p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_space integer, p_threshold real, p_prefix text, p_kind text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_space integer, p_threshold real, p_prefix text, p_kind text) TO authenticated;
+GRANT ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_space integer, p_threshold real, p_prefix text, p_kind text) TO service_role;
+
+--
+-- Name: FUNCTION search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_space integer, p_threshold real); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_space integer, p_threshold real) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_space integer, p_threshold real) TO service_role;
+GRANT ALL ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_space integer, p_threshold real) TO atlas_worker;
+
+--
+-- Name: FUNCTION serve_space(p_space integer); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.serve_space(p_space integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.serve_space(p_space integer) TO service_role;
+
+--
+-- Name: FUNCTION spaces(); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.spaces() FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.spaces() TO service_role;
+GRANT ALL ON FUNCTION rag.spaces() TO atlas_worker;
+
+--
+-- Name: FUNCTION words(p_query text); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.words(p_query text) FROM PUBLIC;
 
 --
 -- Name: TABLE attempt; Type: ACL; Schema: atlas; Owner: -
@@ -8313,22 +10211,62 @@ GRANT SELECT ON TABLE public.architect_out TO authenticated;
 GRANT SELECT ON TABLE public.architect_out TO service_role;
 
 --
+-- Name: TABLE cache; Type: ACL; Schema: rag; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.cache TO service_role;
+
+--
 -- Name: TABLE chunk; Type: ACL; Schema: rag; Owner: -
 --
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.chunk TO service_role;
+GRANT SELECT ON TABLE rag.chunk TO authenticated;
+
+--
+-- Name: TABLE citation; Type: ACL; Schema: rag; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.citation TO service_role;
 
 --
 -- Name: TABLE document; Type: ACL; Schema: rag; Owner: -
 --
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.document TO service_role;
+GRANT SELECT ON TABLE rag.document TO authenticated;
 
 --
--- Name: TABLE embed_job; Type: ACL; Schema: rag; Owner: -
+-- Name: TABLE embed_item; Type: ACL; Schema: rag; Owner: -
 --
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.embed_job TO service_role;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.embed_item TO service_role;
+
+--
+-- Name: TABLE embedding; Type: ACL; Schema: rag; Owner: -
+--
+
+GRANT SELECT ON TABLE rag.embedding TO authenticated;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.embedding TO service_role;
+
+--
+-- Name: TABLE epoch; Type: ACL; Schema: rag; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.epoch TO service_role;
+
+--
+-- Name: TABLE passage; Type: ACL; Schema: rag; Owner: -
+--
+
+GRANT SELECT ON TABLE rag.passage TO authenticated;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.passage TO service_role;
+
+--
+-- Name: TABLE usage; Type: ACL; Schema: rag; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.usage TO service_role;
 
 --
 -- PostgreSQL database dump complete

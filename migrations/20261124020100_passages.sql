@@ -205,6 +205,6 @@ create trigger cite_passages after insert on public.architect_out
   referencing new table as new_rows for each statement execute function rag.cite_passages();
 
 grant execute on function rag.put_document(uuid, text, text, text, bytea, jsonb, text), rag.collect_passages() to service_role;
-grant execute on function rag.passage_hash(text, text) to service_role, authenticated;
+grant execute on function rag.passage_hash(text, text) to service_role;
 
 revoke execute on all functions in schema atlas, rag from public;

@@ -158,7 +158,8 @@ async def test_a_user_changes_nothing_in_atlas(database: Database, db: asyncpg.C
 
 
 USERS_MAY_CALL = {
-    "as_uuid", "cancel_task", "caller_role", "is_service", "my_projects", "owns_task", "read_parts", "submit_task", "today",
+    "as_uuid", "cancel_task", "caller_role", "candidates", "is_service", "my_projects", "owns_task", "read_parts", "search",
+    "submit_task", "today",
 }  # fmt: skip
 
 

@@ -1,0 +1,248 @@
+"""Indexing: what is found, what is skipped, what costs nothing, and that readers never see a gap."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from atlas.errors import RefusedError
+from atlas.rag.files import File, find_files, read_file
+from atlas.rag.ports import EmbedderDown, EmbedderRefused
+from atlas.rag.vectors import passage_hash
+from tests.doubles.models import models_double
+from tests.rag.support import COUNT, embedding, find, opened, put, sources
+from tests.support import Database, clean_environment, run_atlas, until
+
+LONG = "# Queue\n\n" + "\n\n".join(f"Paragraph {n} tells of leases and of workers that are lost. " * 12 for n in range(12))
+
+
+def write(folder: Path, files: dict[str, str | bytes]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
+
+
+def names(folder: Path) -> tuple[list[str], list[str]]:
+    files, skipped = find_files([folder])
+    return [file.source.removeprefix(f"{folder.name}/") for file in files], skipped
+
+
+def test_gitignore_is_honoured_as_git_does(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    write(tmp_path, {
+        ".gitignore": "*.log.md\n/only_here.md\ngenerated/\n!kept.log.md\n", "a.md": "a", "b.log.md": "b", "kept.log.md": "k",
+        "only_here.md": "x", "sub/only_here.md": "y", "generated/g.md": "g", "sub/.gitignore": "!b.log.md\nc.md\n",
+        "sub/b.log.md": "b", "sub/c.md": "c",
+    })  # fmt: skip
+    assert names(tmp_path)[0] == ["a.md", "kept.log.md", "sub/b.log.md", "sub/only_here.md"]
+    # a part of the repository follows the whole one's rules
+    assert names(tmp_path / "sub")[0] == ["b.log.md", "only_here.md"]
+
+
+def test_binaries_and_secrets_are_skipped_and_said(tmp_path: Path) -> None:
+    write(tmp_path, {
+        "logo.png": b"\x89PNG\x00\x01", "data.csv": "1,2", ".env": "A=1", "deploy/id_rsa": "x", "key.pem": "x", "fine.md": "fine",
+        "leak.md": "-----BEGIN RSA PRIVATE KEY-----\n", "token.md": "use sk-proj-" + "a1B2" * 12, "credentials.json": "{}",
+    })  # fmt: skip
+    files, skipped = find_files([tmp_path])
+    assert [line.removeprefix(f"{tmp_path.name}/") for line in skipped] == ["logo.png: it is binary"]
+    why = {file.path.name: read_file(file.path)[1] for file in files}
+    assert why == {
+        ".env": "its name looks like a secret", "id_rsa": "its name looks like a secret", "key.pem": "its name looks like a secret",
+        "credentials.json": "its name looks like a secret", "leak.md": "it holds a private key",
+        "token.md": "it holds what looks like a secret (sk-p…)", "fine.md": "",
+    }  # fmt: skip
+
+
+def test_links_do_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.md"
+    outside.write_text("not yours")
+    write(tmp_path / "docs", {"a.md": "a"})
+    (tmp_path / "docs/out.md").symlink_to(outside)
+    (tmp_path / "docs/in.md").symlink_to(tmp_path / "docs/a.md")
+    assert names(tmp_path / "docs")[0] == ["a.md", "in.md"]
+
+
+async def test_what_is_unchanged_costs_nothing(database: Database, db: asyncpg.Connection) -> None:
+    async with models_double() as models, opened(database, **embedding(models.url)) as known:
+        await put(known, "a.md", LONG)
+        first = len(models.texts)
+        assert first > 1
+        hashes = await known.store.known_documents(None, ["a.md"])
+        # the same document: not even read
+        indexer = await known.indexer(None, COUNT)
+        await indexer.put("a.md", LONG.encode(), "markdown", known=hashes["a.md"])
+        assert indexer.report.unchanged == 1
+        # one paragraph changed: its chunk alone is embedded
+        await put(known, "a.md", LONG.replace("Paragraph 11", "Paragraph eleven"))
+        assert len(models.texts) == first + 1
+        # the same text under another name, and in another project: embedded already
+        await put(known, "copy.md", LONG)
+        assert len(models.texts) == first + 1
+        assert await db.fetchval("select sum(tokens) from rag.usage where purpose = 'index'") > 0
+        assert sorted(sources(await find(known, "leases of lost workers"))) == ["a.md", "copy.md"]
+
+
+async def test_a_reindex_never_leaves_a_moment_with_none(database: Database) -> None:
+    async with opened(database) as known, opened(database) as reader:
+        await put(known, "a.md", LONG)
+        seen: list[int] = []
+        done = asyncio.Event()
+
+        async def look() -> None:
+            while not done.is_set():
+                seen.append(len((await find(reader, "leases workers lost", collapse=False, top_k=50)).chunks))
+
+        looking = asyncio.create_task(look())
+        for n in range(12):
+            await put(known, "a.md", LONG + f"\n\nversion {n}")
+        done.set()
+        await looking
+        assert len(seen) > 5
+        assert min(seen) >= 1
+        assert len(set(seen)) <= 2, "readers see the old chunks or the new ones"
+
+
+async def test_removed_files_go_and_others_stay(database: Database, tmp_path: Path) -> None:
+    write(tmp_path / "docs", {"a.md": "alpha lease", "sub/b.md": "beta lease", "sub2/c.md": "gamma lease"})
+    url = {"DATABASE_URL": database.url()}
+    done = run_atlas("index", "docs", env=url, cwd=tmp_path)
+    assert "3 files: 3 indexed" in done.stdout, done.stderr
+    (tmp_path / "docs/sub/b.md").unlink()
+    done = run_atlas("index", "docs/sub", env=url, cwd=tmp_path)
+    assert "1 dropped" in done.stdout, done.stderr
+    async with opened(database) as known:
+        assert sorted(sources(await find(known, "lease"))) == ["docs/a.md", "docs/sub2/c.md"]
+
+
+async def test_a_file_that_vanishes_midway_is_said_and_the_rest_is_indexed(database: Database, tmp_path: Path) -> None:
+    write(tmp_path, {"a.md": "alpha", "b.md": "beta", "c.md": "gamma"})
+    files, _ = find_files([tmp_path])
+    async with opened(database) as known:
+        indexer = await known.indexer(None, COUNT)
+
+        def advance(file: File) -> None:
+            if file.path.name == "b.md":
+                file.path.unlink()
+
+        report = await indexer.files(files, advance=advance)
+        assert report.indexed == 2
+        assert [line.split("/")[-1] for line in report.skipped] == ["b.md: it cannot be read (No such file or directory)"]
+
+
+async def test_a_broken_file_is_said_and_its_old_text_stays(database: Database, tmp_path: Path) -> None:
+    write(tmp_path, {"a.md": "alpha lease"})
+    async with opened(database) as known:
+        await (await known.indexer(None, COUNT)).files(find_files([tmp_path])[0], drop_under=[tmp_path.name])
+        write(tmp_path, {"a.md": b"caf\xe9"})
+        report = await (await known.indexer(None, COUNT)).files(find_files([tmp_path])[0], drop_under=[tmp_path.name])
+        assert "not UTF-8" in report.skipped[0]
+        assert len((await find(known, "alpha")).chunks) == 1
+
+
+async def test_sources_with_quotes_and_slashes(database: Database) -> None:
+    odd = """it's "quoted"/back\\slash/%_$1;drop--/ü/a.md"""
+    async with opened(database) as known:
+        await put(known, odd, "alpha lease")
+        await put(known, "it's", "other lease")
+        found = await find(known, "alpha")
+        assert sources(found) == [odd]
+        assert sources(await find(known, "lease", prefix="it's \"")) == [odd]
+        assert await known.store.drop_documents(None, odd) == 1
+        assert sources(await find(known, "lease")) == ["it's"]
+
+
+async def test_an_embedder_that_fails_at_half_loses_nothing(database: Database, tmp_path: Path) -> None:
+    write(tmp_path / "docs", {f"{n:02}.md": f"# Page {n}\n\nabout topic{n} and lease" for n in range(20)})
+    async with models_double() as models:
+        models.fail_after = 10
+        env = {"DATABASE_URL": database.url()} | {key.upper(): value for key, value in embedding(models.url).items()}
+        done = await asyncio.to_thread(run_atlas, "index", "docs", env=env, cwd=tmp_path)
+        assert done.returncode == 3
+        assert "HTTP 503" in done.stderr
+        embedded = list(models.texts)
+        assert len(embedded) == 10
+        models.fail_after = None
+        done = await asyncio.to_thread(run_atlas, "index", "docs", "--json", env=env, cwd=tmp_path)
+        report = json.loads(done.stdout)
+        assert (report["unchanged"], report["indexed"]) == (10, 10)
+        assert len(models.texts) == len(set(models.texts)) == 20, "nothing is embedded twice"
+
+
+async def test_wrong_dimensions_are_said_at_the_door(database: Database) -> None:
+    async with models_double(dimensions=32) as models, opened(database, **embedding(models.url)) as known:
+        with pytest.raises(EmbedderRefused, match="32 dimensions, and 64 are expected") as refused:
+            await put(known, "a.md", "alpha")
+        assert "RAG_EMBED_DIMENSIONS=32" in refused.value.hint
+        # and Postgres does not take them either
+        vectors = await known.vectors()
+        assert vectors is not None
+        with pytest.raises(RefusedError, match="expected 64 dimensions, not 3"):
+            await known.store.put_vectors(vectors.space.id, [{"heading": "", "text": "x", "tokens": 1}], [[1.0, 2.0, 3.0]])
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, EmbedderRefused), (400, EmbedderRefused), (429, EmbedderDown), (500, EmbedderDown)])
+async def test_what_the_embedder_says_is_passed_on(database: Database, status: int, kind: type[Exception]) -> None:
+    async with models_double() as models, opened(database, **embedding(models.url)) as known:
+        models.errors = [status]
+        with pytest.raises(kind, match=f"HTTP {status}"):
+            await put(known, "a.md", "alpha")
+        await put(known, "a.md", "alpha")
+        assert models.keys[-1] == "Bearer sk-test"
+        assert models.calls[-1]["encoding_format"] == "float"
+        assert "dimensions" not in models.calls[-1], "a model that is not known is not asked for a size"
+
+
+async def test_texts_go_when_nothing_refers_to_them(database: Database, db: asyncpg.Connection) -> None:
+    async with opened(database) as known:
+        await put(known, "a.md", "alpha lease")
+        await known.store.drop_documents(None, "a.md")
+        assert await known.store.collect_passages() == 0, "a text that was just used is kept a day"
+        await db.execute("update rag.passage set seen_at = now() - interval '2 days'")
+        assert await known.store.collect_passages() == 1
+
+
+async def test_the_hash_is_the_same_in_python_and_sql(db: asyncpg.Connection) -> None:
+    for heading, text in (("", "x"), ("A > B", "two\nlines"), ("Ü", "🚀 \u2028")):
+        assert await db.fetchval("select rag.passage_hash($1, $2)", heading, text) == passage_hash(heading, text)
+
+
+async def test_watching_indexes_what_changes(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:
+    write(tmp_path / "docs", {"a.md": "alpha"})
+    env = clean_environment() | {"DATABASE_URL": database.url()}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "atlas.cli", "index", "docs", "--watch", env=env, cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        while b"watching" not in (line := await asyncio.wait_for(process.stderr.readline(), 30)):
+            assert line, "it ended"
+        await asyncio.sleep(0.5)  # the watch begins after it is said
+        (tmp_path / "docs/b.md").write_text("beta")
+        (tmp_path / "docs/a.md").unlink()
+        found = "select array_agg(source order by source) from rag.document"
+
+        async def changed() -> bool:
+            return list(await db.fetchval(found) or []) == ["docs/b.md"]
+
+        await until(changed, 20, "the change is indexed")
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def test_the_database_keeps_documents_of_projects_apart(database: Database, db: asyncpg.Connection) -> None:
+    one = UUID(str(await db.fetchval("insert into atlas.project (name) values ('one') returning id")))
+    two = UUID(str(await db.fetchval("insert into atlas.project (name) values ('two') returning id")))
+    async with opened(database) as known:
+        for project, text in ((one, "alpha one"), (two, "alpha two"), (None, "alpha shared")):
+            await put(known, "a.md", text, project)
+        found = await find(known, "alpha", project=one)
+        assert sorted(chunk.text for chunk in found.chunks) == ["alpha one", "alpha shared"]

@@ -1,0 +1,177 @@
+"""Readers of every kind, and what they say of files that are not what they seem. Pure."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from atlas.rag.chunk import LONGEST, cut
+from atlas.rag.document import KINDS, Kind, Unreadable, kind_of
+from atlas.rag.read import read
+from tests.rag.support import COUNT
+
+
+def places(text: str | bytes, name: str) -> list[tuple[str, int, int]]:
+    kind = kind_of(name)
+    assert kind is not None
+    data = text.encode() if isinstance(text, str) else text
+    return [(piece.heading, piece.start_line, piece.end_line) for piece in cut(read(data, kind, name), COUNT)]
+
+
+def pdf_of(*pages: str, title: str = "Runbook") -> bytes:
+    """A small PDF, written by hand as its standard says: one Helvetica line a page."""
+    objects: list[bytes] = [b"<< /Type /Catalog /Pages 2 0 R >>", b"", b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
+    kids = []
+    for page in pages:
+        stream = b"BT /F1 12 Tf 72 720 Td (%s) Tj ET" % page.encode("latin-1")
+        objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream))
+        kids.append(len(objects) + 1)
+        objects.append(
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents %d 0 R /Resources << /Font << /F1 3 0 R >> >> >>"
+            % len(objects)
+        )
+    objects[1] = b"<< /Type /Pages /Count %d /Kids [%s] >>" % (len(kids), b" ".join(b"%d 0 R" % kid for kid in kids))
+    objects.append(b"<< /Title (%s) >>" % title.encode())
+    out = b"%PDF-1.4\n"
+    offsets = []
+    for number, body in enumerate(objects, 1):
+        offsets.append(len(out))
+        out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+    start = len(out)
+    out += b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1) + b"".join(b"%010d 00000 n \n" % o for o in offsets)
+    trailer = b"<< /Size %d /Root 1 0 R /Info %d 0 R >>" % (len(objects) + 1, len(objects))
+    return out + b"trailer\n%s\nstartxref\n%d\n%%%%EOF\n" % (trailer, start)
+
+
+def test_markdown_and_mdx_by_heading() -> None:
+    text = "intro\n\n# Top\n\none\n\n## Sub\n\n```\n# not one\n```\n\nSetext\n------\ntwo\n"
+    assert places(text, "a.mdx") == [("", 1, 1), ("Top", 3, 5), ("Top > Sub", 7, 11), ("Top > Setext", 13, 15)]
+
+
+def test_restructured_text_by_title() -> None:
+    text = (
+        "=====\nTitle\n=====\n\nintro\n\nFirst\n=====\n\ntext\n\n.. code::\n\n   x\n   ==\n\nDeeper\n------\n\nmore\n\nSecond\n======\n\n"
+        "+----+----+\n| a  | b  |\n+====+====+\n\nend\n"
+    )
+    assert places(text, "a.rst") == [
+        ("Title", 1, 5), ("Title > First", 7, 15), ("Title > First > Deeper", 17, 20), ("Title > Second", 22, 29),
+    ]  # fmt: skip
+    assert read(text.encode(), "rst", "a.rst").title == "Title"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.py", "import x\n\n@deco\ndef f():\n    def inner(): ...\n\nclass C:\n    # says\n    def m(self): ...\n",
+         [("", 1, 1), ("f", 3, 5), ("C", 7, 8), ("C.m", 9, 9)]),
+        ("a.ts", "export const add = (a: number) => a\n\n// says\nexport class A {\n  m(): void {}\n}\ninterface B { x: 1 }\n",
+         [("add", 1, 1), ("A", 3, 4), ("A.m", 5, 6), ("B", 7, 7)]),
+        ("a.tsx", "export function App() {\n  return <div/>\n}\n", [("App", 1, 3)]),
+        ("a.js", "function* g() {}\nclass A { m() {} }\n", [("g", 1, 1), ("A", 2, 2)]),
+        ("a.go", "package x\n\n// Run runs.\nfunc (t *T) Run() {\n}\n\ntype T struct {\n}\n", [("", 1, 1), ("Run", 3, 5), ("T", 7, 8)]),
+        ("a.rs", "#[derive(Debug)]\nstruct A {}\n\nimpl A {\n    /// says\n    fn b(&self) {}\n}\n", [("A", 1, 2), ("A", 4, 4), ("A.b", 5, 7)]),
+        ("a.java", "class A {\n  A() {}\n  void m() {}\n}\n", [("A", 1, 1), ("A.A", 2, 2), ("A.m", 3, 4)]),
+        ("a.c", "#include <x.h>\n/* says */\nint *add(int a) {\n  return 0;\n}\nstruct s { int a; };\n",
+         [("", 1, 1), ("add", 2, 5), ("s", 6, 6)]),
+        ("a.cpp", "namespace n {\nclass A {\n  int m() { return 1; }\n};\n}\n", [("n", 1, 1), ("n.A", 2, 2), ("n.A.m", 3, 5)]),
+        ("a.cs", "class A {\n  void M() {}\n}\n", [("A", 1, 1), ("A.M", 2, 3)]),
+        ("a.rb", "module M\n  class A\n    def m\n    end\n  end\nend\n", [("M", 1, 1), ("M.A", 2, 2), ("M.A.m", 3, 6)]),
+        ("a.php", "<?php\nfunction f() {}\nclass A {\n  function m() {}\n}\n", [("", 1, 1), ("f", 2, 2), ("A", 3, 3), ("A.m", 4, 5)]),
+        ("a.sh", "set -e\nrun() {\n  echo\n}\n", [("", 1, 1), ("run", 2, 4)]),
+        ("a.sql", "select 1;\ncreate or replace function atlas.f() returns int\nas $$ $$;\n", [("", 1, 1), ("atlas.f", 2, 3)]),
+        ("a.kt", "package x\nfun main() {\n}\n", [("", 1, 1), ("main", 2, 3)]),
+    ],
+)  # fmt: skip
+def test_code_by_definition(name: str, text: str, expected: list[tuple[str, int, int]]) -> None:
+    assert places(text, name) == expected
+
+
+def test_code_that_does_not_parse_gives_what_parses() -> None:
+    assert "f" in [heading for heading, _, _ in places("def f():\n    pass\n\ndef )(broken\n\nclass D:\n    x = 1\n", "a.py")]
+    deep = "(" * 20_000 + ")" * 20_000
+    assert places(deep, "deep.js") != []
+
+
+def test_html_is_what_people_read() -> None:
+    page = (
+        "<html><head><title>Guide</title><style>p{}</style></head><body><nav>menu</nav><main>\n<h1>Top<a class=headerlink>¶</a></h1>\n"
+        "<p>One <b>bold</b> word.</p>\n<ul><li>first<li>second</ul>\n<script>alert(1)</script>\n<h2>Code</h2>\n<pre>a\n  b</pre>\n"
+        "</main><footer>©</footer></body></html>"
+    )
+    document = read(page.encode(), "html", "a.html")
+    assert document.title == "Guide"
+    pieces = cut(document, COUNT)
+    assert [(piece.heading, piece.start_line) for piece in pieces] == [("Top", 2), ("Top > Code", 6)]
+    assert "One bold word." in pieces[0].text
+    assert "first" in pieces[0].text
+    assert pieces[1].text == "Code\na\n  b"
+    everything = " ".join(piece.text for piece in pieces)
+    assert not any(word in everything for word in ("menu", "alert", "©", "¶"))
+
+
+def test_pdf_by_page() -> None:
+    document = read(pdf_of("How to restore a backup", "Who is on call"), "pdf", "a.pdf")
+    assert document.title == "Runbook"
+    found = [(piece.start_line, piece.end_line, piece.text.strip()) for piece in cut(document, COUNT)]
+    assert found == [(1, 1, "How to restore a backup"), (2, 2, "Who is on call")]
+
+
+def test_notebooks_by_cell() -> None:
+    notebook = {
+        "nbformat": 4,
+        "cells": [
+            {"cell_type": "markdown", "source": ["# Load\n", "\n", "We load."]},
+            {"cell_type": "code", "source": "x = 1", "outputs": [{"text": "secret output"}]},
+            {"cell_type": "raw", "source": "raw"},
+        ],
+    }
+    document = read(json.dumps(notebook).encode(), "notebook", "a.ipynb")
+    pieces = cut(document, COUNT)
+    assert [(piece.heading, piece.start_line, piece.text) for piece in pieces] == [("Load", 1, "# Load\n\nWe load."), ("Load", 2, "x = 1")]
+    assert document.title == "Load"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "said"),
+    [
+        (b"it says it is one", "pdf", "no PDF"),
+        (b"%PDF-1.7\nbroken", "pdf", "broken PDF"),
+        (pdf_of("x")[:300], "pdf", "PDF"),
+        (pdf_of(""), "pdf", "holds no text"),
+        (b"\x89PNG\x00\x00", "markdown", "binary"),
+        (b"caf\xe9", "text", "not UTF-8"),
+        (b"{}", "notebook", "no notebook"),
+        (b"[1, 2]", "notebook", "no notebook"),
+        (b"[" * 100_000, "notebook", "no notebook"),
+        (b"\x00\x00<html>", "html", "binary"),
+    ],
+)
+def test_what_is_not_what_it_seems_is_said(data: bytes, kind: Kind, said: str) -> None:
+    with pytest.raises(Unreadable, match=said):
+        read(data, kind, "a")
+
+
+@given(st.binary(max_size=400), st.sampled_from([kind for kind in KINDS if kind != "pdf"]))
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_any_bytes_are_read_or_refused(data: bytes, kind: Kind) -> None:
+    try:
+        document = read(data, kind, "a.py")
+    except Unreadable:
+        return
+    for piece in cut(document, COUNT):
+        assert piece.tokens <= LONGEST
+        assert 1 <= piece.start_line <= piece.end_line
+
+
+@given(st.binary(max_size=60), st.integers(0, 700))
+@settings(deadline=None, max_examples=150)
+def test_a_damaged_pdf_is_read_or_refused(noise: bytes, at: int) -> None:
+    whole = pdf_of("How to restore a backup", "Who is on call")
+    damaged = whole[:at] + noise + whole[at + len(noise) :]
+    try:
+        cut(read(damaged, "pdf", "a.pdf"), COUNT)
+    except Unreadable as error:
+        assert str(error)  # noqa: PT017  either end is right; another error is not
