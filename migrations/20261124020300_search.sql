@@ -120,7 +120,6 @@ end
 $$;
 comment on function rag.hits(text, text, integer, integer, uuid[], boolean, real, text, text) is
   'Chunks by reciprocal rank over full text and vectors, of projects that may be read and of shared documents. Internal.';
-alter function rag.hits(text, text, integer, integer, uuid[], boolean, real, text, text) set jit = off;
 
 create function rag.candidates(p_query text, p_vector text, p_space integer, p_top_k integer, p_project uuid, p_collapse boolean,
   p_threshold real, p_prefix text, p_kind text)
@@ -183,6 +182,20 @@ as $$
 $$;
 comment on function rag.search_task(uuid, text, integer, boolean, text, integer, real) is
   'Chunks for a task''s question, of what its owner may read, best first.';
+
+-- Few rows are joined to large tables: by their keys, whatever the planner thinks of how many a function gives.
+do $$
+declare
+  hot text;
+begin
+  foreach hot in array array['rag.hits', 'rag.candidates', 'rag.search', 'rag.search_task'] loop
+    execute format('alter function %s rows 20', hot);
+    execute format('alter function %s set enable_hashjoin = off', hot);
+    execute format('alter function %s set enable_mergejoin = off', hot);
+    execute format('alter function %s set jit = off', hot);
+  end loop;
+end
+$$;
 
 grant execute on function rag.search(text, integer, uuid, boolean, text, integer, real, text, text),
   rag.candidates(text, text, integer, integer, uuid, boolean, real, text, text) to authenticated, service_role;

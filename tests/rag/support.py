@@ -108,7 +108,9 @@ class Service:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         async with httpx.AsyncClient(timeout=20) as web:
             content = more.pop("content", None if body is None else json.dumps(body).encode())
-            return await web.request(method, self.url + path, content=content, headers=headers | more.pop("headers", {}), **more)
+            return await web.request(
+                method, self.url + path, content=content, headers=headers | more.pop("headers", {}), **more
+            )
 
     async def json(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
         answer = await self.call(method, path, body, **more)

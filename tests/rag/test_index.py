@@ -187,7 +187,9 @@ async def test_wrong_dimensions_are_said_at_the_door(database: Database) -> None
             await known.store.put_vectors(vectors.space.id, [{"heading": "", "text": "x", "tokens": 1}], [[1.0, 2.0, 3.0]])
 
 
-@pytest.mark.parametrize(("status", "kind"), [(401, EmbedderRefused), (400, EmbedderRefused), (429, EmbedderDown), (500, EmbedderDown)])
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, EmbedderRefused), (400, EmbedderRefused), (429, EmbedderDown), (500, EmbedderDown)]
+)
 async def test_what_the_embedder_says_is_passed_on(database: Database, status: int, kind: type[Exception]) -> None:
     async with models_double() as models, opened(database, **embedding(models.url)) as known:
         models.errors = [status]

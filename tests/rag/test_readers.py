@@ -23,7 +23,11 @@ def places(text: str | bytes, name: str) -> list[tuple[str, int, int]]:
 
 def pdf_of(*pages: str, title: str = "Runbook") -> bytes:
     """A small PDF, written by hand as its standard says: one Helvetica line a page."""
-    objects: list[bytes] = [b"<< /Type /Catalog /Pages 2 0 R >>", b"", b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
+    objects: list[bytes] = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"",
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
     kids = []
     for page in pages:
         stream = b"BT /F1 12 Tf 72 720 Td (%s) Tj ET" % page.encode("latin-1")
@@ -130,7 +134,10 @@ def test_notebooks_by_cell() -> None:
     }
     document = read(json.dumps(notebook).encode(), "notebook", "a.ipynb")
     pieces = cut(document, COUNT)
-    assert [(piece.heading, piece.start_line, piece.text) for piece in pieces] == [("Load", 1, "# Load\n\nWe load."), ("Load", 2, "x = 1")]
+    assert [(piece.heading, piece.start_line, piece.text) for piece in pieces] == [
+        ("Load", 1, "# Load\n\nWe load."),
+        ("Load", 2, "x = 1"),
+    ]
     assert document.title == "Load"
 
 
