@@ -3755,8 +3755,11 @@ COMMENT ON FUNCTION rag.cache_key(p_query text, p_settings text, p_projects uuid
 --
 
 CREATE FUNCTION rag.candidates(p_query text, p_vector text, p_space integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) RETURNS TABLE(chunk_id bigint, similarity real, score real)
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE sql STABLE SECURITY DEFINER ROWS 20
     SET search_path TO ''
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
     AS $$
   select h.* from rag.hits(left(p_query, 8000), p_vector, p_space, least(p_top_k, 200),
     case when atlas.is_service() then array[p_project]
@@ -4140,8 +4143,10 @@ COMMENT ON FUNCTION rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_e
 --
 
 CREATE FUNCTION rag.hits(p_query text, p_vector text, p_space integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text) RETURNS TABLE(chunk_id bigint, similarity real, score real)
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 20
     SET search_path TO ''
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
     SET jit TO 'off'
     AS $_$
 declare
@@ -4639,7 +4644,7 @@ begin
       raise exception using errcode = 'AT006', message = 'docs.added: only the service role may send it',
         hint = 'ask whoever runs Atlas to index the repository, or use `atlas index`';
     end if;
-    if coalesce(command ->> 'repository', '') !~ '^https?://[^\s]{1,1000}$'
+    if coalesce(command ->> 'repository', '') !~ '^https?://\S+$' or length(command ->> 'repository') > 1000
        or coalesce(command ->> 'ref', 'main') !~ '^[\w][\w./-]{0,199}$'
        or jsonb_typeof(coalesce(command -> 'changed', '[]')) <> 'array' or jsonb_typeof(coalesce(command -> 'removed', '[]')) <> 'array' then
       perform atlas.refuse('content', 'is no docs.added', 'see docs/event_examples/docs.added.json');
@@ -4781,8 +4786,11 @@ COMMENT ON FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p_e
 --
 
 CREATE FUNCTION rag.search(p_query text, p_top_k integer DEFAULT 15, p_project uuid DEFAULT NULL::uuid, p_collapse boolean DEFAULT true, p_vector text DEFAULT NULL::text, p_space integer DEFAULT NULL::integer, p_threshold real DEFAULT NULL::real, p_prefix text DEFAULT NULL::text, p_kind text DEFAULT NULL::text) RETURNS TABLE(chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer, end_line integer, text text, tokens integer, sha256 bytea, similarity real, score real)
-    LANGUAGE sql STABLE
+    LANGUAGE sql STABLE ROWS 20
     SET search_path TO ''
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
     AS $$
   select c.id, d.source, d.title, d.kind, d.commit, p.heading, c.start_line, c.end_line, p.text, p.tokens, p.sha256,
     h.similarity, h.score
@@ -4805,8 +4813,11 @@ COMMENT ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_
 --
 
 CREATE FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text DEFAULT NULL::text, p_space integer DEFAULT NULL::integer, p_threshold real DEFAULT NULL::real) RETURNS TABLE(chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer, end_line integer, text text, tokens integer, sha256 bytea, similarity real, score real)
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE sql STABLE SECURITY DEFINER ROWS 20
     SET search_path TO ''
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
     AS $$
   select c.id, d.source, d.title, d.kind, d.commit, p.heading, c.start_line, c.end_line, p.text, p.tokens, p.sha256,
     h.similarity, h.score

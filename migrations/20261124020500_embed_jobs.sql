@@ -153,7 +153,7 @@ begin
       raise exception using errcode = 'AT006', message = 'docs.added: only the service role may send it',
         hint = 'ask whoever runs Atlas to index the repository, or use `atlas index`';
     end if;
-    if coalesce(command ->> 'repository', '') !~ '^https?://[^\s]{1,1000}$'
+    if coalesce(command ->> 'repository', '') !~ '^https?://\S+$' or length(command ->> 'repository') > 1000
        or coalesce(command ->> 'ref', 'main') !~ '^[\w][\w./-]{0,199}$'
        or jsonb_typeof(coalesce(command -> 'changed', '[]')) <> 'array' or jsonb_typeof(coalesce(command -> 'removed', '[]')) <> 'array' then
       perform atlas.refuse('content', 'is no docs.added', 'see docs/event_examples/docs.added.json');

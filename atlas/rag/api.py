@@ -60,14 +60,16 @@ class Body(BaseModel):
 class Filter(Body):
     """Which documents are looked at."""
 
-    source: Annotated[Text, Field(max_length=2000, description="the beginning of their source")] | None = None
+    source: (
+        Annotated[str, Field(max_length=2000, description="the beginning of their source"), AfterValidator(_storable)] | None
+    ) = None
     kind: Kind | None = None
 
 
 class Question(Body):
     """What to search for."""
 
-    query: Annotated[Text, Field(max_length=LONGEST_QUERY)]
+    query: Annotated[str, Field(max_length=LONGEST_QUERY), AfterValidator(_storable)]
     top_k: Annotated[int, Field(ge=1, le=200)] = 15
     filter: Filter = Filter()
     relevancy_threshold: Annotated[float, Field(ge=-1, le=1)] | None = None
@@ -111,16 +113,16 @@ class Answer(BaseModel):
 class Item(Body):
     """A document of a batch."""
 
-    source: Annotated[Text, Field(min_length=1, max_length=2000)]
-    text: Annotated[Text, Field(max_length=2_000_000)]
+    source: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_storable)]
+    text: Annotated[str, Field(max_length=2_000_000), AfterValidator(_storable)]
     kind: Kind | None = None
 
 
 class NewDocument(Body):
     """A document: its text, or the bytes of a PDF in base64."""
 
-    source: Annotated[Text, Field(min_length=1, max_length=2000)]
-    text: Annotated[Text, Field(max_length=4_000_000)] | None = None
+    source: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_storable)]
+    text: Annotated[str, Field(max_length=4_000_000), AfterValidator(_storable)] | None = None
     content_base64: str | None = None
     kind: Kind | None = None
     project: UUID | None = None
@@ -164,6 +166,15 @@ class SourceRow(BaseModel):
     indexed_at: datetime
 
 
+async def enter(request: Request) -> Caller:
+    """Who calls. Raises CallRefused."""
+    door: Door = request.app.state.door
+    return await door.enter(request.headers.get("authorization"), request.headers.get("host", ""))
+
+
+Known = Annotated[Caller, Depends(enter)]
+
+
 def create_app(
     knowledge: Knowledge,
     *,
@@ -177,10 +188,7 @@ def create_app(
     app.add_middleware(BodyLimit, most=MOST_BYTES)
     store = knowledge.store
 
-    async def enter(request: Request) -> Caller:
-        return await door.enter(request.headers.get("authorization"), request.headers.get("host", ""))
-
-    Known = Annotated[Caller, Depends(enter)]  # noqa: N806  a type
+    app.state.door = door
 
     @app.post("/v1/query_chat")
     async def query_chat(question: Question, caller: Known) -> Answer:
@@ -296,7 +304,13 @@ def _handlers(app: FastAPI) -> None:
     """Every error in one shape: {"error": {"code", "message", "hint"}}."""
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if request.method == "POST" and kind != "application/json" and not kind.endswith("+json"):
+            # a page in a browser may send other kinds here without asking; this one it may not
+            return _error(
+                415, "content_type", f"a body of {kind or 'no type'} is not read", "send content-type: application/json"
+            )
         problems = "; ".join(
             f"{'.'.join(str(part) for part in item['loc'][1:] if part not in ('str', 'Item')) or 'body'}: "
             f"{str(item['msg']).removeprefix('Value error, ')}"

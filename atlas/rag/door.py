@@ -131,7 +131,7 @@ class BodyLimit:
             return
         length = dict(scope["headers"]).get(b"content-length", b"")
         if length.isdigit() and int(length) > self._most:
-            await self._refuse(send)
+            await self._refuse(receive, send)
             return
         got = 0
         answered = refused = False
@@ -159,9 +159,16 @@ class BodyLimit:
             if not refused:
                 raise
         if refused and not answered:
-            await self._refuse(send)
+            await self._refuse(receive, send)
 
-    async def _refuse(self, send: Send) -> None:
+    async def _refuse(self, receive: Receive, send: Send) -> None:
+        # what a client sends is taken and forgotten, up to a point: one that still writes does not read the answer
+        left = 8 * self._most
+        while left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if message["type"] != "http.request" or not message.get("more_body"):
+                break
         body = b'{"error":{"code":"too_large","message":"the body is larger than %d MiB","hint":"send it in parts"}}' % (
             self._most // 1024 // 1024
         )

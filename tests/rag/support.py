@@ -105,7 +105,7 @@ class Service:
         await until(answers, 40, "the service answers")
 
     async def call(self, method: str, path: str, body: Any = None, *, key: str | None = KEY, **more: Any) -> httpx.Response:
-        headers = {"authorization": f"Bearer {key}"} if key else {}
+        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
         async with httpx.AsyncClient(timeout=20) as web:
             content = more.pop("content", None if body is None else json.dumps(body).encode())
             return await web.request(
