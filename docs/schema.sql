@@ -39,6 +39,22 @@ CREATE SCHEMA rag;
 COMMENT ON SCHEMA rag IS 'What the team already knows: documents, their chunks, and jobs that index them.';
 
 --
+-- Name: hit; Type: TYPE; Schema: rag; Owner: -
+--
+
+CREATE TYPE rag.hit AS (
+	chunk_id bigint,
+	similarity real,
+	score real
+);
+
+--
+-- Name: TYPE hit; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TYPE rag.hit IS 'A chunk that was found: its cosine to the question (null: no vector), and its score by rank.';
+
+--
 -- Name: accept_message(text, text, jsonb, text, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -4142,7 +4158,7 @@ COMMENT ON FUNCTION rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_e
 -- Name: hits(text, text, integer, integer, uuid[], boolean, real, text, text); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.hits(p_query text, p_vector text, p_space integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text) RETURNS TABLE(chunk_id bigint, similarity real, score real)
+CREATE FUNCTION rag.hits(p_query text, p_vector text, p_space integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text) RETURNS SETOF rag.hit
     LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 20
     SET search_path TO ''
     SET enable_hashjoin TO 'off'
@@ -4198,7 +4214,7 @@ begin
   return query execute format(
     'with vector_way as materialized (%1$s), '
     'text_way as materialized ( '
-    '  select p.id as passage_id, ts_rank_cd(p.tsv, $1, 1) + ts_rank(p.tsv, $1, 1) as rank from rag.passage p '
+    '  select p.id as passage_id, ts_rank(p.tsv, $1) as rank from rag.passage p '
     '  where p.tsv @@ $1 and (select true from rag.chunk c join rag.document d on d.id = c.document_id '
     '    where c.passage_id = p.id and %2$s limit 1) '
     '  order by 2 desc, 1 limit %3$s), '
@@ -4640,17 +4656,13 @@ begin
     if command ->> 'command' is distinct from 'docs.added' then
       continue;
     end if;
-    if not atlas.is_service() then
-      raise exception using errcode = 'AT006', message = 'docs.added: only the service role may send it',
-        hint = 'ask whoever runs Atlas to index the repository, or use `atlas index`';
-    end if;
     if coalesce(command ->> 'repository', '') !~ '^https?://\S+$' or length(command ->> 'repository') > 1000
        or coalesce(command ->> 'ref', 'main') !~ '^[\w][\w./-]{0,199}$'
        or jsonb_typeof(coalesce(command -> 'changed', '[]')) <> 'array' or jsonb_typeof(coalesce(command -> 'removed', '[]')) <> 'array' then
       perform atlas.refuse('content', 'is no docs.added', 'see docs/event_examples/docs.added.json');
     end if;
     insert into rag.embed_job (repository, ref, changed, removed, in_id, project_id)
-    values (command ->> 'repository', command ->> 'ref',
+    values (regexp_replace(command ->> 'repository', '(\.git)?/*$', ''), command ->> 'ref',
       array(select jsonb_array_elements_text(coalesce(command -> 'changed', '[]'))),
       array(select jsonb_array_elements_text(coalesce(command -> 'removed', '[]'))), message.id,
       (select p.id from atlas.project p where p.id::text = message.data #>> '{metadata,project}'

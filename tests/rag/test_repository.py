@@ -1,0 +1,264 @@
+"""Repositories: docs.added on the bus, the embed-worker that clones, and what it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from atlas.rag.repository import CloneFailed, CloneLimits, CloneRefused, check_allowed, cloned, plain_url
+from tests.rag.support import ANN, commit, find, git, git_server, opened, sources
+from tests.rag.test_search import acting
+from tests.support import ROOT, Database, Json, clean_environment, run_atlas, until
+
+
+@asynccontextmanager
+async def embed_worker(database: Database, folder: Path, **env: str) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """`atlas rag worker` as a process."""
+    log = folder / "worker.log"
+    settings = clean_environment() | {"DATABASE_URL": database.url(), "ATLAS_LEASE_SECONDS": "2"}
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "atlas.cli", "rag", "worker"], env=settings | {k.upper(): v for k, v in env.items()},
+            stdout=file, stderr=file, cwd=ROOT,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def docs_added(url: str, **more: object) -> Json:
+    content = {"command": "docs.added", "repository": url} | more
+    return {
+        "task_id": str(uuid4()),
+        "role": "rag",
+        "msg_type": "control",
+        "content": json.dumps(content),
+        "metadata": {"schema_ver": 2, "kind": "docs.added"},
+    }
+
+
+INSERT = "insert into public.architect_in (data) values ($1)"
+
+
+async def job_of(db: asyncpg.Connection, message: Json) -> asyncpg.Record:
+    """The job of a message, once it has ended."""
+    query = (
+        "select j.* from rag.embed_job j join public.architect_in i on i.id = j.in_id where i.task_id = $1::text::uuid "
+        "and j.state in ('completed', 'failed')"
+    )
+    return await until(lambda: db.fetchrow(query, message["task_id"]), 60, "the job ends")
+
+
+async def test_docs_added_is_indexed_and_indexed_again(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:
+    repository = tmp_path / "git/acme/docs"
+    first = commit(
+        repository,
+        {"docs/a.md": "# Alpha\n\nthe alpha lease", "b.py": "def beta_lease(): ...", ".env": "A=1", "logo.png": "\x00\x01"},
+    )
+    async with (
+        git_server(tmp_path / "git") as server,
+        embed_worker(database, tmp_path, rag_git_allow=f"{server}/acme/") as worker,
+    ):
+        url = f"{server}/acme/docs"
+        message = docs_added(url)
+        await db.execute(INSERT, message)
+        job = await job_of(db, message)
+        assert (job["state"], job["done"], job["total"]) == ("completed", 3, 3)
+        assert [error.removeprefix(f"{url}/") for error in job["errors"]] == [
+            ".env: its name looks like a secret",
+            "logo.png: it is binary",
+        ]
+        async with opened(database) as known:
+            found = await find(known, "alpha lease")
+            assert found.chunks[0].place == f"{url}/docs/a.md@{first[:12]}:1-3"
+            # the second time: what changed, and what went; at a commit
+            second = commit(repository, {"docs/a.md": "# Alpha\n\nthe second lease", "docs/c.md": "gamma lease"})
+            git(repository, "rm", "--quiet", "b.py")
+            git(repository, "commit", "--quiet", "-m", "gone")
+            third = git(repository, "rev-parse", "HEAD")
+            before = dict(await db.fetch("select source, indexed_at from rag.document"))
+            message = docs_added(url + ".git", ref=third, changed=["docs/a.md"], removed=["b.py"])
+            await db.execute(INSERT, message)
+            assert (await job_of(db, message))["state"] == "completed"
+            found = await find(known, "lease", top_k=10)
+            assert sorted(chunk.place for chunk in found.chunks) == [
+                f"{url}/docs/a.md@{third[:12]}:1-3",
+                f"{url}/docs/c.md@{third[:12]}:1-1",
+            ]
+            assert second != third
+        # the nightly refresh looks again, and nothing changed
+        assert (await asyncio.to_thread(run_atlas, "rag", "refresh", env={"DATABASE_URL": database.url()})).stdout.startswith(
+            "1 repositories are queued"
+        )
+        await until(
+            lambda: db.fetchval("select count(*) = 3 from rag.embed_job where state = 'completed'"), 30, "the refresh ends"
+        )
+        after = dict(await db.fetch("select source, indexed_at from rag.document"))
+        assert len(after) == 2
+        assert len(before) == 2
+        assert await db.fetchval("select count(*) from rag.document where commit = $1", third) == 2
+        worker.terminate()
+        assert await asyncio.to_thread(worker.wait, 15) == 0
+        assert "unfinished jobs go on" in (tmp_path / "worker.log").read_text()
+
+
+async def test_a_worker_that_is_killed_in_a_job_loses_nothing(
+    database: Database, db: asyncpg.Connection, tmp_path: Path
+) -> None:
+    commit(tmp_path / "git/acme/docs", {f"{n}.md": f"topic{n} lease" for n in range(300)})
+    async with git_server(tmp_path / "git") as server:
+        message = docs_added(f"{server}/acme/docs")
+        await db.execute(INSERT, message)
+        async with embed_worker(database, tmp_path, rag_git_allow=f"{server}/"):
+            await until(lambda: db.fetchval("select count(*) > 20 from rag.document"), 40, "the job is on its way")
+        async with embed_worker(database, tmp_path, rag_git_allow=f"{server}/"):
+            job = await job_of(db, message)
+        assert (job["state"], job["attempts"]) == ("completed", 2)
+        assert await db.fetchval("select count(*) from rag.document") == 300
+
+
+async def test_what_may_not_be_cloned_fails_with_its_reason(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:
+    async with embed_worker(database, tmp_path, rag_git_allow="https://github.com/acme/"):
+        message = docs_added("https://github.com/other/docs")
+        await db.execute(INSERT, message)
+        job = await job_of(db, message)
+        assert (job["state"], job["last_error"]) == ("failed", "https://github.com/other/docs may not be cloned")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("no json", "is no JSON"), ('{"command": "docs.added"}', "is no docs.added"),
+     ('{"command": "docs.added", "repository": "file:///etc"}', "is no docs.added"),
+     ('{"command": "docs.added", "repository": "--upload-pack=x"}', "is no docs.added"),
+     ('{"command": "docs.added", "repository": "https://x/y", "ref": "--upload-pack=x"}', "is no docs.added"),
+     ('{"command": "docs.added", "repository": "https://x/y", "changed": "a"}', "is no docs.added")],
+)  # fmt: skip
+async def test_odd_messages_are_refused_at_the_door(db: asyncpg.Connection, content: str, said: str) -> None:
+    with pytest.raises(asyncpg.PostgresError, match=said) as refused:
+        await db.execute(INSERT, docs_added("x") | {"content": content})
+    assert refused.value.sqlstate == "AT001"
+    assert await db.fetchval("select count(*) from public.architect_in") == 0
+
+
+async def test_only_the_service_role_may_send_it(database: Database, db: asyncpg.Connection) -> None:
+    with pytest.raises(asyncpg.PostgresError, match="is for the service role") as refused:
+        await acting(database, ANN, INSERT, docs_added("https://github.com/acme/docs"))
+    assert refused.value.sqlstate == "AT006"
+    # other messages to other roles are kept, and are no jobs
+    await db.execute(INSERT, docs_added("x") | {"content": '{"command": "else"}'})
+    assert await db.fetchval("select count(*) from rag.embed_job") == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "allow", "fine"),
+    [
+        ("https://github.com/acme/docs.git", ["https://github.com/"], True),
+        ("https://GitHub.com/acme/docs", ["https://github.com/acme/"], True),
+        ("https://github.com/acme/docs", ["https://github.com/acme/docs"], True),
+        ("https://github.com/acme2/docs", ["https://github.com/acme"], False),
+        ("https://github.com.evil.com/acme/docs", ["https://github.com/"], False),
+        ("http://github.com/acme/docs", ["https://github.com/"], False),
+        ("https://github.com:444/acme/docs", ["https://github.com/"], False),
+        ("https://me:pw@github.com/acme/docs", ["https://github.com/"], False),
+        ("https://github.com/acme/../../x/docs", ["https://github.com/acme/"], False),
+        ("https://github.com/acme/docs?x=1", ["https://github.com/"], False),
+        ("ssh://github.com/acme/docs", ["https://github.com/"], False),
+        ("file:///etc/passwd", ["https://github.com/"], False),
+        ("https://github.com", ["https://github.com/"], False),
+        ("https://github.com/acme/docs", [], False),
+        ("https://[::1/acme", ["https://github.com/"], False),
+    ],
+)
+def test_the_list_of_what_may_be_cloned(url: str, allow: list[str], fine: bool) -> None:
+    with contextlib.nullcontext() if fine else pytest.raises(CloneRefused):
+        check_allowed(url, allow)
+
+
+def test_sources_name_the_repository_plainly() -> None:
+    assert plain_url("https://Example.com:8443/a/b.git/") == "https://example.com:8443/a/b"
+
+
+async def test_hooks_submodules_links_and_configuration_do_nothing(tmp_path: Path) -> None:
+    inner, outer, mark = tmp_path / "git/inner", tmp_path / "git/outer", tmp_path / "ran"
+    commit(inner, {"secret.md": "of another repository"})
+    commit(outer, {"a.md": "alpha", ".gitattributes": "*.md filter=evil\n", ".gitmodules": ""})
+    (outer / "link.md").symlink_to("/etc/passwd")
+    git(outer, "-c", "protocol.file.allow=always", "submodule", "add", "--quiet", str(inner), "sub")
+    git(outer, "add", "-A")
+    git(outer, "commit", "--quiet", "-m", "more")
+    hook = outer / ".git/hooks/post-checkout"
+    hook.write_text(f"#!/bin/sh\ntouch {mark}\n")
+    hook.chmod(0o755)
+    async with git_server(tmp_path / "git") as server, cloned(f"{server}/outer") as checkout:
+        assert sorted(path.name for path in checkout.folder.rglob("*") if path.is_file()) == [
+            ".gitattributes",
+            ".gitmodules",
+            "a.md",
+            "link.md",
+        ]
+        assert not (checkout.folder / "link.md").is_symlink()
+        folder = checkout.folder
+    assert not mark.exists()
+    assert not folder.exists(), "nothing is left behind"
+
+
+async def test_clones_have_limits_and_clear_errors(tmp_path: Path) -> None:
+    commit(tmp_path / "git/docs", {f"{n}.md": f"text {n} " * 2000 for n in range(40)})
+    async with git_server(tmp_path / "git") as server:
+        url = f"{server}/docs"
+        for limits, said in (
+            (CloneLimits(files=30), "more than 30 files"),
+            (CloneLimits(bytes=100_000), "more than 0 MiB"),
+            (CloneLimits(seconds=0.001), "longer than"),
+        ):
+            with pytest.raises(CloneFailed, match=said):
+                async with cloned(url, limits=limits):
+                    pytest.fail("it was cloned")
+        for name, ref, said in (
+            ("nothing", None, "git fetch"),
+            ("docs", "no-such-branch", "git fetch"),
+            ("docs", "f" * 40, "git fetch"),
+        ):
+            with pytest.raises(CloneFailed, match=said):
+                async with cloned(f"{server}/{name}", ref):
+                    pytest.fail("it was cloned")
+        with pytest.raises(CloneRefused, match="no commit or branch"):
+            async with cloned(url, "--upload-pack=touch x"):
+                pytest.fail("it was cloned")
+        with pytest.raises(CloneFailed, match="git is not installed"):
+            async with cloned(url, git="no-such-git"):
+                pytest.fail("it was cloned")
+    with pytest.raises(CloneFailed, match="git fetch"):
+        async with cloned(url):
+            pytest.fail("it was cloned")
+
+
+async def test_atlas_index_takes_a_url(database: Database, tmp_path: Path) -> None:
+    made = commit(tmp_path / "git/docs", {"a.md": "alpha lease"})
+    async with git_server(tmp_path / "git") as server:
+        done = await asyncio.to_thread(run_atlas, "index", f"{server}/docs", env={"DATABASE_URL": database.url()})
+        assert "1 files: 1 indexed" in done.stdout, done.stderr
+        async with opened(database) as known:
+            found = await find(known, "alpha")
+            assert sources(found) == [f"{server}/docs/a.md"]
+            assert found.chunks[0].commit == made
+        for words, said in (
+            (("--watch", f"{server}/docs"), "leave the URL out"),
+            (("--ref", "main", "docs"), "name its URL"),
+            (("no-such-folder",), "is not there"),
+        ):
+            done = await asyncio.to_thread(run_atlas, "index", *words, env={"DATABASE_URL": database.url()})
+            assert done.returncode == 2
+            assert said in done.stderr
