@@ -76,7 +76,9 @@ class Embedders:
         async with self._one_at_a_time:
             key = (name, model, dimensions)
             if key not in self._made:
-                self._made[key] = await self._new(name, model, dimensions)
+                made = await self._new(name, model, dimensions)
+                # asked for by its size or without it: the same one, and a local model is loaded once
+                self._made[key] = self._made[(name, model, made.dimensions)] = made
             return self._made[key]
 
     async def _new(self, name: str, model: str, dimensions: int | None) -> Embedder:

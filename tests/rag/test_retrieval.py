@@ -40,7 +40,7 @@ async def task_of(database: Database, db: asyncpg.Connection, user: UUID, projec
         "metadata": {"project": project},
     }
     await acting(database, user, "insert into public.architect_in (data) values ($1) returning id", message)
-    return UUID(str(await db.fetchval("select id from atlas.task where message_task_id = $1", UUID(message["task_id"]))))
+    return UUID(str(await db.fetchval("select id from atlas.task where message_task_id = $1", UUID(str(message["task_id"])))))
 
 
 async def test_the_cache_serves_the_same_readers_until_the_index_changes(database: Database, db: asyncpg.Connection) -> None:
@@ -100,14 +100,14 @@ async def test_flush_cache_drops_it_for_all_workers(
             await put(known, "a.md", "the lease")
         count = len(models.texts)
         for _ in range(2):
-            await workers.start(**settings)
+            await workers.start(**settings)  # type: ignore[arg-type]  # names of settings
         for expected in (1, 1, 1):
             await ended(db, await ask(db, "What of the lease?"))
             assert len(models.texts) == count + expected
         await command(db, {"command": "flush_cache"})
 
         async def empty() -> bool:
-            return await db.fetchval("select count(*) from rag.cache") == 0
+            return int(await db.fetchval("select count(*) from rag.cache")) == 0
 
         await until(empty, 20, "the cache is dropped")
         await ended(db, await ask(db, "What of the lease?"))

@@ -37,8 +37,8 @@ async def test_both_ways_are_fused(database: Database) -> None:
         chunk = found.chunks[0]
         assert chunk.similarity is not None
         assert 0.3 < chunk.similarity <= 1
-        # near the top by words and by meaning: a sum of two 1 / (60 + place)
-        assert 1 / 61 + 1 / 63 <= chunk.score <= 2 / 61 + 1e-6
+        # near the top by words and by meaning: a sum of two 1 / (20 + place)
+        assert 1 / 21 + 1 / 23 <= chunk.score <= 2 / 21 + 1e-6
         assert sources(await find(known, "lost worker lease", vectors=False))[0] in ("both.md", "words.md")
         alone = await find(known, "lost worker lease", words=False, threshold=-1)
         assert len(alone.chunks) == 4, "meaning alone orders everything"
@@ -141,7 +141,7 @@ async def test_a_task_finds_what_its_owner_may_read(database: Database, db: asyn
                 "metadata": {"project": project},
             }
             await acting(database, ANN, "insert into public.architect_in (data) values ($1) returning id", message)
-            tasks[project] = UUID(message["task_id"])
+            tasks[project] = UUID(str(message["task_id"]))
         tasks["service"] = await ask(db, "lease?")
         await claim(db, 3)
         ids = {

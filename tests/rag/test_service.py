@@ -189,11 +189,11 @@ async def test_nobody_comes_in_without_a_key(database: Database, db: asyncpg.Con
         assert await seen(service_role, project=str(ours)) == ["ours.md", "shared.md"]
         # what changes the index is the service's
         job = (await rag.json("POST", "/v1/embed_batch", ["x"]))["job_id"]
-        for method, path, body in (
+        for method, path, sent in (
             ("POST", "/v1/documents", {"source": "x", "text": "x"}), ("POST", "/v1/embed_batch", ["x"]),
             ("DELETE", "/v1/documents?source=shared.md", None), ("POST", "/v1/query_chat", query | {"task_id": str(uuid4())}),
         ):  # fmt: skip
-            assert (await rag.call(method, path, body, key=ann)).status_code == 403, path
+            assert (await rag.call(method, path, sent, key=ann)).status_code == 403, path
         assert (await rag.call("GET", f"/v1/jobs/{job}", key=ann)).status_code == 404, "a job of others is not there"
         assert KEY not in rag.log.read_text()
 
@@ -213,7 +213,8 @@ async def test_loopback_alone_needs_no_key_and_other_names_do(database: Database
 
 
 async def refused(rag: Service, path: str, body: object = None, content: bytes | None = None) -> tuple[int, str]:
-    answer = await rag.call("POST", path, body, **({} if content is None else {"content": content}))
+    more: Json = {} if content is None else {"content": content}
+    answer = await rag.call("POST", path, body, **more)
     error = answer.json()["error"]
     return answer.status_code, f"{error['message']} {error['hint']}"
 

@@ -37,12 +37,8 @@ async def test_old_vectors_serve_until_the_new_ones_are_complete(
         async with service(database, tmp_path, **new) as rag:
 
             async def half() -> bool:
-                return (
-                    await db.fetchval(
-                        "select count(*) from rag.embedding e join rag.space s on s.id = e.space_id where s.state = 'building'"
-                    )
-                    > 0
-                )
+                built = "select count(*) from rag.embedding e join rag.space s on s.id = e.space_id where s.state = 'building'"
+                return int(await db.fetchval(built)) > 0
 
             await until(half, 30, "the new space is filled")
             assert await states(db) == [("words", 64, "serving"), ("text-embedding-3-small", 32, "building")]
