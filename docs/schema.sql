@@ -4219,7 +4219,7 @@ begin
     '    where c.passage_id = p.id and %2$s limit 1) '
     '  order by 2 desc, 1 limit %3$s), '
     'fused as ( '
-    '  select w.passage_id, sum(1.0 / (60 + w.place)) as score, min(w.distance) as distance from ( '
+    '  select w.passage_id, sum(1.0 / (20 + w.place)) as score, min(w.distance) as distance from ( '
     '    select v.passage_id, row_number() over (order by v.distance, v.passage_id) as place, v.distance from vector_way v '
     '    union all '
     '    select t.passage_id, row_number() over (order by t.rank desc, t.passage_id), null from text_way t) w '

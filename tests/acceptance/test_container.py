@@ -51,9 +51,8 @@ def test_compose_is_true_to_its_schema(tmp_path: Path) -> None:
 def test_the_image_is_slim_and_runs_as_nobody_special() -> None:
     last = DOCKERFILE.split("FROM ")[-1]
     assert re.search(r"^USER 10001$", last, re.MULTILINE)
-    assert not re.search(r"apt-get|gcc|build-essential|curl|wget", DOCKERFILE), (
-        "wheels only, and no tools that the worker does not need"
-    )
+    assert not re.search(r"gcc|build-essential|curl|wget", DOCKERFILE), "wheels only"
+    assert "apt-get" not in last, "no tools that the worker does not need"
     assert "--only-binary :all: --require-hashes" in DOCKERFILE
     assert last.count("COPY") == 1
 
@@ -94,7 +93,7 @@ def test_every_service_of_the_manual_is_there_and_full_is_a_profile() -> None:
 
 async def test_the_images_commands_run_outside_it(workers: Workers, db: asyncpg.Connection) -> None:
     entry = json.loads(re.findall(r"^ENTRYPOINT (\[.*\])$", DOCKERFILE, re.MULTILINE)[0])
-    command = json.loads(re.findall(r"^CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)[0])
+    command = json.loads(re.findall(r"^CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)[-1])
     assert entry == ["atlas"]
     worker = await workers.start(module=("-m", "atlas.cli", *command))
     (health,) = re.findall(r"HEALTHCHECK.*?CMD (\[.*?\])\n", DOCKERFILE, re.DOTALL)
