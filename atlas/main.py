@@ -95,7 +95,10 @@ async def _healthz(request: Request) -> Response:
             now = datetime.now(UTC)
             models = [model.name for model in chain.models if model.open_until is None or model.open_until <= now]
     healthy = database and bool(models)
-    body = {"status": "ok" if healthy else "unhealthy", "version": __version__, "database": database, "models": models}
+    body = {
+        "status": "ok" if healthy else "unhealthy", "version": __version__, "database": database, "models": models,
+        "retrieval": service.retrieval,
+    }  # fmt: skip
     return JSONResponse(body, status_code=200 if healthy else 503)
 
 

@@ -38,7 +38,7 @@ from atlas.mirror import Mirror
 from atlas.model_errors import ModelError, ModelMissing
 from atlas.models import Chain, Model, resolve
 from atlas.outbox import Destination, Target
-from atlas.ports import Generator, Retriever, WakeUps
+from atlas.ports import Generator, WakeUps
 from atlas.progress import ProgressWriter
 from atlas.rag.wiring import knowledge
 from atlas.settings import Settings
@@ -116,6 +116,8 @@ class Service:
     started: float
     vocabularies: Vocabularies
     mirror: Mirror
+    retrieval: str
+    """How it searches what the team knows."""
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Works until stopping is set, then drains. Raises what kills the worker."""
@@ -264,6 +266,7 @@ async def build(
             yield Service(
                 settings=settings, bus=bus, worker=worker, metrics=metrics, book=book, progress=progress,
                 wake_ups=sources, started=started, vocabularies=vocabularies, mirror=mirror,
+                retrieval=retriever.how,
             )  # fmt: skip
         finally:
             if client is not None:
@@ -271,7 +274,7 @@ async def build(
 
 
 @asynccontextmanager
-async def retriever_of(settings: Settings, bus: Bus) -> AsyncIterator[Retriever]:
+async def retriever_of(settings: Settings, bus: Bus) -> AsyncIterator[CachedRetriever]:
     """Retrieval for a worker: through the RAG service where RAG_URL is set, else the same search in process."""
     top_k, collapse = settings.rag_top_k, settings.rag_collapse_by_file
     async with AsyncExitStack() as stack:
@@ -293,7 +296,7 @@ async def retriever_of(settings: Settings, bus: Bus) -> AsyncIterator[Retriever]
             how = known.mode()
         log.info("retrieval: %s", how)
         shape = {"top_k": top_k, "collapse": collapse, "threshold": settings.rag_relevancy_threshold, "how": how}
-        yield CachedRetriever(source, Cache(bus, settings=json.dumps(shape, sort_keys=True)), top_k=top_k)
+        yield CachedRetriever(source, Cache(bus, settings=json.dumps(shape, sort_keys=True)), top_k=top_k, how=how)
 
 
 def mirror_of(settings: Settings, bus: Bus, metrics: Metrics) -> Mirror:

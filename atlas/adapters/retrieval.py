@@ -97,7 +97,9 @@ class Cache:
 class CachedRetriever:
     """The Retriever of a worker."""
 
-    def __init__(self, source: Source, cache: Cache, *, top_k: int) -> None:
+    def __init__(self, source: Source, cache: Cache, *, top_k: int, how: str = "") -> None:
+        self.how = how
+        """How it searches, in one line."""
         self._source = source
         self._cache = cache
         self._top_k = top_k
@@ -141,6 +143,11 @@ class InProcess:
         return await self._searcher.search(Query(text=query, top_k=self._top_k, collapse=self._collapse, task=task_id))
 
 
+def _chunk(item: JsonObject) -> Chunk:
+    """A chunk of the service's answer, whose source names the place and whose path names the document."""
+    return chunk_of({**{name: item[name] for name in Chunk.__slots__}, "source": item["path"]})
+
+
 class RagService:
     """The RAG service at RAG_URL. patience: seconds for a call. A service that fails three times is left alone for a while."""
 
@@ -169,7 +176,7 @@ class RagService:
             answer.raise_for_status()
             body = answer.json()
             found = Retrieved(
-                chunks=[chunk_of({name: item[name] for name in Chunk.__slots__}) for item in body["chunks"]],
+                chunks=[_chunk(item) for item in body["chunks"]],
                 warnings=tuple(str(line) for line in body.get("warnings", ())),
             )
         except (httpx.HTTPError, TimeoutError, ValueError, KeyError, TypeError, AttributeError) as error:

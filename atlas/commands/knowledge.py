@@ -21,7 +21,7 @@ from atlas.errors import AtlasError, NotFoundError, UsageError
 from atlas.local.address import database_url
 from atlas.rag.files import File, find_files, source_name
 from atlas.rag.index import Report
-from atlas.rag.repository import cloned, is_git_url
+from atlas.rag.repository import cloned, is_git_url, latest
 from atlas.rag.search import Query
 from atlas.rag.wiring import Knowledge, knowledge
 from atlas.settings import Settings
@@ -38,26 +38,24 @@ async def index(
     project: Annotated[str | None, typer.Option(help="Whose they are (id or name); without it, everybody's.")] = None,
     ref: Annotated[str | None, typer.Option(help="The branch or commit of a repository.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and index what changes, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=1, help="Seconds between looks at a repository that is watched.")] = 60,
     as_json: JsonFlag = False,
 ) -> None:
     """Index what the team knows: Markdown, reStructuredText, code, HTML, PDF, notebooks. An unchanged file costs nothing."""
     urls = [path for path in paths if is_git_url(path)]
     folders = [Path(path) for path in paths if not is_git_url(path)]
-    if watch and (urls or not folders):
-        raise UsageError("--watch watches files and folders", "leave the URL out")
     if ref is not None and not urls:
         raise UsageError("--ref is of a repository", "name its URL")
     async with opened(settings()) as known:
         if folders:
             _show(await index_paths(known, folders, project=project), as_json=as_json)
-        for url in urls:
-            async with cloned(url, ref) as checkout:
-                report = await index_paths(
-                    known, [checkout.folder], project=project, named=checkout.name, commit=checkout.commit
-                )
-            _show(report, as_json=as_json)
+        commits = {url: await _index_url(known, url, ref, project=project, as_json=as_json) for url in urls}
         if watch:
-            await _watch(known, folders, project=project, as_json=as_json)
+            async with asyncio.TaskGroup() as group:
+                if folders:
+                    group.create_task(_watch(known, folders, project=project, as_json=as_json))
+                for url, commit in commits.items():
+                    group.create_task(_watch_url(known, url, ref, commit, every, project=project, as_json=as_json))
 
 
 @asynccontextmanager
@@ -145,6 +143,27 @@ async def _watch(known: Knowledge, paths: list[Path], *, project: str | None, as
             continue
         if report.indexed or report.dropped:
             _show(report, as_json=as_json)
+
+
+async def _index_url(known: Knowledge, url: str, ref: str | None, *, project: str | None, as_json: bool) -> str:
+    """Answers the commit that was indexed."""
+    async with cloned(url, ref) as checkout:
+        report = await index_paths(known, [checkout.folder], project=project, named=checkout.name, commit=checkout.commit)
+    _show(report, as_json=as_json)
+    return checkout.commit
+
+
+async def _watch_url(
+    known: Knowledge, url: str, ref: str | None, commit: str, every: float, *, project: str | None, as_json: bool
+) -> None:
+    complain(f"watching {url}: Ctrl-C ends it")
+    while True:
+        await asyncio.sleep(every)
+        try:
+            if await latest(url, ref) != commit:
+                commit = await _index_url(known, url, ref, project=project, as_json=as_json)
+        except AtlasError as error:
+            complain(f"{url}: {error.line}")
 
 
 async def project_id(known: Knowledge, name: str | None) -> UUID | None:

@@ -88,12 +88,12 @@ class FoundChunk(BaseModel):
     """A chunk. similarity: cosine, null where it has no vector. score: of the fusion, or the reranker's."""
 
     chunk_id: int
-    source: str
+    source: str = Field(description="path or URL, commit and lines (pages of a PDF, cells of a notebook), as replies cite it")
+    path: str = Field(description="the path or URL alone, as filters and DELETE take it")
     commit: str | None
     kind: str
     title: str
     heading: str
-    place: str = Field(description="source, commit and lines (pages of a PDF, cells of a notebook), as replies cite it")
     start_line: int
     end_line: int
     text: str
@@ -365,4 +365,4 @@ def _item(item: str | Item) -> JsonObject:
 
 
 def _shown(chunk: Chunk) -> FoundChunk:
-    return FoundChunk(place=chunk.place, **asdict(chunk))
+    return FoundChunk(**{**asdict(chunk), "source": chunk.place, "path": chunk.source})

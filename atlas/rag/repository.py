@@ -89,6 +89,23 @@ def plain_prefix(prefix: str) -> str:
     return urlunsplit((parts.scheme.lower(), parts.netloc.lower(), parts.path.rstrip("/") + "/", "", ""))
 
 
+async def latest(url: str, ref: str | None = None, *, git: str = "git") -> str:
+    """The commit that a branch (or the default one) is at now. Raises CloneFailed and CloneRefused."""
+    name = plain_url(url)
+    with tempfile.TemporaryDirectory(prefix="atlas-clone-") as top:
+        runner = _Git(git, Path(top), Path(top), CloneLimits(seconds=60))
+        said = await runner.run("ls-remote", "--quiet", "--", name, _checked(ref) or "HEAD")
+    if not said:
+        raise CloneFailed(f"{name} has no {ref}", "check the branch")
+    return said.split()[0]
+
+
+def _checked(ref: str | None) -> str | None:
+    if ref is not None and (not _REF.fullmatch(ref) or ".." in ref):
+        raise CloneRefused(f"{ref[:100]!r} is no commit or branch", "send a commit's hash or a branch")
+    return ref
+
+
 @asynccontextmanager
 async def cloned(
     url: str, ref: str | None = None, *, limits: CloneLimits | None = None, git: str = "git"
@@ -96,8 +113,7 @@ async def cloned(
     """One commit of a repository in a folder that goes afterwards. Raises CloneFailed and CloneRefused."""
     limits = limits or CloneLimits()
     name = plain_url(url)
-    if ref is not None and (not _REF.fullmatch(ref) or ".." in ref):
-        raise CloneRefused(f"{ref[:100]!r} is no commit or branch", "send a commit's hash or a branch")
+    _checked(ref)
     if shutil.which(git) is None:
         raise CloneFailed("git is not installed here", "install git")
     with tempfile.TemporaryDirectory(prefix="atlas-clone-") as top:

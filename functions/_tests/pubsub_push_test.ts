@@ -64,6 +64,19 @@ Deno.test("an escalation of the router is taken, audited and queued", () =>
     assert.deepEqual({ ...row }, { kind: "control", title: "escalate" });
   }));
 
+Deno.test("docs.added becomes a job of the embed-worker", () =>
+  withDb(async (db) => {
+    const take = handler({ db, keys, audience: AUDIENCE, email: EMAIL });
+    const task = crypto.randomUUID(), repository = `https://github.com/acme/docs${number()}`;
+    const content = JSON.stringify({ command: "docs.added", repository: `${repository}.git`, ref: "main" });
+    const added = { task_id: task, role: "rag", msg_type: "control", content, metadata: { schema_ver: 2 } };
+    const answered = await take(push(added, await token()));
+    assert.equal(answered.status, 200);
+    assert.equal((await answered.json()).rejected, undefined);
+    const rows = await db`select state, ref from rag.embed_job where repository = ${repository}`;
+    assert.deepEqual(rows.map((row) => [row.state, row.ref]), [["queued", "main"]]);
+  }));
+
 Deno.test("what breaks the contract is acked and kept, so that it does not come for ever", () =>
   withDb(async (db) => {
     const take = handler({ db, keys, audience: AUDIENCE, email: EMAIL });

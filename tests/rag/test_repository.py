@@ -255,10 +255,26 @@ async def test_atlas_index_takes_a_url(database: Database, tmp_path: Path) -> No
             assert sources(found) == [f"{server}/docs/a.md"]
             assert found.chunks[0].commit == made
         for words, said in (
-            (("--watch", f"{server}/docs"), "leave the URL out"),
             (("--ref", "main", "docs"), "name its URL"),
             (("no-such-folder",), "is not there"),
         ):
             done = await asyncio.to_thread(run_atlas, "index", *words, env={"DATABASE_URL": database.url()})
             assert done.returncode == 2
             assert said in done.stderr
+
+
+async def test_a_repository_is_watched(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:
+    commit(tmp_path / "git/docs", {"a.md": "alpha lease"})
+    async with git_server(tmp_path / "git") as server:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "atlas.cli", "index", f"{server}/docs", "--watch", "--every", "1",
+            env=clean_environment() | {"DATABASE_URL": database.url()}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            await until(lambda: db.fetchval("select count(*) = 1 from rag.document"), 30, "it is indexed")
+            made = commit(tmp_path / "git/docs", {"b.md": "beta lease"})
+            await until(lambda: db.fetchval("select count(*) = 2 from rag.document"), 30, "the next commit is indexed")
+            assert await db.fetchval("select commit from rag.document where source like '%/b.md'") == made
+        finally:
+            process.terminate()
+            await process.wait()

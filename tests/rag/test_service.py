@@ -36,8 +36,8 @@ async def test_query_chat_as_the_manual_has_it(database: Database, tmp_path: Pat
         await rag.json("POST", "/v1/documents", {"source": "docs/b.md", "text": "bread and butter"})
         answer = await rag.json("POST", "/v1/query_chat", {"query": "lost worker", "top_k": 1})
         (chunk,) = answer["chunks"]
-        assert {name: chunk[name] for name in ("source", "title", "place", "heading", "kind", "commit")} == {
-            "source": "docs/a.md", "title": "Leases", "place": "docs/a.md:1-3", "heading": "Leases", "kind": "markdown", "commit": None,
+        assert {name: chunk[name] for name in ("source", "title", "path", "heading", "kind", "commit")} == {
+            "source": "docs/a.md:1-3", "title": "Leases", "path": "docs/a.md", "heading": "Leases", "kind": "markdown", "commit": None,
         }  # fmt: skip
         assert 0 < chunk["similarity"] <= 1
         assert chunk["score"] > 0
@@ -47,7 +47,7 @@ async def test_query_chat_as_the_manual_has_it(database: Database, tmp_path: Pat
         both = {"query": "lost worker", "relevancy_threshold": -1}
         assert len((await rag.json("POST", "/v1/query_chat", both))["chunks"]) == 2
         only = both | {"filter": {"source": "docs/b", "kind": "markdown"}}
-        assert [c["source"] for c in (await rag.json("POST", "/v1/query_chat", only))["chunks"]] == ["docs/b.md"]
+        assert [c["path"] for c in (await rag.json("POST", "/v1/query_chat", only))["chunks"]] == ["docs/b.md"]
         nothing = await rag.json("POST", "/v1/query_chat", {"query": "lost worker", "relevancy_threshold": 0.9999})
         assert nothing["chunks"] == []
         assert "dropped every passage" in nothing["warnings"][0]
@@ -61,7 +61,7 @@ async def test_query_chat_as_the_manual_has_it(database: Database, tmp_path: Pat
         pdf = {"source": 'run book\'s/"x".pdf', "content_base64": base64.b64encode(pdf_of("restore the backup")).decode()}
         assert (await rag.json("POST", "/v1/documents", pdf))["chunks"] == 1
         found = (await rag.json("POST", "/v1/query_chat", {"query": "restore backup", "relevancy_threshold": -1}))["chunks"]
-        assert found[0]["place"] == 'run book\'s/"x".pdf#page=1'
+        assert found[0]["source"] == 'run book\'s/"x".pdf#page=1'
         health = await rag.json("GET", "/healthz", key=None)
         assert health["retrieval"] == "full text and vectors of openai words"
         assert health["spaces"] == [{"embedder": "openai", "model": "words", "dimensions": 64, "state": "serving"}]
@@ -178,7 +178,7 @@ async def test_nobody_comes_in_without_a_key(database: Database, db: asyncpg.Con
 
         async def seen(key: str, **more: object) -> list[str]:
             answer = await rag.json("POST", "/v1/query_chat", query | more, key=key)
-            return sorted(chunk["source"] for chunk in answer["chunks"])
+            return sorted(chunk["path"] for chunk in answer["chunks"])
 
         assert await seen(ann) == ["ours.md", "shared.md"]
         assert await seen(ann, project=str(theirs)) == ["shared.md"]

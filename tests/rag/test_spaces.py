@@ -44,7 +44,7 @@ async def test_old_vectors_serve_until_the_new_ones_are_complete(
             assert await states(db) == [("words", 64, "serving"), ("text-embedding-3-small", 32, "building")]
             # searched meanwhile: with the old model's vectors, by the same server
             answer = await rag.json("POST", "/v1/query_chat", {"query": "topic77 leases"})
-            assert "077.md" in [chunk["source"] for chunk in answer["chunks"][:3]]
+            assert "077.md" in [chunk["path"] for chunk in answer["chunks"][:3]]
             assert answer["chunks"][0]["similarity"] is not None
             assert answer["warnings"] == []
             assert models.calls[-1]["model"] in ("words", "text-embedding-3-small")
@@ -60,7 +60,7 @@ async def test_old_vectors_serve_until_the_new_ones_are_complete(
             await until(switched, 60, "the new space serves")
             assert await states(db) == [("words", 64, "retired"), ("text-embedding-3-small", 32, "serving")]
             answer = await rag.json("POST", "/v1/query_chat", {"query": "topic999 leases"})
-            assert (answer["chunks"][0]["source"], answer["warnings"]) == ("new.md", [])
+            assert (answer["chunks"][0]["path"], answer["warnings"]) == ("new.md", [])
             assert models.calls[-1]["dimensions"] == 32, "a model that can give fewer is asked for them"
         indexed = [text for text in models.texts[count:] if text.endswith("of leases")]
         assert len(indexed) - len(set(indexed)) <= 64, "a call under way when the process died may be made again, and no more"
