@@ -29,6 +29,10 @@ MOST_ATTEMPTS = 20
 """Of one job, before it fails for good: an embedder that is away for hours is waited for."""
 
 
+class JobRefused(AtlasError):
+    """A job is given up."""
+
+
 class Jobs:
     """Works on jobs until it is cancelled. indexer makes one for a project; vectors the configured space's, None for none."""
 
@@ -116,6 +120,9 @@ class Jobs:
 
     async def _do(self, job: Job) -> None:
         try:
+            if job.attempts > MOST_ATTEMPTS:
+                # a document that ends every process that reads it
+                raise JobRefused(f"it was begun {job.attempts - 1} times, and never ended")
             if job.repository is None:
                 skipped = await self._documents(job)
             else:
@@ -129,6 +136,9 @@ class Jobs:
             await self._later(job, error)
         except AtlasError as error:
             await self._end(job, "failed", str(error))
+        except Exception as error:  # a defect that one job meets must not end the others
+            log.exception("job %s met a defect", job.id)
+            await self._end(job, "failed", f"a defect: {error.__class__.__name__} (the log of this process has more)")
         else:
             await self._end(job, "completed", None, skipped)
 

@@ -147,7 +147,11 @@ class Store:
 
     async def set_threshold(self, space: int, threshold: float) -> None:
         """Keeps a calibrated threshold; it goes before the setting."""
-        await self._bus.value("update rag.space set threshold = $2 where id = $1", space, threshold)
+        # what was found with another threshold is stale
+        await self._bus.value(
+            "with changed as (update rag.space set threshold = $2 where id = $1 returning id) "
+            "update rag.epoch set number = number + 1 where exists (select from changed)", space, threshold,
+        )  # fmt: skip
 
     async def record_usage(self, space: int, purpose: Literal["index", "query"], texts: int, tokens: int) -> None:
         """Accounts for what was embedded."""

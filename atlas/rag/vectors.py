@@ -11,7 +11,7 @@ from atlas.rag.ports import Embedder, checked
 from atlas.rag.store import Space, Store, embedded_text
 from atlas.task import JsonObject
 
-LEASE = 120.0
+LEASE = 60.0
 """Seconds for which a process has the right to fill a space; extended with each batch."""
 
 

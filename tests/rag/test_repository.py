@@ -10,13 +10,17 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
+from atlas.rag.document import Document, Kind
+from atlas.rag.index import Indexer
+from atlas.rag.jobs import Jobs
+from atlas.rag.read import read
 from atlas.rag.repository import CloneFailed, CloneLimits, CloneRefused, check_allowed, cloned, plain_url
-from tests.rag.support import ANN, commit, find, git, git_server, opened, sources
+from tests.rag.support import ANN, COUNT, commit, find, git, git_server, opened, sources
 from tests.rag.test_search import acting
 from tests.support import ROOT, Database, Json, clean_environment, run_atlas, until
 
@@ -278,3 +282,38 @@ async def test_a_repository_is_watched(database: Database, db: asyncpg.Connectio
         finally:
             process.terminate()
             await process.wait()
+
+
+async def test_one_jobs_defect_does_not_end_the_others(
+    database: Database, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(database) as known:
+
+        async def indexer(project: UUID | None) -> Indexer:
+            return await known.indexer(project, COUNT)
+
+        jobs = Jobs(known.store, owner=uuid4(), indexer=indexer, vectors=known.vectors, allow=(), lease=10, pause=0.01)
+        bad, good = [
+            await known.store.add_job([{"source": name, "text": name, "kind": "text"}], None) for name in ("bad", "good")
+        ]
+        real = read
+
+        def broken(data: bytes, kind: Kind, name: str) -> Document:
+            if name == "bad":
+                raise MemoryError("planned")
+            return real(data, kind, name)
+
+        monkeypatch.setattr("atlas.rag.index.read", broken)
+        for _ in range(2):
+            assert await jobs.once()
+        found = dict(await db.fetch("select id, state from rag.embed_job"))
+        assert found == {bad: "failed", good: "completed"}
+        assert await db.fetchval("select last_error from rag.embed_job where id = $1", bad) == (
+            "a defect: MemoryError (the log of this process has more)"
+        )
+        # one that ends its process each time is given up in the end
+        await db.execute(
+            "update rag.embed_job set state = 'running', attempts = 20, lease_expires_at = now() where id = $1", bad
+        )
+        assert await jobs.once()
+        assert "never ended" in await db.fetchval("select last_error from rag.embed_job where id = $1", bad)
