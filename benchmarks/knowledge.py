@@ -70,7 +70,7 @@ def _docstrings(path: Path) -> Iterator[str]:
             yield text
 
 
-def vectors_of(texts: Sequence[str], cache: Path) -> tuple[Any, float]:
+async def vectors_of(texts: Sequence[str], cache: Path) -> tuple[Any, float]:
     """Real vectors, and how many texts a second they took."""
     import numpy as np
 
@@ -81,7 +81,7 @@ def vectors_of(texts: Sequence[str], cache: Path) -> tuple[Any, float]:
     began = time.monotonic()
     parts: list[Any] = []
     for start in range(0, len(texts), 2048):
-        found = asyncio.run(embedder.embed(texts[start : start + 2048]))
+        found = await embedder.embed(texts[start : start + 2048])
         parts.append(np.array(found.vectors, dtype="float32"))
         done = start + len(found.vectors)
         print(f"\r{done} of {len(texts)} embedded, {done / (time.monotonic() - began):.0f}/s", end="", flush=True)
@@ -310,7 +310,7 @@ async def main() -> None:
     assert len(texts) == arguments.chunks + arguments.questions, f"only {len(texts)} paragraphs are installed here"
     # the questions' vectors are real ones
     texts, questions = texts[: arguments.chunks], texts[arguments.chunks :]
-    real, rate = vectors_of([*questions, *texts[: arguments.real]], arguments.cache)
+    real, rate = await vectors_of([*questions, *texts[: arguments.real]], arguments.cache)
     if arguments.embed_only:
         return
     asked, vectors = real[: len(questions)], widened(real[len(questions) :], arguments.chunks)
@@ -323,13 +323,7 @@ async def main() -> None:
             await set_codecs(operator)
             await migrate.migrate(operator)
             await operator.close()
-            rows = await run(
-                cluster,
-                texts[: arguments.chunks],
-                vectors[: arguments.chunks],
-                texts[arguments.chunks :],
-                vectors[arguments.chunks :],
-            )
+            rows = await run(cluster, texts, vectors, questions, asked)
             rows.append(Row("memory of Postgres after the searches", memory(cluster)))
         finally:
             stack.postgres.stop("immediate")

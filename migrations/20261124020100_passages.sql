@@ -19,7 +19,7 @@ comment on column rag.passage.heading is 'Where it stands: the heading path, or 
 comment on column rag.passage.text is 'What it says.';
 comment on column rag.passage.tokens is 'Its length in tokens of o200k_base.';
 comment on column rag.passage.tsv is 'Its words for full-text search; those of the heading weigh more.';
-comment on column rag.passage.seen_at is 'When it was last indexed.';
+comment on column rag.passage.seen_at is 'When it was last indexed, or shown.';
 alter table rag.passage enable row level security;
 
 create function rag.passage_hash(p_heading text, p_text text) returns bytea
@@ -142,9 +142,28 @@ begin
   if n > 0 then
     perform rag.advance_epoch(p_project);
   end if;
+  if p_keep = '{}' then
+    -- a repository that was dropped on purpose does not come back at night
+    delete from rag.embed_job j where j.repository = rtrim(p_under, '/') and j.state in ('completed', 'failed')
+      and j.project_id is not distinct from p_project;
+  end if;
   return n;
 end
 $$;
+
+-- What is in a prompt now may be cited in a moment: a text is kept for a day after it was last shown.
+create function rag.mark_passages() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  update rag.passage p set seen_at = now() where p.id in (
+    select o.id from rag.passage o where o.id in (select g.passage_id from gone g) order by o.id for no key update);
+  return null;
+end
+$$;
+comment on function rag.mark_passages() is 'Marks the texts of chunks that went as used until now.';
+create trigger mark_passages after delete on rag.chunk
+  referencing old table as gone for each statement execute function rag.mark_passages();
 
 create function rag.collect_passages() returns integer
 language plpgsql security definer set search_path = ''
@@ -163,7 +182,7 @@ begin
 end
 $$;
 comment on function rag.collect_passages() is
-  'Removes texts that no document and no audit refers to any more, a day after they were last indexed. Says how many.';
+  'Removes texts that no document and no audit refers to any more, a day after they were last shown. Says how many.';
 
 -- What was in a prompt is named in the reply's sources by its hash.
 create function rag.cite_passages() returns trigger

@@ -37,7 +37,7 @@ create table rag.embedding (
   primary key (space_id, passage_id)
 );
 create index embedding_passage on rag.embedding (passage_id);
-comment on table rag.embedding is 'Vectors of passages. Each space has an HNSW index of its own, made when it begins to serve.';
+comment on table rag.embedding is 'Vectors of passages. Each space has an HNSW index of its own.';
 comment on column rag.embedding.space_id is 'In which space.';
 comment on column rag.embedding.passage_id is 'Of which passage.';
 comment on column rag.embedding.embedding is 'The vector, in half precision.';
@@ -79,38 +79,58 @@ end
 $$;
 comment on function rag.index_space(rag.space) is 'Makes the HNSW index of a space. Internal.';
 
-create function rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric default null)
-returns rag.space
+create function rag.retire_space(p_space integer) returns void
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  update rag.space s set state = 'retired', lease_owner = null, lease_expires_at = null where s.id = p_space;
+  execute format('drop index if exists rag.%I', 'embedding_hnsw_' || p_space);
+  delete from rag.embedding e where e.space_id = p_space;
+end
+$$;
+comment on function rag.retire_space(integer) is 'Takes a space, its index and its vectors out of use. Internal.';
+
+create function rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric default null,
+  p_revive boolean default true) returns rag.space
 language plpgsql security definer set search_path = ''
 as $$
 declare
   found rag.space;
+  other integer;
 begin
-  -- one at a time; a plain read decides for the common case
+  -- a plain read decides for the common case
   select s.* into found from rag.space s
-  where s.embedder = p_embedder and s.model = p_model and s.dimensions = p_dimensions and s.state <> 'retired';
-  if found.id is not null and found.usd_per_million is not distinct from coalesce(p_usd, found.usd_per_million) then
+  where s.embedder = p_embedder and s.model = p_model and s.dimensions = p_dimensions;
+  if found.state <> 'retired' and found.usd_per_million is not distinct from coalesce(p_usd, found.usd_per_million) then
     return found;
+  end if;
+  if found.state = 'retired' and not p_revive then
+    -- two processes with different settings would else embed everything in turns
+    raise exception using errcode = 'AT005', message = format('%s %s was retired: another embedder took over', p_embedder, p_model),
+      hint = 'give all processes the same RAG_EMBED settings, and start this one again';
   end if;
   perform pg_advisory_xact_lock(hashtext('rag.space'));
   -- another move is given up: what was built for it so far goes
-  update rag.space s set state = 'retired' where s.state = 'building'
-    and not (s.embedder = p_embedder and s.model = p_model and s.dimensions = p_dimensions);
-  delete from rag.embedding e using rag.space s where s.id = e.space_id and s.state = 'retired';
+  for other in select s.id from rag.space s where s.state = 'building'
+    and not (s.embedder = p_embedder and s.model = p_model and s.dimensions = p_dimensions)
+  loop
+    perform rag.retire_space(other);
+  end loop;
   insert into rag.space as s (embedder, model, dimensions, usd_per_million)
   values (p_embedder, p_model, p_dimensions, p_usd)
   on conflict (embedder, model, dimensions) do update set usd_per_million = coalesce(p_usd, s.usd_per_million),
     state = case s.state when 'retired' then 'building' else s.state end
   returning * into found;
+  -- while it is empty: the index fills with the vectors, and the switch waits for nothing
+  perform rag.index_space(found);
   if found.state = 'building' and not exists (select from rag.chunk)
      and not exists (select from rag.space s where s.state = 'serving') then
-    perform rag.index_space(found);
     update rag.space s set state = 'serving', served_at = now() where s.id = found.id returning * into found;
   end if;
   return found;
 end
 $$;
-comment on function rag.open_space(text, text, integer, numeric) is
+comment on function rag.open_space(text, text, integer, numeric, boolean) is
   'The space of an embedder. A new one is built beside the one that serves; with nothing indexed yet it serves at once.';
 
 create function rag.missing_vectors(p_space integer, p_after bigint, p_limit integer)
@@ -126,10 +146,14 @@ $$;
 comment on function rag.missing_vectors(integer, bigint, integer) is 'Passages in use that have no vector in a space yet.';
 
 create function rag.known_vectors(p_space integer, p_hashes bytea[]) returns setof bytea
-language sql stable security definer set search_path = ''
+language sql security definer set search_path = ''
 as $$
-  select p.sha256 from rag.passage p join rag.embedding e on e.passage_id = p.id and e.space_id = p_space
-  where p.sha256 = any (p_hashes)
+  -- marked as in use: who asks is about to show them, and nobody collects them meanwhile
+  with used as (
+    update rag.passage p set seen_at = now() where p.id in (
+      select o.id from rag.passage o where o.sha256 = any (p_hashes) order by o.id for no key update)
+    returning p.id, p.sha256)
+  select u.sha256 from used u join rag.embedding e on e.passage_id = u.id and e.space_id = p_space
 $$;
 comment on function rag.known_vectors(integer, bytea[]) is 'Which texts have a vector in a space, so that none is embedded twice.';
 
@@ -189,20 +213,15 @@ begin
   if exists (select from rag.missing_vectors(p_space, 0, 1)) then
     return false;
   end if;
-  perform rag.index_space(found);
   select s.* into old from rag.space s where s.state = 'serving';
-  update rag.space s set state = 'retired' where s.id = old.id;
+  perform rag.retire_space(old.id) where old.id is not null;
   update rag.space s set state = 'serving', served_at = now(), lease_owner = null, lease_expires_at = null where s.id = p_space;
-  if old.id is not null then
-    execute format('drop index if exists rag.%I', 'embedding_hnsw_' || old.id);
-    delete from rag.embedding e where e.space_id = old.id;
-  end if;
   update rag.epoch e set number = e.number + 1;
   return true;
 end
 $$;
 comment on function rag.serve_space(integer) is
-  'Lets a complete space serve instead of the old one, in one transaction. False: passages are still missing.';
+  'Lets a complete space serve instead of the old one, in one short transaction. False: passages are still missing.';
 
 create function rag.record_usage(p_space integer, p_purpose text, p_texts bigint, p_tokens bigint) returns void
 language sql security definer set search_path = ''
@@ -224,7 +243,7 @@ as $$
 $$;
 comment on function rag.spaces() is 'The spaces that serve or are built.';
 
-grant execute on function rag.open_space(text, text, integer, numeric), rag.missing_vectors(integer, bigint, integer),
+grant execute on function rag.open_space(text, text, integer, numeric, boolean), rag.missing_vectors(integer, bigint, integer),
   rag.known_vectors(integer, bytea[]), rag.put_vectors(integer, jsonb, text[]), rag.claim_space(integer, uuid, interval),
   rag.serve_space(integer) to service_role;
 grant execute on function rag.record_usage(integer, text, bigint, bigint), rag.spaces() to service_role, atlas_worker;

@@ -15,8 +15,8 @@ comment on column rag.embed_job.lease_expires_at is 'When another process may go
 comment on column rag.embed_job.created_at is 'When it was asked for.';
 comment on column rag.embed_job.repository is 'The Git URL to index; null: the documents are items.';
 comment on column rag.embed_job.ref is 'The commit or branch; null: the default branch.';
-comment on column rag.embed_job.changed is 'Paths that changed; none: all are looked at.';
-comment on column rag.embed_job.removed is 'Paths that went.';
+comment on column rag.embed_job.changed is 'Paths that changed, as the message says; all files are compared by their hash.';
+comment on column rag.embed_job.removed is 'Paths that went, as the message says; whatever is no longer there is dropped.';
 comment on column rag.embed_job.lease_owner is 'Who works on it.';
 comment on column rag.embed_job.attempts is 'How often somebody began.';
 comment on column rag.embed_job.run_after is 'Not before: failures of the embedder wait longer each time.';
@@ -65,11 +65,23 @@ comment on function rag.add_job(jsonb, uuid, uuid) is 'A job over documents {sou
 create function rag.claim_job(p_owner uuid, p_lease interval) returns setof rag.embed_job
 language sql security definer set search_path = ''
 as $$
+  -- a newer job of the same repository reads all of it: an older one that comes late would bring back what was
+  update rag.embed_job j set state = 'completed', finished_at = now(), last_error = 'a newer job of this repository stands for it'
+  where j.id in (
+    select o.id from rag.embed_job o
+    where o.repository is not null
+      and (o.state = 'queued' or (o.state = 'running' and o.lease_expires_at < clock_timestamp()))
+      and exists (select from rag.embed_job w where w.repository = o.repository and w.project_id is not distinct from o.project_id
+        and (w.created_at, w.id) > (o.created_at, o.id) and w.state <> 'failed')
+    for update skip locked);
   update rag.embed_job j set state = 'running', lease_owner = p_owner, lease_expires_at = clock_timestamp() + p_lease,
     attempts = j.attempts + 1
   where j.id = (
     select d.id from rag.embed_job d
-    where d.run_after <= now() and (d.state = 'queued' or (d.state = 'running' and d.lease_expires_at < clock_timestamp()))
+    where d.run_after <= now()
+      and not exists (select from rag.embed_job r where r.repository = d.repository and r.id <> d.id
+        and r.project_id is not distinct from d.project_id and r.state = 'running' and r.lease_expires_at >= clock_timestamp())
+      and (d.state = 'queued' or (d.state = 'running' and d.lease_expires_at < clock_timestamp()))
     order by d.run_after, d.id limit 1 for update skip locked)
   returning j.*
 $$;
@@ -107,7 +119,8 @@ begin
   perform rag.hold_job(p_job, p_owner);
   update rag.embed_item i set done = true, text = '' where i.job_id = p_job and i.seq = p_seq and not i.done;
   if found then
-    update rag.embed_job j set done = j.done + 1,
+    -- a job that gets on is not given up
+    update rag.embed_job j set done = j.done + 1, attempts = 0,
       errors = case when p_error is null then j.errors else j.errors || jsonb_build_array(p_error) end where j.id = p_job;
   end if;
 end
@@ -137,6 +150,8 @@ as $$
 declare
   message record;
   command jsonb;
+  named text;
+  project uuid;
 begin
   for message in select n.id, n.data, n.sender from new_rows n
     where n.data ->> 'role' = 'rag' and n.data ->> 'msg_type' = 'control' order by n.id
@@ -154,12 +169,16 @@ begin
        or jsonb_typeof(coalesce(command -> 'changed', '[]')) <> 'array' or jsonb_typeof(coalesce(command -> 'removed', '[]')) <> 'array' then
       perform atlas.refuse('content', 'is no docs.added', 'see docs/event_examples/docs.added.json');
     end if;
+    named := message.data #>> '{metadata,project}';
+    select p.id into project from atlas.project p where p.id::text = named or p.name = named;
+    if named is not null and project is null then
+      perform atlas.refuse('metadata.project', format('%L is no project', named),
+        'send a project''s id or name, or leave it out: then everybody finds these documents');
+    end if;
     insert into rag.embed_job (repository, ref, changed, removed, in_id, project_id)
     values (regexp_replace(command ->> 'repository', '(\.git)?/*$', ''), command ->> 'ref',
       array(select jsonb_array_elements_text(coalesce(command -> 'changed', '[]'))),
-      array(select jsonb_array_elements_text(coalesce(command -> 'removed', '[]'))), message.id,
-      (select p.id from atlas.project p where p.id::text = message.data #>> '{metadata,project}'
-        or p.name = message.data #>> '{metadata,project}'));
+      array(select jsonb_array_elements_text(coalesce(command -> 'removed', '[]'))), message.id, project);
   end loop;
   return null;
 end

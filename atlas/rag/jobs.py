@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import cast
 from uuid import UUID
 
-from atlas.errors import AtlasError, DatabaseDown, LeaseLost, SettingsError
+from atlas.errors import AtlasError, DatabaseDown, LeaseLost, RefusedError, SettingsError, WrongState
 from atlas.rag.document import KINDS, Kind, Unreadable, kind_of
 from atlas.rag.files import File, find_files, secret_in
 from atlas.rag.index import Indexer
@@ -100,10 +100,14 @@ class Jobs:
         while True:
             try:
                 vectors = await self._vectors()
-                if vectors is not None and vectors.space.state == "building" and await vectors.build(self._owner):
-                    log.info("%s %s serves now", vectors.space.embedder, vectors.space.model)
-            except (AtlasError, SettingsError) as error:
+                if vectors is not None and (vectors.space.state == "building" or await vectors.has_gaps()):
+                    built = await vectors.build(self._owner)
+                    if built:
+                        log.info("%s %s is complete, and serves", vectors.space.embedder, vectors.space.model)
+            except AtlasError as error:
                 log.warning("vectors: %s", error)
+            except Exception:  # the jobs go on without it
+                log.exception("vectors cannot be built")
             await asyncio.sleep(10 * self._pause)
 
     async def _keep(self, job: Job) -> None:
@@ -131,7 +135,7 @@ class Jobs:
             log.warning("job %s: its lease is lost, another process has it", job.id)
         except (EmbedderDown, DatabaseDown, CloneFailed) as error:
             await self._later(job, error)
-        except (EmbedderRefused, SettingsError) as error:
+        except (EmbedderRefused, SettingsError, WrongState) as error:
             # a key or a dimension that is wrong is set right by somebody: the job waits for it
             await self._later(job, error)
         except AtlasError as error:
@@ -173,6 +177,15 @@ class Jobs:
                     await indexer.put(source, text, kind, known=known.get(source), item=(job.id, self._owner, seq))
                 except Unreadable as error:
                     why = str(error)
+                except (LeaseLost, WrongState):
+                    raise
+                except RefusedError as error:
+                    why = f"Postgres does not take it ({error})"
+                except EmbedderRefused as error:
+                    if job.attempts < 3:
+                        raise
+                    # the others were taken: it is this one
+                    why = f"the embedder does not take it ({error})"
                 else:
                     if indexer.report.unchanged == unchanged:
                         continue

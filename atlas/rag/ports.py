@@ -65,6 +65,10 @@ def checked(embedder: Embedder, texts: Sequence[str], found: Embedded) -> Embedd
                 f"{embedder.model} answers vectors of {len(vector)} dimensions, and {embedder.dimensions} are expected",
                 f"set RAG_EMBED_DIMENSIONS={len(vector)}",
             )
-        if not any(vector) or not all(abs(number) < 65504 for number in vector):
-            raise EmbedderRefused(f"{embedder.model} answered a vector that is zero or not finite", "check its server")
+        try:
+            usable = any(vector) and all(abs(number) < 65504 for number in vector)
+        except TypeError:
+            usable = False
+        if not usable:
+            raise EmbedderRefused(f"{embedder.model} answered a vector that is zero, or no finite numbers", "check its server")
     return found

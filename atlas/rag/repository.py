@@ -70,8 +70,10 @@ def plain_url(url: str) -> str:
         raise CloneRefused(f"{url[:200]!r} is no https URL of a repository", "send such as https://github.com/acme/docs")
     if parts.username is not None or parts.query or parts.fragment or any(ord(char) < 33 for char in url):
         raise CloneRefused("the URL holds a name, a password or a query", "send such as https://github.com/acme/docs")
-    if ".." in parts.path.split("/"):
-        raise CloneRefused(f"{url[:200]!r} climbs out of its path", "send such as https://github.com/acme/docs")
+    if any(part in (".", "..") for part in parts.path.split("/")) or re.search(r"[%\\]", parts.path):
+        raise CloneRefused(
+            f"{url[:200]!r} climbs out of its path, or hides a part of it", "send such as https://github.com/acme/docs"
+        )
     host = parts.hostname if port is None else f"{parts.hostname}:{port}"
     return urlunsplit((parts.scheme, host, parts.path.rstrip("/").removesuffix(".git"), "", ""))
 

@@ -23,6 +23,7 @@ log = logging.getLogger("atlas.rag")
 
 LONGEST_QUERY = 8_000
 """Characters of a question that are searched for: the rest of a very long one adds noise and cost."""
+_ACCOUNT_EVERY = 5.0
 _LONGEST_EMBEDDED = 2_000
 """Characters of a question that are embedded: a vector of many topics is near to none."""
 
@@ -69,6 +70,8 @@ class Searcher:
         self._patience = patience
         self._clock = clock
         self._spaces: tuple[float, list[Space]] | None = None
+        self._used: dict[int, tuple[int, int]] = {}
+        self._accounted = float("-inf")
 
     async def serving(self, *, fresh: bool = False) -> Space | None:
         """The space that serves, read again every few seconds."""
@@ -97,16 +100,26 @@ class Searcher:
                 f"the index is by {space.embedder} {space.model}, which is not configured here: only words were searched"
             )
             return None
-        texts = [text[:_LONGEST_EMBEDDED]]
+        asked = [text[:_LONGEST_EMBEDDED]]
         try:
             async with asyncio.timeout(self._patience):
-                found = checked(embedder, texts, await embedder.embed(texts))
+                found = checked(embedder, asked, await embedder.embed(asked))
         except (EmbedderDown, EmbedderRefused, TimeoutError) as error:
             log.warning("the question is not embedded: %s", error or "no answer in time")
             warnings.append("the embedder did not answer: only words were searched")
             return None
-        await self._store.record_usage(space.id, "query", 1, found.tokens or len(text) // 4)
+        texts, tokens = self._used.get(space.id, (0, 0))
+        self._used[space.id] = (texts + 1, tokens + (found.tokens or len(text) // 4))
+        if self._clock() - self._accounted > _ACCOUNT_EVERY:
+            await self.account()
         return found.vectors[0]
+
+    async def account(self) -> None:
+        """Records what questions took. Every few seconds and not for each: the day's row is one for the whole fleet."""
+        self._accounted = self._clock()
+        used, self._used = self._used, {}
+        for space, (texts, tokens) in used.items():
+            await self._store.record_usage(space, "query", texts, tokens)
 
     async def _find(self, query: Query, vector: list[float] | None, space: Space | None, warnings: list[str]) -> list[Chunk]:
         threshold = query.threshold

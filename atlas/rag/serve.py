@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
 import httpx
@@ -37,10 +37,10 @@ def jobs_of(known: Knowledge, settings: Settings, metrics: RagMetrics, count: Co
     """The embed-worker over its parts."""
 
     async def indexer(project: UUID | None) -> Indexer:
-        return await known.indexer(project, count)
+        return await known.indexer(project, count, revive=False)
 
     async def vectors() -> Vectors | None:
-        return await known.vectors()
+        return await known.vectors(revive=False)
 
     return Jobs(
         known.store, owner=uuid4(), indexer=indexer, vectors=vectors, allow=settings.rag_git_allow,
@@ -80,22 +80,23 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
     async with (
         Bus.connect(database_url(settings, "postgres"), patience=5.0) as bus,
         httpx.AsyncClient() as client,
-        knowledge(settings, bus) as known,
+        # embedder and reranker together end before a worker has waited for its two seconds
+        knowledge(settings, bus, patience=0.75) as known,
         knowledge(settings, bus, attempts=EMBED_ATTEMPTS) as patient,
     ):
         await known.vectors_if_any()
+        await known.store.advance_all()
         log.info("retrieval: %s", known.mode())
         jobs = jobs_of(patient, settings, metrics, count)
 
         @asynccontextmanager
-        async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-            working = asyncio.create_task(jobs.run())
+        async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+            working = app.state.jobs = asyncio.create_task(jobs.run())
             try:
                 yield
             finally:
                 working.cancel()
-                with suppress(asyncio.CancelledError):
-                    await working
+                await asyncio.wait({working})
 
         yield create_app(known, door=door_of(settings, client), count=count, metrics=metrics, lifespan=lifespan)
 

@@ -109,11 +109,12 @@ class Store:
         """The spaces that serve or are built."""
         return [Space(**item) for item in await self._bus.value("select rag.spaces()")]
 
-    async def open_space(self, embedder: Embedder, usd_per_million: float | None) -> Space:
-        """The space of an embedder; a new one is built beside the one that serves."""
+    async def open_space(self, embedder: Embedder, usd_per_million: float | None, *, revive: bool = True) -> Space:
+        """The space of an embedder; a new one is built beside the one that serves. Raises WrongState for a retired one where it
+        may not be revived."""
         row = await self._bus.value(
-            "select to_jsonb(rag.open_space($1, $2, $3, $4::float8::numeric))",
-            embedder.name, embedder.model, embedder.dimensions, usd_per_million,
+            "select to_jsonb(rag.open_space($1, $2, $3, $4::float8::numeric, $5))",
+            embedder.name, embedder.model, embedder.dimensions, usd_per_million, revive,
         )  # fmt: skip
         return Space(**{name: row[name] for name in Space.__slots__})
 
@@ -126,6 +127,18 @@ class Store:
         """Passages in use without a vector, with their ids, in their order."""
         rows = await self._bus.rows("select * from rag.missing_vectors($1, $2, $3)", space, after, limit)
         return [(row["passage_id"], {"heading": row["heading"], "text": row["text"], "tokens": row["tokens"]}) for row in rows]
+
+    async def advance_all(self) -> None:
+        """What is cached is stale: searches have other settings now."""
+        await self._bus.value("update rag.epoch set number = number + 1")
+
+    async def add_repository(self, url: str, ref: str | None, project: UUID | None) -> None:
+        """Remembers a repository that was indexed by hand, so that the nightly refresh looks at it again."""
+        await self._bus.value(
+            "insert into rag.embed_job (repository, ref, project_id, state, finished_at) "
+            "values ($1, $2, $3, 'completed', now())",
+            url, ref, project,
+        )  # fmt: skip
 
     async def count_missing(self, space: int) -> int:
         """How many passages are to be embedded still."""

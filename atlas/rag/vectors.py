@@ -39,8 +39,12 @@ class Vectors:
             tokens += await self._put([{"heading": p.heading, "text": p.text, "tokens": p.tokens} for p in batch])
         return tokens
 
+    async def has_gaps(self) -> bool:
+        """Whether passages in use have no vector: they were indexed without this embedder."""
+        return bool(await self._store.missing_vectors(self.space.id, 0, 1))
+
     async def build(self, owner: UUID, advance: Callable[[int, int], None] = lambda _texts, _tokens: None) -> bool:
-        """Embeds all that is missing and lets the space serve. False: another process is at it."""
+        """Embeds all that is missing, and lets the space serve if it does not. False: another process is at it."""
         while True:
             if not await self._store.claim_space(self.space.id, owner, LEASE):
                 return False

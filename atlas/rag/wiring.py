@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 
 from atlas.adapters.postgres import Bus
-from atlas.errors import SettingsError
+from atlas.errors import AtlasError, SettingsError
 from atlas.rag.index import Indexer
 from atlas.rag.ports import Embedder, EmbedderDown, EmbedderRefused, Reranker
 from atlas.rag.search import Searcher
@@ -133,12 +133,13 @@ class Knowledge:
     reranker: Reranker | None
     settings: Settings
 
-    async def vectors(self) -> Vectors | None:
-        """What fills the configured embedder's space; None for full text alone."""
+    async def vectors(self, *, revive: bool = True) -> Vectors | None:
+        """What fills the configured embedder's space; None for full text alone. revive: also if another one took over."""
         embedder = await self.embedders.configured()
         if embedder is None:
             return None
-        return Vectors(self.store, embedder, await self.store.open_space(embedder, self.embedders.price(embedder)))
+        space = await self.store.open_space(embedder, self.embedders.price(embedder), revive=revive)
+        return Vectors(self.store, embedder, space)
 
     async def vectors_if_any(self) -> None:
         """Opens the space at the start, so that wrong settings end the process and not its first job. An embedder that is away
@@ -148,9 +149,9 @@ class Knowledge:
         except EmbedderDown as error:
             log.warning("the embedder is away: %s", error)
 
-    async def indexer(self, project: UUID | None, count: Count) -> Indexer:
+    async def indexer(self, project: UUID | None, count: Count, *, revive: bool = True) -> Indexer:
         """An indexer for documents of a project (None: shared ones)."""
-        return Indexer(self.store, project=project, count=count, vectors=await self.vectors())
+        return Indexer(self.store, project=project, count=count, vectors=await self.vectors(revive=revive))
 
     def mode(self) -> str:
         """How this searches, in one line."""
@@ -179,6 +180,8 @@ async def knowledge(
         try:
             yield Knowledge(store=store, searcher=searcher, embedders=embedders, reranker=reranker, settings=settings)
         finally:
+            with suppress(AtlasError):
+                await searcher.account()
             await embedders.close()
 
 

@@ -6,13 +6,14 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
-from atlas.errors import RefusedError
-from atlas.rag.files import File, find_files, read_file
+from atlas.errors import RefusedError, UsageError
+from atlas.keys import mint
+from atlas.rag.files import File, find_files, read_file, secret_in
 from atlas.rag.ports import EmbedderDown, EmbedderRefused
 from atlas.rag.vectors import passage_hash
 from tests.doubles.models import models_double
@@ -133,7 +134,7 @@ async def test_a_file_that_vanishes_midway_is_said_and_the_rest_is_indexed(datab
 
         report = await indexer.files(files, advance=advance)
         assert report.indexed == 2
-        assert [line.split("/")[-1] for line in report.skipped] == ["b.md: it cannot be read (No such file or directory)"]
+        assert [line.split("/")[-1] for line in report.skipped] == ["b.md: it is gone"]
 
 
 async def test_a_broken_file_is_said_and_its_old_text_stays(database: Database, tmp_path: Path) -> None:
@@ -248,3 +249,59 @@ async def test_the_database_keeps_documents_of_projects_apart(database: Database
             await put(known, "a.md", text, project)
         found = await find(known, "alpha", project=one)
         assert sorted(chunk.text for chunk in found.chunks) == ["alpha one", "alpha shared"]
+
+
+def test_paths_have_names_that_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"a/docs/x.md": "one", "b/docs/x.md": "two", "here/y.md": "y"})
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UsageError, match="two of the paths are called docs"):
+        find_files([Path("../a/docs"), tmp_path / "b/docs"])
+    for spelling in ("../a/docs", "../here/../a/docs", str(tmp_path / "a/docs/")):
+        assert [file.source for file in find_files([Path(spelling)])[0]] == ["docs/x.md"]
+    assert [file.source for file in find_files([tmp_path / "here" / "y.md"])[0]] == ["y.md"]
+
+
+@pytest.mark.parametrize("name", ["prod.env", ".envrc", "secrets-prod.yaml", "my-credentials.yml", ".npmrc", "server.p12"])
+def test_more_names_of_secrets(tmp_path: Path, name: str) -> None:
+    write(tmp_path, {name: "x"})
+    files, _ = find_files([tmp_path])
+    assert [read_file(file.path)[1] for file in files] == ["its name looks like a secret"]
+
+
+@pytest.mark.parametrize(
+    "text", ["sk_live_" + "a1" * 12, "glpat-" + "a1B2" * 6, mint("s" * 32, {"role": "service_role", "iss": "x"}, lasts=9),
+             mint("s" * 32, {"iss": "supabase", "role": "service_role"}, lasts=9), mint("s" * 32, {"a": "bc", "role": "service_role"}, lasts=9)],
+)  # fmt: skip
+def test_more_texts_of_secrets(text: str) -> None:
+    assert secret_in(f"key = {text}\n".encode()) is not None
+    assert secret_in(mint("s" * 32, {"role": "anon", "iss": "x"}, lasts=9).encode()) is None, "what is public is no secret"
+
+
+async def test_gaps_in_the_space_that_serves_are_filled(database: Database, db: asyncpg.Connection) -> None:
+    async with models_double() as models:
+        async with opened(database, **embedding(models.url)) as known:
+            await put(known, "a.md", "alpha lease")
+        async with opened(database) as words:
+            await put(words, "b.md", "beta lease")
+        async with opened(database, **embedding(models.url)) as known:
+            vectors = await known.vectors()
+            assert vectors is not None
+            assert vectors.space.state == "serving"
+            assert await vectors.has_gaps()
+            assert await vectors.build(uuid4())
+            assert not await vectors.has_gaps()
+            found = await find(known, "lease")
+            assert all(chunk.similarity is not None for chunk in found.chunks)
+
+
+async def test_a_text_that_was_just_shown_is_kept(database: Database, db: asyncpg.Connection) -> None:
+    """A task may hold it in its prompt: its document goes before the reply is written."""
+    async with opened(database) as known:
+        await put(known, "a.md", "alpha lease")
+        await db.execute("update rag.passage set seen_at = now() - interval '2 days'")
+        await known.store.drop_documents(None, "a.md")
+        assert await known.store.collect_passages() == 0
+        # nor is one collected that an indexer has just asked for
+        await db.execute("update rag.passage set seen_at = now() - interval '2 days'")
+        await known.store.known_vectors(1, [passage_hash("", "alpha lease")])
+        assert await known.store.collect_passages() == 0

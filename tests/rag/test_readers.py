@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atlas.rag.chunk import LONGEST, cut
+from atlas.rag.chunk import LONGEST, MOST_CHARACTERS, cut
 from atlas.rag.document import KINDS, Kind, Unreadable, kind_of
 from atlas.rag.read import read
+from atlas.rag.vectors import passage_hash
 from tests.rag.support import COUNT
 
 
@@ -182,3 +184,54 @@ def test_a_damaged_pdf_is_read_or_refused(noise: bytes, at: int) -> None:
         cut(read(damaged, "pdf", "a.pdf"), COUNT)
     except Unreadable as error:
         assert str(error)
+
+
+def test_a_chunk_is_bounded_in_characters_too() -> None:
+    for text in ("a" + " " * 60_000 + "b", "-" * 60_000, "# T\n\n" + "=" * 30_000 + "\n\nend", "\ufeff\ufeff"):
+        pieces = cut(read(text.encode(), "markdown", "a.md"), COUNT)
+        assert all(len(piece.text) <= MOST_CHARACTERS and piece.tokens <= LONGEST for piece in pieces)
+    assert pieces == []
+
+
+def test_readers_take_no_longer_for_what_is_repeated() -> None:
+    """Twice as much takes about twice as long: comments in a row, and tags in each other."""
+
+    def took(text: str, kind: Kind, name: str) -> float:
+        began = time.process_time()
+        read(text.encode(), kind, name)
+        return time.process_time() - began
+
+    comments = "// says\n" * 20_000 + "int f() { return 0; }\n"
+    tags = "<p>" + "<b>x" * 4_000 + "</p>"
+    for text, kind, name in ((comments, "code", "a.c"), (tags, "html", "a.html")):
+        once, fourfold = took(text, kind, name), took(text * 4, kind, name)  # type: ignore[arg-type]  # one of its literals
+        assert fourfold < 12 * once + 0.5
+
+
+HTML = st.lists(
+    st.sampled_from(
+        ["<p>", "</p>", "<![", "]]>", "<!--", "-->", "<h2>", "text", "<script>", "&#0;", "&#xd800;", "<a b='", "<b>"]
+    ),
+    max_size=25,
+).map("".join)
+CELLS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "cell_type": st.sampled_from(["code", "markdown", "raw"]),
+            "source": st.one_of(st.text(max_size=20), st.lists(st.text(max_size=8), max_size=3)),
+        }
+    ),
+    max_size=4,
+)
+
+
+@given(st.one_of(HTML.map(lambda text: (text, "html")), CELLS.map(lambda cells: (json.dumps({"cells": cells}), "notebook"))))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_what_is_read_can_be_stored(found: tuple[str, Kind]) -> None:
+    try:
+        document = read(found[0].encode(), found[1], "a")
+    except Unreadable:
+        return
+    for piece in cut(document, COUNT):
+        assert "\x00" not in piece.text + piece.heading
+        assert len(passage_hash(piece.heading, piece.text)) == 32

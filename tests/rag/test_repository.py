@@ -20,7 +20,8 @@ from atlas.rag.index import Indexer
 from atlas.rag.jobs import Jobs
 from atlas.rag.read import read
 from atlas.rag.repository import CloneFailed, CloneLimits, CloneRefused, check_allowed, cloned, plain_url
-from tests.rag.support import ANN, COUNT, commit, find, git, git_server, opened, sources
+from tests.doubles.models import models_double
+from tests.rag.support import ANN, COUNT, commit, embedding, find, git, git_server, opened, sources
 from tests.rag.test_search import acting
 from tests.support import ROOT, Database, Json, clean_environment, run_atlas, until
 
@@ -178,6 +179,7 @@ async def test_only_the_service_role_may_send_it(database: Database, db: asyncpg
         ("https://me:pw@github.com/acme/docs", ["https://github.com/"], False),
         ("https://github.com/acme/../../x/docs", ["https://github.com/acme/"], False),
         ("https://github.com/acme/docs?x=1", ["https://github.com/"], False),
+        ("https://github.com/acme/%2e%2e/evil/docs", ["https://github.com/acme/"], False),
         ("ssh://github.com/acme/docs", ["https://github.com/"], False),
         ("file:///etc/passwd", ["https://github.com/"], False),
         ("https://github.com", ["https://github.com/"], False),
@@ -317,3 +319,63 @@ async def test_one_jobs_defect_does_not_end_the_others(
         )
         assert await jobs.once()
         assert "never ended" in await db.fetchval("select last_error from rag.embed_job where id = $1", bad)
+
+
+async def test_a_project_that_is_not_there_is_refused_and_not_everybodys(db: asyncpg.Connection) -> None:
+    message = docs_added("https://github.com/acme/docs")
+    message["metadata"]["project"] = "no-such-project"
+    with pytest.raises(asyncpg.PostgresError, match="is no project") as refused:
+        await db.execute(INSERT, message)
+    assert refused.value.sqlstate == "AT001"
+    message["metadata"]["project"] = "default"
+    await db.execute(INSERT, message)
+    assert await db.fetchval("select p.name from rag.embed_job j join atlas.project p on p.id = j.project_id") == "default"
+
+
+async def test_a_late_job_of_an_older_push_brings_nothing_back(database: Database, db: asyncpg.Connection) -> None:
+    url = "https://github.com/acme/docs"
+    for ref in ("older", "newer"):
+        await db.execute(INSERT, docs_added(url, ref=ref))
+    await db.execute("update rag.embed_job set created_at = now() - interval '1 minute' where ref = 'older'")
+    async with opened(database) as known:
+        job = await known.store.claim_job(uuid4(), 10)
+        assert job is not None
+        assert job.ref == "newer"
+        assert await known.store.claim_job(uuid4(), 10) is None
+        assert await db.fetchval("select state from rag.embed_job where ref = 'older'") == "completed"
+        # while one runs, the next waits: two clones would show their commits in any order
+        await db.execute(INSERT, docs_added(url, ref="newest"))
+        assert await known.store.claim_job(uuid4(), 10) is None
+        await db.execute("update rag.embed_job set state = 'completed', lease_expires_at = null where ref = 'newer'")
+        last = await known.store.claim_job(uuid4(), 10)
+        assert last is not None
+        assert last.ref == "newest"
+
+
+async def test_one_document_does_not_end_its_job(database: Database, db: asyncpg.Connection) -> None:
+    async with models_double() as models, opened(database, **embedding(models.url)) as known:
+
+        async def indexer(project: UUID | None) -> Indexer:
+            return await known.indexer(project, COUNT)
+
+        bad = {
+            "nul.ipynb": '{"cells": [{"cell_type": "code", "source": "a\\u0000b \\ud800"}]}', "marked.html": "<![foo[bar]]>",
+            "long" * 475 + "\u4e00" * 100 + ".md": "too long a name", "deep.html": "<i>" * 3000 + "lease",
+        }  # fmt: skip
+        items = [{"source": name, "text": text, "kind": None} for name, text in bad.items()]
+        job = await known.store.add_job([*items, {"source": "good.md", "text": "the lease", "kind": None}], None)
+        jobs = Jobs(known.store, owner=uuid4(), indexer=indexer, vectors=known.vectors, allow=(), lease=10, pause=0.01)
+        assert await jobs.once()
+        row = await db.fetchrow("select state, done, total, errors from rag.embed_job where id = $1", job)
+        assert (row["state"], row["done"], row["total"]) == ("completed", 5, 5), row["errors"]
+        assert any(error.startswith("marked.html: its reader does not understand it") for error in row["errors"])
+        assert "good.md" in [row["source"] for row in await db.fetch("select source from rag.document")]
+        # what the embedder refuses: the third time it is that document's fault, and not the key's
+        job = await known.store.add_job([{"source": n, "text": f"text {n}", "kind": "text"} for n in ("x", "y")], None)
+        for status in (400, 400, 400):
+            models.errors = [status]
+            await db.execute("update rag.embed_job set run_after = now() where id = $1", job)
+            assert await jobs.once()
+        row = await db.fetchrow("select state, done, errors from rag.embed_job where id = $1", job)
+        assert (row["state"], row["done"]) == ("completed", 2)
+        assert [error.split(":")[0] for error in row["errors"]] == ["x"]

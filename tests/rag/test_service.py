@@ -303,3 +303,10 @@ async def test_postgres_away_is_said_and_comes_back(database: Database, db: asyn
             began = time.monotonic()
             assert len((await rag.json("POST", "/v1/query_chat", {"query": "lease"}))["chunks"]) == 1
             assert time.monotonic() - began < 10
+
+
+async def test_keys_of_the_project_that_cannot_be_read_are_an_outage(database: Database, tmp_path: Path) -> None:
+    async with service(database, tmp_path, supabase_url="http://127.0.0.1:9", supabase_secret_key="sb_secret_x") as rag:
+        head = base64.urlsafe_b64encode(b'{"alg":"ES256","kid":"k","typ":"JWT"}').decode().rstrip("=")
+        answer = await rag.call("POST", "/v1/query_chat", {"query": "x"}, key=f"{head}.e30.AAAA")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "away")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -227,3 +228,54 @@ def test_the_double_is_near_for_near_texts() -> None:
     """What tests of similarity rest on."""
     assert vector_of("a lease", 64) == vector_of("A LEASE!", 64) != vector_of("b lease", 64)
     assert isinstance(ModelsDouble().url, str)
+
+
+async def test_two_embedders_do_not_take_turns(database: Database, db: asyncpg.Connection) -> None:
+    """A process with other settings may take over once; the one before does not take it back by itself."""
+    async with models_double() as models:
+        one, two = embedding(models.url), embedding(models.url, rag_embed_model="other")
+        async with opened(database, **one) as first, opened(database, **two) as second:
+            await put(first, "a.md", "alpha")
+            vectors = await second.vectors()
+            assert vectors is not None
+            assert await vectors.build(uuid4())
+            with pytest.raises(WrongState, match="was retired: another embedder took over"):
+                await first.vectors(revive=False)
+            assert await states(db) == [("words", 64, "retired"), ("other", 64, "serving")]
+            again = await first.vectors()
+            assert again is not None
+            assert again.space.state == "building"
+
+
+async def test_indexing_goes_on_while_a_space_is_switched(database: Database, db: asyncpg.Connection) -> None:
+    async with models_double() as models:
+        async with opened(database) as words:
+            for n in range(40):
+                await put(words, f"{n}.md", f"topic{n} of leases")
+        async with opened(database, **embedding(models.url)) as one, opened(database, **embedding(models.url)) as two:
+            builder = await one.vectors()
+            assert builder is not None
+
+            async def index() -> None:
+                for n in range(40, 80):
+                    await put(two, f"{n}.md", f"topic{n} of leases")
+
+            built, _ = await asyncio.gather(builder.build(uuid4()), index())
+            assert built
+            assert await states(db) == [("words", 64, "serving")]
+            assert not await builder.has_gaps()
+            assert await db.fetchval("select count(*) from rag.embedding") == 80
+
+
+async def test_a_service_answers_before_its_worker_gives_up(database: Database, tmp_path: Path) -> None:
+    async with (
+        models_double() as models,
+        service(database, tmp_path, **embedding(models.url, rag_rerank_url=models.url)) as rag,
+    ):
+        await rag.json("POST", "/v1/documents", {"source": "a.md", "text": "the lease"})
+        models.hang = 10
+        began = time.monotonic()
+        answer = await rag.json("POST", "/v1/query_chat", {"query": "lease"})
+        assert time.monotonic() - began < 1.9
+        assert [chunk["path"] for chunk in answer["chunks"]] == ["a.md"]
+        assert "only words were searched" in answer["warnings"][0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atlas.rag.document import Document, Kind, Unreadable
+from atlas.rag.document import Document, Kind, Section, Unreadable
 from atlas.rag.read import code, markdown, notebook, rst
 
 __all__ = ["read"]
@@ -10,6 +10,28 @@ __all__ = ["read"]
 
 def read(data: bytes, kind: Kind, name: str) -> Document:
     """What a document says. name: its file name, which says the language of code. Raises Unreadable."""
+    try:
+        document = _read(data, kind, name)
+    except Unreadable:
+        raise
+    except Exception as error:
+        # readers of other people's formats meet what nobody thought of: one document must not end the others
+        raise Unreadable(f"its reader does not understand it ({error.__class__.__name__}: {str(error)[:100]})") from error
+    return Document(
+        title=_storable(document.title),
+        sections=tuple(
+            Section(heading=_storable(part.heading), lines=tuple((number, _storable(line)) for number, line in part.lines))
+            for part in document.sections
+        ),
+    )
+
+
+def _storable(text: str) -> str:
+    """What Postgres can keep: escapes in JSON and HTML bring NULs and halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd").replace("\ufeff", "")
+
+
+def _read(data: bytes, kind: Kind, name: str) -> Document:
     match kind:
         case "pdf":
             # imported here: most workers never meet one

@@ -42,6 +42,9 @@ _CONTAINERS = frozenset(
         *("class", "module", "trait_declaration"),
     }
 )
+_WRAPPERS = frozenset(
+    {"decorated_definition", "export_statement", "lexical_declaration", "variable_declaration", "template_declaration"}
+)
 _BOUND = frozenset({"arrow_function", "function_expression", "generator_function"})
 _BEFORE = frozenset({"comment", "line_comment", "block_comment", "decorator", "attribute_item", "annotation"})
 """What stands above a definition and belongs to it."""
@@ -78,19 +81,36 @@ def _parsed(text: str, module: str, function: str) -> list[tuple[int, str]]:
     found: dict[int, str] = {}
     # no recursion: generated code nests deeper than Python's stack
     root = _parser(module, function).parse(text.encode()).root_node
-    waiting = [(child, "") for child in root.named_children]
+    waiting = [*_children(root, "")]
     while waiting:
-        node, inside = waiting.pop()
+        node, inside, row = waiting.pop()
         symbol = inside
         if node.type in _FUNCTIONS or node.type in _CONTAINERS or _is_bound(node) or _is_type_of_c(node):
             name = _name(node)
             if name:
                 symbol = f"{inside}.{name}" if inside else name
-                found.setdefault(_first_line(node), symbol[:300])
+                found.setdefault(row, symbol[:300])
             if node.type not in _CONTAINERS:
                 continue
-        waiting += [(child, symbol) for child in node.named_children]
+        # `export`, decorators and the like begin where what they hold begins
+        waiting += _children(node, symbol, row if node.type in _WRAPPERS else None)
     return sorted(found.items())
+
+
+def _children(node: Node, inside: str, begins: int | None = None) -> Iterable[tuple[Node, str, int]]:
+    """(child, symbol around it, first line), where comments and attributes right above a child belong to it."""
+    above: int | None = None
+    last = -2
+    for child in node.named_children:
+        start, end = child.start_point.row, child.end_point.row
+        adjoining = above is not None and start <= last + 1
+        if child.type in _BEFORE:
+            above = above if adjoining else start
+        else:
+            row = above if adjoining and above is not None and above < start else start
+            yield child, inside, row if begins is None else begins
+            above = None
+        last = end if child.end_point.column > 0 else end - 1
 
 
 def _is_bound(node: Node) -> bool:
@@ -120,17 +140,3 @@ def _name(node: Node) -> str:
         if named is not None and named.text:
             return named.text.decode("utf-8", "replace")
     return ""
-
-
-def _first_line(node: Node) -> int:
-    """Where it begins, with the comments, decorators and exports that belong to it."""
-    while node.parent is not None and node.parent.type in (
-        "decorated_definition", "export_statement", "lexical_declaration", "variable_declaration", "template_declaration",
-    ):  # fmt: skip
-        node = node.parent
-    row = node.start_point.row
-    before = node.prev_named_sibling
-    while before is not None and before.type in _BEFORE and before.end_point.row >= row - 1 and before.start_point.row < row:
-        row = before.start_point.row
-        before = before.prev_named_sibling
-    return row

@@ -69,15 +69,25 @@ def _close(sections: list[Section], path: list[tuple[int, str]], lines: list[tup
         sections.append(Section(heading=joined(path), lines=tuple(lines)))
 
 
+def _block_of(tag: Tag | None, root: Tag, known: dict[int, Tag | None]) -> Tag | None:
+    passed = []
+    while tag is not None and tag is not root and tag.name not in _BLOCKS and id(tag) not in known:
+        passed.append(id(tag))
+        tag = tag.parent
+    found = known.get(id(tag), tag) if tag is not None else None
+    known.update(dict.fromkeys(passed, found))
+    return found
+
+
 def _blocks(root: Tag) -> list[tuple[str, int, str]]:
     """(tag, line, text) of each block that holds text itself, in the order of the page."""
     found: list[tuple[Tag | None, list[str]]] = []
+    # a page that nests a thousand tags would else be climbed a thousand times
+    known: dict[int, Tag | None] = {}
     for node in root.descendants:
         if not isinstance(node, NavigableString) or isinstance(node, Comment):
             continue
-        block: Tag | None = node.parent
-        while block is not None and block is not root and block.name not in _BLOCKS:
-            block = block.parent
+        block = _block_of(node.parent, root, known)
         if found and found[-1][0] is block:
             found[-1][1].append(str(node))
         elif node.strip():

@@ -35,15 +35,10 @@ def read(data: bytes, name: str) -> Document:
         # all that pypdf is seen to raise for files that are broken
         raise Unreadable(f"it is a broken PDF ({error.__class__.__name__}: {str(error)[:100]})") from None
     sections = tuple(
-        Section(heading=title, lines=tuple((number, _storable(line)) for line in as_lines(text)))
+        Section(heading=title, lines=tuple((number, line) for line in as_lines(text)))
         for number, text in enumerate(pages, 1)
         if text.strip()
     )
     if not sections:
         raise Unreadable("it holds no text (scanned pages?): run an OCR over it first")
     return Document(title=title[:300] or PurePath(name).name, sections=sections)
-
-
-def _storable(line: str) -> str:
-    """Broken fonts give halves of surrogate pairs, which are no Unicode."""
-    return line.encode("utf-8", "replace").decode()
