@@ -14,6 +14,7 @@ import asyncio
 import os
 import platform
 import random
+import re
 import sysconfig
 import tempfile
 import time
@@ -53,7 +54,8 @@ def corpus(most: int) -> list[str]:
                     line = " ".join(paragraph.split())
                     if 10 <= len(line.split()) <= 40 and sum(letter.isalpha() for letter in line) > 0.6 * len(line):
                         found.setdefault(line.lower(), line)
-    lines = list(found.values())
+    # what would be a heading or binary in Markdown begins with its first word
+    lines = [re.sub(r"^\W+", "", line).replace("\x00", " ") for line in found.values()]
     random.Random(1).shuffle(lines)
     return lines[:most]
 
@@ -115,9 +117,14 @@ class Kept:
 
     def __init__(self, vectors: dict[str, Any]) -> None:
         self._vectors = vectors
+        self._any = next(iter(vectors.values()))
+        self.unknown = 0
+        """Texts that were cut otherwise than expected, and got some vector."""
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
-        return Embedded(vectors=[self._vectors[text.split("\n\n")[-1]].tolist() for text in texts], tokens=1)
+        found = [self._vectors.get(text.split("\n\n")[-1]) for text in texts]
+        self.unknown += sum(vector is None for vector in found)
+        return Embedded(vectors=[(self._any if vector is None else vector).tolist() for vector in found], tokens=1)
 
 
 @dataclass
@@ -140,8 +147,10 @@ def documents(texts: Sequence[str]) -> Iterator[tuple[str, bytes]]:
 async def index_all(indexer: Indexer, texts: Sequence[str]) -> float:
     """Seconds."""
     began = time.monotonic()
-    for source, data in documents(texts):
+    for number, (source, data) in enumerate(documents(texts), 1):
         await indexer.put(source, data, "markdown")
+        if number % 1000 == 0:
+            print(f"{number * A_DOCUMENT} chunks, {number * A_DOCUMENT / (time.monotonic() - began):.0f}/s", flush=True)
     return time.monotonic() - began
 
 
@@ -166,9 +175,16 @@ async def run(cluster: Cluster, texts: list[str], vectors: Any, questions: list[
         print(rows[-1], flush=True)
         began = time.monotonic()
         space = await store.open_space(kept, None)
-        await Vectors(store, kept, space).build(_uuid())
-        rows.append(Row("storing all vectors, and building the index", f"{time.monotonic() - began:.0f} s"))
-        print(rows[-1], flush=True)
+        done = [0]
+
+        def advance(texts: int, _tokens: int) -> None:
+            done[0] += texts
+            if done[0] % 6400 == 0:
+                print(f"{done[0]} vectors, {done[0] / (time.monotonic() - began):.0f}/s", flush=True)
+
+        await Vectors(store, kept, space).build(_uuid(), advance)
+        rows.append(Row("storing all vectors, the HNSW index as they come", f"{time.monotonic() - began:.0f} s"))
+        print(rows[-1], f"{kept.unknown} texts without a vector of their own", flush=True)
         await bus.value("vacuum analyze")
         rows += await search_all(store, kept, questions, asked, space)
         sizes = await bus.rows(

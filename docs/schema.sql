@@ -3936,13 +3936,13 @@ COMMENT ON COLUMN rag.embed_job.ref IS 'The commit or branch; null: the default 
 -- Name: COLUMN embed_job.changed; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.embed_job.changed IS 'Paths that changed; none: all are looked at.';
+COMMENT ON COLUMN rag.embed_job.changed IS 'Paths that changed, as the message says; all files are compared by their hash.';
 
 --
 -- Name: COLUMN embed_job.removed; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.embed_job.removed IS 'Paths that went.';
+COMMENT ON COLUMN rag.embed_job.removed IS 'Paths that went, as the message says; whatever is no longer there is dropped.';
 
 --
 -- Name: COLUMN embed_job.lease_owner; Type: COMMENT; Schema: rag; Owner: -
@@ -3994,11 +3994,23 @@ CREATE FUNCTION rag.claim_job(p_owner uuid, p_lease interval) RETURNS SETOF rag.
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
+  -- a newer job of the same repository reads all of it: an older one that comes late would bring back what was
+  update rag.embed_job j set state = 'completed', finished_at = now(), last_error = 'a newer job of this repository stands for it'
+  where j.id in (
+    select o.id from rag.embed_job o
+    where o.repository is not null
+      and (o.state = 'queued' or (o.state = 'running' and o.lease_expires_at < clock_timestamp()))
+      and exists (select from rag.embed_job w where w.repository = o.repository and w.project_id is not distinct from o.project_id
+        and (w.created_at, w.id) > (o.created_at, o.id) and w.state <> 'failed')
+    for update skip locked);
   update rag.embed_job j set state = 'running', lease_owner = p_owner, lease_expires_at = clock_timestamp() + p_lease,
     attempts = j.attempts + 1
   where j.id = (
     select d.id from rag.embed_job d
-    where d.run_after <= now() and (d.state = 'queued' or (d.state = 'running' and d.lease_expires_at < clock_timestamp()))
+    where d.run_after <= now()
+      and not exists (select from rag.embed_job r where r.repository = d.repository and r.id <> d.id
+        and r.project_id is not distinct from d.project_id and r.state = 'running' and r.lease_expires_at >= clock_timestamp())
+      and (d.state = 'queued' or (d.state = 'running' and d.lease_expires_at < clock_timestamp()))
     order by d.run_after, d.id limit 1 for update skip locked)
   returning j.*
 $$;
@@ -4057,7 +4069,7 @@ $$;
 -- Name: FUNCTION collect_passages(); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.collect_passages() IS 'Removes texts that no document and no audit refers to any more, a day after they were last indexed. Says how many.';
+COMMENT ON FUNCTION rag.collect_passages() IS 'Removes texts that no document and no audit refers to any more, a day after they were last shown. Says how many.';
 
 --
 -- Name: drop_documents(uuid, text, text[]); Type: FUNCTION; Schema: rag; Owner: -
@@ -4075,6 +4087,11 @@ begin
   get diagnostics n = row_count;
   if n > 0 then
     perform rag.advance_epoch(p_project);
+  end if;
+  if p_keep = '{}' then
+    -- a repository that was dropped on purpose does not come back at night
+    delete from rag.embed_job j where j.repository = rtrim(p_under, '/') and j.state in ('completed', 'failed')
+      and j.project_id is not distinct from p_project;
   end if;
   return n;
 end
@@ -4142,7 +4159,8 @@ begin
   perform rag.hold_job(p_job, p_owner);
   update rag.embed_item i set done = true, text = '' where i.job_id = p_job and i.seq = p_seq and not i.done;
   if found then
-    update rag.embed_job j set done = j.done + 1,
+    -- a job that gets on is not given up
+    update rag.embed_job j set done = j.done + 1, attempts = 0,
       errors = case when p_error is null then j.errors else j.errors || jsonb_build_array(p_error) end where j.id = p_job;
   end if;
 end
@@ -4429,11 +4447,15 @@ COMMENT ON FUNCTION rag.known_documents(p_project uuid, p_sources text[]) IS 'Ha
 --
 
 CREATE FUNCTION rag.known_vectors(p_space integer, p_hashes bytea[]) RETURNS SETOF bytea
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  select p.sha256 from rag.passage p join rag.embedding e on e.passage_id = p.id and e.space_id = p_space
-  where p.sha256 = any (p_hashes)
+  -- marked as in use: who asks is about to show them, and nobody collects them meanwhile
+  with used as (
+    update rag.passage p set seen_at = now() where p.id in (
+      select o.id from rag.passage o where o.sha256 = any (p_hashes) order by o.id for no key update)
+    returning p.id, p.sha256)
+  select u.sha256 from used u join rag.embedding e on e.passage_id = u.id and e.space_id = p_space
 $$;
 
 --
@@ -4441,6 +4463,27 @@ $$;
 --
 
 COMMENT ON FUNCTION rag.known_vectors(p_space integer, p_hashes bytea[]) IS 'Which texts have a vector in a space, so that none is embedded twice.';
+
+--
+-- Name: mark_passages(); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.mark_passages() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  update rag.passage p set seen_at = now() where p.id in (
+    select o.id from rag.passage o where o.id in (select g.passage_id from gone g) order by o.id for no key update);
+  return null;
+end
+$$;
+
+--
+-- Name: FUNCTION mark_passages(); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.mark_passages() IS 'Marks the texts of chunks that went as used until now.';
 
 --
 -- Name: missing_vectors(integer, bigint, integer); Type: FUNCTION; Schema: rag; Owner: -
@@ -4464,35 +4507,44 @@ $$;
 COMMENT ON FUNCTION rag.missing_vectors(p_space integer, p_after bigint, p_limit integer) IS 'Passages in use that have no vector in a space yet.';
 
 --
--- Name: open_space(text, text, integer, numeric); Type: FUNCTION; Schema: rag; Owner: -
+-- Name: open_space(text, text, integer, numeric, boolean); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric DEFAULT NULL::numeric) RETURNS rag.space
+CREATE FUNCTION rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric DEFAULT NULL::numeric, p_revive boolean DEFAULT true) RETURNS rag.space
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
   found rag.space;
+  other integer;
 begin
-  -- one at a time; a plain read decides for the common case
+  -- a plain read decides for the common case
   select s.* into found from rag.space s
-  where s.embedder = p_embedder and s.model = p_model and s.dimensions = p_dimensions and s.state <> 'retired';
-  if found.id is not null and found.usd_per_million is not distinct from coalesce(p_usd, found.usd_per_million) then
+  where s.embedder = p_embedder and s.model = p_model and s.dimensions = p_dimensions;
+  if found.state <> 'retired' and found.usd_per_million is not distinct from coalesce(p_usd, found.usd_per_million) then
     return found;
+  end if;
+  if found.state = 'retired' and not p_revive then
+    -- two processes with different settings would else embed everything in turns
+    raise exception using errcode = 'AT005', message = format('%s %s was retired: another embedder took over', p_embedder, p_model),
+      hint = 'give all processes the same RAG_EMBED settings, and start this one again';
   end if;
   perform pg_advisory_xact_lock(hashtext('rag.space'));
   -- another move is given up: what was built for it so far goes
-  update rag.space s set state = 'retired' where s.state = 'building'
-    and not (s.embedder = p_embedder and s.model = p_model and s.dimensions = p_dimensions);
-  delete from rag.embedding e using rag.space s where s.id = e.space_id and s.state = 'retired';
+  for other in select s.id from rag.space s where s.state = 'building'
+    and not (s.embedder = p_embedder and s.model = p_model and s.dimensions = p_dimensions)
+  loop
+    perform rag.retire_space(other);
+  end loop;
   insert into rag.space as s (embedder, model, dimensions, usd_per_million)
   values (p_embedder, p_model, p_dimensions, p_usd)
   on conflict (embedder, model, dimensions) do update set usd_per_million = coalesce(p_usd, s.usd_per_million),
     state = case s.state when 'retired' then 'building' else s.state end
   returning * into found;
+  -- while it is empty: the index fills with the vectors, and the switch waits for nothing
+  perform rag.index_space(found);
   if found.state = 'building' and not exists (select from rag.chunk)
      and not exists (select from rag.space s where s.state = 'serving') then
-    perform rag.index_space(found);
     update rag.space s set state = 'serving', served_at = now() where s.id = found.id returning * into found;
   end if;
   return found;
@@ -4500,10 +4552,10 @@ end
 $$;
 
 --
--- Name: FUNCTION open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric) IS 'The space of an embedder. A new one is built beside the one that serves; with nothing indexed yet it serves at once.';
+COMMENT ON FUNCTION rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean) IS 'The space of an embedder. A new one is built beside the one that serves; with nothing indexed yet it serves at once.';
 
 --
 -- Name: passage_hash(text, text); Type: FUNCTION; Schema: rag; Owner: -
@@ -4644,6 +4696,8 @@ CREATE FUNCTION rag.queue_docs_added() RETURNS trigger
 declare
   message record;
   command jsonb;
+  named text;
+  project uuid;
 begin
   for message in select n.id, n.data, n.sender from new_rows n
     where n.data ->> 'role' = 'rag' and n.data ->> 'msg_type' = 'control' order by n.id
@@ -4661,12 +4715,16 @@ begin
        or jsonb_typeof(coalesce(command -> 'changed', '[]')) <> 'array' or jsonb_typeof(coalesce(command -> 'removed', '[]')) <> 'array' then
       perform atlas.refuse('content', 'is no docs.added', 'see docs/event_examples/docs.added.json');
     end if;
+    named := message.data #>> '{metadata,project}';
+    select p.id into project from atlas.project p where p.id::text = named or p.name = named;
+    if named is not null and project is null then
+      perform atlas.refuse('metadata.project', format('%L is no project', named),
+        'send a project''s id or name, or leave it out: then everybody finds these documents');
+    end if;
     insert into rag.embed_job (repository, ref, changed, removed, in_id, project_id)
     values (regexp_replace(command ->> 'repository', '(\.git)?/*$', ''), command ->> 'ref',
       array(select jsonb_array_elements_text(coalesce(command -> 'changed', '[]'))),
-      array(select jsonb_array_elements_text(coalesce(command -> 'removed', '[]'))), message.id,
-      (select p.id from atlas.project p where p.id::text = message.data #>> '{metadata,project}'
-        or p.name = message.data #>> '{metadata,project}'));
+      array(select jsonb_array_elements_text(coalesce(command -> 'removed', '[]'))), message.id, project);
   end loop;
   return null;
 end
@@ -4794,6 +4852,27 @@ $$;
 COMMENT ON FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) IS 'Keeps what was found for a task''s question.';
 
 --
+-- Name: retire_space(integer); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.retire_space(p_space integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  update rag.space s set state = 'retired', lease_owner = null, lease_expires_at = null where s.id = p_space;
+  execute format('drop index if exists rag.%I', 'embedding_hnsw_' || p_space);
+  delete from rag.embedding e where e.space_id = p_space;
+end
+$$;
+
+--
+-- Name: FUNCTION retire_space(p_space integer); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.retire_space(p_space integer) IS 'Takes a space, its index and its vectors out of use. Internal.';
+
+--
 -- Name: search(text, integer, uuid, boolean, text, integer, real, text, text); Type: FUNCTION; Schema: rag; Owner: -
 --
 
@@ -4869,14 +4948,9 @@ begin
   if exists (select from rag.missing_vectors(p_space, 0, 1)) then
     return false;
   end if;
-  perform rag.index_space(found);
   select s.* into old from rag.space s where s.state = 'serving';
-  update rag.space s set state = 'retired' where s.id = old.id;
+  perform rag.retire_space(old.id) where old.id is not null;
   update rag.space s set state = 'serving', served_at = now(), lease_owner = null, lease_expires_at = null where s.id = p_space;
-  if old.id is not null then
-    execute format('drop index if exists rag.%I', 'embedding_hnsw_' || old.id);
-    delete from rag.embedding e where e.space_id = old.id;
-  end if;
   update rag.epoch e set number = e.number + 1;
   return true;
 end
@@ -4886,7 +4960,7 @@ $$;
 -- Name: FUNCTION serve_space(p_space integer); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.serve_space(p_space integer) IS 'Lets a complete space serve instead of the old one, in one transaction. False: passages are still missing.';
+COMMENT ON FUNCTION rag.serve_space(p_space integer) IS 'Lets a complete space serve instead of the old one, in one short transaction. False: passages are still missing.';
 
 --
 -- Name: spaces(); Type: FUNCTION; Schema: rag; Owner: -
@@ -7603,7 +7677,7 @@ CREATE TABLE rag.embedding (
 -- Name: TABLE embedding; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON TABLE rag.embedding IS 'Vectors of passages. Each space has an HNSW index of its own, made when it begins to serve.';
+COMMENT ON TABLE rag.embedding IS 'Vectors of passages. Each space has an HNSW index of its own.';
 
 --
 -- Name: COLUMN embedding.space_id; Type: COMMENT; Schema: rag; Owner: -
@@ -7714,7 +7788,7 @@ COMMENT ON COLUMN rag.passage.tsv IS 'Its words for full-text search; those of t
 -- Name: COLUMN passage.seen_at; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.passage.seen_at IS 'When it was last indexed.';
+COMMENT ON COLUMN rag.passage.seen_at IS 'When it was last indexed, or shown.';
 
 --
 -- Name: passage_id_seq; Type: SEQUENCE; Schema: rag; Owner: -
@@ -8480,6 +8554,12 @@ CREATE TRIGGER queue_docs_added AFTER INSERT ON public.architect_in REFERENCING 
 --
 
 CREATE TRIGGER queue_messages AFTER INSERT ON public.architect_in REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION atlas.queue_messages();
+
+--
+-- Name: chunk mark_passages; Type: TRIGGER; Schema: rag; Owner: -
+--
+
+CREATE TRIGGER mark_passages AFTER DELETE ON rag.chunk REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION rag.mark_passages();
 
 --
 -- Name: attempt attempt_task_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
@@ -9906,6 +9986,12 @@ REVOKE ALL ON FUNCTION rag.known_vectors(p_space integer, p_hashes bytea[]) FROM
 GRANT ALL ON FUNCTION rag.known_vectors(p_space integer, p_hashes bytea[]) TO service_role;
 
 --
+-- Name: FUNCTION mark_passages(); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.mark_passages() FROM PUBLIC;
+
+--
 -- Name: FUNCTION missing_vectors(p_space integer, p_after bigint, p_limit integer); Type: ACL; Schema: rag; Owner: -
 --
 
@@ -9913,11 +9999,11 @@ REVOKE ALL ON FUNCTION rag.missing_vectors(p_space integer, p_after bigint, p_li
 GRANT ALL ON FUNCTION rag.missing_vectors(p_space integer, p_after bigint, p_limit integer) TO service_role;
 
 --
--- Name: FUNCTION open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric) FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric) TO service_role;
+REVOKE ALL ON FUNCTION rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean) TO service_role;
 
 --
 -- Name: FUNCTION passage_hash(p_heading text, p_text text); Type: ACL; Schema: rag; Owner: -
@@ -9988,6 +10074,12 @@ GRANT ALL ON FUNCTION rag.refresh_all() TO service_role;
 REVOKE ALL ON FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) TO service_role;
 GRANT ALL ON FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) TO atlas_worker;
+
+--
+-- Name: FUNCTION retire_space(p_space integer); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.retire_space(p_space integer) FROM PUBLIC;
 
 --
 -- Name: FUNCTION search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_space integer, p_threshold real, p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -

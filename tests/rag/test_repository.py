@@ -360,7 +360,7 @@ async def test_one_document_does_not_end_its_job(database: Database, db: asyncpg
 
         bad = {
             "nul.ipynb": '{"cells": [{"cell_type": "code", "source": "a\\u0000b \\ud800"}]}', "marked.html": "<![foo[bar]]>",
-            "long" * 475 + "\u4e00" * 100 + ".md": "too long a name", "deep.html": "<i>" * 3000 + "lease",
+            "".join(chr(0x4E00 + n) for n in range(1900)) + ".md": "too long a name", "deep.html": "<i>" * 3000 + "lease",
         }  # fmt: skip
         items = [{"source": name, "text": text, "kind": None} for name, text in bad.items()]
         job = await known.store.add_job([*items, {"source": "good.md", "text": "the lease", "kind": None}], None)
