@@ -104,7 +104,7 @@ begin
     '    union all '
     '    select t.passage_id, row_number() over (order by t.rank desc, t.passage_id), null from text_way t) w '
     '  group by w.passage_id), '
-    'measured as ( '
+    'measured as materialized ( '
     '  select f.passage_id, f.score, (1 - coalesce(f.distance, %4$s))::real as similarity from fused f), '
     'placed as ( '
     '  select c.id, m.similarity, m.score, d.source, c.seq, '
