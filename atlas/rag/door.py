@@ -161,6 +161,7 @@ class BodyLimit:
         try:
             await self._app(scope, counted, watched)
         except Exception:
+            # cut off in the middle of its body, the app may end in any way; every other error is its own
             if not refused:
                 raise
         if refused and not answered:
