@@ -3,6 +3,7 @@
 AtlasError                  a message that names the thing, its state and the next act
 ├── SettingsError           exit 2   settings are wrong; lists every problem
 ├── UsageError              exit 2   a command got words it cannot use
+├── MissingExtra            exit 2   a part that was not installed; names the extra
 ├── StackError              exit 3   the embedded Postgres or a process of the stack
 ├── DatabaseDown            exit 3   Postgres cannot be reached
 ├── RefusedError            exit 4   the database refused it: the table of SQLSTATEs below
@@ -12,7 +13,7 @@ AtlasError                  a message that names the thing, its state and the ne
 │   ├── WrongState          AT005
 │   └── NotAllowed          AT006
 ├── TaskFailed              exit 5   the task that was followed ended without a reply
-└── ModelError              a call to a model; see atlas.model_errors
+└── ModelError              a call to a model; see atlas.llm.errors
 """
 
 from __future__ import annotations
@@ -48,6 +49,16 @@ class UsageError(AtlasError):
     """A command got words that it cannot use."""
 
     exit_code = 2
+
+
+class MissingExtra(AtlasError):
+    """A part of Atlas that was not installed. extra: its name in pyproject.toml."""
+
+    exit_code = 2
+
+    def __init__(self, extra: str, what: str) -> None:
+        super().__init__(f"{what} needs the extra [{extra}]", f"install it: pip install 'atlas-architect[{extra}]'")
+        self.extra = extra
 
 
 class StackError(AtlasError):

@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from atlas import __version__, logs
 from atlas.errors import AtlasError, StackError
+from atlas.local.address import database_url
 from atlas.service import Service, build
 from atlas.settings import Settings, load
 
@@ -38,7 +39,7 @@ def create_app(service: Service | None = None) -> Starlette:
             if service is None:
                 found = load(os.environ)
                 logs.set_up(found.atlas_log_format)
-                running = await stack.enter_async_context(build(found))
+                running = await stack.enter_async_context(build(found, database_url(found)))
             else:
                 running = service
             app.state.service = running
@@ -131,8 +132,8 @@ class _Server(uvicorn.Server):
 
 
 async def serve(settings: Settings) -> int:
-    """Runs the worker with its HTTP door until a signal; answers the exit code. Raises DatabaseDown at the start."""
-    async with build(settings) as service:
+    """Runs the worker with its HTTP stand_in until a signal; answers the exit code. Raises DatabaseDown at the start."""
+    async with build(settings, database_url(settings)) as service:
         app = create_app(service)
         config = uvicorn.Config(
             app, host=settings.atlas_http_host, port=settings.atlas_http_port, log_config=None, access_log=False,

@@ -1,6 +1,6 @@
 """The bus contract as pydantic models: what `atlas schema` prints, and what docs/event_examples are tested against.
 
-The database's check (atlas.check_message) is the door; this is its published form.
+The database's check (atlas.check_message) is the stand-in; this is its published form.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled", "dead_lettered", "ok"]
 
 
-class Part(BaseModel):
+class ChunkInfo(BaseModel):
     """A reply in parts."""
 
     seq: int = Field(ge=0)
@@ -29,7 +29,7 @@ class Problem(BaseModel):
     message: str
 
 
-class Source(BaseModel):
+class CitedSource(BaseModel):
     """A passage that was given to the model."""
 
     id: str
@@ -48,8 +48,8 @@ class Metadata(BaseModel):
     parent_id: UUID | None = None
     status: Status | None = None
     schema_ver: Literal[1, 2] = 1
-    chunk: Part | None = None
-    sources: list[Source] | None = None
+    chunk: ChunkInfo | None = None
+    sources: list[CitedSource] | None = None
     usage: dict[str, Any] | None = None
     error: Problem | None = None
     priority: int | None = Field(None, ge=-100, le=100, description="service role only; higher goes first")

@@ -38,9 +38,11 @@ class Metrics:
         )  # fmt: skip
         self.lease_losses = Counter("atlas_lease_losses", "Attempts that were somebody else's in the end", registry=registry)
         self.released = Counter("atlas_released", "Tasks of lost workers put back into the queue", registry=registry)
-        self.wake_ups = Counter("atlas_wake_ups", "Hints that there may be work", ["source"], registry=registry)
-        self.wake_ups_first = Counter("atlas_wake_ups_first", "Hints that came before any other", ["source"], registry=registry)
-        self.hints_missed = Counter("atlas_hints_missed", "Tasks that only a sweep found", registry=registry)
+        self.wake_ups = Counter("atlas_wake_ups", "Wake-ups, by source", ["source"], registry=registry)
+        self.wake_ups_first = Counter(
+            "atlas_wake_ups_first", "Wake-ups that came before any other", ["source"], registry=registry
+        )
+        self.wake_ups_missed = Counter("atlas_wake_ups_missed", "Tasks that only a sweep found", registry=registry)
         self.realtime_state = Gauge(
             "atlas_realtime_state", "1 for the state that the channel is in", ["state"], registry=registry
         )

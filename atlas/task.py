@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NewType
@@ -109,6 +110,14 @@ class Chunk:
             return f"{source}:{self.start_line}-{self.end_line}"
         last = f"-{self.end_line}" if self.end_line > self.start_line else ""
         return f"{source}#{unit}={self.start_line}{last}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieved:
+    """Passages, best first, and what the reply should say of the search."""
+
+    chunks: Sequence[Chunk] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import asyncpg
 
-from atlas import migrate
+from atlas.database import migrate
 from atlas.local.postgres import Cluster
 from atlas.local.stack import Stack
 from benchmarks import atlas_load, rivals

@@ -11,9 +11,9 @@ from pathlib import Path
 import asyncpg
 import psutil
 
-from atlas.adapters.postgres import set_codecs
+from atlas.database.pool import set_codecs
+from atlas.llm.port import Delta, Finished, ModelCall, ModelEvent, Started
 from atlas.messages import chat
-from atlas.ports import Delta, Finished, ModelCall, ModelEvent, Started
 from atlas.service import Service, build
 from atlas.settings import load
 from atlas.task import Usage
@@ -53,7 +53,6 @@ async def worker(url: str, concurrency: int, generator: Instant) -> AsyncIterato
     """A whole service in this process, with a model of ours."""
     settings = load(
         {
-            "DATABASE_URL": url,
             "OPENAI_API_KEY": "bench",
             "ATLAS_CONCURRENCY": str(concurrency),
             "DAILY_TOKEN_BUDGET": "100000000000",
@@ -61,7 +60,7 @@ async def worker(url: str, concurrency: int, generator: Instant) -> AsyncIterato
         }
     )
     stopping = asyncio.Event()
-    async with build(settings, generator=generator) as service:
+    async with build(settings, url, generator=generator) as service:
         running = asyncio.create_task(service.run(stopping))
         try:
             yield service

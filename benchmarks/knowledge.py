@@ -27,17 +27,17 @@ from typing import Any
 import asyncpg
 import psutil
 
-from atlas import migrate
-from atlas.adapters.local_models import DEFAULT_MODEL, LocalEmbedder
-from atlas.adapters.postgres import Bus, set_codecs
+from atlas.database import migrate
+from atlas.database.pool import Pool, set_codecs
+from atlas.llm.tokens import Vocabularies
 from atlas.local.postgres import Cluster
 from atlas.local.stack import Stack
 from atlas.rag.index import Indexer
+from atlas.rag.models.local import DEFAULT_MODEL, LocalEmbedder
 from atlas.rag.ports import Embedded
 from atlas.rag.search import Query, Searcher
 from atlas.rag.store import Space, Store, as_vector
 from atlas.rag.vectors import Vectors
-from atlas.tokens import Vocabularies
 
 ROOT = Path(__file__).parent.parent
 A_DOCUMENT = 10
@@ -168,7 +168,7 @@ async def run(cluster: Cluster, texts: list[str], vectors: Any, questions: list[
     count = Vocabularies().counter("o200k_base")
     kept = Kept(dict(zip(texts, vectors, strict=True)) | dict(zip(questions, asked, strict=True)))
     async with AsyncExitStack() as stack:
-        bus = await stack.enter_async_context(Bus.connect(cluster.url(), patience=60))
+        bus = await stack.enter_async_context(Pool.connect(cluster.url(), patience=60))
         store = Store(bus)
         seconds = await index_all(Indexer(store, project=None, count=count, vectors=None), texts)
         rows.append(Row("indexing without embedding", f"{len(texts) / seconds:.0f} chunks/s ({seconds:.0f} s)"))
@@ -256,7 +256,7 @@ async def search_all(store: Store, kept: Kept, questions: list[str], asked: Any,
     return rows
 
 
-async def halfvec(bus: Bus, space: Space, asked: Any) -> list[Row]:
+async def halfvec(bus: Pool, space: Space, asked: Any) -> list[Row]:
     """What half precision costs in recall: exact search over full vectors against exact search over halves is not needed, since the
     vectors are stored as halves; the index in full precision over the same numbers shows whether the index loses by it."""
     sizes = []

@@ -22,7 +22,7 @@ import asyncpg
 import grpc
 from google.pubsub_v1 import types
 
-from atlas.adapters.postgres import Bus, set_codecs
+from atlas.database.pool import Pool, set_codecs
 from atlas.local.stack import Stack
 from atlas.metrics import Metrics
 from atlas.service import mirror_of
@@ -83,7 +83,7 @@ def percentile(values: list[float], part: float) -> float:
 @asynccontextmanager
 async def mirroring(url: str, host: str) -> AsyncIterator[None]:
     env = {"PUBSUB_PROJECT_ID": "p", "PUBSUB_EMULATOR_HOST": host}
-    async with Bus.connect(url) as bus:
+    async with Pool.connect(url) as bus:
         job = asyncio.create_task(mirror_of(load(env), bus, Metrics()).run())
         try:
             yield

@@ -1,6 +1,6 @@
 """python -m benchmarks.wake_ups: how soon an insert is claimed by each source of wake-ups, and what is lost when Realtime is.
 
-Writes docs/benchmarks_wake_ups.md. Realtime is the door of atlas/local: it speaks the real server's protocol, polls for
+Writes docs/benchmarks_wake_ups.md. Realtime is the stand-in of atlas/local: it speaks the real server's protocol, polls for
 postgres_changes as that does, and has its faults as switches; its speed is not the real server's.
 """
 
@@ -24,19 +24,21 @@ from pathlib import Path
 import asyncpg
 import psutil
 
-from atlas import migrate
-from atlas.adapters.postgres import set_codecs
-from atlas.adapters.realtime import Patience, RealtimeWakeUps
-from atlas.adapters.realtime_tokens import KeyTokens, MintedTokens
-from atlas.adapters.wake import SweepWakeUps
-from atlas.local.door.access import Keys
-from atlas.local.door.app import Door, open_door
+from atlas.database import migrate
+from atlas.database.pool import set_codecs
 from atlas.local.postgres import Cluster, free_port
 from atlas.local.stack import Stack
+from atlas.local.supabase.access import Keys
+from atlas.local.supabase.app import StandIn, open_stand_in
 from atlas.messages import chat
-from atlas.ports import WakeUps
 from atlas.service import Service, build
 from atlas.settings import load
+from atlas.supabase.channel import Patience
+from atlas.supabase.tokens import KeyTokens, MintedTokens
+from atlas.wake_ups.port import WakeUps
+from atlas.wake_ups.realtime import RealtimeWakeUps
+from atlas.wake_ups.sweep import SweepWakeUps
+from tests.support.faults import Faults
 
 ROOT = Path(__file__).parent.parent
 LEVELS = (1, 5, 20)
@@ -87,7 +89,7 @@ async def fleet(
     async with AsyncExitStack() as stack:
         services = []
         for _ in range(size):
-            service = await stack.enter_async_context(build(load({"DATABASE_URL": worker_url} | env)))
+            service = await stack.enter_async_context(build(load(env), worker_url))
             services.append(dataclasses.replace(service, wake_ups=choose(service)))
         jobs = [asyncio.create_task(service.run(stopping)) for service in services]
         try:
@@ -132,13 +134,13 @@ def missed(services: list[Service]) -> float:
 
 async def latency(bench: Bench, source: str, size: int, inserts: int) -> tuple[list[float], float, float]:
     """Milliseconds of each insert; claims that lost, and looks that spared one, an insert."""
-    async with bench.fresh() as (url, worker_url, db), open_door(url, Keys.create()) as door:
-        door.faults.no_broadcasts = source == "realtime postgres_changes"
-        door.faults.deaf = source == "realtime broadcast"
+    async with bench.fresh() as (url, worker_url, db), open_stand_in(url, Keys.create(), conduct=Faults()) as stand_in:
+        faults_of(stand_in).no_broadcasts = source == "realtime postgres_changes"
+        faults_of(stand_in).deaf = source == "realtime broadcast"
 
         def choose(service: Service) -> list[WakeUps]:
             if source.startswith("realtime"):
-                return [RealtimeWakeUps(door.url, KeyTokens(door.keys.secret))]
+                return [RealtimeWakeUps(stand_in.url, KeyTokens(stand_in.keys.secret))]
             return [one for one in service.wake_ups if one.name == source]
 
         async with fleet(worker_url, size, choose) as services:
@@ -160,6 +162,12 @@ FAULTS = ("nothing", "the server is killed, and is down for 5 s", "cut off every
           "rate-limited: no changes, no broadcasts", "tokens expire every 3 s")  # fmt: skip
 
 
+def faults_of(stand_in: StandIn) -> Faults:
+    """Its switches."""
+    assert isinstance(stand_in.conduct, Faults)
+    return stand_in.conduct
+
+
 async def faults(bench: Bench, tasks: int, which: Sequence[str] = FAULTS) -> list[str]:
     """A worker with Realtime and sweeps alone, while Realtime is killed, cut off, rate-limited, and its tokens expire."""
     lines = ["| what happens | inserted | completed | lost | hints missed | pick-up p50 | p99 | longest | sessions ended |",
@@ -167,13 +175,13 @@ async def faults(bench: Bench, tasks: int, which: Sequence[str] = FAULTS) -> lis
     for fault in which:
         keys, port = Keys.create(), free_port()
         async with bench.fresh() as (url, worker_url, db), AsyncExitStack() as doors:
-            door = await doors.enter_async_context(open_door(url, keys, port=port))
+            stand_in = await doors.enter_async_context(open_stand_in(url, keys, port=port, conduct=Faults()))
             # refreshed too late, so that they really expire
             patience = Patience(refresh_before=-1 if "tokens" in fault else 60)
             tokens = MintedTokens(keys.secret, keys.jwt_secret, lasts=3 if "tokens" in fault else 3600)
 
             def choose(
-                service: Service, url: str = door.url, tokens: MintedTokens = tokens, patience: Patience = patience
+                service: Service, url: str = stand_in.url, tokens: MintedTokens = tokens, patience: Patience = patience
             ) -> list[WakeUps]:
                 sweep = next(one for one in service.wake_ups if isinstance(one, SweepWakeUps))
                 realtime = RealtimeWakeUps(
@@ -182,14 +190,14 @@ async def faults(bench: Bench, tasks: int, which: Sequence[str] = FAULTS) -> lis
                     patience=patience,
                     troubled=lambda kind: service.metrics.realtime_troubles.labels(kind=kind).inc(),
                 )
-                service.worker.hints.tell(realtime.missed)
+                service.worker.wake_signal.tell(realtime.missed)
                 return [sweep, realtime]
 
             async with fleet(worker_url, 1, choose, ATLAS_CONCURRENCY="32") as services:
                 await asyncio.sleep(4)
 
                 async def harm(
-                    door: Door = door,
+                    stand_in: StandIn = stand_in,
                     fault: str = fault,
                     url: str = url,
                     doors: AsyncExitStack = doors,
@@ -198,22 +206,22 @@ async def faults(bench: Bench, tasks: int, which: Sequence[str] = FAULTS) -> lis
                 ) -> None:
                     await asyncio.sleep(tasks / 100)
                     if "killed" in fault:
-                        door.cut(1006)
+                        stand_in.cut(1006)
                         await doors.aclose()
                         await asyncio.sleep(5)
-                        await doors.enter_async_context(open_door(url, keys, port=port))
+                        await doors.enter_async_context(open_stand_in(url, keys, port=port, conduct=Faults()))
                     elif "every second" in fault:
                         for _ in range(int(tasks / 100)):
-                            door.cut(1006)
+                            stand_in.cut(1006)
                             await asyncio.sleep(1)
                     elif "slot" in fault:
-                        door.faults.deaf = door.faults.no_broadcasts = True
+                        faults_of(stand_in).deaf = faults_of(stand_in).no_broadcasts = True
                         await asyncio.sleep(tasks / 15)
-                        door.faults.deaf = door.faults.no_broadcasts = False
+                        faults_of(stand_in).deaf = faults_of(stand_in).no_broadcasts = False
                     elif "rate" in fault:
-                        door.faults.rate_limited = door.faults.no_broadcasts = True
+                        faults_of(stand_in).rate_limited = faults_of(stand_in).no_broadcasts = True
                         await asyncio.sleep(tasks / 15)
-                        door.faults.rate_limited = door.faults.no_broadcasts = False
+                        faults_of(stand_in).rate_limited = faults_of(stand_in).no_broadcasts = False
 
                 harming = asyncio.create_task(harm())
                 for n in range(tasks):
@@ -241,7 +249,7 @@ async def faults(bench: Bench, tasks: int, which: Sequence[str] = FAULTS) -> lis
 
 async def flapping(bench: Bench, times: int) -> list[str]:
     """An hour in which the socket is cut every ten seconds, without the waiting: memory, and the time to receive again."""
-    async with bench.fresh() as (url, _, _), open_door(url, Keys.create()) as door:
+    async with bench.fresh() as (url, _, _), open_stand_in(url, Keys.create(), conduct=Faults()) as stand_in:
         receiving = asyncio.Event()
 
         def entered(state: str) -> None:
@@ -249,7 +257,7 @@ async def flapping(bench: Bench, times: int) -> list[str]:
                 receiving.set()
 
         wake_ups = RealtimeWakeUps(
-            door.url, KeyTokens(door.keys.secret), patience=Patience(longest_pause=0.1, look=0.05), entered=entered
+            stand_in.url, KeyTokens(stand_in.keys.secret), patience=Patience(longest_pause=0.1, look=0.05), entered=entered
         )
         job = asyncio.create_task(wake_ups.run(lambda _source, _cancel: None))
         process = psutil.Process()
@@ -260,7 +268,7 @@ async def flapping(bench: Bench, times: int) -> list[str]:
                 before = process.memory_info().rss / 2**20
             receiving.clear()
             began = time.monotonic()
-            door.cut((1006, 1012, 1000)[n % 3])
+            stand_in.cut((1006, 1012, 1000)[n % 3])
             await receiving.wait()
             took.append((time.monotonic() - began) * 1000)
         after = process.memory_info().rss / 2**20
@@ -274,7 +282,7 @@ async def flapping(bench: Bench, times: int) -> list[str]:
 HEAD = """# Benchmarks: wake-ups
 
 Written by `python -m benchmarks.wake_ups --inserts {inserts} --tasks {tasks} --flaps {flaps}` on {date}: {cores} cores, Python
-{python}, Postgres 18.6 (embedded), everything on one noisy machine, all workers in one process. Realtime is the door of
+{python}, Postgres 18.6 (embedded), everything on one noisy machine, all workers in one process. Realtime is the stand-in of
 `atlas/local`: it delivers `postgres_changes` on the real server's schedule (every 100 ms, up to 500 ms while idle), and its
 broadcasts by polling the slot every 10 to 50 ms, where the real server took 1 to 19 ms.
 

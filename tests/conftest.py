@@ -9,11 +9,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from atlas import migrate
+from atlas.database import migrate
 from atlas.local.postgres import Cluster
 from atlas.local.stack import Stack
 from tests.doubles.openai import OpenAIDouble
-from tests.support import Database, Workers, drop_database, workers_of
+from tests.support.core import Database, Workers, drop_database, workers_of
 
 _numbers = itertools.count(1)
 

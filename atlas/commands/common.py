@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from atlas.database.operator import Reads
 from atlas.errors import AtlasError
 from atlas.local.address import database_url
-from atlas.ports import Tasks
-from atlas.reads import Reads
 from atlas.settings import Settings, load
+from atlas.tasks.port import Tasks
 
 P = ParamSpec("P")
 
@@ -93,7 +93,7 @@ async def face() -> AsyncIterator[Tasks]:
     known = settings()
     if known.database_url is None and known.supabase_url is not None:
         # imported here: most commands do without it
-        from atlas.adapters import rest
+        from atlas.supabase import tasks as rest
 
         async with rest.connect(known) as people:
             yield people

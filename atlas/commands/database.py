@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import asyncpg
 import typer
 
-from atlas import join
-from atlas import migrate as migrating
-from atlas.adapters.postgres import CONNECTION_LOST, SUPAVISOR_PORT
 from atlas.commands.common import JsonFlag, dump, runs, say, settings, tell
+from atlas.database import join
+from atlas.database import migrate as migrating
+from atlas.database.pool import CONNECTION_LOST, SUPAVISOR_PORT
 from atlas.errors import DatabaseDown, RefusedError, StackError, UsageError
 from atlas.local.address import database_url
 from atlas.local.stack import Stack

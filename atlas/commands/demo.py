@@ -16,10 +16,10 @@ from atlas.commands.common import Steps, complain, operator, runs, say, settings
 from atlas.commands.knowledge import index_paths, opened
 from atlas.commands.stack import bring_up
 from atlas.commands.tasks import fail_unless_completed, question_of, show_stream
+from atlas.database.operator import Row
 from atlas.errors import StackError, UsageError
 from atlas.local.stack import Stack
 from atlas.messages import chat
-from atlas.reads import Row
 
 QUESTION = "Design a minimal CI pipeline"
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from atlas.commands.common import JsonFlag, dump, operator, runs, say, show_rows
+from atlas.database.operator import Reads
 from atlas.errors import NotFoundError, UsageError
-from atlas.reads import Reads
 
 dlq = typer.Typer(help="Dead letters: what failed for good.", no_args_is_help=True)
 Kind = Annotated[str, typer.Option(help="task or outbox.")]

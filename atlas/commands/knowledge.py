@@ -15,9 +15,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from atlas.adapters.postgres import Bus
 from atlas.commands.common import JsonFlag, complain, dump, runs, say, settings, show_rows
+from atlas.database.pool import Pool
 from atlas.errors import AtlasError, NotFoundError, UsageError
+from atlas.llm.tokens import Vocabularies
 from atlas.local.address import database_url
 from atlas.rag.files import File, find_files, source_name
 from atlas.rag.index import Report
@@ -25,7 +26,6 @@ from atlas.rag.repository import cloned, is_git_url, latest
 from atlas.rag.search import Query
 from atlas.rag.wiring import Knowledge, knowledge
 from atlas.settings import Settings
-from atlas.tokens import Vocabularies
 
 DEFAULT_PROJECT = "default"
 _SHOWN = 20
@@ -62,7 +62,7 @@ async def index(
 async def opened(found: Settings, url: str | None = None) -> AsyncIterator[Knowledge]:
     """Retrieval for an operator's command. Raises DatabaseDown."""
     async with (
-        Bus.connect(url or database_url(found, "postgres"), size=2, patience=10) as bus,
+        Pool.connect(url or database_url(found, "postgres"), size=2, patience=10) as bus,
         knowledge(found, bus, attempts=4, patience=30) as known,
     ):
         yield known

@@ -17,8 +17,8 @@ from rich.progress import Progress
 from atlas.commands.common import JsonFlag, complain, dump, runs, say, settings, show_rows
 from atlas.commands.knowledge import opened, project_id
 from atlas.errors import UsageError, WrongState
-from atlas.rag.calibrate import measure_pairs
-from atlas.rag.evaluate import DEPTHS, Case, Scores, evaluate, propose, read_cases
+from atlas.rag.quality.calibrate import measure_pairs
+from atlas.rag.quality.evaluate import DEPTHS, Case, Scores, evaluate, propose, read_cases
 from atlas.rag.search import Query
 from atlas.rag.wiring import Knowledge
 from atlas.task import Chunk, JsonObject
@@ -48,7 +48,7 @@ async def evaluate_file(
             scores = [await _measure(known, name, way, cases, bar) for name, way in ways]
     if plot is not None:
         # imported here: few ask for it
-        from atlas.rag.plot import chart
+        from atlas.rag.quality.plot import chart
 
         plot.write_text(chart(scores, f"{file.name}: {len(cases)} questions"), encoding="utf-8")
     rows = [_row(score) for score in scores]

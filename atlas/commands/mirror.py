@@ -12,9 +12,9 @@ import typer
 
 from atlas import logs as logging_setup
 from atlas.commands.common import JsonFlag, TaskArgument, dump, operator, runs, say, settings, tell
+from atlas.database.operator import Reads
 from atlas.errors import NotFoundError, UsageError
 from atlas.local.address import database_url
-from atlas.reads import Reads
 
 mirror = typer.Typer(help="Carry the outbox to Pub/Sub and webhooks; send messages again.")
 
@@ -29,13 +29,13 @@ def _mirror(context: typer.Context) -> None:
 @runs
 async def run() -> None:
     """Mirrors until SIGTERM or Ctrl-C; what is under way is finished first."""
-    from atlas.adapters.postgres import Bus
+    from atlas.database.pool import Pool
     from atlas.metrics import Metrics
     from atlas.service import mirror_of
 
     known = settings()
     logging_setup.set_up(known.atlas_log_format)
-    async with Bus.connect(database_url(known)) as bus:
+    async with Pool.connect(database_url(known)) as bus:
         await bus.ping()
         found = mirror_of(known, bus, Metrics())
         job = asyncio.create_task(found.run())

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from atlas import prompt
+from atlas.architect import prompt
 from atlas.commands.common import (
     EXIT_BUDGET,
     JsonFlag,
@@ -25,9 +25,9 @@ from atlas.commands.common import (
     show_rows,
 )
 from atlas.commands.tasks import question_of
+from atlas.database.operator import Row
 from atlas.errors import UsageError
-from atlas.reads import Row
-from atlas.tokens import Vocabularies
+from atlas.llm.tokens import Vocabularies
 
 COLUMNS = {
     "calls": "CALLS", "input_tokens": "IN", "cached_tokens": "CACHED", "output_tokens": "OUT", "reasoning_tokens": "REASONING",

@@ -16,17 +16,18 @@ from uuid import uuid4
 import asyncpg
 import typer
 
-from atlas.adapters.postgres import CONNECTION_LOST, audit_mac
 from atlas.commands.common import EXIT_DOCTOR, JsonFlag, dump, operator, runs, say, settings, show_rows
+from atlas.database.audit import audit_mac
+from atlas.database.migrate import pending
+from atlas.database.operator import Reads, as_uuid
+from atlas.database.pool import CONNECTION_LOST
 from atlas.errors import AtlasError, SettingsError, TaskFailed, UsageError
-from atlas.keys import role_of
+from atlas.llm.models import read_models, resolve
 from atlas.local.address import database_url
 from atlas.messages import control as control_message
 from atlas.messages import json_schema
-from atlas.migrate import pending
-from atlas.models import read_models, resolve
-from atlas.reads import Reads, as_uuid
 from atlas.settings import Settings
+from atlas.supabase.keys import role_of
 
 COMMANDS = ("flush_cache", "heartbeat", "set_budget", "escalate", "cancel", "pause", "resume")
 

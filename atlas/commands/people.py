@@ -12,8 +12,8 @@ from uuid import UUID
 import typer
 
 from atlas.commands.common import JsonFlag, dump, operator, runs, say, settings, show_rows
+from atlas.database.operator import Reads, as_uuid
 from atlas.errors import NotFoundError, UsageError
-from atlas.reads import Reads, as_uuid
 from atlas.settings import Settings
 
 
@@ -35,7 +35,7 @@ async def login(
     as_json: JsonFlag = False,
 ) -> None:
     """Log in to the project of SUPABASE_URL. The session is kept, for your eyes alone, until `atlas logout`."""
-    from atlas.adapters import rest
+    from atlas.supabase import tasks as rest
 
     known = settings()
     client = await rest.open_client(known, _project_key(known))
@@ -65,7 +65,7 @@ def _password(file: Path | None) -> str:
 @runs
 async def logout(as_json: JsonFlag = False) -> None:
     """Forget the login of the project of SUPABASE_URL."""
-    from atlas.adapters import rest
+    from atlas.supabase import tasks as rest
 
     known = settings()
     client = await rest.open_client(known, _project_key(known))
@@ -78,7 +78,7 @@ async def logout(as_json: JsonFlag = False) -> None:
 @runs
 async def whoami(as_json: JsonFlag = False) -> None:
     """Show who is logged in, until when, and which projects they see."""
-    from atlas.adapters import rest
+    from atlas.supabase import tasks as rest
 
     known = settings()
     client = await rest.open_client(known, _project_key(known))

@@ -36,7 +36,7 @@ async def serve(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="The port; RAG_HTTP_PORT.")] = None,
 ) -> None:
     """Serve search over HTTP, and index in the background. GET /openapi.json describes it."""
-    from atlas.rag import serve as service
+    from atlas.rag.service import processes as service
 
     found = settings()
     changed = {"rag_http_host": host, "rag_http_port": port}
@@ -48,7 +48,7 @@ async def serve(
 @runs
 async def worker() -> None:
     """Index in the background: batches that were sent to the service, and repositories that docs.added names."""
-    from atlas.rag import serve as service
+    from atlas.rag.service import processes as service
 
     found = settings()
     logs.set_up(found.atlas_log_format)

@@ -12,7 +12,7 @@ from atlas import logs as logging_setup
 from atlas.commands.common import JsonFlag, Steps, dump, operator, runs, say, settings, show_rows
 from atlas.errors import StackError, UsageError
 from atlas.local.postgres import Cluster
-from atlas.local.process import Running
+from atlas.local.process import RunningProcess
 from atlas.local.stack import Stack
 
 
@@ -23,7 +23,7 @@ def _own_stack() -> Stack:
     return Stack(known.atlas_home)
 
 
-async def bring_up(stack: Stack, steps: Steps, *, owner: str = "up") -> tuple[Cluster, Running]:
+async def bring_up(stack: Stack, steps: Steps, *, owner: str = "up") -> tuple[Cluster, RunningProcess]:
     """Postgres, migrations, and a worker: three steps."""
     with steps.step("Postgres"):
         # not in a thread: a Ctrl-C must find it done or not begun
@@ -38,15 +38,15 @@ async def bring_up(stack: Stack, steps: Steps, *, owner: str = "up") -> tuple[Cl
 
 @runs
 async def up(as_json: JsonFlag = False) -> None:
-    """Start the embedded Postgres, a worker, and the door for Supabase's clients, in the background."""
+    """Start the embedded Postgres, a worker, and the stand-in for Supabase's clients, in the background."""
     stack = _own_stack()
     with stack.only_one():
         steps = Steps(4)
         cluster, worker = await bring_up(stack, steps)
-        with steps.step("door"):
-            door = stack.start_door(os.environ)
-            await stack.door.until(door, "/auth/v1/health")
-    url, keys = f"http://127.0.0.1:{door.port}", stack.keys()
+        with steps.step("stand_in"):
+            stand_in = stack.start_stand_in(os.environ)
+            await stack.stand_in.until(stand_in, "/auth/v1/health")
+    url, keys = f"http://127.0.0.1:{stand_in.port}", stack.keys()
     if as_json:
         say(
             dump({

@@ -24,11 +24,11 @@ from atlas.commands.common import (
     show_rows,
     tell,
 )
+from atlas.database.operator import Row
 from atlas.errors import TaskFailed, UsageError
-from atlas.follow import ENDED, Changed, Ended, Restart, Text, follow
 from atlas.messages import chat
-from atlas.ports import Tasks
-from atlas.reads import Row
+from atlas.tasks.follow import ENDED, Changed, Ended, MoreText, Restart, follow
+from atlas.tasks.port import Tasks
 
 STATES = ("queued", "running", "completed", "failed", "cancelled", "dead_lettered")
 
@@ -60,7 +60,7 @@ async def show_stream(reads: Tasks, task_id: UUID, *, quiet: bool = False) -> Ro
     at_line_start = True
     async for event in follow(reads, task_id):
         match event:
-            case Text(text=text) if not quiet:
+            case MoreText(text=text) if not quiet:
                 say(text, end="")
                 at_line_start = text.endswith("\n")
             case Restart(text=text) if not quiet:

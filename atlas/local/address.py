@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from atlas.errors import DatabaseDown, SettingsError
-from atlas.local.postgres import EmbeddedPostgres
 from atlas.settings import Settings
 
 
@@ -13,6 +12,8 @@ def database_url(settings: Settings, role: str = "atlas_worker") -> str:
         return settings.database_url.get_secret_value()
     if settings.supabase_url is not None:
         raise SettingsError(["SUPABASE_URL is set without DATABASE_URL: set DATABASE_URL to the project's Postgres"])
+    from atlas.local.postgres import EmbeddedPostgres  # imported here: the bare wheel has no embedded Postgres
+
     embedded = EmbeddedPostgres(settings.atlas_home)
     cluster = embedded.load()
     if cluster is None or not embedded.running():

@@ -19,7 +19,7 @@ from atlas.errors import StackError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class RunningProcess:
     """A process that was started. owner: `up`, or a demo that stops it when it ends."""
 
     pid: int
@@ -44,25 +44,25 @@ class Background:
         self.log = home / f"{name}.log"
         self._file = home / f"{name}.json"
 
-    def running(self) -> Running | None:
+    def running(self) -> RunningProcess | None:
         """The process, if it runs."""
         try:
-            found = Running(**json.loads(self._file.read_text()))
+            found = RunningProcess(**json.loads(self._file.read_text()))
         except (FileNotFoundError, json.JSONDecodeError, TypeError):
             return None
         return found if found.alive() else None
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str], *, port: int, owner: str = "up") -> Running:
+    def start(self, command: Sequence[str], environment: Mapping[str, str], *, port: int, owner: str = "up") -> RunningProcess:
         """Starts it in the background."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(  # noqa: S603  our own module
                 list(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(environment), start_new_session=True
             )
-        started = Running(pid=process.pid, created=psutil.Process(process.pid).create_time(), port=port, owner=owner)
+        started = RunningProcess(pid=process.pid, created=psutil.Process(process.pid).create_time(), port=port, owner=owner)
         self._file.write_text(json.dumps(asdict(started)))
         return started
 
-    async def until(self, running: Running, path: str, seconds: float = 30) -> None:
+    async def until(self, running: RunningProcess, path: str, seconds: float = 30) -> None:
         """Waits until a path answers; raises StackError when the process ends or takes too long."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

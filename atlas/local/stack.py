@@ -1,5 +1,5 @@
 """The stack on one machine: the embedded Postgres, migrated and seeded, and beside it, as processes of their own, a worker and
-the door that Supabase's clients use."""
+the stand-in that Supabase's clients use."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 
 import asyncpg
 
-from atlas import migrate
+from atlas.database import migrate
 from atlas.errors import StackError
-from atlas.local.door.access import Keys
 from atlas.local.postgres import Cluster, EmbeddedPostgres, free_port, port_is_free
-from atlas.local.process import Background, Running
+from atlas.local.process import Background, RunningProcess
+from atlas.local.supabase.access import Keys
 
-DOOR_PORT = 54321
+STAND_IN_PORT = 54321
 """The port of `supabase start`, where it is free."""
 
 
@@ -30,7 +30,7 @@ class Stack:
         self.home = home.absolute()
         self.postgres = EmbeddedPostgres(self.home)
         self.worker = Background(self.home, "worker")
-        self.door = Background(self.home, "door")
+        self.stand_in = Background(self.home, "stand_in")
 
     def start_postgres(self) -> Cluster:
         """The server, started; its folder is kept from the eyes of git."""
@@ -67,7 +67,7 @@ class Stack:
             await operator.close()
         return len(applied)
 
-    def start_worker(self, environment: Mapping[str, str], *, owner: str = "up") -> Running:
+    def start_worker(self, environment: Mapping[str, str], *, owner: str = "up") -> RunningProcess:
         """Starts a worker in the background, unless one runs."""
         running = self.worker.running()
         if running is not None:
@@ -86,18 +86,18 @@ class Stack:
         return self.worker.start([sys.executable, "-m", "atlas.main"], env, port=port, owner=owner)
 
     def keys(self) -> Keys:
-        """The API keys of this stack's door."""
+        """The API keys of this stack's stand_in."""
         return Keys(**json.loads(self._secret("keys.json", lambda: json.dumps(asdict(Keys.create())))))
 
-    def start_door(self, environment: Mapping[str, str]) -> Running:
-        """Starts the door in the background, unless it runs."""
-        running = self.door.running()
+    def start_stand_in(self, environment: Mapping[str, str]) -> RunningProcess:
+        """Starts the stand-in in the background, unless it runs."""
+        running = self.stand_in.running()
         if running is not None:
             return running
         self.keys()
-        port = DOOR_PORT if port_is_free(DOOR_PORT) else free_port()
-        command = [sys.executable, "-m", "atlas.local.door", "--home", str(self.home), "--port", str(port)]
-        return self.door.start(command, environment, port=port)
+        port = STAND_IN_PORT if port_is_free(STAND_IN_PORT) else free_port()
+        command = [sys.executable, "-m", "atlas.local.supabase", "--home", str(self.home), "--port", str(port)]
+        return self.stand_in.start(command, environment, port=port)
 
     @contextlib.contextmanager
     def only_one(self) -> Iterator[None]:
@@ -115,7 +115,7 @@ class Stack:
             yield
 
     def down(self) -> None:
-        """Stops the worker and the door, then Postgres."""
+        """Stops the worker and the stand-in, then Postgres."""
         self.worker.stop()
-        self.door.stop()
+        self.stand_in.stop()
         self.postgres.stop()

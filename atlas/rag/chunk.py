@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from atlas.llm.tokens import Count
 from atlas.rag.document import Document, Section
-from atlas.tokens import Count
 
 LONGEST = 400
 """Tokens of a chunk, at most: small embedders read 256 to 512 and drop the rest."""

@@ -10,13 +10,13 @@ from pathlib import PurePath
 from uuid import UUID
 
 from atlas.errors import LeaseLost, RefusedError, WrongState
+from atlas.llm.tokens import Count
 from atlas.rag.chunk import LONGEST, cut
 from atlas.rag.document import Kind, Unreadable, kind_of
 from atlas.rag.files import UNREADABLE, File, read_file
 from atlas.rag.read import read
 from atlas.rag.store import Store
 from atlas.rag.vectors import Vectors
-from atlas.tokens import Count
 
 _READER = f"2:{LONGEST}"
 """Part of a document's hash: another way to read or cut reads all documents anew."""

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from atlas.errors import WrongState
-from atlas.ports import Retrieved
 from atlas.rag.ports import Embedder, EmbedderDown, EmbedderRefused, Reranker, RerankerDown, checked
 from atlas.rag.store import Space, Store
-from atlas.task import Chunk, JsonObject
+from atlas.task import Chunk, JsonObject, Retrieved
 
 log = logging.getLogger("atlas.rag")
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from atlas.adapters.postgres import Bus
+from atlas.database.pool import Pool
 from atlas.rag.chunk import Piece
 from atlas.rag.ports import Embedder
 from atlas.task import Chunk, JsonObject
@@ -55,14 +55,14 @@ def as_vector(vector: Sequence[float]) -> str:
 class Store:
     """Documents, chunks, vectors and jobs. Raises the errors of atlas.errors."""
 
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
 
     # --- documents ----------------------------------------------------------------------------------------------
 
     async def known_documents(self, project: UUID | None, sources: Sequence[str]) -> dict[str, bytes]:
         """The hash of each source that is indexed."""
-        rows = await self._bus.rows("select * from rag.known_documents($1, $2)", project, list(sources))
+        rows = await self._pool.rows("select * from rag.known_documents($1, $2)", project, list(sources))
         return {row["source"]: row["content_sha256"] for row in rows}
 
     async def put_document(
@@ -84,35 +84,35 @@ class Store:
         put = "select rag.put_document($1, $2, $3, $4, $5, $6, $7)"
         values = (project, source, title, kind, digest, chunks, commit)
         if item is None:
-            await self._bus.value(put, *values)
+            await self._pool.value(put, *values)
         else:
             # one statement: the lease is checked, the chunks are shown and the item is done together, or nothing is
             both = f"with put as ({put} as n) select rag.finish_item($8, $9, $10) from put where put.n >= 0"  # noqa: S608  constants
-            await self._bus.value(both, *values, *item)
+            await self._pool.value(both, *values, *item)
 
     async def drop_documents(self, project: UUID | None, under: str, keep: Sequence[str] = ()) -> int:
         """Drops a document, or those under a folder, except what is kept."""
-        return int(await self._bus.value("select rag.drop_documents($1, $2, $3)", project, under, list(keep)))
+        return int(await self._pool.value("select rag.drop_documents($1, $2, $3)", project, under, list(keep)))
 
     async def collect_passages(self) -> int:
         """Removes texts that nothing refers to any more."""
-        return int(await self._bus.value("select rag.collect_passages()"))
+        return int(await self._pool.value("select rag.collect_passages()"))
 
     async def project(self, name: str) -> UUID | None:
         """The id of a project, by its id or name; None where there is none."""
-        found = await self._bus.value("select id from atlas.project where id::text = $1 or name = $1", name)
+        found = await self._pool.value("select id from atlas.project where id::text = $1 or name = $1", name)
         return None if found is None else UUID(str(found))
 
     # --- vectors ------------------------------------------------------------------------------------------------
 
     async def spaces(self) -> list[Space]:
         """The spaces that serve or are built."""
-        return [Space(**item) for item in await self._bus.value("select rag.spaces()")]
+        return [Space(**item) for item in await self._pool.value("select rag.spaces()")]
 
     async def open_space(self, embedder: Embedder, usd_per_million: float | None, *, revive: bool = True) -> Space:
         """The space of an embedder; a new one is built beside the one that serves. Raises WrongState for a retired one where it
         may not be revived."""
-        row = await self._bus.value(
+        row = await self._pool.value(
             "select to_jsonb(rag.open_space($1, $2, $3, $4::float8::numeric, $5))",
             embedder.name, embedder.model, embedder.dimensions, usd_per_million, revive,
         )  # fmt: skip
@@ -120,21 +120,21 @@ class Store:
 
     async def known_vectors(self, space: int, hashes: Sequence[bytes]) -> set[bytes]:
         """Which texts have a vector."""
-        rows = await self._bus.rows("select * from rag.known_vectors($1, $2)", space, list(hashes))
+        rows = await self._pool.rows("select * from rag.known_vectors($1, $2)", space, list(hashes))
         return {row[0] for row in rows}
 
     async def missing_vectors(self, space: int, after: int, limit: int) -> list[tuple[int, JsonObject]]:
         """Passages in use without a vector, with their ids, in their order."""
-        rows = await self._bus.rows("select * from rag.missing_vectors($1, $2, $3)", space, after, limit)
+        rows = await self._pool.rows("select * from rag.missing_vectors($1, $2, $3)", space, after, limit)
         return [(row["passage_id"], {"heading": row["heading"], "text": row["text"], "tokens": row["tokens"]}) for row in rows]
 
     async def advance_all(self) -> None:
         """What is cached is stale: searches have other settings now."""
-        await self._bus.value("update rag.epoch set number = number + 1")
+        await self._pool.value("update rag.epoch set number = number + 1")
 
     async def add_repository(self, url: str, ref: str | None, project: UUID | None) -> None:
         """Remembers a repository that was indexed by hand, so that the nightly refresh looks at it again."""
-        await self._bus.value(
+        await self._pool.value(
             "insert into rag.embed_job (repository, ref, project_id, state, finished_at) "
             "values ($1, $2, $3, 'completed', now())",
             url, ref, project,
@@ -142,33 +142,33 @@ class Store:
 
     async def count_missing(self, space: int) -> int:
         """How many passages are to be embedded still."""
-        return int(await self._bus.value("select count(*) from rag.missing_vectors($1, 0, 100000000)", space))
+        return int(await self._pool.value("select count(*) from rag.missing_vectors($1, 0, 100000000)", space))
 
     async def put_vectors(self, space: int, passages: Sequence[JsonObject], vectors: Sequence[Sequence[float]]) -> None:
         """Stores texts with their vectors."""
-        await self._bus.value(
+        await self._pool.value(
             "select rag.put_vectors($1, $2, $3)", space, list(passages), [as_vector(vector) for vector in vectors]
         )
 
     async def claim_space(self, space: int, owner: UUID, lease: float) -> bool:
         """Whether this process may fill the space now."""
-        return bool(await self._bus.value("select rag.claim_space($1, $2, $3)", space, owner, timedelta(seconds=lease)))
+        return bool(await self._pool.value("select rag.claim_space($1, $2, $3)", space, owner, timedelta(seconds=lease)))
 
     async def serve_space(self, space: int) -> bool:
         """Lets a complete space serve; False: passages are still missing."""
-        return bool(await self._bus.value("select rag.serve_space($1)", space))
+        return bool(await self._pool.value("select rag.serve_space($1)", space))
 
     async def set_threshold(self, space: int, threshold: float) -> None:
         """Keeps a calibrated threshold; it goes before the setting."""
         # what was found with another threshold is stale
-        await self._bus.value(
+        await self._pool.value(
             "with changed as (update rag.space set threshold = $2 where id = $1 returning id) "
             "update rag.epoch set number = number + 1 where exists (select from changed)", space, threshold,
         )  # fmt: skip
 
     async def record_usage(self, space: int, purpose: Literal["index", "query"], texts: int, tokens: int) -> None:
         """Accounts for what was embedded."""
-        await self._bus.value("select rag.record_usage($1, $2, $3, $4)", space, purpose, texts, tokens)
+        await self._pool.value("select rag.record_usage($1, $2, $3, $4)", space, purpose, texts, tokens)
 
     # --- search -------------------------------------------------------------------------------------------------
 
@@ -177,7 +177,7 @@ class Store:
         threshold: float | None,
     ) -> list[Chunk]:  # fmt: skip
         """Passages for a task, of what its owner may read."""
-        rows = await self._bus.rows(
+        rows = await self._pool.rows(
             "select * from rag.search_task($1, $2, $3, $4, $5, $6, $7)",
             task, query, top_k, collapse, None if vector is None else as_vector(vector), space, threshold,
         )  # fmt: skip
@@ -198,22 +198,22 @@ class Store:
     async def rows_for(self, claims: JsonObject | None, query: str, *arguments: object) -> list[JsonObject]:
         """Rows as the service role sees them; with claims, as that user sees them."""
         if claims is None:
-            return [dict(row) for row in await self._bus.rows(query, *arguments)]
-        return await self._bus.rows_as("authenticated", claims, query, *arguments)
+            return [dict(row) for row in await self._pool.rows(query, *arguments)]
+        return await self._pool.rows_as("authenticated", claims, query, *arguments)
 
     async def value(self, query: str, *arguments: object) -> Any:
         """The first column of the first row of one call."""
-        return await self._bus.value(query, *arguments)
+        return await self._pool.value(query, *arguments)
 
     # --- jobs ---------------------------------------------------------------------------------------------------
 
     async def add_job(self, items: Sequence[JsonObject], project: UUID | None) -> UUID:
         """A job over documents {source, kind, text}."""
-        return UUID(str(await self._bus.value("select rag.add_job($1, $2)", list(items), project)))
+        return UUID(str(await self._pool.value("select rag.add_job($1, $2)", list(items), project)))
 
     async def claim_job(self, owner: UUID, lease: float) -> Job | None:
         """The next job that is due; None where there is none."""
-        rows = await self._bus.rows("select * from rag.claim_job($1, $2)", owner, timedelta(seconds=lease))
+        rows = await self._pool.rows("select * from rag.claim_job($1, $2)", owner, timedelta(seconds=lease))
         return next((
             Job(id=row["id"], project=row["project_id"], repository=row["repository"], ref=row["ref"], attempts=row["attempts"])
             for row in rows
@@ -221,20 +221,20 @@ class Store:
 
     async def next_item(self, job: UUID) -> JsonObject | None:
         """The next document of a job that is not done."""
-        rows = await self._bus.rows(
+        rows = await self._pool.rows(
             "select seq, source, kind, text from rag.embed_item where job_id = $1 and not done order by seq limit 1", job
         )
         return dict(rows[0]) if rows else None
 
     async def finish_item(self, job: UUID, owner: UUID, seq: int, error: str | None) -> None:
         """A document of a job is done."""
-        await self._bus.value("select rag.finish_item($1, $2, $3, $4)", job, owner, seq, error)
+        await self._pool.value("select rag.finish_item($1, $2, $3, $4)", job, owner, seq, error)
 
     async def extend_job(
         self, job: UUID, owner: UUID, lease: float, *, total: int | None = None, done: int | None = None
     ) -> None:
         """Extends the lease, and says how far it is. Raises LeaseLost."""
-        await self._bus.value("select rag.extend_job($1, $2, $3, $4, $5)", job, owner, timedelta(seconds=lease), total, done)
+        await self._pool.value("select rag.extend_job($1, $2, $3, $4, $5)", job, owner, timedelta(seconds=lease), total, done)
 
     async def end_job(
         self, job: UUID, owner: UUID, state: str, *, error: str | None = None, wait: float | None = None,
@@ -242,7 +242,9 @@ class Store:
     ) -> None:  # fmt: skip
         """completed, failed, or queued again after a wait in seconds. errors: what was skipped."""
         pause = None if wait is None else timedelta(seconds=wait)
-        await self._bus.value("select rag.end_job($1, $2, $3, $4, $5, $6)", job, owner, state, error, pause, list(errors[:200]))
+        await self._pool.value(
+            "select rag.end_job($1, $2, $3, $4, $5, $6)", job, owner, state, error, pause, list(errors[:200])
+        )
 
 
 def chunk_of(row: JsonObject) -> Chunk:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import httpx
 
-from atlas.adapters.postgres import Bus
+from atlas.database.pool import Pool
 from atlas.errors import AtlasError, SettingsError
+from atlas.llm.tokens import Count
 from atlas.rag.index import Indexer
 from atlas.rag.ports import Embedder, EmbedderDown, EmbedderRefused, Reranker
+from atlas.rag.retrieval import Cache, CachedRetriever, InProcess, PassageSource, RagService
 from atlas.rag.search import Searcher
 from atlas.rag.store import Space, Store
 from atlas.rag.vectors import Vectors
 from atlas.settings import Settings
-from atlas.tokens import Count
 
 log = logging.getLogger("atlas.rag")
 
@@ -83,13 +85,13 @@ class Embedders:
 
     async def _new(self, name: str, model: str, dimensions: int | None) -> Embedder:
         if name == "local":
-            from atlas.adapters.local_models import LocalEmbedder
+            from atlas.rag.models.local import LocalEmbedder
 
             return await asyncio.to_thread(LocalEmbedder, model)
         # imported here: it takes most of a second
         from openai import AsyncOpenAI, Timeout
 
-        from atlas.adapters.embeddings import DIMENSIONS, OpenAIEmbedder, measured
+        from atlas.rag.models.openai_embedder import DIMENSIONS, OpenAIEmbedder, measured
 
         url, secret = self._server(name)
         client = AsyncOpenAI(api_key=secret, base_url=url, max_retries=0, timeout=Timeout(60, connect=10))
@@ -118,7 +120,7 @@ class Embedders:
 
 
 def _local_default() -> str:
-    from atlas.adapters.local_models import DEFAULT_MODEL
+    from atlas.rag.models.local import DEFAULT_MODEL
 
     return DEFAULT_MODEL
 
@@ -162,15 +164,41 @@ class Knowledge:
 
 
 @asynccontextmanager
+async def retriever_of(settings: Settings, pool: Pool) -> AsyncIterator[CachedRetriever]:
+    """Retrieval for a worker: through the RAG service where RAG_URL is set, else the same search in process."""
+    top_k, collapse = settings.rag_top_k, settings.rag_collapse_by_file
+    async with AsyncExitStack() as stack:
+        source: PassageSource
+        if settings.rag_url is not None:
+            key = settings.rag_api_key.get_secret_value() if settings.rag_api_key is not None else None
+            source = RagService(
+                await stack.enter_async_context(httpx.AsyncClient()),
+                settings.rag_url,
+                key=key,
+                top_k=top_k,
+                collapse=collapse,
+                threshold=None,
+            )
+            how = f"the service at {settings.rag_url}"
+        else:
+            known = await stack.enter_async_context(knowledge(settings, pool))
+            source = InProcess(known.searcher, top_k=top_k, collapse=collapse)
+            how = known.mode()
+        log.info("retrieval: %s", how)
+        shape = {"top_k": top_k, "collapse": collapse, "threshold": settings.rag_relevancy_threshold, "how": how}
+        yield CachedRetriever(source, Cache(pool, settings=json.dumps(shape, sort_keys=True)), top_k=top_k, how=how)
+
+
+@asynccontextmanager
 async def knowledge(
     settings: Settings,
-    bus: Bus,
+    pool: Pool,
     *,
     attempts: int = 1,
     patience: float = 2.0,
 ) -> AsyncIterator[Knowledge]:
     """Retrieval as the settings ask for it. attempts: calls to an embedder that is away; patience: seconds for a question's."""
-    store = Store(bus)
+    store = Store(pool)
     embedders = Embedders(settings, attempts=attempts)
     async with httpx.AsyncClient() as http:
         reranker = _reranker(settings, http)
@@ -187,14 +215,14 @@ async def knowledge(
 
 def _reranker(settings: Settings, client: httpx.AsyncClient) -> Reranker | None:
     if settings.rag_rerank_url is not None:
-        from atlas.adapters.rerank import HttpReranker
+        from atlas.rag.models.http_reranker import HttpReranker
 
         key = settings.rag_rerank_api_key
         return HttpReranker(
             client, settings.rag_rerank_url, model=settings.rag_rerank_model, key=key.get_secret_value() if key else None
         )
     if settings.rag_rerank_model is not None:
-        from atlas.adapters.local_models import LocalReranker
+        from atlas.rag.models.local import LocalReranker
 
         return LocalReranker(settings.rag_rerank_model)
     return None

@@ -1,4 +1,4 @@
-"""The same door against another's mock of OpenAI: npm's aimock, which streams the Responses API and breaks on demand."""
+"""The same stand_in against another's mock of OpenAI: npm's aimock, which streams the Responses API and breaks on demand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.support import ADR, ROOT, Workers, ask, ended, reply, until
+from tests.support.core import ADR, ROOT, Workers, ask, ended, reply, until
 
 MOCK = ROOT / "tests/node_modules/.bin/llmock"
 ERROR = {"message": "no", "type": "server_error"}

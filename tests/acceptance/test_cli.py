@@ -18,8 +18,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from atlas.migrate import read_migrations
-from tests.support import ROOT, Database, Workers, ask, clean_environment, ended, run_atlas, until
+from atlas.database.migrate import read_migrations
+from tests.support.core import ROOT, Database, Workers, ask, clean_environment, ended, run_atlas, until
 
 
 class Atlas:
@@ -210,7 +210,7 @@ async def test_a_database_without_atlas_says_to_migrate(atlas: Atlas, database: 
 
 
 async def test_spend_by_everything_in_every_form(atlas: Atlas, db: asyncpg.Connection) -> None:
-    from tests.support import claim, reserve
+    from tests.support.core import claim, reserve
 
     await ask(db)
     (task,) = await claim(db)
@@ -244,7 +244,7 @@ async def test_budgets_are_shown_set_and_checked(atlas: Atlas, db: asyncpg.Conne
 
 
 async def test_dead_letters_are_listed_and_retried(atlas: Atlas, db: asyncpg.Connection) -> None:
-    from tests.support import claim
+    from tests.support.core import claim
 
     assert "no dead letters (task)" in (await atlas("dlq", "list")).stderr
     task = await ask(db, "doomed", sender_key="x")

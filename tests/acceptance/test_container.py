@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from atlas.settings import Settings
-from tests.support import ROOT, Database, Workers, run_atlas
+from tests.support.core import ROOT, Database, Workers, run_atlas
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")

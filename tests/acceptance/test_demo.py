@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.doubles.openai import OpenAIDouble
-from tests.support import ADR, clean_environment, run_atlas
+from tests.support.core import ADR, clean_environment, run_atlas
 
 
 def env_of(home: Path, **more: str) -> dict[str, str]:

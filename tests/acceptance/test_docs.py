@@ -16,7 +16,7 @@ from atlas.errors import SQLSTATES
 from atlas.local.postgres import free_port
 from atlas.metrics import Metrics
 from tests.database.test_access import ANN, acting, furnish
-from tests.support import ROOT, Database, Workers, ask, clean_environment, ended, run_atlas
+from tests.support.core import ROOT, Database, Workers, ask, clean_environment, ended, run_atlas
 
 README = (ROOT / "README.md").read_text()
 

@@ -11,7 +11,7 @@ import pytest
 
 from atlas.local.postgres import EmbeddedPostgres
 from tests.doubles.openai import OpenAIDouble
-from tests.support import ADR, Database, Json, Workers, ask, ended, reply, until
+from tests.support.core import ADR, Database, Json, Workers, ask, ended, reply, until
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ async def test_all_backends_terminated_is_a_pause(
 async def test_postgres_restarted_is_a_pause(tmp_path: Path, openai: OpenAIDouble, settings: Json) -> None:
     """On a server of its own, since the others need theirs."""
     from atlas.local.stack import Stack
-    from tests.support import workers_of
+    from tests.support.core import workers_of
 
     stack = Stack(tmp_path / "home")
     cluster = stack.start_postgres()

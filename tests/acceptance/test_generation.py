@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from tests.doubles.openai import OpenAIDouble, usage
-from tests.support import ADR, Json, Workers, ask, ended, reply, until
+from tests.support.core import ADR, Json, Workers, ask, ended, reply, until
 
 
 @pytest.fixture

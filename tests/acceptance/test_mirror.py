@@ -24,17 +24,17 @@ from google.pubsub_v1 import types
 from google.pubsub_v1.services.subscriber import SubscriberAsyncClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 
-from atlas.adapters.outbox import Outbox
-from atlas.adapters.postgres import Bus
-from atlas.adapters.pubsub import connect
+from atlas.database.outbox import Outbox
+from atlas.database.pool import Pool
 from atlas.metrics import Metrics
-from atlas.mirror import Mirror
+from atlas.mirror.mirror import Mirror
+from atlas.mirror.pubsub import connect
 from atlas.service import mirror_of
 from atlas.settings import load
 from tests.database.test_outbox import destination, finish
 from tests.doubles.pubsub import PubSubDouble, pubsub
 from tests.doubles.webhook import Got, Receiver, receiver
-from tests.support import ROOT, Database, Json, Workers, ask, claim, clean_environment, command, ended, run_atlas, until
+from tests.support.core import ROOT, Database, Json, Workers, ask, claim, clean_environment, command, ended, run_atlas, until
 
 TOPIC = "projects/p/topics/architect_out"
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -46,7 +46,7 @@ async def mirroring(database: Database, **settings: str) -> AsyncIterator[tuple[
     """A mirror in this process, as the role that workers have."""
     env = {"ATLAS_WEBHOOK_SECRET": SECRET, "ATLAS_WEBHOOK_ALLOW": "127.0.0.1/32", "ATLAS_LEASE_SECONDS": "4"} | settings
     metrics = Metrics()
-    async with Bus.connect(database.url("atlas_worker")) as bus:
+    async with Pool.connect(database.url("atlas_worker")) as bus:
         mirror = mirror_of(load(env), bus, metrics)
         mirror._look_every = 0.1
         job = asyncio.create_task(mirror.run())
@@ -527,7 +527,7 @@ async def test_kept_events_are_trimmed_and_the_doctor_says_so(database: Database
     await finish(db)
     doctor = await asyncio.to_thread(run_atlas, "doctor", env={"DATABASE_URL": database.url()})
     assert "2 events are kept for one, each for 7 days" in doctor.stdout
-    async with Bus.connect(database.url("atlas_worker")) as bus:
+    async with Pool.connect(database.url("atlas_worker")) as bus:
         assert await Outbox(bus).trim_outbox(7) == 0
         await db.execute("update atlas.outbox set created_at = now() - interval '8 days'")
         assert await Outbox(bus).trim_outbox(7) == 2

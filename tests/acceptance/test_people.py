@@ -17,16 +17,17 @@ import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from atlas.adapters.deltas import Deltas
-from atlas.adapters.realtime import Patience
-from atlas.adapters.realtime_tokens import KeyTokens
-from atlas.adapters.rest import SessionTokens, connect, open_client
-from atlas.follow import Ended, Restart, Text, follow
-from atlas.keys import mint
 from atlas.messages import chat
 from atlas.settings import load
+from atlas.supabase.channel import Patience
+from atlas.supabase.deltas import Deltas
+from atlas.supabase.keys import mint
+from atlas.supabase.tasks import SessionTokens, connect, open_client
+from atlas.supabase.tokens import KeyTokens
+from atlas.tasks.follow import Ended, MoreText, Restart, follow
 from tests.doubles.openai import OpenAIDouble
-from tests.support import ADR, Database, Workers, ask, claim, door_of, ended, person, reply, run_atlas, until
+from tests.support.core import ADR, Database, Workers, ask, claim, ended, person, reply, run_atlas, stand_in_of, until
+from tests.support.faults import Faults
 
 ANN_ID = "00000000-0000-4000-8000-000000000001"
 
@@ -40,8 +41,8 @@ async def test_people_and_operators_see_the_same_task(
     async def as_operator(*arguments: str) -> Any:
         return json.loads((await asyncio.to_thread(run_atlas, *arguments, "--json", env=operator)).stdout)
 
-    async with door_of(database) as door:
-        ann = await person(door, tmp_path, "ann")
+    async with stand_in_of(database) as stand_in:
+        ann = await person(stand_in, tmp_path, "ann")
         done = await ann.atlas("ask", "How do we deploy?")
         assert "How do we deploy?" in done.stdout
         mine, theirs = await ann.json("show", "last"), await as_operator("show", "last")
@@ -68,8 +69,8 @@ async def test_others_see_nothing_until_they_are_members(
         assert done.returncode == code, done.stderr
         return done.stdout + done.stderr
 
-    async with door_of(database) as door:
-        ann, bob = await person(door, tmp_path, "ann"), await person(door, tmp_path, "bob")
+    async with stand_in_of(database) as stand_in:
+        ann, bob = await person(stand_in, tmp_path, "ann"), await person(stand_in, tmp_path, "bob")
         await project("create", "payments")
         assert "already" in await project("create", "payments", code=2)
         await project("members", "payments", "--add", ann.email)
@@ -96,14 +97,14 @@ async def test_others_see_nothing_until_they_are_members(
 
 
 async def test_a_session_is_kept_for_its_owner_alone_and_refreshed(database: Database, tmp_path: Path) -> None:
-    async with door_of(database) as door:
-        door.auth.lasts = 1.0
-        ann = await person(door, tmp_path, "ann")
+    async with stand_in_of(database) as stand_in:
+        stand_in.auth.lasts = 1.0
+        ann = await person(stand_in, tmp_path, "ann")
         (file,) = Path(ann.env["ATLAS_CONFIG_DIR"]).glob("session-*.json")
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         before = file.read_text()
         await asyncio.sleep(1.2)
-        door.auth.lasts = 3600.0
+        stand_in.auth.lasts = 3600.0
         assert (await ann.json("whoami"))["email"] == ann.email
         assert file.read_text() != before, "the expired token was refreshed, and the new one kept"
         await ann.atlas("logout")
@@ -120,64 +121,68 @@ async def test_a_session_is_kept_for_its_owner_alone_and_refreshed(database: Dat
 
 async def test_keys_of_both_generations_open_the_door(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:
     await ask(db, "Which key?")
-    async with door_of(database) as door:
-        keys = door.keys
+    async with stand_in_of(database) as stand_in:
+        keys = stand_in.keys
         for name, key in (("SUPABASE_SECRET_KEY", keys.secret), ("SUPABASE_SERVICE_ROLE_KEY", keys.service_role)):
-            env = {"SUPABASE_URL": door.url, name: key, "ATLAS_CONFIG_DIR": str(tmp_path)}
+            env = {"SUPABASE_URL": stand_in.url, name: key, "ATLAS_CONFIG_DIR": str(tmp_path)}
             done = await asyncio.to_thread(run_atlas, "tasks", "--json", env=env)
             assert [row["title"] for row in json.loads(done.stdout)] == ["Which key?"], done.stderr
         for name, key in (("SUPABASE_PUBLISHABLE_KEY", keys.publishable), ("SUPABASE_ANON_KEY", keys.anon)):
-            env = {"SUPABASE_URL": door.url, name: key, "ATLAS_CONFIG_DIR": str(tmp_path)}
+            env = {"SUPABASE_URL": stand_in.url, name: key, "ATLAS_CONFIG_DIR": str(tmp_path)}
             done = await asyncio.to_thread(run_atlas, "tasks", env=env)
             assert (done.returncode, "nobody is logged in" in done.stderr) == (2, True)
-        forged = {"SUPABASE_URL": door.url, "SUPABASE_SERVICE_ROLE_KEY": mint("x" * 32, {"role": "service_role"}, lasts=60)}
+        forged = {"SUPABASE_URL": stand_in.url, "SUPABASE_SERVICE_ROLE_KEY": mint("x" * 32, {"role": "service_role"}, lasts=60)}
         done = await asyncio.to_thread(run_atlas, "tasks", env=forged | {"ATLAS_CONFIG_DIR": str(tmp_path)})
         assert (done.returncode, "signature" in done.stderr or "session is over" in done.stderr) == (4, True), done.stderr
 
 
 async def test_the_doctor_and_the_worker_know_a_wrong_key(database: Database, tmp_path: Path) -> None:
-    async with door_of(database) as door:
+    async with stand_in_of(database) as stand_in:
 
         async def doctor(**env: str) -> str:
             done = await asyncio.to_thread(
-                run_atlas, "doctor", env={"DATABASE_URL": database.url(), "SUPABASE_URL": door.url} | env
+                run_atlas, "doctor", env={"DATABASE_URL": database.url(), "SUPABASE_URL": stand_in.url} | env
             )
             return done.stdout
 
-        right = {"SUPABASE_PUBLISHABLE_KEY": door.keys.publishable, "SUPABASE_SECRET_KEY": door.keys.secret}
-        assert f"ok\tsupabase\t{door.url} answers 200" in await doctor(**right)
-        swapped = await doctor(SUPABASE_PUBLISHABLE_KEY=door.keys.secret, SUPABASE_SECRET_KEY=door.keys.publishable)
+        right = {"SUPABASE_PUBLISHABLE_KEY": stand_in.keys.publishable, "SUPABASE_SECRET_KEY": stand_in.keys.secret}
+        assert f"ok\tsupabase\t{stand_in.url} answers 200" in await doctor(**right)
+        swapped = await doctor(SUPABASE_PUBLISHABLE_KEY=stand_in.keys.secret, SUPABASE_SECRET_KEY=stand_in.keys.publishable)
         assert "people's key is one of service_role" in swapped
         assert "workers' key is one of anon" in swapped
         assert "SUPABASE_URL is set without a key" in await doctor()
         assert "cannot be reached" in await doctor(**right | {"SUPABASE_URL": "http://127.0.0.1:9"})
-        env = {"DATABASE_URL": database.url("atlas_worker"), "SUPABASE_URL": door.url, "SUPABASE_SECRET_KEY": door.keys.anon}
+        env = {
+            "DATABASE_URL": database.url("atlas_worker"),
+            "SUPABASE_URL": stand_in.url,
+            "SUPABASE_SECRET_KEY": stand_in.keys.anon,
+        }
         done = await asyncio.to_thread(run_atlas, "worker", env=env)
         assert (done.returncode, "the worker's Supabase key is one of anon" in done.stderr) == (2, True)
 
 
 async def test_user_tokens_are_asymmetric_and_checked_by_the_jwks(database: Database, tmp_path: Path) -> None:
-    async with door_of(database) as door:
-        ann = await person(door, tmp_path, "ann")
+    async with stand_in_of(database) as stand_in:
+        ann = await person(stand_in, tmp_path, "ann")
         (file,) = Path(ann.env["ATLAS_CONFIG_DIR"]).glob("session-*.json")
         (session,) = json.loads(file.read_text()).values()
         header = jwt.get_unverified_header(json.loads(session)["access_token"])
         assert header["alg"] == "ES256"
-        assert header["kid"] in json.dumps(await door.auth.jwks())
+        assert header["kid"] in json.dumps(await stand_in.auth.jwks())
         forged = jwt.encode(
             {"role": "authenticated", "sub": ANN_ID, "exp": time.time() + 60}, ec.generate_private_key(ec.SECP256R1()), algorithm="ES256",
             headers={"kid": header["kid"]},
         )  # fmt: skip
-        async with httpx.AsyncClient(base_url=door.url, headers={"apikey": door.keys.publishable}) as web:
+        async with httpx.AsyncClient(base_url=stand_in.url, headers={"apikey": stand_in.keys.publishable}) as web:
             for token, status in ((json.loads(session)["access_token"], 200), (forged, 401)):
                 answer = await web.get("/rest/v1/architect_in", headers={"authorization": f"Bearer {token}"})
                 assert answer.status_code == status
 
 
 async def test_a_web_page_that_knows_no_key_gets_nothing(database: Database, tmp_path: Path) -> None:
-    """The door listens on this machine, where any page in a browser can reach it."""
-    async with door_of(database) as door:
-        ann = await person(door, tmp_path, "ann")
+    """The stand-in listens on this machine, where any page in a browser can reach it."""
+    async with stand_in_of(database) as stand_in:
+        ann = await person(stand_in, tmp_path, "ann")
         (file,) = Path(ann.env["ATLAS_CONFIG_DIR"]).glob("session-*.json")
         (session,) = json.loads(file.read_text()).values()
         token = json.loads(session)["access_token"]
@@ -188,7 +193,7 @@ async def test_a_web_page_that_knows_no_key_gets_nothing(database: Database, tmp
             {"apikey": token},
             {"apikey": token, "authorization": f"Bearer {token}"},
         ]
-        async with httpx.AsyncClient(base_url=door.url, headers={"origin": "https://evil.example"}) as web:
+        async with httpx.AsyncClient(base_url=stand_in.url, headers={"origin": "https://evil.example"}) as web:
             for headers in tries:
                 for path in ("/auth/v1/signup", "/auth/v1/token?grant_type=password"):
                     assert (await web.post(path, json=credentials, headers=headers)).status_code == 401
@@ -199,17 +204,17 @@ async def test_a_web_page_that_knows_no_key_gets_nothing(database: Database, tmp
 
 
 async def test_a_session_token_is_refreshed_before_it_runs_out(database: Database, tmp_path: Path) -> None:
-    async with door_of(database) as door:
-        ann = await person(door, tmp_path, "ann")
+    async with stand_in_of(database) as stand_in:
+        ann = await person(stand_in, tmp_path, "ann")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("ATLAS_CONFIG_DIR", ann.env["ATLAS_CONFIG_DIR"])
-            client = await open_client(load(ann.env), door.keys.publishable)
+            client = await open_client(load(ann.env), stand_in.keys.publishable)
             first, _ = await SessionTokens(client).token()
             assert (await SessionTokens(client).token())[0] == first, "a fresh one is kept"
             # 90 seconds are left of it: longer than the client's own margin, shorter than ours
-            door.auth.lasts = 90
+            stand_in.auth.lasts = 90
             await client.auth.refresh_session()
-            door.auth.lasts = 3600
+            stand_in.auth.lasts = 3600
             second, good_until = await SessionTokens(client).token()
             assert second != first
             assert good_until is not None
@@ -227,8 +232,8 @@ async def test_long_lists_come_whole(database: Database, db: asyncpg.Connection,
         "insert into atlas.spend (task_id, attempt_id, call, state, model, day, scopes, reserved_tokens, tokens, known, settled_at) "
         "select t.id, t.attempt_id, 0, 'settled', 'gpt-4.1', current_date, '{}', 1, 1, 'reported', now() from atlas.task t"
     )
-    async with door_of(database) as door:
-        env = {"SUPABASE_URL": door.url, "SUPABASE_SECRET_KEY": door.keys.secret, "ATLAS_CONFIG_DIR": str(tmp_path)}
+    async with stand_in_of(database) as stand_in:
+        env = {"SUPABASE_URL": stand_in.url, "SUPABASE_SECRET_KEY": stand_in.keys.secret, "ATLAS_CONFIG_DIR": str(tmp_path)}
         async with connect(load(env)) as reads:
             assert sum(row["tokens"] for row in await reads.spend("sender", since=None, until=None)) == 1100
             rows = await reads.tasks(limit=5000, state=None, sender=None, project=None)
@@ -281,7 +286,7 @@ async def watch(reads: Any, task: UUID, shown: Watch) -> Watch:
     """Follows a task to its end."""
     async for event in follow(reads, task):
         match event:
-            case Text(text=text):
+            case MoreText(text=text):
                 shown.append(text)
             case Restart(text=text):
                 shown.restarts += 1
@@ -297,9 +302,9 @@ async def watch(reads: Any, task: UUID, shown: Watch) -> Watch:
 async def test_deltas_come_as_they_are_written_and_in_order(database: Database, db: asyncpg.Connection) -> None:
     task = await ask(db)
     (claimed,) = await claim(db, lease="1 hour")
-    async with door_of(database) as door:
+    async with stand_in_of(database) as stand_in:
         heard: list[Any] = []
-        async with Deltas(door.url, KeyTokens(door.keys.secret), task) as deltas:
+        async with Deltas(stand_in.url, KeyTokens(stand_in.keys.secret), task) as deltas:
             assert await deltas.next(5) is None, "joined"
             for number, text in enumerate(("Ä", "rger 😀", " done")):
                 item = {"attempt_id": str(claimed["attempt_id"]), "call": 0, "generation": 0, "response_id": "r", "resumable": True,
@@ -327,9 +332,10 @@ async def test_a_reader_whose_socket_is_cut_at_every_delta_misses_nothing(
 ) -> None:
     openai.plan(text=ADR, chunk=8, delay=0.08)
     await workers.start(openai_api_key="sk-test", openai_base_url=openai.url)
-    async with door_of(database) as door:
-        ann = await person(door, tmp_path, "ann")
-        door.faults.cut_after_broadcast = code
+    faults = Faults.quick()
+    async with stand_in_of(database, faults) as stand_in:
+        ann = await person(stand_in, tmp_path, "ann")
+        faults.cut_after_broadcast = code
         sent = await ann.json("ask", "How do we stream?", "--detach")
         shown = Watch()
         with pytest.MonkeyPatch.context() as patch:
@@ -338,7 +344,7 @@ async def test_a_reader_whose_socket_is_cut_at_every_delta_misses_nothing(
                 await asyncio.wait_for(watch(reads, UUID(sent["task_id"]), shown), 60)
         final = await reply(db, UUID(sent["task_id"]))
         assert shown.text == final["content"]
-        assert (shown.restarts, door.realtime.cuts >= 10) == (0, True), door.realtime.cuts
+        assert (shown.restarts, faults.cuts >= 10) == (0, True), faults.cuts
 
 
 async def test_a_reader_goes_on_when_the_worker_is_killed(
@@ -346,8 +352,8 @@ async def test_a_reader_goes_on_when_the_worker_is_killed(
 ) -> None:
     openai.plan(text=ADR, chunk=12, delay=0.05)
     first = await workers.start(openai_api_key="sk-test", openai_base_url=openai.url)
-    async with door_of(database) as door:
-        ann = await person(door, tmp_path, "ann")
+    async with stand_in_of(database) as stand_in:
+        ann = await person(stand_in, tmp_path, "ann")
         sent = await ann.json("ask", "How do we survive?", "--detach")
         shown = Watch()
         with pytest.MonkeyPatch.context() as patch:
@@ -373,8 +379,8 @@ async def test_a_late_reader_gets_the_whole_text(database: Database, db: asyncpg
     attempt = claimed["attempt_id"]
     item = {"attempt_id": str(attempt), "call": 0, "generation": 0, "response_id": "r", "resumable": True, "model": "gpt-4.1"}
     await db.fetch("select * from atlas.record_progress($1)", [item | {"sequence_number": 1, "offset": 0, "text": "before "}])
-    async with door_of(database) as door:
-        settings = load({"SUPABASE_URL": door.url, "SUPABASE_SECRET_KEY": door.keys.secret})
+    async with stand_in_of(database) as stand_in:
+        settings = load({"SUPABASE_URL": stand_in.url, "SUPABASE_SECRET_KEY": stand_in.keys.secret})
         shown = Watch()
         async with connect(settings) as reads:
             watching = asyncio.create_task(watch(reads, task, shown))
@@ -404,8 +410,8 @@ async def test_thirty_two_streams_of_two_workers_stay_under_a_hundred_messages_a
 
 
 async def test_a_stranger_cannot_join_the_topic_of_a_task(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:
-    async with door_of(database) as door:
-        ann, bob = await person(door, tmp_path, "ann"), await person(door, tmp_path, "bob")
+    async with stand_in_of(database) as stand_in:
+        ann, bob = await person(stand_in, tmp_path, "ann"), await person(stand_in, tmp_path, "bob")
         sent = await ann.json("ask", "Mine?", "--detach")
         patience = Patience(join=1, look=0.02, longest_pause=0.1)
         for who, expected in ((ann, True), (bob, False)):
@@ -416,7 +422,9 @@ async def test_a_stranger_cannot_join_the_topic_of_a_task(database: Database, db
                 async def token(self) -> tuple[str, float | None]:
                     return json.loads(session)["access_token"], None  # noqa: B023
 
-            async with Deltas(door.url, Token(door.keys.publishable), UUID(sent["task_id"]), patience=patience) as deltas:
+            async with Deltas(
+                stand_in.url, Token(stand_in.keys.publishable), UUID(sent["task_id"]), patience=patience
+            ) as deltas:
                 end = time.monotonic() + 1.5
                 while not deltas.joined and time.monotonic() < end:
                     await asyncio.sleep(0.02)

@@ -14,7 +14,7 @@ from google.pubsub_v1.services.publisher import PublisherAsyncClient
 from google.pubsub_v1.services.subscriber import SubscriberAsyncClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 
-from atlas.adapters.pubsub import connect
+from atlas.mirror.pubsub import connect
 from tests.acceptance.test_mirror import emulator
 
 

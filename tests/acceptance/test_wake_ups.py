@@ -12,20 +12,24 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from atlas.adapters.postgres import Bus
-from atlas.adapters.realtime import Patience, RealtimeWakeUps
-from atlas.adapters.realtime_tokens import KeyTokens
-from atlas.adapters.wake import ListenWakeUps, SweepWakeUps
-from atlas.hints import Hints
-from atlas.local.door.app import Door
+from atlas.database.operator import Reads
+from atlas.database.pool import Pool
+from atlas.database.queue import Queue
+from atlas.local.supabase.app import StandIn
 from atlas.messages import chat
 from atlas.metrics import Metrics
-from atlas.reads import Reads
+from atlas.supabase.channel import Patience
+from atlas.supabase.tokens import KeyTokens
 from atlas.task import AttemptId, ClaimedTask, TaskId
+from atlas.wake_ups.listen import ListenWakeUps
+from atlas.wake_ups.realtime import RealtimeWakeUps
+from atlas.wake_ups.sweep import SweepWakeUps
+from atlas.worker.wake_signal import WakeSignal
 from tests.database.test_privileges import ANN, acting
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.pooler import pooling
-from tests.support import ADR, Database, WorkerProcess, Workers, ask, command, door_of, ended, until
+from tests.support.core import ADR, Database, WorkerProcess, Workers, ask, command, ended, stand_in_of, until
+from tests.support.faults import Faults
 
 TASK = ClaimedTask(
     task_id=TaskId(uuid4()), attempt_id=AttemptId(uuid4()), attempt=1, kind="chat", message={}, message_task_id=uuid4(), sender_key="x",
@@ -34,8 +38,12 @@ TASK = ClaimedTask(
 )  # fmt: skip
 
 
-def supabase(door: Door) -> dict[str, Any]:
-    return {"supabase_url": door.url, "supabase_secret_key": door.keys.secret, "supabase_jwt_secret": door.keys.jwt_secret}
+def supabase(stand_in: StandIn) -> dict[str, Any]:
+    return {
+        "supabase_url": stand_in.url,
+        "supabase_secret_key": stand_in.keys.secret,
+        "supabase_jwt_secret": stand_in.keys.jwt_secret,
+    }
 
 
 async def receiving(worker: WorkerProcess) -> None:
@@ -52,8 +60,8 @@ async def metric(worker: WorkerProcess, line: str) -> float:
 @pytest.mark.parametrize("role", ["authenticated", "service_role", "postgres"])
 async def test_an_insert_of_any_role_is_heard_in_both_ways(database: Database, role: str) -> None:
     heard: list[str] = []
-    async with door_of(database) as door:
-        wake_ups = RealtimeWakeUps(door.url, KeyTokens(door.keys.service_role))
+    async with stand_in_of(database) as stand_in:
+        wake_ups = RealtimeWakeUps(stand_in.url, KeyTokens(stand_in.keys.service_role))
         job = asyncio.create_task(wake_ups.run(lambda source, _cancel: heard.append(source)))
         try:
             await until(lambda: _is(heard.count("realtime_join") == 2), 10, "receiving")
@@ -77,9 +85,9 @@ async def _is(value: bool) -> bool:
 async def test_a_worker_behind_a_transaction_pooler_works_over_realtime(
     database: Database, db: asyncpg.Connection, workers: Workers
 ) -> None:
-    async with pooling(database.cluster.port) as pooler, door_of(database) as door:
+    async with pooling(database.cluster.port) as pooler, stand_in_of(database) as stand_in:
         url = database.url("atlas_worker").replace(f":{database.cluster.port}/", f":{pooler.port}/")
-        worker = await workers.start(database_url=url, **supabase(door))
+        worker = await workers.start(database_url=url, **supabase(stand_in))
         await receiving(worker)
         tasks = [await ask(db, f"Question {n}?") for n in range(40)]
         for task in tasks:
@@ -97,19 +105,19 @@ async def test_a_worker_behind_a_transaction_pooler_works_over_realtime(
 
 
 async def test_a_pooler_is_known_by_its_port_or_found_out(database: Database) -> None:
-    assert Bus("postgresql://x@aws-0.pooler.supabase.com:6543/postgres", size=1, patience=1).pooled
-    assert not Bus("postgresql://x@db.example.com:5432/postgres", size=1, patience=1).pooled
+    assert Pool("postgresql://x@aws-0.pooler.supabase.com:6543/postgres", size=1, patience=1).pooled
+    assert not Pool("postgresql://x@db.example.com:5432/postgres", size=1, patience=1).pooled
     async with pooling(database.cluster.port) as pooler:
         url = database.url("atlas_worker").replace(f":{database.cluster.port}/", f":{pooler.port}/")
-        async with Bus.connect(url, size=4) as bus:
+        async with Pool.connect(url, size=4) as bus:
             await asyncio.gather(*(bus.ping() for _ in range(50)))
             assert bus.pooled
-            await asyncio.gather(*(bus.has_work(chats=True) for _ in range(50)))
+            await asyncio.gather(*(Queue(bus).has_work(chats=True) for _ in range(50)))
 
 
 async def test_listen_and_realtime_run_side_by_side(database: Database, db: asyncpg.Connection, workers: Workers) -> None:
-    async with door_of(database) as door:
-        worker = await workers.start(**supabase(door))
+    async with stand_in_of(database) as stand_in:
+        worker = await workers.start(**supabase(stand_in))
         await receiving(worker)
         await asyncio.sleep(0.5)
         for n in range(5):
@@ -128,13 +136,14 @@ async def test_listen_and_realtime_run_side_by_side(database: Database, db: asyn
 async def test_what_hints_miss_is_found_by_a_sweep_and_makes_sweeps_frequent(
     database: Database, db: asyncpg.Connection, workers: Workers
 ) -> None:
-    async with door_of(database) as door, pooling(database.cluster.port) as pooler:
+    faults = Faults.quick()
+    async with stand_in_of(database, faults) as stand_in, pooling(database.cluster.port) as pooler:
         url = database.url("atlas_worker").replace(f":{database.cluster.port}/", f":{pooler.port}/")
-        worker = await workers.start(database_url=url, **supabase(door))
+        worker = await workers.start(database_url=url, **supabase(stand_in))
         await receiving(worker)
         await until(lambda: _is("LISTEN does not work here" in worker.log.read_text()), 10, "LISTEN is off")
         await asyncio.sleep(4)
-        door.faults.deaf = door.faults.no_broadcasts = True
+        faults.deaf = faults.no_broadcasts = True
         took = []
         for n in range(4):
             began = asyncio.get_running_loop().time()
@@ -151,7 +160,7 @@ async def test_what_hints_miss_is_found_by_a_sweep_and_makes_sweeps_frequent(
 
 async def test_twenty_workers_and_one_insert(database: Database, db: asyncpg.Connection) -> None:
     """Twenty claimers of one process each hear the same insert: one claim wins, few lose."""
-    from tests.fleet import fleet
+    from tests.support.fleet import fleet
 
     async with fleet(database, 20) as found:
         await found.until_idle()
@@ -195,15 +204,15 @@ async def test_a_full_worker_claims_no_question(db: asyncpg.Connection, workers:
 
 
 async def test_whether_there_is_work_is_a_plain_read(database: Database, db: asyncpg.Connection) -> None:
-    async with Bus.connect(database.url("atlas_worker")) as bus:
-        assert not await bus.has_work(chats=True)
+    async with Pool.connect(database.url("atlas_worker")) as bus:
+        assert not await Queue(bus).has_work(chats=True)
         await ask(db)
-        assert await bus.has_work(chats=True)
-        assert not await bus.has_work(chats=False)
+        assert await Queue(bus).has_work(chats=True)
+        assert not await Queue(bus).has_work(chats=False)
         await db.execute("select atlas.pause('maintenance')")
-        assert not await bus.has_work(chats=True)
+        assert not await Queue(bus).has_work(chats=True)
         await command(db, {"command": "heartbeat"})
-        assert await bus.has_work(chats=False), "commands are carried out while the queue is paused"
+        assert await Queue(bus).has_work(chats=False), "commands are carried out while the queue is paused"
 
 
 async def test_the_sweep_adapts() -> None:
@@ -225,8 +234,8 @@ async def test_the_sweep_adapts() -> None:
 
 async def test_a_cancellation_is_heard_over_realtime(database: Database, db: asyncpg.Connection) -> None:
     heard: list[bool] = []
-    async with door_of(database) as door:
-        wake_ups = RealtimeWakeUps(door.url, KeyTokens(door.keys.secret), patience=Patience(look=0.02))
+    async with stand_in_of(database) as stand_in:
+        wake_ups = RealtimeWakeUps(stand_in.url, KeyTokens(stand_in.keys.secret), patience=Patience(look=0.02))
         job = asyncio.create_task(wake_ups.run(lambda _source, cancel: heard.append(cancel)))
         try:
             task = await ask(db)
@@ -239,7 +248,7 @@ async def test_a_cancellation_is_heard_over_realtime(database: Database, db: asy
 
 
 def test_a_supabase_without_postgres_or_key_is_refused_by_name(tmp_path: Any) -> None:
-    from tests.support import run_atlas
+    from tests.support.core import run_atlas
 
     done = run_atlas("worker", env={"SUPABASE_URL": "http://127.0.0.1:9", "ATLAS_HOME": str(tmp_path)})
     assert (done.returncode, "DATABASE_URL" in done.stderr) == (2, True)
@@ -282,7 +291,7 @@ async def test_listen_waits_between_its_tries(monkeypatch: pytest.MonkeyPatch, d
             raise asyncpg.TooManyConnectionsError("too many")
         return await real(*arguments, **options)
 
-    monkeypatch.setattr("atlas.adapters.wake.asyncpg.connect", connect)
+    monkeypatch.setattr("atlas.wake_ups.listen.asyncpg.connect", connect)
     job = asyncio.create_task(ListenWakeUps(database.url("atlas_worker")).run(lambda _source, _cancel: None))
     await asyncio.sleep(2)
     job.cancel()
@@ -291,7 +300,7 @@ async def test_listen_waits_between_its_tries(monkeypatch: pytest.MonkeyPatch, d
 
 def test_rows_found_by_a_join_or_after_a_vain_look_are_missed_ones() -> None:
     told: list[int] = []
-    hints = Hints(Metrics(), [told.append])
+    hints = WakeSignal(Metrics(), [told.append])
     late = replace(TASK, queued_at=datetime.now(UTC) - timedelta(seconds=7))
     hints.take("realtime_join")
     hints.count_missed([late] * 10, idle=True)

@@ -1,4 +1,4 @@
-"""The worker's three entries, its HTTP door, wake-ups and idling."""
+"""The worker's three entries, its HTTP stand_in, wake-ups and idling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from tests.support import Workers, ask, ended, until
+from tests.support.core import Workers, ask, ended, until
 
 IDLE = "select 1 from atlas.worker where state = 'idle'"
 
@@ -92,7 +92,7 @@ async def test_a_message_with_a_nul_in_the_providers_error_harms_nobody(workers:
 
 async def test_sigterm_ends_the_worker_also_while_postgres_refuses(workers: Workers, db: asyncpg.Connection) -> None:
     from tests.doubles.openai import OpenAIDouble
-    from tests.support import ADR
+    from tests.support.core import ADR
 
     with OpenAIDouble() as openai:
         openai.plan(text=ADR, delay=5)

@@ -14,9 +14,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from atlas.local.door.changes import Visibility
+from atlas.local.supabase.changes import Visibility
 from atlas.messages import chat
-from tests.support import ROOT, Database, claim, reserve, used
+from tests.support.core import ROOT, Database, claim, reserve, used
 
 MATRIX = ROOT / "docs/access.md"
 ANN, BOB = (UUID(f"00000000-0000-4000-8000-00000000000{n}") for n in (1, 2))
@@ -152,7 +152,7 @@ async def matrix(database: Database, db: asyncpg.Connection) -> str:
         functions.append((row["name"], cells))
     table("Functions", functions)
     async with asyncpg.create_pool(database.url(), min_size=1, max_size=2) as pool:
-        door = Visibility(pool)
+        stand_in = Visibility(pool)
         topics = []
         for name, topic in {
             "task:<A's task>": f"task:{tasks['user A']}", "task:<B's task>": f"task:{tasks['user B']}", "task:<no task>": f"task:{UUID(int=7)}",
@@ -163,7 +163,7 @@ async def matrix(database: Database, db: asyncpg.Connection) -> str:
                 claims = {"role": role} | ({"sub": str(user)} if user else {})
                 # Realtime never becomes a worker: its role is none of the API's
                 words = [] if who == "worker" else [
-                    word for word, may in (("hears", door.may_read), ("sends", door.may_write)) if await may(topic, claims)
+                    word for word, may in (("hears", stand_in.may_read), ("sends", stand_in.may_write)) if await may(topic, claims)
                 ]  # fmt: skip
                 cells[who] = ", ".join(words)
             topics.append((name, cells))

@@ -6,8 +6,9 @@ import asyncio
 
 import asyncpg
 
-from atlas.adapters.postgres import Bus, audit_mac
-from tests.support import Database, ask, claim
+from atlas.database.audit import audit_mac, seal_audit
+from atlas.database.pool import Pool
+from tests.support.core import Database, ask, claim
 
 KEY = b"a key that Postgres never sees"
 
@@ -46,11 +47,11 @@ async def test_a_removed_row_is_found(db: asyncpg.Connection) -> None:
 
 async def test_a_chain_that_was_rewritten_whole_is_found_by_its_seal(database: Database, db: asyncpg.Connection) -> None:
     await finish(db, 2)
-    async with Bus.connect(database.url("atlas_worker")) as bus:
-        assert await bus.seal_audit(KEY) == 6
-        assert await bus.seal_audit(KEY) == 0
+    async with Pool.connect(database.url("atlas_worker")) as bus:
+        assert await seal_audit(bus, KEY) == 6
+        assert await seal_audit(bus, KEY) == 0
         await finish(db)
-        assert await bus.seal_audit(KEY) == 3
+        assert await seal_audit(bus, KEY) == 3
     assert await db.fetch("select * from atlas.verify_audit()") == []
     seals = await db.fetch("select *, upto::text as upto_text from atlas.audit_checkpoint order by id")
     assert seals[0]["mac"] == audit_mac(KEY, seals[0]["upto_text"], 6, seals[0]["digest"], None)
@@ -63,22 +64,22 @@ async def test_a_chain_that_was_rewritten_whole_is_found_by_its_seal(database: D
 
 
 async def test_a_seal_leaves_out_what_may_still_commit(database: Database, db: asyncpg.Connection) -> None:
-    async with database.connect() as slow, Bus.connect(database.url("atlas_worker")) as bus:
+    async with database.connect() as slow, Pool.connect(database.url("atlas_worker")) as bus:
         transaction = slow.transaction()
         await transaction.start()
         await ask(slow)
         await finish(db)
-        assert await bus.seal_audit(KEY) == 0
+        assert await seal_audit(bus, KEY) == 0
         await transaction.commit()
-        assert await bus.seal_audit(KEY) == 4
+        assert await seal_audit(bus, KEY) == 4
     assert await db.fetch("select * from atlas.verify_audit()") == []
 
 
 async def test_two_sealers_make_one_chain(database: Database, db: asyncpg.Connection) -> None:
-    async with Bus.connect(database.url("atlas_worker")) as one, Bus.connect(database.url("atlas_worker")) as two:
+    async with Pool.connect(database.url("atlas_worker")) as one, Pool.connect(database.url("atlas_worker")) as two:
         for _ in range(5):
             await finish(db)
-            await asyncio.gather(one.seal_audit(KEY), two.seal_audit(KEY))
+            await asyncio.gather(seal_audit(one, KEY), seal_audit(two, KEY))
     assert await db.fetch("select * from atlas.verify_audit()") == []
     rows = await db.fetch("select mac, prev_mac from atlas.audit_checkpoint order by id")
     assert [row["prev_mac"] for row in rows[1:]] == [row["mac"] for row in rows[:-1]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncpg
 
-from atlas.adapters.postgres import Bus
-from tests.support import Database
+from atlas.database.pool import Pool
+from tests.support.core import Database
 
 
 async def test_a_protocol_out_of_step_is_a_lost_connection(database: Database) -> None:
@@ -19,8 +19,8 @@ async def test_a_protocol_out_of_step_is_a_lost_connection(database: Database) -
             raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
         return int(await connection.fetchval("select 7"))
 
-    async with Bus.connect(database.url("atlas_worker")) as bus:
-        assert await bus._call(work) == 7
+    async with Pool.connect(database.url("atlas_worker")) as bus:
+        assert await bus.call(work) == 7
     assert calls == 2
 
 
@@ -30,6 +30,6 @@ async def test_old_realtime_messages_are_trimmed_where_nobody_else_does(database
     await db.execute(
         "update realtime.messages set inserted_at = now() at time zone 'UTC' - interval '25 hours' where topic = 'old'"
     )
-    async with Bus.connect(database.url("atlas_worker")) as bus:
+    async with Pool.connect(database.url("atlas_worker")) as bus:
         assert await bus.value("select atlas.trim_messages()") == 1
     assert [row["topic"] for row in await db.fetch("select topic from realtime.messages")] == ["new"]

@@ -16,10 +16,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from atlas import migrate
+from atlas.database import migrate
 from atlas.local.postgres import Cluster, EmbeddedPostgres, default_binaries
 from tests.database.test_privileges import ANN, acting
-from tests.support import ROOT, Database, run_atlas
+from tests.support.core import ROOT, Database, run_atlas
 
 CLI = ROOT / "tests/node_modules/.bin/supabase"
 SNAPSHOT = ROOT / "docs/schema.sql"

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atlas.adapters.postgres import set_codecs
+from atlas.database.pool import set_codecs
 from atlas.local.postgres import Cluster
-from tests.support import Database, Json, ask, claim, command, reserve, used
+from tests.support.core import Database, Json, ask, claim, command, reserve, used
 
 _numbers = itertools.count(1)
 LIMIT = 10_000

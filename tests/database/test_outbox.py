@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from tests.support import Database, Json, ask, claim
+from tests.support.core import Database, Json, ask, claim
 
 CLAIM = "select * from atlas.claim_outbox($1, $2, $3, '1 minute')"
 

@@ -12,7 +12,7 @@ import pytest
 
 from atlas.local.postgres import Cluster
 from atlas.messages import chat, control
-from tests.support import Database, ask, claim
+from tests.support.core import Database, ask, claim
 
 ANN, BOB, CY = (UUID(f"00000000-0000-4000-8000-00000000000{n}") for n in (1, 2, 3))
 

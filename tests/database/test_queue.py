@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support import Database, ask, claim, command, reply
+from tests.support.core import Database, ask, claim, command, reply
 
 
 async def many(db: asyncpg.Connection, count: int, **metadata: Any) -> None:

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.doubles.serving import serving
-from tests.support import Json
+from tests.support.core import Json
 
 
 @dataclass(kw_only=True)

@@ -16,12 +16,12 @@ pytest.importorskip(
     "sentence_transformers", reason="needs the extra [local]: scripts/test_local runs it, and CI does", exc_type=ImportError
 )
 
-from atlas.adapters.local_models import LocalEmbedder, LocalReranker
 from atlas.errors import SettingsError
+from atlas.rag.models.local import LocalEmbedder, LocalReranker
 from atlas.rag.ports import checked
 from atlas.rag.wiring import Knowledge
-from tests.rag.support import find, opened, put, sources
-from tests.support import Database, run_atlas
+from tests.support.core import Database, run_atlas
+from tests.support.knowledge import find, opened, put, sources
 
 SETTINGS = {"rag_embedder": "local", "rag_relevancy_threshold": "0.15"}
 DOCUMENTS = {

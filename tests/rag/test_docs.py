@@ -14,8 +14,8 @@ from ruamel.yaml import YAML
 
 from atlas.settings import Settings
 from tests.doubles.models import models_double
-from tests.rag.support import embedding, service
-from tests.support import ROOT, Database, run_atlas
+from tests.support.core import ROOT, Database, run_atlas
+from tests.support.knowledge import embedding, service
 
 PAGE = (ROOT / "docs/knowledge.md").read_text()
 NAMES = {name.upper() for name in Settings.model_fields}
@@ -32,7 +32,7 @@ def test_every_setting_that_is_named_exists() -> None:
 
 def test_every_code_of_the_service_stands_in_the_table_of_errors() -> None:
     table = (ROOT / "docs/errors.md").read_text().partition("## Codes of the RAG service")[2].partition("\n## ")[0]
-    source = (ROOT / "atlas/rag/api.py").read_text() + (ROOT / "atlas/rag/door.py").read_text()
+    source = (ROOT / "atlas/rag/api.py").read_text() + (ROOT / "atlas/rag/stand_in.py").read_text()
     used = set(re.findall(r'(?:CallRefused|_error)\(\s*\d{3}, "(\w+)"', source)) | {"too_large"}
     assert len(used) >= 12
     assert [code for code in used - {"internal"} if f"`{code}`" not in table] == []

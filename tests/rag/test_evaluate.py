@@ -12,11 +12,11 @@ import asyncpg
 import pytest
 
 from atlas.errors import UsageError
-from atlas.rag.evaluate import Case, propose, read_cases, scored
+from atlas.rag.quality.evaluate import Case, propose, read_cases, scored
 from benchmarks.evaluation.build import case, labels, notes, plain
 from tests.doubles.models import models_double
-from tests.rag.support import embedding, opened, put
-from tests.support import ROOT, Database, run_atlas
+from tests.support.core import ROOT, Database, run_atlas
+from tests.support.knowledge import embedding, opened, put
 
 
 def test_measures_by_hand() -> None:

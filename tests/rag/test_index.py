@@ -12,13 +12,13 @@ import asyncpg
 import pytest
 
 from atlas.errors import RefusedError, UsageError
-from atlas.keys import mint
 from atlas.rag.files import File, find_files, read_file, secret_in
 from atlas.rag.ports import EmbedderDown, EmbedderRefused
 from atlas.rag.vectors import passage_hash
+from atlas.supabase.keys import mint
 from tests.doubles.models import models_double
-from tests.rag.support import COUNT, embedding, find, opened, put, sources
-from tests.support import Database, clean_environment, run_atlas, until
+from tests.support.core import Database, clean_environment, run_atlas, until
+from tests.support.knowledge import COUNT, embedding, find, opened, put, sources
 
 LONG = "# Queue\n\n" + "\n\n".join(f"Paragraph {n} tells of leases and of workers that are lost. " * 12 for n in range(12))
 

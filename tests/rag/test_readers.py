@@ -13,7 +13,7 @@ from atlas.rag.chunk import LONGEST, MOST_CHARACTERS, cut
 from atlas.rag.document import KINDS, Kind, Unreadable, kind_of
 from atlas.rag.read import read
 from atlas.rag.vectors import passage_hash
-from tests.rag.support import COUNT
+from tests.support.knowledge import COUNT
 
 
 def places(text: str | bytes, name: str) -> list[tuple[str, int, int]]:

@@ -15,19 +15,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from atlas.adapters.postgres import Bus
-from atlas.adapters.retrieval import NONE, STALE, Cache, CachedRetriever, InProcess, RagService
 from atlas.breaker import Breaker
+from atlas.database.pool import Pool
+from atlas.rag.retrieval import NONE, STALE, Cache, CachedRetriever, InProcess, RagService
 from atlas.rag.wiring import Knowledge
 from tests.doubles.models import models_double
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.serving import serving
-from tests.rag.support import ANN, BOB, KEY, embedding, opened, put, service, team
 from tests.rag.test_search import acting
-from tests.support import ADR, Database, Workers, ask, claim, command, ended, reply, until
+from tests.support.core import ADR, Database, Workers, ask, claim, command, ended, reply, until
+from tests.support.knowledge import ANN, BOB, KEY, embedding, opened, put, service, team
 
 
-def retriever(bus: Bus, known: Knowledge) -> CachedRetriever:
+def retriever(bus: Pool, known: Knowledge) -> CachedRetriever:
     return CachedRetriever(InProcess(known.searcher, top_k=5, collapse=True), Cache(bus, settings="test"), top_k=5)
 
 
@@ -50,7 +50,7 @@ async def test_the_cache_serves_the_same_readers_until_the_index_changes(databas
         models_double() as models,
         opened(database, **embedding(models.url)) as operator,
         opened(database, "atlas_worker", **embedding(models.url)) as known,
-        Bus.connect(database.url("atlas_worker")) as bus,
+        Pool.connect(database.url("atlas_worker")) as bus,
     ):
         ours = UUID(str(await operator.store.project("ours")))
         theirs = UUID(str(await operator.store.project("theirs")))
@@ -175,7 +175,7 @@ async def test_slow_broken_and_odd_answers_are_an_outage(database: Database, db:
     async with serving(rag.app()) as port, httpx.AsyncClient() as web:
         source = RagService(web, f"http://127.0.0.1:{port}", key=None, top_k=5, collapse=True, threshold=None, patience=0.2,
                             breaker=Breaker(failures=3, pause=10, clock=lambda: now[0]))  # fmt: skip
-        async with Bus.connect(database.url("atlas_worker")) as bus, opened(database) as known:
+        async with Pool.connect(database.url("atlas_worker")) as bus, opened(database) as known:
             await put(known, "a.md", "alpha")
             worker = CachedRetriever(source, Cache(bus, settings="x"), top_k=5)
             assert (await worker.search("x", task_id=task)).warnings == ()
@@ -218,7 +218,7 @@ async def test_an_embedder_that_is_slow_costs_two_seconds_and_a_warning(database
         models.hang = 10
         began = time.monotonic()
         task = await ask(db)
-        async with Bus.connect(database.url("atlas_worker")) as bus:
+        async with Pool.connect(database.url("atlas_worker")) as bus:
             found = await retriever(bus, known).search("lease", task_id=task)
         assert time.monotonic() - began < 5
         assert [chunk.source for chunk in found.chunks] == ["a.md"]
@@ -249,7 +249,7 @@ async def test_what_a_reply_was_written_from_stays_for_the_audit(
 
 
 async def test_nothing_indexed_costs_one_look(database: Database, db: asyncpg.Connection) -> None:
-    async with Bus.connect(database.url("atlas_worker")) as bus, httpx.AsyncClient() as web:
+    async with Pool.connect(database.url("atlas_worker")) as bus, httpx.AsyncClient() as web:
         source = RagService(web, "http://127.0.0.1:9", key=None, top_k=5, collapse=True, threshold=None)
         found = await CachedRetriever(source, Cache(bus, settings="x"), top_k=5).search("x", task_id=await ask(db))
         assert (found.chunks, found.warnings) == ((), ())

@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from atlas.adapters.postgres import set_codecs
+from atlas.database.pool import set_codecs
 from atlas.rag.store import as_vector
 from tests.doubles.models import models_double, vector_of
-from tests.rag.support import ANN, BOB, embedding, find, opened, put, sources, team
-from tests.support import ROOT, Database, ask, claim
+from tests.support.core import ROOT, Database, ask, claim
+from tests.support.knowledge import ANN, BOB, embedding, find, opened, put, sources, team
 
 
 async def acting(database: Database, user: UUID, query: str, *arguments: object) -> list[asyncpg.Record]:

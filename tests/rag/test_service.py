@@ -12,12 +12,12 @@ import asyncpg
 import httpx
 import pytest
 
-from atlas.keys import mint
-from atlas.rag.door import Buckets
+from atlas.rag.service.gateway import Buckets
+from atlas.supabase.keys import mint
 from tests.doubles.models import models_double
-from tests.rag.support import ANN, BOB, KEY, Service, embedding, service, team
 from tests.rag.test_readers import pdf_of
-from tests.support import Database, Json, run_atlas, until
+from tests.support.core import Database, Json, run_atlas, until
+from tests.support.knowledge import ANN, BOB, KEY, Service, embedding, service, team
 
 JWT_SECRET = "a secret of at least thirty-two characters"
 

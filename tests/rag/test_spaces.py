@@ -14,8 +14,8 @@ import pytest
 from atlas.errors import SettingsError, WrongState
 from atlas.rag.ports import EmbedderDown
 from tests.doubles.models import ModelsDouble, models_double, vector_of
-from tests.rag.support import embedding, find, opened, put, service, sources
-from tests.support import Database, Json, run_atlas, until
+from tests.support.core import Database, Json, run_atlas, until
+from tests.support.knowledge import embedding, find, opened, put, service, sources
 
 
 async def states(db: asyncpg.Connection) -> list[tuple[str, int, str]]:

@@ -1,4 +1,4 @@
-"""The door's Realtime against frames that were recorded from the real server: order, fields, texts."""
+"""The stand-in's Realtime against frames that were recorded from the real server: order, fields, texts."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import asyncpg
 import pytest
 import websockets
 
-from atlas import migrate
-from atlas.keys import mint
-from atlas.local.door.access import Keys
-from atlas.local.door.app import Door, open_door
-from atlas.local.door.faults import Faults
+from atlas.database import migrate
 from atlas.local.postgres import Cluster
-from tests.support import Json, drop_database
+from atlas.local.supabase.access import Keys
+from atlas.local.supabase.app import StandIn, open_stand_in
+from atlas.supabase.keys import mint
+from tests.support.core import Json, drop_database
+from tests.support.faults import Faults
 
 RECORDED = Path(__file__).parent / "recorded"
 U1, U3 = (UUID(f"{n}1111111-1111-1111-1111-111111111111") for n in (1, 3))
@@ -49,8 +49,8 @@ create policy write on realtime.messages for insert to authenticated with check 
 
 
 @asynccontextmanager
-async def scene(cluster: Cluster, faults: Faults | None = None) -> AsyncIterator[tuple[Door, asyncpg.Connection]]:
-    """A door on a database with the recordings' tables, and an operator's connection to it."""
+async def scene(cluster: Cluster, faults: Faults | None = None) -> AsyncIterator[tuple[StandIn, asyncpg.Connection]]:
+    """A stand-in on a database with the recordings' tables, and an operator's connection to it."""
     name = "conformance"
     admin = await asyncpg.connect(cluster.url("supabase_admin"))
     await drop_database(admin, name)
@@ -61,9 +61,9 @@ async def scene(cluster: Cluster, faults: Faults | None = None) -> AsyncIterator
     db = await asyncpg.connect(cluster.url("postgres", name))
     try:
         await db.execute(TABLES)
-        fast = faults or Faults(refusal_takes=0.05, connect_refusal_takes=0.05, resubscribed_after=0.1)
-        async with open_door(cluster.url("postgres", name), Keys.create(), faults=fast) as door:
-            yield door, db
+        fast = faults or Faults.quick()
+        async with open_stand_in(cluster.url("postgres", name), Keys.create(), conduct=fast) as stand_in:
+            yield stand_in, db
     finally:
         await db.close()
         await drop_database(admin, name)
@@ -110,7 +110,7 @@ def _same(value: Any, key: str = "") -> Any:
 
 
 class Client:
-    """A bare websocket that sends recorded frames, with tokens of this door in place of the removed ones."""
+    """A bare websocket that sends recorded frames, with tokens of this stand-in in place of the removed ones."""
 
     def __init__(self, socket: websockets.ClientConnection, token: str) -> None:
         self.socket = socket
@@ -138,10 +138,10 @@ class Client:
 
 @asynccontextmanager
 async def connected(
-    door: Door, *, claims: Json | None = None, version: str = "1.0.0", apikey: str | None = None
+    stand_in: StandIn, *, claims: Json | None = None, version: str = "1.0.0", apikey: str | None = None
 ) -> AsyncIterator[Client]:
-    token = mint(door.keys.jwt_secret, claims or {"role": "authenticated", "sub": str(U1)}, lasts=60)
-    url = f"{door.url.replace('http', 'ws')}/realtime/v1/websocket?apikey={apikey or door.keys.anon}&vsn={version}"
+    token = mint(stand_in.keys.jwt_secret, claims or {"role": "authenticated", "sub": str(U1)}, lasts=60)
+    url = f"{stand_in.url.replace('http', 'ws')}/realtime/v1/websocket?apikey={apikey or stand_in.keys.anon}&vsn={version}"
     async with websockets.connect(url, max_size=None) as socket:
         yield Client(socket, token)
 
@@ -168,12 +168,12 @@ async def test_a_recorded_conversation_goes_the_same_way(cluster: Cluster, name:
     recording = frames(name)
     version = "2.0.0" if name.endswith("v2") else "1.0.0"
     expected = received(recording)
-    async with scene(cluster) as (door, db), connected(door, version=version) as client:
+    async with scene(cluster) as (stand_in, db), connected(stand_in, version=version) as client:
         if name == "05b_private_refused":
-            client.token = mint(door.keys.jwt_secret, {"role": "anon"}, lasts=60)
+            client.token = mint(stand_in.keys.jwt_secret, {"role": "anon"}, lasts=60)
         refreshes = {
             "06i_refresh_wrongsecret": mint("another secret, of another project", {"role": "anon"}, lasts=60),
-            "06i_refresh_expired": mint(door.keys.jwt_secret, {"role": "anon"}, lasts=0, now=time.time() - 10),
+            "06i_refresh_expired": mint(stand_in.keys.jwt_secret, {"role": "anon"}, lasts=0, now=time.time() - 10),
         }
         sql_sent = False
         arrived = 0
@@ -209,9 +209,9 @@ async def test_a_recorded_conversation_goes_the_same_way(cluster: Cluster, name:
 
 async def test_row_level_security_by_the_subscribers_claims(cluster: Cluster) -> None:
     for name, user in (("02c_rls_user1", U1), ("02c_rls_user3_none", U3)):
-        async with scene(cluster) as (door, db):
+        async with scene(cluster) as (stand_in, db):
             claims = {"role": "authenticated", "sub": str(user)}
-            async with connected(door, claims=claims) as client:
+            async with connected(stand_in, claims=claims) as client:
                 recording = frames(name)
                 await client.send(recording[0]["data"])
                 await client.until(2)
@@ -227,11 +227,11 @@ async def test_row_level_security_by_the_subscribers_claims(cluster: Cluster) ->
 
 async def test_updates_deletes_and_replica_identities(cluster: Cluster) -> None:
     recording = frames("03_update_delete")
-    async with scene(cluster) as (door, db):
+    async with scene(cluster) as (stand_in, db):
         await db.execute("grant select on upd_default to anon")
         await db.execute("insert into upd_full values (1, 'pending', '{}'), (2, 'ready', '{}')")
         await asyncio.sleep(0.7)
-        async with connected(door) as client:
+        async with connected(stand_in) as client:
             await client.send(recording[0]["data"])
             await client.until(2)
             await db.execute("delete from upd_full")
@@ -249,7 +249,7 @@ async def test_updates_deletes_and_replica_identities(cluster: Cluster) -> None:
 async def test_broadcast_to_self_and_others_with_ack(cluster: Cluster, version: str) -> None:
     mine = frames("04_broadcast_A_self_ack_" + ("v1" if version == "1.0.0" else "v2"))
     other = frames("04_broadcast_B_noself_noack_v1")
-    async with scene(cluster) as (door, _), connected(door, version=version) as a, connected(door) as b:
+    async with scene(cluster) as (stand_in, _), connected(stand_in, version=version) as a, connected(stand_in) as b:
         await a.send(mine[0]["data"])
         await b.send(other[0]["data"])
         await a.until(1)
@@ -266,7 +266,7 @@ async def test_broadcast_to_self_and_others_with_ack(cluster: Cluster, version: 
 async def test_a_private_topic_carries_a_clients_and_the_databases_messages(cluster: Cluster) -> None:
     recording = frames("05a_private_allowed")
     sends = [frame["data"] for frame in recording if frame["dir"] == "send"]
-    async with scene(cluster) as (door, db), connected(door) as client:
+    async with scene(cluster) as (stand_in, db), connected(stand_in) as client:
         await client.send(sends[0])
         await client.until(1)
         await client.send(sends[1])
@@ -278,7 +278,7 @@ async def test_a_private_topic_carries_a_clients_and_the_databases_messages(clus
 
 async def test_a_table_that_leaves_the_publication_is_silent_until_it_is_back(cluster: Cluster) -> None:
     recording = frames("31_publication_drop_and_add")
-    async with scene(cluster) as (door, db), connected(door) as client:
+    async with scene(cluster) as (stand_in, db), connected(stand_in) as client:
         await client.send(recording[0]["data"])
         await client.until(2)
         insert = "insert into architect_in (data) values (jsonb_build_object('p', $1::int))"
@@ -295,7 +295,7 @@ async def test_a_table_that_leaves_the_publication_is_silent_until_it_is_back(cl
 
 async def test_replay_of_earlier_broadcasts(cluster: Cluster) -> None:
     recording = frames("05f_private_replay")
-    async with scene(cluster) as (door, db), connected(door) as client:
+    async with scene(cluster) as (stand_in, db), connected(stand_in) as client:
         await db.execute("""select realtime.send('{"id": 7, "kind": "x"}', 'job_created', 'priv-ok', true)""")
         await db.execute("""select realtime.send('{"id": 11}', 'job_created', 'priv-ok', true)""")
         since = await db.fetchval("select (extract(epoch from now() - interval '1 minute') * 1000)::bigint")
@@ -308,15 +308,15 @@ async def test_replay_of_earlier_broadcasts(cluster: Cluster) -> None:
 @pytest.mark.parametrize("name", ["06h_token_refresh_then_expiry", "06j_apikey_expires"])
 async def test_tokens_expire_and_the_socket_stays(cluster: Cluster, name: str) -> None:
     recording = frames(name)
-    async with scene(cluster) as (door, db):
-        short = mint(door.keys.jwt_secret, {"role": "anon"}, lasts=2)
-        async with connected(door, apikey=short if "apikey" in name else None) as client:
-            client.token = mint(door.keys.jwt_secret, {"role": "authenticated", "sub": str(U1)}, lasts=2)
+    async with scene(cluster) as (stand_in, db):
+        short = mint(stand_in.keys.jwt_secret, {"role": "anon"}, lasts=2)
+        async with connected(stand_in, apikey=short if "apikey" in name else None) as client:
+            client.token = mint(stand_in.keys.jwt_secret, {"role": "authenticated", "sub": str(U1)}, lasts=2)
             arrived = 0
             for frame in recording:
                 if frame["dir"] == "send":
                     if frame["data"].count("access_token") == 2:
-                        client.token = mint(door.keys.jwt_secret, {"role": "authenticated", "sub": str(U1)}, lasts=2)
+                        client.token = mint(stand_in.keys.jwt_secret, {"role": "authenticated", "sub": str(U1)}, lasts=2)
                     await client.send(frame["data"])
                 elif frame["dir"] == "recv":
                     if '"postgres_changes"' in frame["data"][:40]:
@@ -331,11 +331,11 @@ async def test_tokens_expire_and_the_socket_stays(cluster: Cluster, name: str) -
 
 async def test_refused_joins_name_the_reason(cluster: Cluster) -> None:
     recording = frames("06d_join_bad_token")
-    async with scene(cluster) as (door, _), connected(door) as client:
+    async with scene(cluster) as (stand_in, _), connected(stand_in) as client:
         sends = [frame["data"] for frame in recording if frame["dir"] == "send"]
         await client.send(sends[0])
         await client.send(sends[1], mint("another secret, of another project", {"role": "anon"}, lasts=60))
-        await client.send(sends[2], mint(door.keys.jwt_secret, {"role": "anon"}, lasts=0, now=time.time() - 5))
+        await client.send(sends[2], mint(stand_in.keys.jwt_secret, {"role": "anon"}, lasts=0, now=time.time() - 5))
         await client.until(3)
         assert client.plain == received(recording)
 
@@ -343,7 +343,7 @@ async def test_refused_joins_name_the_reason(cluster: Cluster) -> None:
 async def test_records_over_the_limit_lose_their_big_columns(cluster: Cluster) -> None:
     recording = frames("08_payload_limits")
     cut = next(frame for frame in recording if "Error 413" in (frame["data"] or ""))
-    async with scene(cluster) as (door, db), connected(door) as client:
+    async with scene(cluster) as (stand_in, db), connected(stand_in) as client:
         await client.send(recording[0]["data"])
         await client.until(2)
         await db.execute(
@@ -354,26 +354,26 @@ async def test_records_over_the_limit_lose_their_big_columns(cluster: Cluster) -
 
 
 async def test_connections_are_refused_as_recorded(cluster: Cluster) -> None:
-    async with scene(cluster) as (door, _):
-        secret = door.keys.jwt_secret
+    async with scene(cluster) as (stand_in, _):
+        secret = stand_in.keys.jwt_secret
         cases = {
             "no apikey": "", "garbage apikey": "apikey=garbage", "wrong secret": f"apikey={mint('x' * 32, {'role': 'anon'}, lasts=60)}",
             "expired": f"apikey={mint(secret, {'role': 'anon'}, lasts=-60)}", "no role": f"apikey={mint(secret, {}, lasts=60)}",
-            "unsupported vsn 3.0.0": f"apikey={door.keys.anon}&vsn=3.0.0",
+            "unsupported vsn 3.0.0": f"apikey={stand_in.keys.anon}&vsn=3.0.0",
         }  # fmt: skip
         known = {frame["case"]: frame["result"] for frame in frames("06_handshake_http")}
         for case, query in cases.items():
             with pytest.raises(websockets.InvalidStatus) as caught:
-                await websockets.connect(f"{door.url.replace('http', 'ws')}/realtime/v1/websocket?{query}")
+                await websockets.connect(f"{stand_in.url.replace('http', 'ws')}/realtime/v1/websocket?{query}")
             answer = caught.value.response
             assert [str(answer.status_code), (answer.body or b"").decode()] == known[case][:2], case
-        for key in (door.keys.publishable, door.keys.secret, door.keys.anon):
-            async with websockets.connect(f"{door.url.replace('http', 'ws')}/realtime/v1/websocket?apikey={key}"):
+        for key in (stand_in.keys.publishable, stand_in.keys.secret, stand_in.keys.anon):
+            async with websockets.connect(f"{stand_in.url.replace('http', 'ws')}/realtime/v1/websocket?apikey={key}"):
                 pass
 
 
 async def test_a_socket_without_heartbeat_is_closed(cluster: Cluster) -> None:
-    async with scene(cluster, Faults(idle_timeout=0.5)) as (door, _), connected(door) as client:
+    async with scene(cluster, Faults(idle_timeout=0.5)) as (stand_in, _), connected(stand_in) as client:
         await client.send(frames("06k_no_heartbeat_idle")[0]["data"])
         await client.send("not json")
         await asyncio.wait_for(client.socket.wait_closed(), 3)
@@ -383,7 +383,7 @@ async def test_a_socket_without_heartbeat_is_closed(cluster: Cluster) -> None:
 
 async def test_a_flood_closes_the_receivers_channel(cluster: Cluster) -> None:
     last = received(frames("17_broadcast_flood_receiver"))[-2:]
-    async with scene(cluster, Faults(messages_a_second=1)) as (door, _), connected(door) as a, connected(door) as b:
+    async with scene(cluster, Faults(messages_a_second=1)) as (stand_in, _), connected(stand_in) as a, connected(stand_in) as b:
         join = frames("17_broadcast_flood_receiver")[0]["data"]
         for client in (a, b):
             await client.send(join)
@@ -398,8 +398,8 @@ async def test_a_flood_closes_the_receivers_channel(cluster: Cluster) -> None:
 async def test_the_python_client_works_unchanged(cluster: Cluster) -> None:
     from realtime import AsyncRealtimeClient, RealtimePostgresChangesListenEvent, RealtimeSubscribeStates
 
-    async with scene(cluster) as (door, db):
-        client = AsyncRealtimeClient(f"{door.url}/realtime/v1", token=door.keys.service_role)
+    async with scene(cluster) as (stand_in, db):
+        client = AsyncRealtimeClient(f"{stand_in.url}/realtime/v1", token=stand_in.keys.service_role)
         states: list[RealtimeSubscribeStates] = []
         heard: list[Any] = []
         channel = client.channel(

@@ -1,4 +1,4 @@
-"""The official JavaScript client, unchanged, against the door; and the example for UI clients, as its README line runs it."""
+"""The official JavaScript client, unchanged, against the stand-in; and the example for UI clients, as its README line runs it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from tests.database.test_migrations import supabase
 from tests.doubles.openai import OpenAIDouble
-from tests.support import ADR, ROOT, Database, Workers, ask, door_of, person, reply
+from tests.support.core import ADR, ROOT, Database, Workers, ask, person, reply, stand_in_of
 
 EXAMPLES = ROOT / "docs/examples"
 
@@ -54,11 +54,11 @@ async def test_the_example_asks_and_follows(
 ) -> None:
     openai.plan(text=ADR.replace("Faster feedback.", "Faster feedback 😀 für alle."), chunk=10, delay=0.05)
     await workers.start(openai_api_key="sk-test", openai_base_url=openai.url)
-    async with door_of(database) as door:
-        ann = await person(door, tmp_path, "ann")
+    async with stand_in_of(database) as stand_in:
+        ann = await person(stand_in, tmp_path, "ann")
         env = {
-            "SUPABASE_URL": door.url,
-            "SUPABASE_PUBLISHABLE_KEY": door.keys.publishable,
+            "SUPABASE_URL": stand_in.url,
+            "SUPABASE_PUBLISHABLE_KEY": stand_in.keys.publishable,
             "ATLAS_EMAIL": ann.email,
             "ATLAS_PASSWORD": "a password",
         }
@@ -74,11 +74,11 @@ async def test_the_example_asks_and_follows(
 
 
 async def test_the_javascript_client_works_unchanged(database: Database, db: asyncpg.Connection) -> None:
-    async with door_of(database) as door:
+    async with stand_in_of(database) as stand_in:
         script = ROOT / "tests/realtime/client.ts"
         running = asyncio.create_task(
             asyncio.to_thread(deno, "run", f"--config={EXAMPLES / 'deno.json'}", "--allow-net=127.0.0.1", "--allow-env", script,
-                              door.url, door.keys.service_role, "atlas:wake", env={})
+                              stand_in.url, stand_in.keys.service_role, "atlas:wake", env={})
         )  # fmt: skip
         for _ in range(5):
             await asyncio.sleep(1)

@@ -13,11 +13,12 @@ from http import HTTPStatus
 
 import pytest
 
-from atlas.adapters.realtime import Patience, RealtimeWakeUps, State
-from atlas.adapters.realtime_tokens import KeyTokens, MintedTokens, Tokens
 from atlas.local.postgres import free_port
+from atlas.supabase.channel import Patience, State
+from atlas.supabase.tokens import KeyTokens, MintedTokens, Tokens
+from atlas.wake_ups.realtime import RealtimeWakeUps
 from tests.doubles.transcript import GOOD, Player, closed, play, playing
-from tests.support import until
+from tests.support.core import until
 
 FAST = Patience(
     connect=2, join=2, receiving=2, heartbeat=5, answer=2, refresh_before=60, longest_pause=0.05, look=0.02,
@@ -131,7 +132,7 @@ async def test_4_the_pause_grows_with_full_jitter_up_to_thirty_seconds(monkeypat
         asked.append(high)
         return 0.0
 
-    monkeypatch.setattr("atlas.adapters.realtime.random.uniform", uniform)
+    monkeypatch.setattr("atlas.supabase.channel.random.uniform", uniform)
     patience = Patience(look=0.02)
     async with listening(f"http://127.0.0.1:{free_port()}", patience=patience) as heard:
         await heard.until(lambda h: len(h.troubles) >= 9)

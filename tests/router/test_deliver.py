@@ -15,8 +15,8 @@ from starlette.responses import JSONResponse, Response
 
 from tests.doubles.github import GitHubDouble, error, github
 from tests.doubles.slack import SlackDouble, slack
-from tests.router.support import Function, app_key, function, hook, router_env
-from tests.support import ADR, Database, Json, ask, claim
+from tests.support.core import ADR, Database, Json, ask, claim
+from tests.support.router import Function, app_key, function, hook, router_env
 
 GITHUB, SLACK = "github:o/r#7", "slack:T1:C1:1700000000.000100"
 

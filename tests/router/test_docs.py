@@ -7,8 +7,8 @@ import re
 
 import asyncpg
 
-from tests.router.support import FUNCTIONS
-from tests.support import ROOT, run_atlas
+from tests.support.core import ROOT, run_atlas
+from tests.support.router import FUNCTIONS
 
 ROUTERS = (ROOT / "docs/routers.md").read_text()
 ERRORS = (ROOT / "docs/errors.md").read_text()

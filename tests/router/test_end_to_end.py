@@ -18,8 +18,8 @@ from tests.doubles.github import github
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.pubsub import PubSubDouble, pubsub
 from tests.doubles.slack import slack
-from tests.router.support import HOOK_SECRET, app_key, comment, function, github_delivery, router_env
-from tests.support import ADR, Database, Json, clean_environment, ended, until, workers_of
+from tests.support.core import ADR, Database, Json, clean_environment, ended, until, workers_of
+from tests.support.router import HOOK_SECRET, app_key, comment, function, github_delivery, router_env
 
 
 async def test_everything_is_killed_once_and_there_is_one_comment(tmp_path: Path, openai: OpenAIDouble) -> None:
@@ -32,7 +32,7 @@ async def test_everything_is_killed_once_and_there_is_one_comment(tmp_path: Path
         double = PubSubDouble()
         async with github(app_key()[1]) as hub, slack() as chat, pubsub(double) as topic:
             env = router_env(database.url(), hub.url, chat.url)
-            async with function("github-webhook", tmp_path, **env) as door, function("deliver", tmp_path, **env) as deliver:
+            async with function("github-webhook", tmp_path, **env) as stand_in, function("deliver", tmp_path, **env) as deliver:
                 async with database.connect() as db:
                     await db.execute(
                         "insert into atlas.destination (name, kind, target, secret_name, filter) values "
@@ -42,18 +42,20 @@ async def test_everything_is_killed_once_and_there_is_one_comment(tmp_path: Path
 
                 # 1. the function that takes questions is killed while it asks for the writer's permission
                 def kill_door(_method: str, path: str) -> None:
-                    if path.endswith("/permission") and door.process is not None and door.process.poll() is None:
-                        door.kill()
+                    if path.endswith("/permission") and stand_in.process is not None and stand_in.process.poll() is None:
+                        stand_in.kill()
 
                 hub.fail = kill_door
                 payload = comment("/atlas How do we release faster?")
-                answers = await asyncio.gather(github_delivery(door, "issue_comment", payload, "d1"), return_exceptions=True)
+                answers = await asyncio.gather(
+                    github_delivery(stand_in, "issue_comment", payload, "d1"), return_exceptions=True
+                )
                 assert isinstance(answers[0], httpx.TransportError)
                 hub.fail = lambda _method, _path: None
-                await door.start()
+                await stand_in.start()
                 # redelivered, twice at once, and once more by another hook
                 again = await asyncio.gather(
-                    *(github_delivery(door, "issue_comment", payload, delivery) for delivery in ("d1", "d1", "d2"))
+                    *(github_delivery(stand_in, "issue_comment", payload, delivery) for delivery in ("d1", "d1", "d2"))
                 )
                 assert Counter(answer.status_code for answer in again) == {202: 1, 200: 2}, [answer.text for answer in again]
                 (task,) = {UUID(answer.json()["task_id"]) for answer in again}

@@ -10,8 +10,8 @@ import pytest
 
 from tests.doubles.github import github
 from tests.doubles.slack import slack
-from tests.router.support import FUNCTIONS, app_key, deno, router_env
-from tests.support import ROOT, Database
+from tests.support.core import ROOT, Database
+from tests.support.router import FUNCTIONS, app_key, deno, router_env
 
 NAMES = sorted(path.parent.name for path in FUNCTIONS.glob("*/index.ts"))
 

@@ -15,7 +15,7 @@ from google.pubsub_v1 import types
 from tests.acceptance.test_mirror import mirroring, sent
 from tests.database.test_outbox import finish
 from tests.doubles.pubsub import pubsub
-from tests.support import ROOT, Database, ask, claim, door_of
+from tests.support.core import ROOT, Database, ask, claim, stand_in_of
 
 # the agent keeps what it was given
 AGENT = f"{sys.executable} -c \"import sys; open('agent.log', 'a').write(sys.stdin.read() + '|')\""
@@ -59,8 +59,8 @@ async def test_specs_are_taken_from_pubsub_once(database: Database, db: asyncpg.
 
 
 async def test_specs_are_taken_from_the_table_once(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:
-    async with door_of(database) as door:
-        env = {"SUPABASE_URL": door.url, "SUPABASE_KEY": door.keys.service_role}
+    async with stand_in_of(database) as stand_in:
+        env = {"SUPABASE_URL": stand_in.url, "SUPABASE_KEY": stand_in.keys.service_role}
         await specs(db, "# One", "# Two")
         await implement(tmp_path, "--most", "2", **env)
         await specs(db, "# Half", truncated=True)

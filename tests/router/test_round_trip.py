@@ -16,8 +16,8 @@ import httpx
 from tests.doubles.github import github
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.slack import slack
-from tests.router.support import HOOK_SECRET, SIGNING, Function, app_key, comment, function, github_delivery, router_env
-from tests.support import ADR, Database, Workers, run_atlas, until
+from tests.support.core import ADR, Database, Workers, run_atlas, until
+from tests.support.router import HOOK_SECRET, SIGNING, Function, app_key, comment, function, github_delivery, router_env
 
 
 async def slash(to: Function, text: str, trigger: str) -> httpx.Response:
@@ -41,7 +41,7 @@ async def test_questions_come_in_and_everything_goes_back(
     async with github(app_key()[1]) as hub, slack() as chat:
         env = router_env(database.url(), hub.url, chat.url)
         async with (
-            function("github-webhook", tmp_path, **env) as door,
+            function("github-webhook", tmp_path, **env) as stand_in,
             function("slack", tmp_path, **env) as room,
             function("deliver", tmp_path, **env) as deliver,
         ):
@@ -63,14 +63,14 @@ async def test_questions_come_in_and_everything_goes_back(
             # what cannot be done is said, once
             for _ in range(2):
                 early_wish = comment("/atlas pr", number=9, comment_id=90)
-                assert (await github_delivery(door, "issue_comment", early_wish)).status_code == 200
+                assert (await github_delivery(stand_in, "issue_comment", early_wish)).status_code == 200
             assert hub.bodies(9) == ["Nothing was answered here yet: ask with `/atlas` and a question first."]
 
             # GitHub: a question, its answer, and what is made of it
-            assert (await github_delivery(door, "issue_comment", comment("/atlas How?", comment_id=1))).status_code == 202
+            assert (await github_delivery(stand_in, "issue_comment", comment("/atlas How?", comment_id=1))).status_code == 202
             await until(lambda: _is(any(body.startswith("# Ship") for body in hub.bodies())), 30, "the answer")
             for delivery in ("d", "d", "e"):
-                answer = await github_delivery(door, "issue_comment", comment("/atlas pr", comment_id=2), delivery)
+                answer = await github_delivery(stand_in, "issue_comment", comment("/atlas pr", comment_id=2), delivery)
                 assert answer.status_code == 202, answer.text
             await until(lambda: _is(len(hub.bodies()) == 2), 30, "what became of the pull request")
             assert len(hub.pulls) == 1
@@ -84,7 +84,9 @@ async def test_questions_come_in_and_everything_goes_back(
             wrong = await asyncio.to_thread(run_atlas, "export", "last", "--pr", "--repo", "../etc", env=operator)
             assert (wrong.returncode, "is no repository" in wrong.stderr) == (4, True)
             # a follow-up in the same place goes on from the answer
-            assert (await github_delivery(door, "issue_comment", comment("/atlas And why?", comment_id=3))).status_code == 202
+            assert (
+                await github_delivery(stand_in, "issue_comment", comment("/atlas And why?", comment_id=3))
+            ).status_code == 202
             assert await db.fetchval("select count(*) from atlas.task where parent_id is not null") == 1
 
             # Slack: the thread that a slash command begins

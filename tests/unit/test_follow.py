@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from atlas.follow import Reader, Restart, Text
-from atlas.ports import Part
+from atlas.tasks.follow import MoreText, Reader, Restart
+from atlas.tasks.port import Part
 
 
 def part(text: str, offset: int = 0, attempt: int = 1, generation: int = 0) -> Part:
@@ -15,11 +15,11 @@ def test_a_final_reply_that_is_shorter_than_what_was_shown_leaves_no_tail() -> N
     reader.feed(part("Use Kafka. Not Rabbit."))
     reader.feed(part("Use Kafka.", attempt=2))
     reader.finish("Use Kafka.")
-    assert reader.take() == [Text(text="Use Kafka. Not Rabbit."), Restart(text="Use Kafka.")]
+    assert reader.take() == [MoreText(text="Use Kafka. Not Rabbit."), Restart(text="Use Kafka.")]
 
 
 def test_a_final_reply_that_was_shown_already_says_nothing_more() -> None:
     reader = Reader()
     reader.feed(part("Use Kafka."))
     reader.finish("Use Kafka.")
-    assert reader.take() == [Text(text="Use Kafka.")]
+    assert reader.take() == [MoreText(text="Use Kafka.")]

@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from atlas.keys import TokenRefused, Verifier, expiry_of, is_opaque, mint, role_of
+from atlas.supabase.keys import TokenRefused, Verifier, expiry_of, is_opaque, mint, role_of
 
 SECRET = "a secret of thirty-two bytes or so"
 CLAIMS = {"role": "authenticated", "sub": "ann"}

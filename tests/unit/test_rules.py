@@ -11,21 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas import adr, prompt
+from atlas.architect import prompt
+from atlas.architect import record as adr
+from atlas.architect.room import LEAST_OUTPUT, Room, output_limit
 from atlas.batch import Batcher
-from atlas.budget import LEAST_OUTPUT, Room, output_limit
 from atlas.errors import SettingsError
-from atlas.follow import Reader, Restart, Text
-from atlas.models import REASONING_FLOOR, Model, resolve
-from atlas.ports import Part
+from atlas.llm.models import REASONING_FLOOR, Model, resolve
+from atlas.llm.tokens import Vocabularies, with_margin
 from atlas.rag.chunk import LONGEST, Piece, cut
 from atlas.rag.document import Kind, kind_of
 from atlas.rag.read import read
-from atlas.reading import clean
 from atlas.settings import describe, load
 from atlas.task import Chunk, Exchange
-from atlas.tokens import Vocabularies, with_margin
-from tests.support import ADR, ROOT
+from atlas.tasks.follow import MoreText, Reader, Restart
+from atlas.tasks.port import Part
+from atlas.text import clean
+from tests.support.core import ADR, ROOT
 
 TODAY = date(2026, 11, 23)
 COUNT = Vocabularies().counter("o200k_base")
@@ -265,7 +266,7 @@ def test_a_reader_sees_no_character_twice_and_none_missing(text: str, data: st.D
             at += size
     reader.finish(text)
     for event in reader.take():
-        assert isinstance(event, Text), "each attempt wrote the same text, so nothing begins anew"
+        assert isinstance(event, MoreText), "each attempt wrote the same text, so nothing begins anew"
         shown += event.text
     assert shown == text
 
@@ -274,7 +275,7 @@ def test_a_reader_says_when_a_generation_differs() -> None:
     reader = Reader()
     reader.feed(Part(attempt=1, generation=0, seq=1, offset=0, text="one"))
     reader.feed(Part(attempt=1, generation=1, seq=1, offset=0, text="two"))
-    assert reader.take() == [Text(text="one"), Restart(text="two")]
+    assert reader.take() == [MoreText(text="one"), Restart(text="two")]
 
 
 @pytest.mark.parametrize(

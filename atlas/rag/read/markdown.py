@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from atlas.adr import headings
+from atlas.markdown import headings
 from atlas.rag.document import Document, as_lines, cut_at, heading_path, joined
 
 

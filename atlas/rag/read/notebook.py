@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import PurePath
 
-from atlas.adr import headings
+from atlas.markdown import headings
 from atlas.rag.document import Document, Section, Unreadable, as_lines, heading_path, joined
 
 

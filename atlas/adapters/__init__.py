@@ -1,1 +1,0 @@
-"""What touches the network: Postgres and OpenAI."""

@@ -1,0 +1,156 @@
+"""Answers a question: retrieve, prompt, reserve and generate with fallback, check, mend."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from uuid import UUID
+
+from atlas.architect import prompt
+from atlas.architect import record as records
+from atlas.architect.generation import GeneratedText, Generation, Run
+from atlas.architect.ports import Models, Retriever, Thread
+from atlas.errors import AtlasError
+from atlas.llm.errors import BadRequest, ModelError, Refused
+from atlas.llm.models import Chain, Model
+from atlas.llm.port import ModelCall
+from atlas.llm.tokens import Vocabularies
+from atlas.task import Chunk, Completion, Exchange, JsonObject
+
+log = logging.getLogger("atlas.architect")
+
+THREAD_DEPTH = 4
+"""Earlier exchanges that are looked up; the prompt keeps those that fit."""
+
+
+class Architect:
+    """The judgement: no state but what it is given."""
+
+    def __init__(
+        self,
+        *,
+        generation: Generation,
+        retriever: Retriever,
+        thread: Thread,
+        models: Models,
+        vocabularies: Vocabularies,
+    ) -> None:
+        self._generation = generation
+        self._retriever = retriever
+        self._thread = thread
+        self._models = models
+        self._vocabularies = vocabularies
+
+    async def answer(self, run: Run) -> Completion:
+        """The reply to a run's question. Raises what atlas.generation (atlas.model_errors) and atlas.prompt raise."""
+        task = run.task
+        warnings: list[str] = []
+        chain, known = await self._models.current()
+        if not chain.models:
+            raise BadRequest("no model is left: " + "; ".join(passed.line for passed in chain.passed), code="no_model")
+        chunks = await self._retrieve(task.question, task.task_id, warnings)
+        thread = await self._exchanges(task.parent_id, task.project_id) if task.parent_id else []
+        if task.parent_id and not thread:
+            warnings.append(f"parent {task.parent_id} is not a question of this project; it was left out")
+        # by the first model's vocabulary: one that counts more is passed over by its own count before it is called
+        count = self._vocabularies.counter(chain.models[0].vocabulary)
+        asked = prompt.build(task.question, thread=thread, chunks=chunks, per_run=run.per_run, count=count)
+        call = ModelCall(
+            model=chain.models[0], instructions=asked.instructions, turns=asked.turns, max_output_tokens=0,
+            question=task.question, sources=asked.sources,
+        )  # fmt: skip
+        text = await self._take_up(run, known)
+        if text is None:
+            text = await self._generation.generate(run, call, chain)
+        record = records.parse(text.text)
+        problems = [] if text.refused else records.check(record, asked.labels)
+        if problems and not text.truncated and text.model.name != "offline":
+            mended = await self._repair(run, call, text, problems, asked.labels)
+            if mended is not None:
+                text, record, problems = mended
+        warnings += problems
+        return _completion(run, text, record, asked.sources, warnings)
+
+    async def _exchanges(self, parent: UUID, project: UUID) -> list[Exchange]:
+        """The earlier exchanges of a thread, oldest first."""
+        found: list[Exchange] = []
+        following: UUID | None = parent
+        while following is not None and len(found) < THREAD_DEPTH:
+            link = await self._thread.get_thread(following, project)
+            if link is None:
+                break
+            exchange, following = link
+            found.insert(0, exchange)
+        return found
+
+    async def _retrieve(self, question: str, task: UUID, warnings: list[str]) -> Sequence[Chunk]:
+        try:
+            found = await self._retriever.search(question, task_id=task)
+        except AtlasError as error:
+            log.warning("retrieval failed: %s", error)
+            warnings.append("what the team knows could not be searched; this reply does not draw on it")
+            return ()
+        warnings += found.warnings
+        return found.chunks
+
+    async def _take_up(self, run: Run, known: dict[str, Model]) -> GeneratedText | None:
+        """The response that a lost attempt had begun; None where there is none."""
+        carried = run.task.carried
+        if carried is None:
+            return None
+        return await self._generation.take_up(run, carried, known.get(carried.model, Model(name=carried.model)))
+
+    async def _repair(
+        self, run: Run, call: ModelCall, text: GeneratedText, problems: list[str], labels: list[str]
+    ) -> tuple[GeneratedText, records.Adr, list[str]] | None:
+        """One more call to mend the record, if the budget allows; None: the record stays as it is."""
+        asked = prompt.REPAIR.format(problems="\n".join(f"- {problem}" for problem in problems))
+        again = ModelCall(
+            model=text.model, instructions=call.instructions, max_output_tokens=0, sources=call.sources,
+            turns=(*call.turns, ("assistant", text.text), ("user", asked)), question=call.question,
+        )  # fmt: skip
+        try:
+            mended = await self._generation.generate(run, again, Chain(models=(text.model,), passed=()), may_wait=False)
+        except (Refused, ModelError) as error:
+            log.info("the record is not mended: %s", error)
+            return None
+        record = records.parse(mended.text)
+        left = records.check(record, labels)
+        # a repair that made it worse, or was cut or refused, is not taken
+        better = len(left) < len(problems) and not (mended.truncated or mended.refused)
+        return (mended, record, left) if better else None
+
+
+def _completion(
+    run: Run, text: GeneratedText, record: records.Adr, sources: Sequence[Chunk], warnings: list[str]
+) -> Completion:
+    cited = record.citations
+    metadata: JsonObject = {
+        "status": "completed",
+        "model": text.model.name,
+        "tokens": text.usage.tokens if text.usage else 0,
+        "sources": [
+            {
+                "id": f"S{number}",
+                "path": chunk.place,
+                "title": chunk.title,
+                "cited": f"S{number}" in cited,
+                "sha256": chunk.sha256,
+            }
+            for number, chunk in enumerate(sources, 1)
+        ],
+    }
+    if text.usage:
+        metadata["usage"] = text.usage.as_json()
+    if text.truncated:
+        metadata["truncated"] = True
+    if text.refused:
+        metadata["kind"] = "refusal"
+    if warnings:
+        metadata["warnings"] = warnings
+    for name in ("reply_to", "traceparent", "project"):
+        if run.task.metadata.get(name):
+            metadata[name] = run.task.metadata[name]
+    return Completion(
+        attempt_id=run.task.attempt_id, content=text.text, metadata=metadata, model=text.model.name, usages=run.usages
+    )

@@ -1,0 +1,56 @@
+"""What answering a question asks of the world outside."""
+
+from __future__ import annotations
+
+from typing import Protocol
+from uuid import UUID
+
+from atlas.llm.errors import ModelError
+from atlas.llm.models import Chain, Model
+from atlas.task import AttemptId, Exchange, JsonObject, Retrieved, Usage
+
+
+class Retriever(Protocol):
+    """Finds passages that a task's owner may read."""
+
+    async def search(self, query: str, *, task_id: UUID) -> Retrieved:
+        """Raises AtlasError where nothing can be found out."""
+
+
+class Progress(Protocol):
+    """Takes what a running reply leaves behind."""
+
+    async def started(
+        self, attempt: AttemptId, *, call: int, generation: int, model: str, response_id: str, resumable: bool
+    ) -> None:
+        """A response was begun (or taken up): stored before this returns."""
+
+    def delta(self, attempt: AttemptId, text: str, sequence_number: int | None) -> None:
+        """More text of the current generation: stored soon."""
+
+
+class Money(Protocol):
+    """Moves money before and after a call."""
+
+    async def reserve(self, request: JsonObject) -> JsonObject:
+        """A request and an answer of atlas.reserve_tokens."""
+
+    async def settle(self, spend_id: int, attempt: AttemptId, usage: Usage | None, model: str) -> None:
+        """Settles a call that does not end its task; usage None: not known, so all of it counts."""
+
+
+class Thread(Protocol):
+    """Looks up earlier exchanges."""
+
+    async def get_thread(self, task: UUID, project: UUID) -> tuple[Exchange, UUID | None] | None:
+        """An earlier question of the project with its reply, and the question before it; None where there is none."""
+
+
+class Models(Protocol):
+    """The models as they stand: atlas.llm.book.ModelBook."""
+
+    async def current(self) -> tuple[Chain, dict[str, Model]]:
+        """The chain that can be called now, and all models by name."""
+
+    async def learned(self, model: Model, error: ModelError | None) -> None:
+        """Shares a success, or a failure, with the fleet."""

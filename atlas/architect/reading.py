@@ -1,0 +1,33 @@
+"""What is read of a response: text as Postgres can hold it, put together from deltas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atlas.llm.port import Delta
+from atlas.text import clean
+
+
+@dataclass(slots=True)
+class Reading:
+    """How far a response is read. Mutable."""
+
+    parts: list[str]
+    last: int | None
+    began: bool = False
+    resumable: bool = False
+    half: str = ""
+    """The first half of a surrogate pair that came alone: its other half comes with the next delta."""
+
+    def add(self, delta: Delta) -> str:
+        """Takes a delta, and answers with the text that it makes whole."""
+        text = self.half + delta.text
+        self.half = ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self.half = text[:-1], text[-1]
+        if delta.sequence_number is not None:
+            self.last = delta.sequence_number
+        part = clean(text)
+        if part:
+            self.parts.append(part)
+        return part

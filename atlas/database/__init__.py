@@ -1,0 +1,1 @@
+"""Postgres: calls of the SQL functions, migrations, an operator's connection."""

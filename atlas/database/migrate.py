@@ -1,0 +1,120 @@
+"""Applies migrations/ the way the Supabase CLI does: same table, so that either tool can go on after the other."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from atlas.errors import StackError
+
+_HISTORY = """
+create schema if not exists supabase_migrations;
+create table if not exists supabase_migrations.schema_migrations (
+  version text not null primary key, statements text[], name text);
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One file of migrations/: `<version>_<name>.sql`."""
+
+    version: str
+    name: str
+    sql: str
+
+
+def folder(name: str) -> Path:
+    """migrations/ or seed/: beside the package in a clone, inside it in a wheel."""
+    package = Path(__file__).parent.parent
+    for candidate in (package.parent / name, package / f"_{name}"):
+        if candidate.is_dir():
+            return candidate
+    raise StackError(f"the folder {name}/ is not there", "install Atlas again")
+
+
+def read_migrations() -> list[Migration]:
+    """All migrations in order of their version."""
+    found = []
+    for path in sorted(folder("migrations").glob("*.sql")):
+        match = re.fullmatch(r"(\d{14})_(\w+)\.sql", path.name)
+        if not match:
+            raise StackError(f"{path.name} is no migration", "name it <14 digits>_<name>.sql")
+        found.append(Migration(version=match[1], name=match[2], sql=path.read_text(encoding="utf-8")))
+    return found
+
+
+async def provide_supabase(connection: asyncpg.Connection) -> bool:
+    """Adds what Supabase has and plain Postgres lacks; does nothing (False) where all of it is there."""
+    missing = await connection.fetchval(
+        """select to_regprocedure('auth.uid()') is null or to_regprocedure('realtime.send(jsonb,text,text,boolean)')
+           is null or to_regrole('service_role') is null or to_regrole('authenticated') is null
+           or to_regclass('auth.users') is null"""
+    )
+    if not missing:
+        return False
+    if await connection.fetchval("select to_regrole('supabase_auth_admin') is not null"):
+        raise StackError(
+            "this is Supabase's own Postgres, and functions of its Auth or Realtime are not there yet", "wait until both are up"
+        )
+    async with connection.transaction():
+        await connection.execute((Path(__file__).parent / "provide_supabase.sql").read_text(encoding="utf-8"))
+    return True
+
+
+async def pending(connection: asyncpg.Connection) -> list[Migration]:
+    """Migrations that the database does not have yet. Changes nothing."""
+    if await connection.fetchval("select to_regclass('supabase_migrations.schema_migrations')") is None:
+        return read_migrations()
+    rows = await connection.fetch("select version from supabase_migrations.schema_migrations")
+    applied = {row["version"] for row in rows}
+    return [migration for migration in read_migrations() if migration.version not in applied]
+
+
+async def unknown_versions(connection: asyncpg.Connection, project: Path) -> list[str]:
+    """Versions in the database's history that are neither ours nor in the project's own supabase/migrations."""
+    if await connection.fetchval("select to_regclass('supabase_migrations.schema_migrations')") is None:
+        return []
+    rows = await connection.fetch("select version from supabase_migrations.schema_migrations order by version")
+    known = {migration.version for migration in read_migrations()}
+    known |= {path.name.split("_")[0] for path in (project / "supabase" / "migrations").glob("*.sql")}
+    return [row["version"] for row in rows if row["version"] not in known]
+
+
+async def migrate(connection: asyncpg.Connection) -> list[Migration]:
+    """Applies what is pending, each in a transaction, one caller at a time; answers what it applied."""
+    await connection.execute("select pg_advisory_lock(hashtextextended('atlas.migrate', 0))")
+    try:
+        await connection.execute(_HISTORY)
+        todo = await pending(connection)
+        for migration in todo:
+            async with connection.transaction():
+                try:
+                    await connection.execute(migration.sql)
+                except asyncpg.PostgresError as error:
+                    raise StackError(
+                        f"migration {migration.version}_{migration.name} failed ({error}); it changed nothing",
+                        "mend what it names, and run `atlas migrate` again",
+                    ) from error
+                await connection.execute(
+                    "insert into supabase_migrations.schema_migrations (version, name, statements) values ($1, $2, $3)",
+                    migration.version, migration.name, [migration.sql],
+                )  # fmt: skip
+        return todo
+    finally:
+        await connection.execute("select pg_advisory_unlock(hashtextextended('atlas.migrate', 0))")
+
+
+async def seed(connection: asyncpg.Connection) -> None:
+    """Applies seed/*.sql: models and prices. Rows that are there already are left alone."""
+    for path in sorted(folder("seed").glob("*.sql")):
+        async with connection.transaction():
+            await connection.execute(path.read_text(encoding="utf-8"))
+
+
+async def set_worker_password(connection: asyncpg.Connection, password: str) -> None:
+    """Lets workers log in as atlas_worker."""
+    statement = await connection.fetchval("select format('alter role atlas_worker login password %L', $1::text)", password)
+    await connection.execute(statement)

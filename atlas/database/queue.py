@@ -1,0 +1,149 @@
+"""The queue and the state in Postgres: calls of the SQL functions of schema atlas, named as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+
+from atlas.database.pool import Pool
+from atlas.llm.models import Model, read_models
+from atlas.task import AttemptId, Carried, ClaimedTask, Exchange, JsonObject, TaskId, Usage
+
+
+class Queue:
+    """What a worker asks of the queue: atlas.worker.ports.Queue, over a pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def ping(self) -> None:
+        """One round trip to a function of ours: Postgres is there, migrated, and lets us in."""
+        await self._pool.ping()
+
+    def hurry(self, seconds: float = 2.0) -> None:
+        """From now on a lost connection is waited for so long at most: the process is about to end."""
+        self._pool.hurry(seconds)
+
+    # --- the worker ---------------------------------------------------------------------------------------------
+
+    async def register_worker(self, worker: UUID, *, name: str, version: str, concurrency: int) -> None:
+        await self._pool.value("select atlas.register_worker($1, $2, $3, $4)", worker, name, version, concurrency)
+
+    async def mark_worker(self, worker: UUID, state: str) -> int:
+        """Answers how many other workers there are."""
+        return int(await self._pool.value("select atlas.mark_worker($1, $2)", worker, state))
+
+    async def has_work(self, *, chats: bool) -> bool:
+        """Whether a claim would find something now."""
+        return bool(await self._pool.value("select atlas.has_work($1)", chats))
+
+    async def next_due(self) -> float | None:
+        """Seconds until the first waiting task is due; None where none waits."""
+        found = await self._pool.value("select atlas.next_due()")
+        return None if found is None else float(found)
+
+    async def count_streams(self) -> int:
+        """How many attempts the whole fleet runs now."""
+        return int(await self._pool.value("select atlas.count_streams()"))
+
+    async def claim_tasks(self, worker: UUID, *, chats: int, controls: int, lease: float) -> list[ClaimedTask]:
+        rows = await self._pool.rows(
+            "select * from atlas.claim_tasks($1, $2, $3, $4)", worker, chats, controls, timedelta(seconds=lease)
+        )
+        return [_claimed(row) for row in rows]
+
+    async def extend_leases(
+        self, worker: UUID, attempts: Sequence[AttemptId], *, lease: float
+    ) -> dict[AttemptId, tuple[bool, bool]]:
+        """For each attempt: whether it is still held, and whether somebody asked to cancel it."""
+        rows = await self._pool.rows(
+            "select * from atlas.extend_leases($1, $2, $3)", worker, list(attempts), timedelta(seconds=lease)
+        )
+        return {AttemptId(row["attempt_id"]): (row["held"], row["cancel_requested"]) for row in rows}
+
+    async def release_expired(self) -> int:
+        return int(await self._pool.value("select atlas.release_expired()"))
+
+    # --- the money ----------------------------------------------------------------------------------------------
+
+    async def reserve_tokens(self, requests: Sequence[JsonObject]) -> list[JsonObject]:
+        rows = await self._pool.rows("select r from atlas.reserve_tokens($1) r", list(requests))
+        return [row["r"] for row in rows]
+
+    async def record_usage(self, spend_id: int, attempt: AttemptId, usage: Usage | None) -> None:
+        item = {"spend_id": spend_id, "attempt_id": str(attempt), "usage": usage.as_json() if usage else None}
+        await self._pool.value("select atlas.record_usage($1)", [item])
+
+    async def set_budget(self, scope: str, limits: JsonObject, *, set_by: str = "control") -> JsonObject:
+        return dict(await self._pool.value("select to_jsonb(atlas.set_budget($1, $2, $3))", scope, limits, set_by))
+
+    # --- a running reply and its end ----------------------------------------------------------------------------
+
+    async def record_progress(self, items: Sequence[JsonObject]) -> set[AttemptId]:
+        """Stores parts and response ids; answers the attempts that are still held."""
+        rows = await self._pool.rows("select * from atlas.record_progress($1)", list(items))
+        return {AttemptId(row["attempt_id"]) for row in rows}
+
+    async def complete_tasks(self, items: Sequence[JsonObject]) -> set[AttemptId]:
+        """Completes attempts; answers those that were not lost."""
+        rows = await self._pool.rows("select c from atlas.complete_tasks($1) c", list(items))
+        return {AttemptId(row["c"]) for row in rows}
+
+    async def fail_task(
+        self,
+        attempt: AttemptId,
+        *,
+        code: str,
+        message: str,
+        kind: str,
+        retry_after: float | None = None,
+        usages: JsonObject | None = None,
+    ) -> str:
+        """Says the state the task is in now."""
+        wait = timedelta(seconds=retry_after) if retry_after is not None else None
+        return str(
+            await self._pool.value("select atlas.fail_task($1, $2, $3, $4, $5, $6)", attempt, code, message[:2000], kind, wait,
+                              usages or {})
+        )  # fmt: skip
+
+    async def cancel_task(self, task: TaskId, attempt: AttemptId | None = None, usages: JsonObject | None = None) -> str:
+        """With an attempt: confirms that its call was stopped. Without: asks for it."""
+        return str(await self._pool.value("select atlas.cancel_task($1, $2, $3)", task, attempt, usages or {}))
+
+    async def get_thread(self, task: UUID, project: UUID) -> tuple[Exchange, UUID | None] | None:
+        """An earlier question of the project with its reply, and the question before it."""
+        rows = await self._pool.rows("select * from atlas.get_thread($1, $2)", task, project)
+        if not rows:
+            return None
+        return Exchange(question=rows[0]["question"], reply=rows[0]["reply"]), rows[0]["parent_id"]
+
+    # --- control ------------------------------------------------------------------------------------------------
+
+    async def pause(self, reason: str | None) -> None:
+        await self._pool.value("select atlas.pause($1)", reason)
+
+    async def resume(self) -> None:
+        await self._pool.value("select atlas.resume()")
+
+    async def flush_cache(self) -> None:
+        await self._pool.value("select atlas.flush_cache()")
+
+    async def queue_metrics(self) -> JsonObject:
+        return dict(await self._pool.value("select atlas.queue_metrics()"))
+
+    # --- models -------------------------------------------------------------------------------------------------
+
+    async def list_models(self) -> dict[str, Model]:
+        return read_models(await self._pool.value("select atlas.list_models()"))
+
+    async def record_model(self, name: str, *, ok: bool, error: str | None = None, missing: bool = False) -> None:
+        await self._pool.value("select atlas.record_model($1, $2, $3, $4)", name, ok, error, missing)
+
+
+def _claimed(row: asyncpg.Record) -> ClaimedTask:
+    values = dict(row)
+    carried = values.pop("carried")
+    return ClaimedTask(**values, carried=Carried(**carried) if carried else None)

@@ -1,0 +1,1 @@
+"""Carries events out: destinations, relays, webhooks, Pub/Sub."""

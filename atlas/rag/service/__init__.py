@@ -1,0 +1,1 @@
+"""The knowledge service: HTTP, who may call it, its processes."""

@@ -1,0 +1,140 @@
+"""The processes of the RAG service: `atlas rag serve` (HTTP and jobs) and `atlas rag worker` (jobs alone)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from uuid import UUID, uuid4
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from atlas.database.pool import Pool
+from atlas.errors import SettingsError, StackError
+from atlas.llm.tokens import Count, Vocabularies
+from atlas.local.address import database_url
+from atlas.rag.index import Indexer
+from atlas.rag.jobs import Jobs
+from atlas.rag.service.api import create_app
+from atlas.rag.service.gateway import LOOPBACK, Buckets, Gateway
+from atlas.rag.service.metrics import RagMetrics
+from atlas.rag.vectors import Vectors
+from atlas.rag.wiring import Knowledge, knowledge
+from atlas.settings import Settings
+from atlas.supabase.keys import JWKS_PATH, Verifier
+
+log = logging.getLogger("atlas.rag")
+
+EMBED_ATTEMPTS = 4
+"""Calls to an embedder that is away, before the job waits."""
+
+
+def jobs_of(known: Knowledge, settings: Settings, metrics: RagMetrics, count: Count) -> Jobs:
+    """The embed-worker over its parts."""
+
+    async def indexer(project: UUID | None) -> Indexer:
+        return await known.indexer(project, count, revive=False)
+
+    async def vectors() -> Vectors | None:
+        return await known.vectors(revive=False)
+
+    return Jobs(
+        known.store, owner=uuid4(), indexer=indexer, vectors=vectors, allow=settings.rag_git_allow,
+        lease=float(settings.atlas_lease_seconds), counted=lambda state: metrics.jobs.labels(state=state).inc(),
+    )  # fmt: skip
+
+
+def gateway_of(settings: Settings, client: httpx.AsyncClient) -> Gateway:
+    """Who may call, as the settings say. Raises SettingsError for a service that is open to other machines."""
+    key = settings.rag_api_key.get_secret_value() if settings.rag_api_key is not None else None
+    if key is not None and len(key) < 16:
+        raise SettingsError(["RAG_API_KEY is shorter than 16 characters: make one with `openssl rand -hex 32`"])
+    secret = settings.supabase_jwt_secret
+    verifier = None
+    if secret is not None or settings.supabase_url is not None:
+
+        async def fetch() -> dict[str, object]:
+            found = await client.get(f"{settings.supabase_url}{JWKS_PATH}", timeout=5)
+            found.raise_for_status()
+            return dict(found.json())
+
+        verifier = Verifier(
+            secret=secret.get_secret_value() if secret is not None else None,
+            fetch=fetch if settings.supabase_url is not None else None,
+        )
+    if key is None and verifier is None and settings.rag_http_host not in LOOPBACK:
+        where = f"RAG_HTTP_HOST={settings.rag_http_host}"
+        raise SettingsError([f"{where} would let anybody in: set RAG_API_KEY (or RAG_API_KEY_FILE), or listen on 127.0.0.1"])
+    return Gateway(key=key, verifier=verifier, buckets=Buckets(settings.rag_rate_limit))
+
+
+@asynccontextmanager
+async def build(settings: Settings) -> AsyncIterator[FastAPI]:
+    """The app over its connections; its lifespan runs the jobs."""
+    metrics = RagMetrics()
+    count = Vocabularies().counter("o200k_base")
+    async with (
+        Pool.connect(database_url(settings, "postgres"), patience=5.0) as pool,
+        httpx.AsyncClient() as client,
+        # embedder and reranker together end before a worker has waited for its two seconds
+        knowledge(settings, pool, patience=0.75) as known,
+        knowledge(settings, pool, attempts=EMBED_ATTEMPTS) as patient,
+    ):
+        await known.vectors_if_any()
+        await known.store.advance_all()
+        log.info("retrieval: %s", known.mode())
+        jobs = jobs_of(patient, settings, metrics, count)
+
+        @asynccontextmanager
+        async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+            working = app.state.jobs = asyncio.create_task(jobs.run())
+            try:
+                yield
+            finally:
+                working.cancel()
+                await asyncio.wait({working})
+
+        yield create_app(known, gateway=gateway_of(settings, client), count=count, metrics=metrics, lifespan=lifespan)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says where it listens."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._said = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._said(f"http://{self.config.host}:{self.servers[0].sockets[0].getsockname()[1]}")
+
+
+async def serve(settings: Settings, started: Callable[[str], None] = lambda _url: None) -> None:
+    """Serves until a signal. Raises SettingsError, DatabaseDown, StackError."""
+    async with build(settings) as app:
+        config = uvicorn.Config(
+            app, host=settings.rag_http_host, port=settings.rag_http_port, log_config=None, access_log=False, lifespan="on",
+            timeout_graceful_shutdown=5, log_level=logging.WARNING, timeout_keep_alive=30, limit_concurrency=256,
+        )  # fmt: skip
+        try:
+            await _Server(config, started).serve()
+        except SystemExit as error:
+            # uvicorn's way to say that it cannot bind
+            used = f"port {settings.rag_http_port} cannot be used"
+            raise StackError(used, "set RAG_HTTP_PORT to a free one, or to 0") from error
+
+
+async def work(settings: Settings) -> None:
+    """Works on jobs until it is cancelled. Raises SettingsError, DatabaseDown."""
+    async with (
+        Pool.connect(database_url(settings, "postgres"), patience=30.0) as pool,
+        knowledge(settings, pool, attempts=EMBED_ATTEMPTS) as known,
+    ):
+        await known.vectors_if_any()
+        log.info("embed-worker: %s", known.mode())
+        await jobs_of(known, settings, RagMetrics(), Vocabularies().counter("o200k_base")).run()

@@ -1,0 +1,1 @@
+"""Supabase: supervised channels, tokens, keys, sessions, tasks over REST."""

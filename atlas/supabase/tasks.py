@@ -1,0 +1,235 @@
+"""What people read and do through Supabase: the supabase client, under their login, row level security in force."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import asynccontextmanager
+from datetime import date, datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import httpx
+from postgrest import APIError
+from supabase import AsyncClient, AsyncClientOptions, acreate_client
+from supabase_auth.errors import AuthError
+
+from atlas.database.operator import SPEND, SPEND_KEYS, Row, task_prefix
+from atlas.errors import SQLSTATES, DatabaseDown, NotAllowed, NotFoundError, RefusedError, UsageError
+from atlas.settings import Settings
+from atlas.supabase.channel import Patience
+from atlas.supabase.deltas import Deltas
+from atlas.supabase.keys import expiry_of
+from atlas.supabase.session import SessionFile
+from atlas.tasks.port import Live, Part
+
+Answer = TypeVar("Answer")
+PAGE = 1000
+COUNTS = ("calls", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "tokens", "usd", "unknown")
+
+
+async def guarded(work: Awaitable[Answer]) -> Answer:
+    """The answer of a call. Raises the errors of atlas.errors for what the server, or the way to it, says."""
+    try:
+        return await work
+    except APIError as error:
+        state = error.code or ""
+        if state in ("PGRST301", "PGRST302", "PGRST303"):
+            raise NotAllowed("the session is over", "log in again with `atlas login`") from error
+        if state in ("PGRST106", "PGRST202", "42P01", "42883", "3F000"):
+            raise DatabaseDown(f"the project does not expose Atlas ({error.message})",
+                               "list atlas in [api] schemas, and apply the migrations") from error  # fmt: skip
+        kind = NotAllowed if state == "42501" else SQLSTATES.get(state, RefusedError)
+        raise kind(str(error.message), str(error.hint or "")) from error
+    except AuthError as error:
+        raise NotAllowed(f"the login was refused ({error.message})", "log in with `atlas login`") from error
+    except httpx.HTTPError as error:
+        reason = f"Supabase cannot be reached ({type(error).__name__}: {error})"
+        raise DatabaseDown(reason, "check SUPABASE_URL and the network") from error
+
+
+async def open_client(settings: Settings, key: str) -> AsyncClient:
+    """A client of the project, with the session that `atlas login` kept."""
+    options = AsyncClientOptions(
+        schema="atlas", storage=SessionFile(str(settings.supabase_url)), auto_refresh_token=False, flow_type="implicit",
+        httpx_client=httpx.AsyncClient(timeout=30, follow_redirects=False),
+    )  # fmt: skip
+    return await guarded(acreate_client(str(settings.supabase_url), key, options=options))
+
+
+@asynccontextmanager
+async def connect(settings: Settings, *, patience: Patience | None = None) -> AsyncIterator[RestReads]:
+    """What a person may read: by their login, else by a secret key of the environment. Raises UsageError without either."""
+    key = settings.public_key or settings.worker_key
+    if key is None:
+        raise UsageError("SUPABASE_URL is set without a key", "set SUPABASE_PUBLISHABLE_KEY (or SUPABASE_ANON_KEY)")
+    client = await open_client(settings, key)
+    session = await guarded(client.auth.get_session())
+    if session is None:
+        if settings.worker_key is None:
+            raise UsageError(f"nobody is logged in at {settings.supabase_url}", "log in with `atlas login`")
+        if key != settings.worker_key:
+            client = await open_client(settings, settings.worker_key)
+    try:
+        yield RestReads(client, settings, patience)
+    finally:
+        if client.options.httpx_client is not None:
+            await client.options.httpx_client.aclose()
+        await asyncio.gather(*client._background_tasks, return_exceptions=True)
+
+
+class SessionTokens:
+    """Realtime's token is the session's; it is refreshed where it is about to run out."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    @property
+    def apikey(self) -> str:
+        return str(self._client.supabase_key)
+
+    async def token(self) -> tuple[str, float | None]:
+        session = await guarded(self._client.auth.get_session())
+        if session is not None and session.expires_at is not None and session.expires_at - time.time() < 120:
+            session = (await guarded(self._client.auth.refresh_session())).session
+        token = session.access_token if session is not None else self.apikey
+        return token, expiry_of(token)
+
+
+class RestReads:
+    """The same face as atlas.reads.Reads, over REST."""
+
+    def __init__(self, client: AsyncClient, settings: Settings, patience: Patience | None = None) -> None:
+        self._client = client
+        self._settings = settings
+        self._patience = patience
+
+    async def _rows(self, query: Any) -> list[Row]:
+        answer = await guarded(query.execute())
+        return [_typed(row) for row in answer.data]
+
+    async def _all(self, query: Any, limit: int | None = None) -> list[Row]:
+        """All rows of an ordered query, page by page: the server answers with so many at most, and does not say so."""
+        found: list[Row] = []
+        while limit is None or len(found) < limit:
+            most = PAGE if limit is None else min(PAGE, limit - len(found))
+            page = await self._rows(query.range(len(found), len(found) + most - 1))
+            if not page:
+                break
+            found += page
+        return found
+
+    async def _call(self, function: str, arguments: dict[str, Any]) -> Any:
+        return (await guarded(self._client.schema("atlas").rpc(function, arguments).execute())).data
+
+    def _table(self, name: str, schema: str = "atlas") -> Any:
+        return self._client.schema(schema).table(name)
+
+    async def find(self, text: str, *, state: str | None = None) -> UUID:
+        query = self._table("task").select("id,title").eq("kind", "chat").order("queued_at", desc=True)
+        if state:
+            query = query.eq("state", state)
+        if text == "last":
+            rows = await self._rows(query.limit(1))
+            if not rows:
+                raise NotFoundError("there is no task of yours yet", 'ask with `atlas ask "…"`')
+            return UUID(rows[0]["id"])
+        digits = task_prefix(text).replace("-", "")
+        low, high = (str(UUID(digits.ljust(32, fill))) for fill in "0f")
+        rows = await self._rows(query.gte("id", low).lte("id", high).limit(6))
+        if not rows:
+            raise NotFoundError(f"no task of yours begins with {text}", "see `atlas tasks`")
+        if len(rows) > 1:
+            raise UsageError(f"{text} fits several tasks ({', '.join(row['id'][:13] for row in rows)})", "give more of the id")
+        return UUID(rows[0]["id"])
+
+    async def tasks(self, *, limit: int, state: str | None, sender: str | None, project: str | None) -> list[Row]:
+        query = self._table("task_history").select("*").order("queued_at", desc=True).order("id")
+        if state:
+            query = query.eq("state", state)
+        if sender:
+            query = query.eq("sender_key", sender)
+        if project:
+            query = query.eq("project_id", str(await self.project(project)))
+        return await self._all(query, limit)
+
+    async def project(self, name: str) -> UUID:
+        column = "id" if len(name) == 36 else "name"
+        rows = await self._rows(self._table("project").select("id").eq(column, name).limit(1))
+        if not rows:
+            raise NotFoundError(f"no project {name!r} of yours", "see `atlas project list`")
+        return UUID(rows[0]["id"])
+
+    async def task(self, task_id: UUID) -> Row:
+        own = str(task_id)
+        rows = await self._rows(self._table("task_history").select("*").eq("id", own))
+        if not rows:
+            raise NotFoundError(f"no task {task_id} of yours", "see `atlas tasks`")
+        found = rows[0]
+        sent = await self._rows(self._table("architect_in", "public").select("data").eq("task_id", own).limit(1))
+        found["question"] = sent[0]["data"]["content"] if sent else found["title"]
+        (row,) = await self._rows(self._table("task").select("out_id").eq("id", own))
+        out = self._table("architect_out", "public").select("data").eq("id", str(row["out_id"] or 0))
+        reply = [one["data"] for one in await self._rows(out)]
+        found["reply"] = reply[0]["content"] if reply else None
+        found["metadata"] = reply[0]["metadata"] if reply else {}
+        attempts = self._table("attempt").select(
+            "number,state,model,started_at,finished_at,first_delta_at,error_code,error_message"
+        )
+        found["attempt_list"] = await self._rows(attempts.eq("task_id", own).order("number"))
+        found["calls"] = await self._rows(self._table("spend").select(",".join(SPEND.c.keys())).eq("task_id", own).order("id"))
+        audit = self._table("audit").select("seq,at,event,actor,detail").eq("task_id", own).order("seq")
+        found["audit"] = await self._rows(audit)
+        return found
+
+    async def state(self, task_id: UUID) -> Row:
+        query = self._table("task").select("state,wait_reason,run_after,error_code,error_message,out_id,model")
+        rows = await self._rows(query.eq("id", str(task_id)))
+        if not rows:
+            raise NotFoundError(f"no task {task_id} of yours", "see `atlas tasks`")
+        return rows[0]
+
+    async def parts_after(self, task_id: UUID, attempt: int, generation: int, offset: int) -> list[Part]:
+        arguments = {"p_task_id": str(task_id), "p_attempt": attempt, "p_generation": generation, "p_offset": offset}
+        return [Part(**row) for row in await self._call("read_parts", arguments)]
+
+    async def submit(self, message: Mapping[str, object]) -> Row:
+        found: list[Row] = await self._call("submit_task", {"data": {**message}})
+        return found[0]
+
+    async def cancel(self, task_id: UUID) -> str:
+        return str(await self._call("cancel_task", {"p_task_id": str(task_id)}))
+
+    async def spend(self, by: str, *, since: date | None, until: date | None) -> list[Row]:
+        query = self._table(f"spend_by_{by}").select("*").order("day")
+        if by != "day":
+            query = query.order(SPEND_KEYS[by])
+        if since:
+            query = query.gte("day", since.isoformat())
+        if until:
+            query = query.lt("day", until.isoformat())
+        sums: dict[Any, Row] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
+        for row in await self._all(query):
+            total = sums[row[SPEND_KEYS[by]]]
+            for name in COUNTS:
+                total[name] += row["unknown_calls" if name == "unknown" else name] or 0
+        return [{by: key, **sums[key]} for key in sorted(sums, key=str)]
+
+    @asynccontextmanager
+    async def live(self, task_id: UUID) -> AsyncIterator[Live | None]:
+        async with Deltas(
+            str(self._settings.supabase_url), SessionTokens(self._client), task_id, patience=self._patience
+        ) as deltas:
+            yield deltas
+
+
+def _typed(row: Row) -> Row:
+    """REST has text where Postgres has times."""
+    for name, value in row.items():
+        if isinstance(value, str) and (name.endswith("_at") or name in ("run_after", "at")):
+            row[name] = datetime.fromisoformat(value)
+    if {"queued_at", "finished_at", "took"} <= row.keys() and row["took"] is not None:
+        row["took"] = row["finished_at"] - row["queued_at"]
+    return row

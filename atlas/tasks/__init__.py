@@ -1,0 +1,1 @@
+"""What people do with tasks: the port, following, reports."""

@@ -1,0 +1,66 @@
+"""Tasks as people see them: one port, over Postgres (atlas.database.tasks) and over REST (atlas.supabase.tasks)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import date
+from typing import Protocol
+from uuid import UUID
+
+from atlas.task import JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A piece of a running reply. offset: Unicode code points of its generation before it; seq rises within an attempt."""
+
+    attempt: int
+    generation: int
+    seq: int
+    offset: int
+    text: str
+
+
+class Live(Protocol):
+    """Deltas as they are sent."""
+
+    joined: bool
+
+    async def next(self, seconds: float) -> Part | None:
+        """The next part; None when the tables are to be looked at, or nothing came for so long."""
+
+
+class Tasks(Protocol):
+    """Raises NotFoundError and UsageError for names that fit nothing, or too much."""
+
+    async def find(self, text: str, *, state: str | None = None) -> UUID:
+        """The task of an id, a unique prefix of one (at least 4 characters), or `last`."""
+
+    async def tasks(self, *, limit: int, state: str | None, sender: str | None, project: str | None) -> list[JsonObject]:
+        """The latest tasks, newest first."""
+
+    async def project(self, name: str) -> UUID:
+        """The id of a project, by its id or name."""
+
+    async def task(self, task_id: UUID) -> JsonObject:
+        """A task with its question, reply, attempts, calls and audit."""
+
+    async def state(self, task_id: UUID) -> JsonObject:
+        """Where a task stands, and why it waits."""
+
+    async def parts_after(self, task_id: UUID, attempt: int, generation: int, offset: int) -> list[Part]:
+        """Parts of its reply that come after a place, in order."""
+
+    async def submit(self, message: Mapping[str, object]) -> JsonObject:
+        """Sends a message: {task_id, state, created}."""
+
+    async def cancel(self, task_id: UUID) -> str:
+        """Asks for a task's end; answers the state it is in now."""
+
+    async def spend(self, by: str, *, since: date | None, until: date | None) -> list[JsonObject]:
+        """Settled calls summed up by day, model, sender or project; days are UTC."""
+
+    def live(self, task_id: UUID) -> AbstractAsyncContextManager[Live | None]:
+        """Deltas as they are sent; None where the tables are looked at instead."""

@@ -1,0 +1,1 @@
+"""Where a worker learns that there may be work."""

@@ -1,0 +1,18 @@
+"""A source of wake-ups: it says that there may be work, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+Wake = Callable[[str, bool], None]
+"""Called with the source of a hint, and whether somebody asked for a cancellation. Sets an event, nothing more."""
+
+
+class WakeUps(Protocol):
+    """A source of hints that there may be work."""
+
+    name: str
+
+    async def run(self, wake: Wake) -> None:
+        """Calls wake for every hint, for ever; survives a lost connection."""

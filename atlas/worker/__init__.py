@@ -1,0 +1,1 @@
+"""A worker: claims tasks, runs each as an attempt, keeps their leases."""

@@ -1,0 +1,169 @@
+"""One attempt as a pipeline: claimed, answered, completed or failed. Around it, what is not the task: stops, metrics, its money."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from atlas.architect.answer import Architect
+from atlas.architect.generation import Run
+from atlas.architect.prompt import InputTooLarge
+from atlas.batch import Batcher
+from atlas.errors import DatabaseDown, LeaseLost, RefusedError
+from atlas.llm.errors import BadRequest, ContextOverflow, ModelError, Refused, ResponseGone, Returned
+from atlas.llm.port import Generator
+from atlas.metrics import Metrics
+from atlas.task import Completion, Usage
+from atlas.text import clean
+from atlas.worker.control import Control
+from atlas.worker.leases import Leases, Stop
+from atlas.worker.ports import Queue
+from atlas.worker.progress import ProgressWriter
+
+log = logging.getLogger("atlas.worker.attempt")
+
+
+class Attempts:
+    """Runs attempts. replied is called when replies were committed."""
+
+    def __init__(
+        self, *, queue: Queue, architect: Architect, generator: Generator, control: Control, progress: ProgressWriter,
+        leases: Leases, metrics: Metrics, replied: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._queue = queue
+        self._architect = architect
+        self._generator = generator
+        self._control = control
+        self._progress = progress
+        self._leases = leases
+        self._metrics = metrics
+        self._replied = replied
+        self._complete: Batcher[Completion, bool] = Batcher(self._complete_batch)
+
+    async def run_task(self, run: Run) -> str:
+        """One attempt, from claim to its end. Answers how it ended."""
+        task = run.task
+        try:
+            if task.cancel_requested:
+                await self._stopped(run, "cancelled")
+                return "cancelled"
+            if task.kind == "control":
+                completion = await self._control.execute(task)
+            else:
+                completion = await self._architect.answer(run)
+            await self._store(completion)
+            if run.finished:
+                self._metrics.settled(completion.model or "none", run.finished.usage)
+        except Returned as error:
+            log.info("task %s waits: %s", task.task_id, error)
+            return "waiting"
+        except ResponseGone as error:
+            # settled already; a new attempt begins with a run's whole budget
+            return await self._fail(run, "response_gone", str(error), "released")
+        except (Refused, InputTooLarge) as error:
+            return await self._fail(run, getattr(error, "code", "input_too_large"), str(error), "final")
+        except ModelError as error:
+            kind = (
+                "outage"
+                if error.outage and error.usage is not None
+                else "final"
+                if isinstance(error, (BadRequest, ContextOverflow))
+                else "own"
+            )
+            return await self._fail(run, error.code, str(error), kind, error.retry_after)
+        except LeaseLost:
+            raise
+        except RefusedError as error:
+            return await self._fail(run, getattr(error, "sqlstate", "refused"), error.line, "final")
+        except DatabaseDown:
+            raise
+        except Exception as error:
+            # a defect of ours: the task is tried again, and dead-lettered in the end
+            log.exception("task %s", task.task_id)
+            return await self._fail(run, "internal", f"{type(error).__name__}: {error}", "own")
+        return "completed"
+
+    async def run(self, run: Run) -> None:
+        """Everything around a task that is not the task: metrics, stops, failures."""
+        began = time.monotonic()
+        attempt = run.task.attempt_id
+        result = "failed"
+        running = self._leases[attempt]
+        try:
+            try:
+                result = await self.run_task(run)
+            except asyncio.CancelledError:
+                if running.stop is None:
+                    raise
+                result = running.stop
+                if running.storing is not None and await running.storing:
+                    result = "completed"
+                else:
+                    await self._stopped(run, running.stop)
+        except LeaseLost as error:
+            result = "lost"
+            self._metrics.lease_losses.inc()
+            log.warning("%s", error)
+        except Exception as error:
+            # whatever it is, it must not take the other tasks with it: the lease runs out, and another attempt begins
+            result = "lost"
+            log.exception("task %s is left to its lease (%s)", run.task.task_id, type(error).__name__)
+        finally:
+            self._progress.forget(attempt)
+            self._leases.end(attempt)
+            self._metrics.run_seconds.labels(result=result).observe(time.monotonic() - began)
+
+    async def _store(self, completion: Completion) -> None:
+        # what is pending stands in the reply; and a part that is on its way while the attempt ends says nothing of its lease
+        self._progress.forget(completion.attempt_id)
+        running = self._leases[completion.attempt_id]
+        running.storing = asyncio.ensure_future(self._complete.submit(completion))
+        if not await asyncio.shield(running.storing):
+            raise LeaseLost(f"attempt {completion.attempt_id} is somebody else's now")
+
+    async def _complete_batch(self, items: Sequence[Completion]) -> list[bool]:
+        held = await self._queue.complete_tasks([item.as_json() for item in items])
+        self._replied()
+        return [item.attempt_id in held for item in items]
+
+    async def _fail(self, run: Run, code: str, message: str, kind: str, retry_after: float | None = None) -> str:
+        log.warning("task %s: %s (%s)", run.task.task_id, message, code)
+        return await asyncio.shield(
+            self._queue.fail_task(
+                run.task.attempt_id, code=code, message=clean(message), kind=kind, retry_after=retry_after, usages=run.usages
+            )
+        )
+
+    async def _stopped(self, run: Run, why: Stop) -> None:
+        """The call of a stopped task was closed; now its money and its state."""
+        if why == "lost":
+            self._metrics.lease_losses.inc()
+            log.warning("task %s: the lease is lost, its call was stopped", run.task.task_id)
+            return
+        try:
+            if why == "shutdown":
+                await self._queue.fail_task(
+                    run.task.attempt_id, code="shutdown", message="the worker was stopped", kind="released",
+                    usages=run.usages,
+                )  # fmt: skip
+                return
+            usages = dict(run.usages)
+            carried = run.task.carried
+            response = run.open_response or (carried.response_id if carried and run.open_call is None else None)
+            if response is not None:
+                usage = await self._cancel_response(response)
+                if usage is not None:
+                    usages[str(run.open_call or 0)] = usage.as_json()
+            await self._queue.cancel_task(run.task.task_id, run.task.attempt_id, usages)
+        except LeaseLost as error:
+            log.warning("%s", error)
+
+    async def _cancel_response(self, response_id: str) -> Usage | None:
+        try:
+            async with asyncio.timeout(20):
+                return await self._generator.cancel(response_id)
+        except (ModelError, TimeoutError) as error:
+            log.warning("cannot confirm that %s is cancelled: %s", response_id, error)
+            return None
