@@ -1,4 +1,4 @@
-"""One attempt as a pipeline: claimed, answered, completed or failed. Around it, what is not the task: stops, metrics, its money."""
+"""One attempt as a pipeline: claimed, answered, completed or failed; around it stops, metrics and money."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker makes of its wake-ups: who was first, how long to wait before it looks, and which tasks no wake-up announced."""
+"""What a worker makes of its wake-ups: who was first, how long to wait before it looks, which tasks none announced."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class WakeSignal:
         return random.uniform(0, min(WIDEST, STEP * self.others)) if self.others else 0.0  # noqa: S311
 
     def count_missed(self, tasks: Sequence[ClaimedTask], *, idle: bool) -> None:
-        """Takes what a claim brought: first attempts that were ready for a while, found by an idle worker that no wake-up reached."""
+        """Takes what a claim brought: first attempts that had waited for an idle worker without a wake-up."""
         announced, self._announced = self._announced, False
         if announced or not idle:
             return
