@@ -172,7 +172,7 @@ async def build(
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(Pool.connect(url))
         queue = Queue(pool)
-        writer = generator or await stack.enter_async_context(generator_of(settings))
+        writer = generator if generator is not None else await stack.enter_async_context(generator_of(settings))
         retriever = await stack.enter_async_context(retriever_of(settings, pool))
         book = ModelBook(queue, settings.chain, metrics)
         mirror = mirror_of(settings, pool, metrics)

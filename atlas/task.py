@@ -43,7 +43,7 @@ NOTHING_USED = Usage(input_tokens=0, output_tokens=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Carried:
+class Inherited:
     """A response that a lost attempt had begun, with its reservation."""
 
     spend_id: int
@@ -71,7 +71,7 @@ class ClaimedTask:
     lease_expires_at: datetime
     cancel_requested: bool
     per_run: int | None = None
-    carried: Carried | None = None
+    inherited: Inherited | None = None
 
     @property
     def question(self) -> str:

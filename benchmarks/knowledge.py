@@ -36,7 +36,7 @@ from atlas.rag.index import Indexer
 from atlas.rag.models.local import DEFAULT_MODEL, LocalEmbedder
 from atlas.rag.ports import Embedded
 from atlas.rag.search import Query, Searcher
-from atlas.rag.store import Space, Store, as_vector
+from atlas.rag.store import EmbeddingIndex, Store, as_vector
 from atlas.rag.vectors import Vectors
 
 ROOT = Path(__file__).parent.parent
@@ -174,7 +174,7 @@ async def run(cluster: Cluster, texts: list[str], vectors: Any, questions: list[
         rows.append(Row("indexing without embedding", f"{len(texts) / seconds:.0f} chunks/s ({seconds:.0f} s)"))
         print(rows[-1], flush=True)
         began = time.monotonic()
-        space = await store.open_space(kept, None)
+        index = await store.open_index(kept, None)
         done = [0]
 
         def advance(texts: int, _tokens: int) -> None:
@@ -182,22 +182,22 @@ async def run(cluster: Cluster, texts: list[str], vectors: Any, questions: list[
             if done[0] % 6400 == 0:
                 print(f"{done[0]} vectors, {done[0] / (time.monotonic() - began):.0f}/s", flush=True)
 
-        await Vectors(store, kept, space).build(_uuid(), advance)
+        await Vectors(store, kept, index).build(_uuid(), advance)
         rows.append(Row("storing all vectors, the HNSW index as they come", f"{time.monotonic() - began:.0f} s"))
         print(rows[-1], f"{kept.unknown} texts without a vector of their own", flush=True)
         await bus.value("vacuum analyze")
-        rows += await search_all(store, kept, questions, asked, space)
+        rows += await search_all(store, kept, questions, asked, index)
         sizes = await bus.rows(
             "select relname, pg_relation_size(oid) / 1048576 as mib from pg_class where relname in "
-            "($1, 'embedding', 'passage', 'passage_tsv', 'chunk') order by relname", f"embedding_hnsw_{space.id}",
+            "($1, 'embedding', 'passage', 'passage_tsv', 'chunk') order by relname", f"embedding_hnsw_{index.id}",
         )  # fmt: skip
         rows.append(Row("size on disk", ", ".join(f"{row['relname']} {row['mib']} MiB" for row in sizes)))
-        rows += await halfvec(bus, space, asked)
+        rows += await halfvec(bus, index, asked)
         # one vector more at a time, as a running team indexes
         more = [f"A later note {n}: {text}" for n, text in enumerate(texts[:2000])]
         later = Kept(dict(zip(more, vectors[:2000], strict=True)))
         began = time.monotonic()
-        indexer = Indexer(store, project=None, count=count, vectors=Vectors(store, later, space))
+        indexer = Indexer(store, project=None, count=count, vectors=Vectors(store, later, index))
         for number, (_, data) in enumerate(documents(more)):
             await indexer.put(f"later/{number}.md", data, "markdown")
         rows.append(Row("adding to the full index, vectors at hand", f"{2000 / (time.monotonic() - began):.0f} chunks/s"))
@@ -210,10 +210,10 @@ def _uuid() -> Any:
     return uuid4()
 
 
-async def search_all(store: Store, kept: Kept, questions: list[str], asked: Any, space: Space) -> list[Row]:
+async def search_all(store: Store, kept: Kept, questions: list[str], asked: Any, index: EmbeddingIndex) -> list[Row]:
     """Latency of one caller, recall against the exact answer, and of filters."""
 
-    async def embedder(_space: Space) -> Kept:
+    async def embedder(_space: EmbeddingIndex) -> Kept:
         return kept
 
     searcher = Searcher(store, embedders=embedder, threshold=-1)
@@ -234,8 +234,8 @@ async def search_all(store: Store, kept: Kept, questions: list[str], asked: Any,
     hits = 0
     for question, vector in zip(questions, asked, strict=True):
         found = await searcher.search(Query(text=question, top_k=10, words=False, collapse=False))
-        exact = await store.rows_for(None, "select passage_id from rag.embedding where space_id = $1 order by "
-                                     "(embedding operator(extensions.<=>) $2::text::extensions.halfvec) + 0 limit 10", space.id, as_vector(vector))  # fmt: skip
+        exact = await store.rows_for(None, "select passage_id from rag.embedding where index_id = $1 order by "
+                                     "(embedding operator(extensions.<=>) $2::text::extensions.halfvec) + 0 limit 10", index.id, as_vector(vector))  # fmt: skip
         ids = await store.rows_for(
             None, "select passage_id from rag.chunk where id = any ($1)", [chunk.chunk_id for chunk in found.chunks]
         )
@@ -256,7 +256,7 @@ async def search_all(store: Store, kept: Kept, questions: list[str], asked: Any,
     return rows
 
 
-async def halfvec(bus: Pool, space: Space, asked: Any) -> list[Row]:
+async def halfvec(bus: Pool, index: EmbeddingIndex, asked: Any) -> list[Row]:
     """What half precision costs in recall: exact search over full vectors against exact search over halves is not needed, since the
     vectors are stored as halves; the index in full precision over the same numbers shows whether the index loses by it."""
     sizes = []
@@ -264,19 +264,21 @@ async def halfvec(bus: Pool, space: Space, asked: Any) -> list[Row]:
     for kind in ("halfvec", "vector"):
         name = f"bench_{kind}"
         await bus.value(
-            f"create index {name} on rag.embedding using hnsw ((embedding::extensions.{kind}(384)) extensions.{kind}_cosine_ops) where space_id = {space.id}"
+            f"create index {name} on rag.embedding using hnsw ((embedding::extensions.{kind}(384)) extensions.{kind}_cosine_ops) where index_id = {index.id}"
         ) if kind == "vector" else None
-        index = name if kind == "vector" else f"embedding_hnsw_{space.id}"
-        sizes.append(f"{kind} {await bus.value('select pg_relation_size($1::text::regclass) / 1048576', f'rag.{index}')} MiB")
+        relation = name if kind == "vector" else f"embedding_hnsw_{index.id}"
+        sizes.append(
+            f"{kind} {await bus.value('select pg_relation_size($1::text::regclass) / 1048576', f'rag.{relation}')} MiB"
+        )
         hits = 0
         for vector in asked[:200]:
             text = as_vector(vector)
             found = await bus.rows(
-                f"select passage_id from rag.embedding where space_id = {space.id} order by embedding::extensions.{kind}(384) operator(extensions.<=>) $1::text::extensions.{kind}(384) limit 10", text  # noqa: S608  constants
+                f"select passage_id from rag.embedding where index_id = {index.id} order by embedding::extensions.{kind}(384) operator(extensions.<=>) $1::text::extensions.{kind}(384) limit 10", text  # noqa: S608  constants
             )  # fmt: skip
             exact = await bus.rows(
-                "select passage_id from rag.embedding where space_id = $1 order by (embedding::extensions.vector(384) operator(extensions.<=>) $2::text::extensions.vector(384)) + 0 limit 10",
-                space.id, text,
+                "select passage_id from rag.embedding where index_id = $1 order by (embedding::extensions.vector(384) operator(extensions.<=>) $2::text::extensions.vector(384)) + 0 limit 10",
+                index.id, text,
             )  # fmt: skip
             hits += len({row[0] for row in found} & {row[0] for row in exact})
         recall.append(f"{kind} {hits / 2000:.3f}")

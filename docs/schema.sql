@@ -116,54 +116,23 @@ $$;
 COMMENT ON FUNCTION atlas.actor() IS 'Who is calling, for the audit: the user, else the database role.';
 
 --
--- Name: admit_message(); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: add_member(uuid, text, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.admit_message() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION atlas.add_member(p_project uuid, p_who text, p_role text DEFAULT 'member'::text) RETURNS uuid
+    LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-declare
-  service constant boolean := atlas.is_service();
-  earlier record;
-begin
-  perform atlas.check_message(new.data);
-  new.task_id := (new.data ->> 'task_id')::uuid;
-  new.created_at := now();
-  if not service then
-    if auth.uid() is null then
-      perform atlas.refuse('sender', 'is nobody: the token has no user', 'log in first', 'AT006');
-    end if;
-    if new.sender is distinct from auth.uid() then
-      perform atlas.refuse('sender', 'is not you', 'leave sender out: it is filled from your login', 'AT006');
-    end if;
-    if new.data ->> 'msg_type' = 'control' then
-      perform atlas.refuse('msg_type', '"control" is for the service role', 'ask an operator', 'AT006');
-    end if;
-    if new.data -> 'metadata' ?| array['reply_to', 'priority', 'sender_key'] then
-      perform atlas.refuse('metadata', 'sets reply_to, priority or sender_key', 'only the service role may: leave them out',
-        'AT006');
-    end if;
-  end if;
-  if new.data ->> 'role' = 'architect' and new.data ->> 'msg_type' = 'chat' then
-    select t.state, t.queued_at into earlier from atlas.task t where t.id = new.task_id;
-    if found then
-      raise exception using errcode = 'unique_violation',
-        message = format('architect_in: task %s is already there, %s since %s', new.task_id, earlier.state,
-          to_char(earlier.queued_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')),
-        hint = 'read its answer in architect_out, or send a new task_id',
-        constraint = 'architect_in_one_chat';
-    end if;
-  end if;
-  return new;
-end
+  insert into atlas.member (project_id, user_id, role) values (p_project, atlas.user_of(p_who), p_role)
+  on conflict (project_id, user_id) do update set role = excluded.role
+  returning user_id
 $$;
 
 --
--- Name: FUNCTION admit_message(); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION add_member(p_project uuid, p_who text, p_role text); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.admit_message() IS 'The door of architect_in: validates, names the sender, refuses a second chat.';
+COMMENT ON FUNCTION atlas.add_member(p_project uuid, p_who text, p_role text) IS 'Adds a user (id or e-mail address) to a project, or changes their role; answers their id.';
 
 --
 -- Name: adopt_again(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -183,7 +152,7 @@ $$;
 -- Name: FUNCTION adopt_again(); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.adopt_again() IS 'A destination that is enabled again takes kept events up.';
+COMMENT ON FUNCTION atlas.adopt_again() IS 'A destination that is enabled again gets the events that were kept.';
 
 --
 -- Name: adopt_outbox(integer); Type: FUNCTION; Schema: atlas; Owner: -
@@ -392,6 +361,25 @@ COMMENT ON FUNCTION atlas.begin_post(p_task_id uuid, p_part text, p_event_id uui
 another call is making it.';
 
 --
+-- Name: breaker_open_until(integer, double precision, double precision, double precision); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.breaker_open_until(p_failures integer, p_first double precision, p_longest double precision, p_asked double precision DEFAULT 0) RETURNS timestamp with time zone
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+  select case when p_failures >= 3 then now() + interval '1 second' * greatest(least(p_asked, 300),
+    (0.5 + random() / 2) * least(p_longest, p_first * 2 ^ least(p_failures - 3, 6))) end
+$$;
+
+--
+-- Name: FUNCTION breaker_open_until(p_failures integer, p_first double precision, p_longest double precision, p_asked double precision); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.breaker_open_until(p_failures integer, p_first double precision, p_longest double precision, p_asked double precision) IS 'The breaker of models and destinations: from the third failure in a row it opens, for p_first seconds doubled up to p_longest,
+half of it jitter, and never for less than was asked for (300 s at most). Null: it stays closed. Internal.';
+
+--
 -- Name: broadcast_cancel(); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -542,19 +530,19 @@ begin
          and not (jsonb_typeof(command -> key) = 'number' and (command ->> key)::numeric >= 0
                   and (command ->> key)::numeric <= case key when 'per_run' then 2147483647 when 'usd_daily' then 1e7 else 1e12 end
                   and (key = 'usd_daily' or (command ->> key)::numeric = trunc((command ->> key)::numeric))) then
-        perform atlas.refuse('content.' || key, format('%s is no budget', command -> key),
+        perform atlas.refuse('content.' || key, format('%s is not a budget', command -> key),
           case key when 'usd_daily' then 'send US dollars a day, at least 0, or null for none'
                    else 'send a whole number of tokens, at least 0, or null for none' end);
       end if;
     end loop;
     if command ? 'scope' and coalesce(command ->> 'scope', '') !~ '^(global|project:[0-9a-f-]{36}|sender:.+)$' then
-      perform atlas.refuse('content.scope', format('%s is no scope', command -> 'scope'),
+      perform atlas.refuse('content.scope', format('%s is not a scope', command -> 'scope'),
         'use global, project:<uuid> or sender:<key>');
     end if;
   end if;
   if command ->> 'command' = 'cancel'
      and command ? 'task_id' and atlas.as_uuid(command ->> 'task_id') is null then
-    perform atlas.refuse('content.task_id', format('%s is no UUID', command -> 'task_id'),
+    perform atlas.refuse('content.task_id', format('%s is not a UUID', command -> 'task_id'),
       'name the task to cancel by its id');
   end if;
 end
@@ -582,7 +570,7 @@ begin
     perform atlas.refuse('data', 'is larger than 1 MiB', 'index long documents with `atlas index` and ask about them');
   end if;
   if atlas.as_uuid(message ->> 'task_id') is null then
-    perform atlas.refuse('task_id', case when message ? 'task_id' then format('%s is no UUID', message -> 'task_id')
+    perform atlas.refuse('task_id', case when message ? 'task_id' then format('%s is not a UUID', message -> 'task_id')
       else 'is missing' end, 'send a UUID of your own making, such as gen_random_uuid()');
   end if;
   if jsonb_typeof(message -> 'role') is distinct from 'string' or message ->> 'role' = '' then
@@ -638,7 +626,7 @@ begin
     perform atlas.refuse('metadata.schema_ver', format('%s is not known', metadata -> 'schema_ver'), 'send 1 or 2');
   end if;
   if jsonb_typeof(metadata -> 'parent_id') <> 'null' and atlas.as_uuid(metadata ->> 'parent_id') is null then
-    perform atlas.refuse('metadata.parent_id', format('%s is no UUID', metadata -> 'parent_id'),
+    perform atlas.refuse('metadata.parent_id', format('%s is not a UUID', metadata -> 'parent_id'),
       'send the task_id of the earlier question, or null');
   end if;
   if jsonb_typeof(metadata -> 'tokens') not in ('number', 'null') then
@@ -659,7 +647,7 @@ begin
      and (jsonb_typeof(metadata -> 'run_after') <> 'string'
           or metadata ->> 'run_after' !~ '^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)$'
           or atlas.as_timestamp(metadata ->> 'run_after') is null) then
-    perform atlas.refuse('metadata.run_after', format('%s is no time', metadata -> 'run_after'),
+    perform atlas.refuse('metadata.run_after', format('%s is not a time', metadata -> 'run_after'),
       'send ISO 8601 with a zone, such as 2026-12-01T09:00:00Z');
   end if;
 end
@@ -675,7 +663,7 @@ COMMENT ON FUNCTION atlas.check_metadata(metadata jsonb) IS 'Refuses metadata wh
 -- Name: claim_outbox(uuid, uuid, integer, interval); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.claim_outbox(p_lease_id uuid, p_destination uuid, p_limit integer, p_lease interval) RETURNS TABLE(id bigint, event_id uuid, event_kind text, task_id uuid, ordering_key text, payload jsonb, rejections integer, sender_key text, created_at timestamp with time zone)
+CREATE FUNCTION atlas.claim_outbox(p_lease_owner uuid, p_destination uuid, p_limit integer, p_lease interval) RETURNS TABLE(id bigint, event_id uuid, event_kind text, task_id uuid, ordering_key text, payload jsonb, rejections integer, sender_key text, created_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
@@ -729,7 +717,7 @@ begin
              and e.state in ('pending', 'dead') and e.id <> all (array(select held.id from held)) limit 1) is null
   ),
   claimed as (
-    update atlas.outbox o set lease_id = p_lease_id, lease_expires_at = now() + p_lease
+    update atlas.outbox o set lease_owner = p_lease_owner, lease_expires_at = now() + p_lease
     where o.id = any (array(select ready.id from ready))
     returning o.id, o.event_id, o.event_kind, o.task_id, o.payload, o.rejections, o.out_id, o.position, o.created_at
   )
@@ -747,16 +735,16 @@ end
 $$;
 
 --
--- Name: FUNCTION claim_outbox(p_lease_id uuid, p_destination uuid, p_limit integer, p_lease interval); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION claim_outbox(p_lease_owner uuid, p_destination uuid, p_limit integer, p_lease interval); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_destination uuid, p_limit integer, p_lease interval) IS 'Leases pending rows of a destination to a relay, in order per task; a dead or held row keeps back the later ones of its task.';
+COMMENT ON FUNCTION atlas.claim_outbox(p_lease_owner uuid, p_destination uuid, p_limit integer, p_lease interval) IS 'Leases pending rows of a destination to a relay, in order per task; a dead or held row keeps back the later ones of its task.';
 
 --
 -- Name: claim_tasks(uuid, integer, integer, interval); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) RETURNS TABLE(task_id uuid, attempt_id uuid, attempt integer, kind text, message jsonb, message_task_id uuid, sender_key text, project_id uuid, parent_id uuid, queued_at timestamp with time zone, lease_expires_at timestamp with time zone, cancel_requested boolean, per_run integer, carried jsonb)
+CREATE FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) RETURNS TABLE(task_id uuid, attempt_id uuid, attempt integer, kind text, message jsonb, message_task_id uuid, sender_key text, project_id uuid, parent_id uuid, queued_at timestamp with time zone, lease_expires_at timestamp with time zone, cancel_requested boolean, per_run integer, inherited jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
@@ -772,7 +760,7 @@ begin
     where t.id in (select w.id from atlas.task w where w.state = 'queued' and w.wait_reason is not null
       and w.run_after <= now() order by w.run_after limit 500 for no key update skip locked);
   end if;
-  -- control messages are few, and go first; they are carried out also while the queue is paused
+  -- control messages are few, and go first; they are inherited out also while the queue is paused
   if p_controls > 0 then
     select coalesce(array_agg(c.id), '{}') into chosen from (
       select t.id from atlas.task t
@@ -808,12 +796,12 @@ begin
     returning t.*
   ),
   begun as (
-    insert into atlas.attempt (id, task_id, number, worker_id, lease_expires_at)
+    insert into atlas.attempt (id, task_id, number, lease_owner, lease_expires_at)
     select c.attempt_id, c.id, c.attempts, p_worker_id, now() + p_lease from claimed c
     returning attempt.id, attempt.lease_expires_at
   ),
   -- a reservation whose response was begun passes on from the lost attempt, as call 0 of this one
-  carried as (
+  inherited as (
     update atlas.spend s set attempt_id = c.attempt_id, call = 0
     from claimed c where s.task_id = c.id and s.state = 'reserved'
       and s.id = (select max(o.id) from atlas.spend o where o.task_id = c.id and o.state = 'reserved')
@@ -839,7 +827,7 @@ begin
   from claimed c
   join begun b on b.id = c.attempt_id
   join public.architect_in m on m.id = c.in_id
-  left join carried k on k.task_id = c.id
+  left join inherited k on k.task_id = c.id
   left join lateral (
     select e.id, e.generation, e.sequence_number from atlas.attempt e
     where e.task_id = c.id and e.number < c.attempts and e.response_id = k.response_id
@@ -855,34 +843,8 @@ $$;
 -- Name: FUNCTION claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) IS 'Claims up to so many questions and control messages, in fair turns, each with a lease on a new attempt. carried: the
-response that a lost attempt had begun, with its reservation, to be taken up.';
-
---
--- Name: complete_task(uuid, text, jsonb, jsonb, text); Type: FUNCTION; Schema: atlas; Owner: -
---
-
-CREATE FUNCTION atlas.complete_task(p_attempt_id uuid, p_content text, p_metadata jsonb DEFAULT '{}'::jsonb, p_usages jsonb DEFAULT '{}'::jsonb, p_model text DEFAULT NULL::text) RETURNS uuid
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  completed uuid;
-begin
-  select c into completed from atlas.complete_tasks(jsonb_build_array(jsonb_build_object('attempt_id', p_attempt_id,
-    'content', p_content, 'metadata', p_metadata, 'usages', p_usages, 'model', p_model))) c;
-  if completed is null then
-    perform atlas.raise_lost(p_attempt_id);
-  end if;
-  return completed;
-end
-$$;
-
---
--- Name: FUNCTION complete_task(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb, p_model text); Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON FUNCTION atlas.complete_task(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb, p_model text) IS 'Completes one attempt; AT002 when its lease is lost. The same call again changes nothing.';
+COMMENT ON FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) IS 'Claims up to so many questions and control messages, in fair turns, each with a lease on a new attempt. inherited: the
+response that a lost attempt had begun, with its reservation, to be resumed.';
 
 --
 -- Name: complete_tasks(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1092,6 +1054,21 @@ $$;
 COMMENT ON FUNCTION atlas.count_streams() IS 'How many attempts the whole fleet runs now.';
 
 --
+-- Name: create_project(text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.create_project(p_name text) RETURNS uuid
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$ insert into atlas.project (name) values (p_name) on conflict (name) do nothing returning id $$;
+
+--
+-- Name: FUNCTION create_project(p_name text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.create_project(p_name text) IS 'Makes a project; answers its id, or null where its name is taken.';
+
+--
 -- Name: drop_post(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -1223,7 +1200,7 @@ COMMENT ON COLUMN atlas.task.in_id IS 'The row of architect_in.';
 -- Name: COLUMN task.message_task_id; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.task.message_task_id IS 'The task_id that the message carried; answers name it.';
+COMMENT ON COLUMN atlas.task.message_task_id IS 'The task_id that the message inherited; answers name it.';
 
 --
 -- Name: COLUMN task.sender; Type: COMMENT; Schema: atlas; Owner: -
@@ -1486,7 +1463,7 @@ CREATE FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease
     AS $$
   update atlas.worker set seen_at = now() where id = p_worker_id;
   with due as (
-    select a.id from atlas.attempt a where a.id = any (p_attempts) and a.worker_id = p_worker_id
+    select a.id from atlas.attempt a where a.id = any (p_attempts) and a.lease_owner = p_worker_id
       and a.state = 'running' order by a.id for no key update
   ),
   extended as (
@@ -1504,6 +1481,27 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval) IS 'Extends the leases that are still held; not held: the task is somebody else''s now, its call must stop.';
+
+--
+-- Name: extend_post(uuid, text, interval); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.extend_post(p_task_id uuid, p_part text, p_lease interval) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  update atlas.post p set lease_expires_at = now() + p_lease
+  where (p.task_id, p.part) = (p_task_id, p_part) and p.state = 'posting' and p.lease_expires_at > now();
+  return found;
+end
+$$;
+
+--
+-- Name: FUNCTION extend_post(p_task_id uuid, p_part text, p_lease interval); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.extend_post(p_task_id uuid, p_part text, p_lease interval) IS 'Extends the lease of a post that is about to be made; false where it ran out, and another call may be making it.';
 
 --
 -- Name: fail_task(uuid, text, text, text, interval, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1534,7 +1532,7 @@ begin
     perform atlas.escalate(task.id, p_code, p_message);
     return 'dead_lettered';
   end if;
-  -- full jitter, doubling from 2 s up to 5 min; what the provider asked for is the least
+  -- full jitter, doubling from 2 s up to 5 min; never less than what the provider asked for
   pause := case p_kind
     when 'released' then interval '0'
     when 'outage' then greatest(coalesce(p_retry_after, '0'), (5 + random() * 25) * interval '1 second')
@@ -1598,6 +1596,39 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.fill_outbox() IS 'Every row of architect_out leaves by the outbox.';
+
+--
+-- Name: find_task(text, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.find_task(p_text text, p_state text DEFAULT NULL::text) RETURNS SETOF uuid
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $_$
+  with digits as (select replace(lower(p_text), '-', '') as d where p_text <> 'last'),
+  prefix as (
+    select rpad(d, 32, '0')::uuid as low, rpad(d, 32, 'f')::uuid as high from digits where d ~ '^[0-9a-f]{4,32}$'
+  ),
+  found as (
+    (select t.id, t.queued_at, t.in_id from atlas.task t
+     where t.id between (select low from prefix) and (select high from prefix) limit 100)
+    union
+    (select t.id, t.queued_at, t.in_id from atlas.task t
+     where t.message_task_id between (select low from prefix) and (select high from prefix) limit 100)
+    union
+    (select t.id, t.queued_at, t.in_id from atlas.task t
+     where p_text = 'last' and t.kind = 'chat' and (p_state is null or t.state = p_state)
+     order by t.queued_at desc, t.in_id desc limit 1)
+  )
+  select f.id from found f order by f.queued_at desc, f.in_id desc limit 6
+$_$;
+
+--
+-- Name: FUNCTION find_task(p_text text, p_state text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.find_task(p_text text, p_state text) IS 'The tasks whose id, or whose message''s task_id, begins with a text; at most 6, newest first. last: the latest question (in a
+state, where one is given).';
 
 --
 -- Name: finish_post(uuid, text, text, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1678,6 +1709,41 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.get_delivery(p_task_id uuid) IS 'State, address and reply of a task, for the function that delivers it.';
+
+--
+-- Name: get_task(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.get_task(p_task_id uuid) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select to_jsonb(h) || jsonb_build_object(
+    'question', coalesce(i.data ->> 'content', h.title),
+    'reply', o.data -> 'content',
+    'metadata', coalesce(o.data -> 'metadata', '{}'),
+    'attempt_list', (
+      select coalesce(jsonb_agg(jsonb_build_object('number', a.number, 'state', a.state, 'model', a.model,
+        'started_at', a.started_at, 'finished_at', a.finished_at, 'first_delta_at', a.first_delta_at,
+        'error_code', a.error_code, 'error_message', a.error_message) order by a.number), '[]')
+      from atlas.attempt a where a.task_id = h.id),
+    'calls', (select coalesce(jsonb_agg(to_jsonb(s) order by s.id), '[]') from atlas.spend s where s.task_id = h.id),
+    'audit', (
+      select coalesce(jsonb_agg(jsonb_build_object('seq', u.seq, 'at', u.at, 'event', u.event, 'actor', u.actor,
+        'detail', u.detail) order by u.seq), '[]')
+      from atlas.audit u where u.task_id = h.id))
+  from atlas.task_history h
+  join atlas.task t on t.id = h.id
+  left join public.architect_in i on i.id = t.in_id
+  left join public.architect_out o on o.id = t.out_id
+  where h.id = p_task_id
+$$;
+
+--
+-- Name: FUNCTION get_task(p_task_id uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.get_task(p_task_id uuid) IS 'A task with its question, reply, attempts, calls and audit; null for a task that the caller may not read.';
 
 --
 -- Name: get_thread(uuid, uuid); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1797,6 +1863,24 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.list_destinations() IS 'The enabled destinations, for the mirror.';
+
+--
+-- Name: list_members(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.list_members(p_project uuid) RETURNS TABLE(email text, user_id uuid, role text, created_at timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select u.email::text, m.user_id, m.role, m.created_at from atlas.member m left join auth.users u on u.id = m.user_id
+  where m.project_id = p_project order by u.email, m.user_id
+$$;
+
+--
+-- Name: FUNCTION list_members(p_project uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.list_members(p_project uuid) IS 'The members of a project, with the e-mail addresses that they signed up with.';
 
 --
 -- Name: list_models(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2348,10 +2432,8 @@ begin
     where d.id = p_destination and (d.failures > 0 or d.last_sent_at is null or d.last_sent_at < now() - interval '10 seconds');
     return null;
   end if;
-  -- full jitter, doubling from 1 s up to 20 s; what the destination asked for is the least
   update atlas.destination d set failures = d.failures + 1, last_error = left(p_error, 500),
-    open_until = case when d.failures >= 2
-      then now() + greatest(least(p_seconds, 300), random() * least(20, 2 ^ least(d.failures - 2, 5))) * interval '1 second' end
+    open_until = atlas.breaker_open_until(d.failures + 1, 1, 20, p_seconds)
   where d.id = p_destination returning d.open_until into until;
   return until;
 end
@@ -2377,9 +2459,7 @@ CREATE FUNCTION atlas.record_model(model_name text, ok boolean, error text DEFAU
     failures = case when ok then 0 else s.failures + 1 end,
     last_error = case when ok then null else error end,
     missing_since = case when ok then null when missing then coalesce(s.missing_since, now()) else s.missing_since end,
-    -- three failures in a row open the breaker, for 5 s doubled up to 60 s
-    open_until = case when ok or missing or s.failures < 2 then null
-                      else now() + least(60, 5 * 2 ^ least(s.failures - 2, 6)) * interval '1 second' end,
+    open_until = case when ok or missing then null else atlas.breaker_open_until(s.failures + 1, 5, 60) end,
     updated_at = now()
 $$;
 
@@ -2570,7 +2650,7 @@ CREATE FUNCTION atlas.release_expired(p_limit integer DEFAULT 100) RETURNS integ
 declare
   task atlas.task;
   lost uuid[] := '{}'::uuid[];
-  carried jsonb;
+  inherited jsonb;
 begin
   for task in
     select t.* from atlas.task t
@@ -2599,12 +2679,12 @@ begin
       and t.id in (select a.task_id from atlas.attempt a where a.id = any (lost))
     order by t.id for no key update skip locked
   loop
-    select jsonb_agg(jsonb_build_object('spend_id', s.id)) into carried from atlas.spend s
+    select jsonb_agg(jsonb_build_object('spend_id', s.id)) into inherited from atlas.spend s
     where s.task_id = task.id and s.state = 'reserved';
-    if carried is not null then
+    if inherited is not null then
       perform atlas.lock_days(array(select distinct s.day from atlas.spend s where s.task_id = task.id),
         atlas.scopes_of(task.project_id, task.sender_key));
-      perform atlas.settle_spends(carried);
+      perform atlas.settle_spends(inherited);
     end if;
     perform atlas.end_task(task, 'dead_lettered', 'lease_lost', 'five workers were lost while they ran it', '{}');
     perform atlas.escalate(task.id, 'lease_lost', 'five workers were lost while they ran it');
@@ -2642,6 +2722,26 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.release_task(p_task atlas.task, p_reason text, p_until timestamp with time zone, p_state text, p_code text, p_message text) IS 'Hands a running task back to the queue. Internal.';
+
+--
+-- Name: remove_member(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.remove_member(p_project uuid, p_who text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  delete from atlas.member m where m.project_id = p_project and m.user_id = atlas.user_of(p_who);
+  return found;
+end
+$$;
+
+--
+-- Name: FUNCTION remove_member(p_project uuid, p_who text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.remove_member(p_project uuid, p_who text) IS 'Removes a user from a project; false where they were not a member.';
 
 --
 -- Name: replay_outbox(uuid, timestamp with time zone, timestamp with time zone, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2808,7 +2908,7 @@ begin
   if repository is null or repository !~ '^[A-Za-z0-9_-]+/[A-Za-z0-9._-]+$' or repository ~ '/\.\.?$' then
     raise exception using errcode = 'AT005',
       message = case when repository is null then format('task %s came from no repository', p_task_id)
-                     else format('%L is no repository', repository) end,
+                     else format('%L is not a repository', repository) end,
       hint = 'name it as owner/name';
   end if;
   if atlas.emit('export', jsonb_build_object('task_id', p_task_id, 'export', p_what, 'repository', repository,
@@ -3055,7 +3155,7 @@ $$;
 -- Name: FUNCTION retry_outbox(p_ids bigint[]); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.retry_outbox(p_ids bigint[]) IS 'Takes dead rows of the outbox up again; says how many.';
+COMMENT ON FUNCTION atlas.retry_outbox(p_ids bigint[]) IS 'Retries dead rows of the outbox; says how many.';
 
 --
 -- Name: retry_task(uuid); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3096,7 +3196,7 @@ $$;
 -- Name: FUNCTION retry_task(p_task_id uuid); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.retry_task(p_task_id uuid) IS 'Takes a failed, cancelled, dead-lettered or waiting task up again, now.';
+COMMENT ON FUNCTION atlas.retry_task(p_task_id uuid) IS 'Retries a failed, cancelled, dead-lettered or waiting task, now.';
 
 --
 -- Name: routes(text, jsonb, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3279,7 +3379,7 @@ COMMENT ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text
 -- Name: settle_attempts(uuid[], jsonb, boolean); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_carry boolean DEFAULT false) RETURNS void
+CREATE FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_inherit boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
@@ -3296,7 +3396,7 @@ begin
   from atlas.spend s
   where s.attempt_id = any (p_attempts)
     and (s.state = 'reserved' or (s.known <> 'reported' and p_usages -> s.attempt_id::text -> s.call::text is not null))
-    and not (p_carry and s.response_id is not null and p_usages -> s.attempt_id::text -> s.call::text is null
+    and not (p_inherit and s.response_id is not null and p_usages -> s.attempt_id::text -> s.call::text is null
              and s.id = (select max(o.id) from atlas.spend o where o.attempt_id = s.attempt_id and o.state = 'reserved'));
   if items is null then
     return;
@@ -3310,16 +3410,16 @@ end
 $$;
 
 --
--- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_carry boolean); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_inherit boolean); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_carry boolean) IS 'Settles what attempts still have reserved. Internal.';
+COMMENT ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_inherit boolean) IS 'Settles what attempts still have reserved. Internal.';
 
 --
 -- Name: settle_outbox(uuid, bigint[], jsonb, jsonb, bigint[]); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb DEFAULT '[]'::jsonb, p_failed jsonb DEFAULT '[]'::jsonb, p_released bigint[] DEFAULT '{}'::bigint[]) RETURNS integer
+CREATE FUNCTION atlas.settle_outbox(p_lease_owner uuid, p_sent bigint[], p_rejected jsonb DEFAULT '[]'::jsonb, p_failed jsonb DEFAULT '[]'::jsonb, p_released bigint[] DEFAULT '{}'::bigint[]) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
@@ -3330,24 +3430,24 @@ declare
   item record;
   was record;
 begin
-  update atlas.outbox o set state = 'sent', sent_at = now(), lease_id = null, lease_expires_at = null, last_error = null
-  where o.id = any (p_sent) and o.lease_id = p_lease_id and o.state = 'pending';
+  update atlas.outbox o set state = 'sent', sent_at = now(), lease_owner = null, lease_expires_at = null, last_error = null
+  where o.id = any (p_sent) and o.lease_owner = p_lease_owner and o.state = 'pending';
   get diagnostics settled = row_count;
-  update atlas.outbox o set lease_id = null, lease_expires_at = null
-  where o.id = any (p_released) and o.lease_id = p_lease_id and o.state = 'pending';
+  update atlas.outbox o set lease_owner = null, lease_expires_at = null
+  where o.id = any (p_released) and o.lease_owner = p_lease_owner and o.state = 'pending';
   -- the destination's trouble, not the row's: it waits, so that another row is tried meanwhile
-  update atlas.outbox o set lease_id = null, lease_expires_at = null, last_error = left(f.error, 500),
+  update atlas.outbox o set lease_owner = null, lease_expires_at = null, last_error = left(f.error, 500),
     run_after = now() + make_interval(secs => coalesce(f.seconds, 0))
   from jsonb_to_recordset(p_failed) as f (id bigint, error text, seconds double precision)
-  where o.id = f.id and o.lease_id = p_lease_id and o.state = 'pending';
+  where o.id = f.id and o.lease_owner = p_lease_owner and o.state = 'pending';
   for item in
     select r.id, left(r.error, 500) as error from jsonb_to_recordset(p_rejected) as r (id bigint, error text) order by r.id
   loop
     -- a sign of progress is worth no second try
-    update atlas.outbox o set rejections = o.rejections + 1, last_error = item.error, lease_id = null, lease_expires_at = null,
+    update atlas.outbox o set rejections = o.rejections + 1, last_error = item.error, lease_owner = null, lease_expires_at = null,
       state = case when o.event_kind = 'progress' then 'skipped' when o.rejections >= 2 then 'dead' else 'pending' end,
       run_after = now() + random() * 2 ^ o.rejections * interval '1 second'
-    where o.id = item.id and o.lease_id = p_lease_id and o.state = 'pending'
+    where o.id = item.id and o.lease_owner = p_lease_owner and o.state = 'pending'
     returning o.state, o.event_kind, coalesce(o.task_id, (select m.task_id from public.architect_out m where m.id = o.out_id)) as task,
       (select atlas.control_command(m.data) ->> 'command' from public.architect_out m where m.id = o.out_id) as command,
       o.id, o.event_id, o.destination_id into was;
@@ -3373,10 +3473,10 @@ end
 $$;
 
 --
--- Name: FUNCTION settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION settle_outbox(p_lease_owner uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]) IS 'Settles leased rows: sent; rejected ([{"id","error"}]; the third makes a row dead); failed ([{"id","error","seconds"}], which
+COMMENT ON FUNCTION atlas.settle_outbox(p_lease_owner uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]) IS 'Settles leased rows: sent; rejected ([{"id","error"}]; the third makes a row dead); failed ([{"id","error","seconds"}], which
 counts against no row); or released untouched.';
 
 --
@@ -3461,7 +3561,7 @@ CREATE FUNCTION atlas.skip_outbox(p_ids bigint[]) RETURNS integer
 declare
   n integer;
 begin
-  update atlas.outbox set state = 'skipped', lease_id = null, lease_expires_at = null
+  update atlas.outbox set state = 'skipped', lease_owner = null, lease_expires_at = null
   where id = any (p_ids) and destination_id is not null
     and (state = 'dead' or (state = 'pending' and coalesce(lease_expires_at, '-infinity') <= now()));
   get diagnostics n = row_count;
@@ -3509,7 +3609,31 @@ $$;
 -- Name: FUNCTION submit_task(data jsonb, sender uuid); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.submit_task(data jsonb, sender uuid) IS 'Sends a message. The same question again is no second task: it answers with the first one''s state.';
+COMMENT ON FUNCTION atlas.submit_task(data jsonb, sender uuid) IS 'Sends a message. The same question again makes no second task: it answers with the first one''s state.';
+
+--
+-- Name: task_state(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.task_state(p_task_id uuid) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select jsonb_build_object('task_id', t.id, 'state', t.state, 'wait_reason', t.wait_reason, 'run_after', t.run_after,
+    'model', coalesce(t.model, a.model), 'queued_at', t.queued_at, 'finished_at', t.finished_at,
+    'error_code', t.error_code, 'error_message', t.error_message,
+    'reply', o.data -> 'content', 'metadata', o.data -> 'metadata', 'event_id', o.event_id)
+  from atlas.task t
+  left join atlas.attempt a on a.id = t.attempt_id
+  left join public.architect_out o on o.id = t.out_id
+  where t.id = p_task_id
+$$;
+
+--
+-- Name: FUNCTION task_state(p_task_id uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.task_state(p_task_id uuid) IS 'Where a task stands, why it waits, and its reply once it has ended; null for a task that the caller may not read.';
 
 --
 -- Name: today(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3605,6 +3729,84 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.trim_outbox(p_keep interval, p_limit integer) IS 'Deletes rows that were sent or skipped, or kept for no destination, longer ago than that; says how many.';
+
+--
+-- Name: user_of(text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.user_of(p_who text) RETURNS uuid
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  found_id uuid := atlas.as_uuid(p_who);
+begin
+  if found_id is null then
+    select u.id into found_id from auth.users u where lower(u.email) = lower(p_who);
+  end if;
+  if found_id is null then
+    raise exception using errcode = 'AT004', message = format('no user %s has signed up', p_who),
+      hint = 'they sign up first, or name them by their id';
+  end if;
+  return found_id;
+end
+$$;
+
+--
+-- Name: FUNCTION user_of(p_who text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.user_of(p_who text) IS 'The user of an id or an e-mail address; AT004 where there is none. Internal.';
+
+--
+-- Name: validate_message(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.validate_message() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  service constant boolean := atlas.is_service();
+  earlier record;
+begin
+  perform atlas.check_message(new.data);
+  new.task_id := (new.data ->> 'task_id')::uuid;
+  new.created_at := now();
+  if not service then
+    if auth.uid() is null then
+      perform atlas.refuse('sender', 'is nobody: the token has no user', 'log in first', 'AT006');
+    end if;
+    if new.sender is distinct from auth.uid() then
+      perform atlas.refuse('sender', 'is not you', 'leave sender out: it is filled from your login', 'AT006');
+    end if;
+    if new.data ->> 'msg_type' = 'control' then
+      perform atlas.refuse('msg_type', '"control" is for the service role', 'ask an operator', 'AT006');
+    end if;
+    if new.data -> 'metadata' ?| array['reply_to', 'priority', 'sender_key'] then
+      perform atlas.refuse('metadata', 'sets reply_to, priority or sender_key', 'only the service role may: leave them out',
+        'AT006');
+    end if;
+  end if;
+  if new.data ->> 'role' = 'architect' and new.data ->> 'msg_type' = 'chat' then
+    select t.state, t.queued_at into earlier from atlas.task t where t.id = new.task_id;
+    if found then
+      raise exception using errcode = 'unique_violation',
+        message = format('architect_in: task %s is already there, %s since %s', new.task_id, earlier.state,
+          to_char(earlier.queued_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')),
+        hint = 'read its answer in architect_out, or send a new task_id',
+        constraint = 'architect_in_one_chat';
+    end if;
+  end if;
+  return new;
+end
+$$;
+
+--
+-- Name: FUNCTION validate_message(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.validate_message() IS 'Validates a message of architect_in, names its sender, refuses a second chat.';
 
 --
 -- Name: verify_audit(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3752,6 +3954,21 @@ $$;
 COMMENT ON FUNCTION rag.advance_epoch(p_project uuid) IS 'Says that the index of a project changed. Internal.';
 
 --
+-- Name: advance_epochs(); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.advance_epochs() RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$ update rag.epoch set number = number + 1 $$;
+
+--
+-- Name: FUNCTION advance_epochs(); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.advance_epochs() IS 'Makes all that is cached stale: searches have other settings now.';
+
+--
 -- Name: cache_key(text, text, uuid[]); Type: FUNCTION; Schema: rag; Owner: -
 --
 
@@ -3770,24 +3987,24 @@ COMMENT ON FUNCTION rag.cache_key(p_query text, p_settings text, p_projects uuid
 -- Name: candidates(text, text, integer, integer, uuid, boolean, real, text, text); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.candidates(p_query text, p_vector text, p_space integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) RETURNS TABLE(chunk_id bigint, similarity real, score real)
+CREATE FUNCTION rag.candidates(p_query text, p_vector text, p_index integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) RETURNS TABLE(chunk_id bigint, similarity real, score real)
     LANGUAGE sql STABLE SECURITY DEFINER ROWS 20
     SET search_path TO ''
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
     AS $$
-  select h.* from rag.hits(left(p_query, 8000), p_vector, p_space, least(p_top_k, 200),
+  select h.* from rag.hits(left(p_query, 8000), p_vector, p_index, least(p_top_k, 200),
     case when atlas.is_service() then array[p_project]
          else array(select m from atlas.my_projects() m where p_project is null or m = p_project) end,
     p_collapse, p_threshold, p_prefix, p_kind) h
 $$;
 
 --
--- Name: FUNCTION candidates(p_query text, p_vector text, p_space integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION candidates(p_query text, p_vector text, p_index integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.candidates(p_query text, p_vector text, p_space integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) IS 'Ids of the chunks that the caller may read, best first. Use rag.search, which shows them.';
+COMMENT ON FUNCTION rag.candidates(p_query text, p_vector text, p_index integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) IS 'Ids of the chunks that the caller may read, best first. Use rag.search, which shows them.';
 
 --
 -- Name: cite_passages(); Type: FUNCTION; Schema: rag; Owner: -
@@ -3836,29 +4053,51 @@ $_$;
 COMMENT ON FUNCTION rag.cite_passages() IS 'Keeps the texts that a reply was written from, and names them in the audit.';
 
 --
+-- Name: claim_index(integer, uuid, interval); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.claim_index(p_index integer, p_owner uuid, p_lease interval) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  update rag.embedding_index s set lease_owner = p_owner, lease_expires_at = clock_timestamp() + p_lease
+  where s.id = p_index and s.state <> 'retired'
+    and (s.lease_owner = p_owner or coalesce(s.lease_expires_at, '-infinity') < clock_timestamp());
+  return found;
+end
+$$;
+
+--
+-- Name: FUNCTION claim_index(p_index integer, p_owner uuid, p_lease interval); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.claim_index(p_index integer, p_owner uuid, p_lease interval) IS 'Claims (or extends) the right to fill an embedding index.';
+
+--
 -- Name: embed_job; Type: TABLE; Schema: rag; Owner: -
 --
 
 CREATE TABLE rag.embed_job (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     project_id uuid,
-    state text DEFAULT 'queued'::text NOT NULL,
-    total integer DEFAULT 0 NOT NULL,
-    done integer DEFAULT 0 NOT NULL,
-    errors jsonb DEFAULT '[]'::jsonb NOT NULL,
-    lease_expires_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    sender uuid,
+    in_id bigint,
     repository text,
     ref text,
     changed text[] DEFAULT '{}'::text[] NOT NULL,
     removed text[] DEFAULT '{}'::text[] NOT NULL,
+    state text DEFAULT 'queued'::text NOT NULL,
+    total integer DEFAULT 0 NOT NULL,
+    done integer DEFAULT 0 NOT NULL,
+    errors jsonb DEFAULT '[]'::jsonb NOT NULL,
     lease_owner uuid,
+    lease_expires_at timestamp with time zone,
     attempts integer DEFAULT 0 NOT NULL,
     run_after timestamp with time zone DEFAULT now() NOT NULL,
-    sender uuid,
-    in_id bigint,
-    finished_at timestamp with time zone,
     last_error text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    finished_at timestamp with time zone,
     CONSTRAINT embed_job_attempts_check CHECK ((attempts >= 0)),
     CONSTRAINT embed_job_check CHECK (((done >= 0) AND (done <= total))),
     CONSTRAINT embed_job_errors_check CHECK ((jsonb_typeof(errors) = 'array'::text)),
@@ -3885,40 +4124,16 @@ COMMENT ON COLUMN rag.embed_job.id IS 'What `GET /v1/jobs/{id}` asks for.';
 COMMENT ON COLUMN rag.embed_job.project_id IS 'Whose documents; null: shared.';
 
 --
--- Name: COLUMN embed_job.state; Type: COMMENT; Schema: rag; Owner: -
+-- Name: COLUMN embed_job.sender; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.embed_job.state IS 'queued, running, completed, or failed for good.';
+COMMENT ON COLUMN rag.embed_job.sender IS 'The user who asked, and may see it; null: the service role.';
 
 --
--- Name: COLUMN embed_job.total; Type: COMMENT; Schema: rag; Owner: -
+-- Name: COLUMN embed_job.in_id; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.embed_job.total IS 'How many documents; of a repository, once it was read.';
-
---
--- Name: COLUMN embed_job.done; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.embed_job.done IS 'How many of them are indexed, unchanged, or skipped with an error.';
-
---
--- Name: COLUMN embed_job.errors; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.embed_job.errors IS 'What could not be indexed, and why.';
-
---
--- Name: COLUMN embed_job.lease_expires_at; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.embed_job.lease_expires_at IS 'When another process may go on with it.';
-
---
--- Name: COLUMN embed_job.created_at; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.embed_job.created_at IS 'When it was asked for.';
+COMMENT ON COLUMN rag.embed_job.in_id IS 'The message on architect_in that asked for it.';
 
 --
 -- Name: COLUMN embed_job.repository; Type: COMMENT; Schema: rag; Owner: -
@@ -3945,10 +4160,40 @@ COMMENT ON COLUMN rag.embed_job.changed IS 'Paths that changed, as the message s
 COMMENT ON COLUMN rag.embed_job.removed IS 'Paths that went, as the message says; whatever is no longer there is dropped.';
 
 --
+-- Name: COLUMN embed_job.state; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.state IS 'queued, running, completed, or failed for good.';
+
+--
+-- Name: COLUMN embed_job.total; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.total IS 'How many documents; of a repository, once it was read.';
+
+--
+-- Name: COLUMN embed_job.done; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.done IS 'How many of them are indexed, unchanged, or skipped with an error.';
+
+--
+-- Name: COLUMN embed_job.errors; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.errors IS 'What could not be indexed, and why.';
+
+--
 -- Name: COLUMN embed_job.lease_owner; Type: COMMENT; Schema: rag; Owner: -
 --
 
 COMMENT ON COLUMN rag.embed_job.lease_owner IS 'Who works on it.';
+
+--
+-- Name: COLUMN embed_job.lease_expires_at; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embed_job.lease_expires_at IS 'When another process may go on with it.';
 
 --
 -- Name: COLUMN embed_job.attempts; Type: COMMENT; Schema: rag; Owner: -
@@ -3963,28 +4208,22 @@ COMMENT ON COLUMN rag.embed_job.attempts IS 'How often somebody began.';
 COMMENT ON COLUMN rag.embed_job.run_after IS 'Not before: failures of the embedder wait longer each time.';
 
 --
--- Name: COLUMN embed_job.sender; Type: COMMENT; Schema: rag; Owner: -
+-- Name: COLUMN embed_job.last_error; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.embed_job.sender IS 'The user who asked, and may see it; null: the service role.';
+COMMENT ON COLUMN rag.embed_job.last_error IS 'Why it waits, or failed.';
 
 --
--- Name: COLUMN embed_job.in_id; Type: COMMENT; Schema: rag; Owner: -
+-- Name: COLUMN embed_job.created_at; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.embed_job.in_id IS 'The message on architect_in that asked for it.';
+COMMENT ON COLUMN rag.embed_job.created_at IS 'When it was asked for.';
 
 --
 -- Name: COLUMN embed_job.finished_at; Type: COMMENT; Schema: rag; Owner: -
 --
 
 COMMENT ON COLUMN rag.embed_job.finished_at IS 'When it ended.';
-
---
--- Name: COLUMN embed_job.last_error; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.embed_job.last_error IS 'Why it waits, or failed.';
 
 --
 -- Name: claim_job(uuid, interval); Type: FUNCTION; Schema: rag; Owner: -
@@ -4022,28 +4261,6 @@ $$;
 COMMENT ON FUNCTION rag.claim_job(p_owner uuid, p_lease interval) IS 'The next job that is due, or whose process was lost; none where there is none.';
 
 --
--- Name: claim_space(integer, uuid, interval); Type: FUNCTION; Schema: rag; Owner: -
---
-
-CREATE FUNCTION rag.claim_space(p_space integer, p_owner uuid, p_lease interval) RETURNS boolean
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-begin
-  update rag.space s set lease_owner = p_owner, lease_expires_at = clock_timestamp() + p_lease
-  where s.id = p_space and s.state <> 'retired'
-    and (s.lease_owner = p_owner or coalesce(s.lease_expires_at, '-infinity') < clock_timestamp());
-  return found;
-end
-$$;
-
---
--- Name: FUNCTION claim_space(p_space integer, p_owner uuid, p_lease interval); Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON FUNCTION rag.claim_space(p_space integer, p_owner uuid, p_lease interval) IS 'Claims (or extends) the right to fill a space.';
-
---
 -- Name: collect_passages(); Type: FUNCTION; Schema: rag; Owner: -
 --
 
@@ -4070,6 +4287,116 @@ $$;
 --
 
 COMMENT ON FUNCTION rag.collect_passages() IS 'Removes texts that no document and no audit refers to any more, a day after they were last shown. Says how many.';
+
+--
+-- Name: embedding_index; Type: TABLE; Schema: rag; Owner: -
+--
+
+CREATE TABLE rag.embedding_index (
+    id integer NOT NULL,
+    embedder text NOT NULL,
+    model text NOT NULL,
+    dimensions integer NOT NULL,
+    state text DEFAULT 'building'::text NOT NULL,
+    threshold real,
+    usd_per_million numeric(12,6),
+    lease_owner uuid,
+    lease_expires_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT embedding_index_dimensions_check CHECK (((dimensions >= 1) AND (dimensions <= 4000))),
+    CONSTRAINT embedding_index_embedder_check CHECK ((embedder ~ '^[a-z]+$'::text)),
+    CONSTRAINT embedding_index_model_check CHECK ((model <> ''::text)),
+    CONSTRAINT embedding_index_state_check CHECK ((state = ANY (ARRAY['building'::text, 'serving'::text, 'retired'::text]))),
+    CONSTRAINT embedding_index_threshold_check CHECK (((threshold >= ('-1'::integer)::double precision) AND (threshold <= (1)::double precision))),
+    CONSTRAINT embedding_index_usd_per_million_check CHECK ((usd_per_million >= (0)::numeric))
+);
+
+--
+-- Name: TABLE embedding_index; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TABLE rag.embedding_index IS 'One embedder''s model at one dimension. Vectors of two indexes are never compared.';
+
+--
+-- Name: COLUMN embedding_index.id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embedding_index.id IS 'Its number.';
+
+--
+-- Name: COLUMN embedding_index.embedder; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embedding_index.embedder IS 'Who makes its vectors: openai, supabase, local.';
+
+--
+-- Name: COLUMN embedding_index.model; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embedding_index.model IS 'Its model.';
+
+--
+-- Name: COLUMN embedding_index.dimensions; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embedding_index.dimensions IS 'Numbers of a vector; at most 4,000, which is what an HNSW index of halfvec takes.';
+
+--
+-- Name: COLUMN embedding_index.state; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embedding_index.state IS 'serving: searched. building: filled in the background. retired: its vectors are gone.';
+
+--
+-- Name: COLUMN embedding_index.threshold; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embedding_index.threshold IS 'The relevancy threshold that `atlas rag calibrate --save` measured; it overrides the setting.';
+
+--
+-- Name: COLUMN embedding_index.usd_per_million; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embedding_index.usd_per_million IS 'US dollars per million tokens embedded; null: not known.';
+
+--
+-- Name: COLUMN embedding_index.lease_owner; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embedding_index.lease_owner IS 'Who fills it now.';
+
+--
+-- Name: COLUMN embedding_index.lease_expires_at; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embedding_index.lease_expires_at IS 'When somebody else may go on.';
+
+--
+-- Name: COLUMN embedding_index.created_at; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.embedding_index.created_at IS 'When it was first asked for.';
+
+--
+-- Name: create_vector_index(rag.embedding_index); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.create_vector_index(p_index rag.embedding_index) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  execute format('create index if not exists %I on rag.embedding using hnsw '
+    '((embedding::extensions.halfvec(%s)) extensions.halfvec_cosine_ops) where index_id = %s',
+    'embedding_hnsw_' || p_index.id, p_index.dimensions, p_index.id);
+end
+$$;
+
+--
+-- Name: FUNCTION create_vector_index(p_index rag.embedding_index); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.create_vector_index(p_index rag.embedding_index) IS 'Makes the HNSW index of an embedding index. Internal.';
 
 --
 -- Name: drop_documents(uuid, text, text[]); Type: FUNCTION; Schema: rag; Owner: -
@@ -4102,6 +4429,25 @@ $$;
 --
 
 COMMENT ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) IS 'Drops documents under a path that are no longer there.';
+
+--
+-- Name: embedding_indexes(); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.embedding_indexes() RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select coalesce(jsonb_agg(jsonb_build_object('id', s.id, 'embedder', s.embedder, 'model', s.model, 'dimensions', s.dimensions,
+    'state', s.state, 'threshold', s.threshold, 'usd_per_million', s.usd_per_million) order by s.id), '[]')
+  from rag.embedding_index s where s.state <> 'retired'
+$$;
+
+--
+-- Name: FUNCTION embedding_indexes(); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.embedding_indexes() IS 'The embedding indexes that serve or are built.';
 
 --
 -- Name: end_job(uuid, uuid, text, text, interval, text[]); Type: FUNCTION; Schema: rag; Owner: -
@@ -4176,7 +4522,7 @@ COMMENT ON FUNCTION rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_e
 -- Name: hits(text, text, integer, integer, uuid[], boolean, real, text, text); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.hits(p_query text, p_vector text, p_space integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text) RETURNS SETOF rag.hit
+CREATE FUNCTION rag.hits(p_query text, p_vector text, p_index integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text) RETURNS SETOF rag.hit
     LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 20
     SET search_path TO ''
     SET enable_hashjoin TO 'off'
@@ -4184,7 +4530,7 @@ CREATE FUNCTION rag.hits(p_query text, p_vector text, p_space integer, p_top_k i
     SET jit TO 'off'
     AS $_$
 declare
-  space rag.space;
+  target rag.embedding_index;
   words constant tsquery := rag.words(p_query);
   -- each way finds more than is asked for: the fusion, the threshold and the collapse leave some out
   many constant integer := greatest(4 * p_top_k, 60);
@@ -4202,10 +4548,10 @@ begin
     may := may || ' and d.kind = $5';
   end if;
   if p_vector is not null then
-    select s.* into space from rag.space s where s.id = p_space and s.state = 'serving';
-    if space.id is null then
-      raise exception using errcode = 'AT005', message = format('search: space %s does not serve', coalesce(p_space::text, 'null')),
-        hint = 'embed the question with the embedder that rag.spaces() shows as serving';
+    select s.* into target from rag.embedding_index s where s.id = p_index and s.state = 'serving';
+    if target.id is null then
+      raise exception using errcode = 'AT005', message = format('search: embedding index %s does not serve', coalesce(p_index::text, 'null')),
+        hint = 'embed the question with the embedder that rag.embedding_indexes() shows as serving';
     end if;
     -- few passages: all of them are compared, and nothing is missed. Many: the index, which goes on until enough may be read
     execute format('select coalesce(sum(x.chunks), 0) > 5000 or count(*) = 2000 from '
@@ -4217,15 +4563,15 @@ begin
       set_config('hnsw.max_scan_tuples', '40000', true);
     near := format(case when wide then
       'select e.passage_id, e.embedding::extensions.halfvec(%1$s) operator(extensions.<=>) $2::extensions.halfvec(%1$s) as distance '
-      'from rag.embedding e where e.space_id = %2$s and (select true from rag.chunk c join rag.document d on d.id = c.document_id '
+      'from rag.embedding e where e.index_id = %2$s and (select true from rag.chunk c join rag.document d on d.id = c.document_id '
       'where c.passage_id = e.passage_id and %3$s limit 1) '
       'order by e.embedding::extensions.halfvec(%1$s) operator(extensions.<=>) $2::extensions.halfvec(%1$s) limit %4$s'
       else
       'select n.* from (select e.passage_id, '
       'e.embedding::extensions.halfvec(%1$s) operator(extensions.<=>) $2::extensions.halfvec(%1$s) as distance from '
       '(select distinct c.passage_id from rag.document d join rag.chunk c on c.document_id = d.id where %3$s offset 0) r '
-      'join rag.embedding e on e.passage_id = r.passage_id and e.space_id = %2$s offset 0) n order by n.distance limit %4$s' end,
-      space.dimensions, space.id, may, many);
+      'join rag.embedding e on e.passage_id = r.passage_id and e.index_id = %2$s offset 0) n order by n.distance limit %4$s' end,
+      target.dimensions, target.id, may, many);
   else
     near := 'select null::bigint as passage_id, null::float8 as distance where false';
   end if;
@@ -4253,18 +4599,18 @@ begin
     'order by l.score desc, l.source, l.seq limit $8',
     near, may, many,
     -- what only its words found is measured too
-    case when space.id is null then 'null' else format(
+    case when target.id is null then 'null' else format(
       '(select e.embedding::extensions.halfvec(%1$s) operator(extensions.<=>) $2::extensions.halfvec(%1$s) from rag.embedding e '
-      'where e.space_id = %2$s and e.passage_id = f.passage_id)', space.dimensions, space.id) end)
+      'where e.index_id = %2$s and e.passage_id = f.passage_id)', target.dimensions, target.id) end)
     using words, p_vector, p_projects, p_prefix, p_kind, p_threshold, coalesce(p_collapse, true), p_top_k;
 end
 $_$;
 
 --
--- Name: FUNCTION hits(p_query text, p_vector text, p_space integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION hits(p_query text, p_vector text, p_index integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.hits(p_query text, p_vector text, p_space integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text) IS 'Chunks by reciprocal rank over full text and vectors, of projects that may be read and of shared documents. Internal.';
+COMMENT ON FUNCTION rag.hits(p_query text, p_vector text, p_index integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text) IS 'Chunks by reciprocal rank over full text and vectors, of projects that may be read and of shared documents. Internal.';
 
 --
 -- Name: hold_job(uuid, uuid); Type: FUNCTION; Schema: rag; Owner: -
@@ -4308,121 +4654,32 @@ $$;
 COMMENT ON FUNCTION rag.index_epoch(p_projects uuid[]) IS 'The state of the index as far as some projects see it; empty: nothing was ever indexed.';
 
 --
--- Name: space; Type: TABLE; Schema: rag; Owner: -
+-- Name: index_status(); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE TABLE rag.space (
-    id integer NOT NULL,
-    embedder text NOT NULL,
-    model text NOT NULL,
-    dimensions integer NOT NULL,
-    state text DEFAULT 'building'::text NOT NULL,
-    threshold real,
-    usd_per_million numeric(12,6),
-    lease_owner uuid,
-    lease_expires_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    served_at timestamp with time zone,
-    CONSTRAINT space_dimensions_check CHECK (((dimensions >= 1) AND (dimensions <= 4000))),
-    CONSTRAINT space_embedder_check CHECK ((embedder ~ '^[a-z]+$'::text)),
-    CONSTRAINT space_model_check CHECK ((model <> ''::text)),
-    CONSTRAINT space_state_check CHECK ((state = ANY (ARRAY['building'::text, 'serving'::text, 'retired'::text]))),
-    CONSTRAINT space_threshold_check CHECK (((threshold >= ('-1'::integer)::double precision) AND (threshold <= (1)::double precision))),
-    CONSTRAINT space_usd_per_million_check CHECK ((usd_per_million >= (0)::numeric))
-);
-
---
--- Name: TABLE space; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON TABLE rag.space IS 'One embedder''s model at one dimension. Vectors of two spaces are never compared.';
-
---
--- Name: COLUMN space.id; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.space.id IS 'Its number.';
-
---
--- Name: COLUMN space.embedder; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.space.embedder IS 'Who makes its vectors: openai, supabase, local.';
-
---
--- Name: COLUMN space.model; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.space.model IS 'Its model.';
-
---
--- Name: COLUMN space.dimensions; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.space.dimensions IS 'Numbers of a vector; at most 4,000, which is what an HNSW index of halfvec takes.';
-
---
--- Name: COLUMN space.state; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.space.state IS 'serving: searched. building: filled in the background. retired: its vectors are gone.';
-
---
--- Name: COLUMN space.threshold; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.space.threshold IS 'The relevancy threshold that `atlas rag calibrate --save` measured; it goes before the setting.';
-
---
--- Name: COLUMN space.usd_per_million; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.space.usd_per_million IS 'US dollars per million tokens embedded; null: not known.';
-
---
--- Name: COLUMN space.lease_owner; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.space.lease_owner IS 'Who fills it now.';
-
---
--- Name: COLUMN space.lease_expires_at; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.space.lease_expires_at IS 'When somebody else may go on.';
-
---
--- Name: COLUMN space.created_at; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.space.created_at IS 'When it was first asked for.';
-
---
--- Name: COLUMN space.served_at; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.space.served_at IS 'When it began to serve.';
-
---
--- Name: index_space(rag.space); Type: FUNCTION; Schema: rag; Owner: -
---
-
-CREATE FUNCTION rag.index_space(p_space rag.space) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION rag.index_status() RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
-begin
-  execute format('create index if not exists %I on rag.embedding using hnsw '
-    '((embedding::extensions.halfvec(%s)) extensions.halfvec_cosine_ops) where space_id = %s',
-    'embedding_hnsw_' || p_space.id, p_space.dimensions, p_space.id);
-end
+  select jsonb_build_object(
+    'documents', (select count(*) from rag.document), 'chunks', (select count(*) from rag.chunk),
+    'passages', (select count(*) from rag.passage),
+    'jobs_waiting', (select count(*) from rag.embed_job j where j.state in ('queued', 'running')),
+    'jobs_failed', (select count(*) from rag.embed_job j where j.state = 'failed'),
+    'embedding_indexes', (
+      select coalesce(jsonb_agg(jsonb_build_object('embedder', i.embedder, 'model', i.model, 'dimensions', i.dimensions,
+        'state', i.state, 'threshold', i.threshold,
+        'vectors', (select count(*) from rag.embedding e where e.index_id = i.id),
+        'tokens', (select coalesce(sum(u.tokens), 0) from rag.usage u where u.index_id = i.id),
+        'usd', (select sum(u.usd) from rag.usage u where u.index_id = i.id)) order by i.id), '[]')
+      from rag.embedding_index i))
 $$;
 
 --
--- Name: FUNCTION index_space(p_space rag.space); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION index_status(); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.index_space(p_space rag.space) IS 'Makes the HNSW index of a space. Internal.';
+COMMENT ON FUNCTION rag.index_status() IS 'What is indexed, by which embedder, what it cost, and which jobs wait: `atlas rag status`.';
 
 --
 -- Name: known_documents(uuid, text[]); Type: FUNCTION; Schema: rag; Owner: -
@@ -4446,7 +4703,7 @@ COMMENT ON FUNCTION rag.known_documents(p_project uuid, p_sources text[]) IS 'Ha
 -- Name: known_vectors(integer, bytea[]); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.known_vectors(p_space integer, p_hashes bytea[]) RETURNS SETOF bytea
+CREATE FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) RETURNS SETOF bytea
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -4455,14 +4712,14 @@ CREATE FUNCTION rag.known_vectors(p_space integer, p_hashes bytea[]) RETURNS SET
     update rag.passage p set seen_at = now() where p.id in (
       select o.id from rag.passage o where o.sha256 = any (p_hashes) order by o.id for no key update)
     returning p.id, p.sha256)
-  select u.sha256 from used u join rag.embedding e on e.passage_id = u.id and e.space_id = p_space
+  select u.sha256 from used u join rag.embedding e on e.passage_id = u.id and e.index_id = p_index
 $$;
 
 --
--- Name: FUNCTION known_vectors(p_space integer, p_hashes bytea[]); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION known_vectors(p_index integer, p_hashes bytea[]); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.known_vectors(p_space integer, p_hashes bytea[]) IS 'Which texts have a vector in a space, so that none is embedded twice.';
+COMMENT ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) IS 'Which texts have a vector in an embedding index, so that none is embedded twice.';
 
 --
 -- Name: mark_passages(); Type: FUNCTION; Schema: rag; Owner: -
@@ -4489,37 +4746,37 @@ COMMENT ON FUNCTION rag.mark_passages() IS 'Marks the texts of chunks that went 
 -- Name: missing_vectors(integer, bigint, integer); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.missing_vectors(p_space integer, p_after bigint, p_limit integer) RETURNS TABLE(passage_id bigint, heading text, text text, tokens integer)
+CREATE FUNCTION rag.missing_vectors(p_index integer, p_after bigint, p_limit integer) RETURNS TABLE(passage_id bigint, heading text, text text, tokens integer)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
   select p.id, p.heading, p.text, p.tokens from rag.passage p
   where p.id > p_after
-    and not exists (select from rag.embedding e where e.space_id = p_space and e.passage_id = p.id)
+    and not exists (select from rag.embedding e where e.index_id = p_index and e.passage_id = p.id)
     and exists (select from rag.chunk c where c.passage_id = p.id)
   order by p.id limit p_limit
 $$;
 
 --
--- Name: FUNCTION missing_vectors(p_space integer, p_after bigint, p_limit integer); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION missing_vectors(p_index integer, p_after bigint, p_limit integer); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.missing_vectors(p_space integer, p_after bigint, p_limit integer) IS 'Passages in use that have no vector in a space yet.';
+COMMENT ON FUNCTION rag.missing_vectors(p_index integer, p_after bigint, p_limit integer) IS 'Passages in use that have no vector in an embedding index yet.';
 
 --
--- Name: open_space(text, text, integer, numeric, boolean); Type: FUNCTION; Schema: rag; Owner: -
+-- Name: open_index(text, text, integer, numeric, boolean); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric DEFAULT NULL::numeric, p_revive boolean DEFAULT true) RETURNS rag.space
+CREATE FUNCTION rag.open_index(p_embedder text, p_model text, p_dimensions integer, p_usd numeric DEFAULT NULL::numeric, p_revive boolean DEFAULT true) RETURNS rag.embedding_index
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  found rag.space;
+  found rag.embedding_index;
   other integer;
 begin
   -- a plain read decides for the common case
-  select s.* into found from rag.space s
+  select s.* into found from rag.embedding_index s
   where s.embedder = p_embedder and s.model = p_model and s.dimensions = p_dimensions;
   if found.state <> 'retired' and found.usd_per_million is not distinct from coalesce(p_usd, found.usd_per_million) then
     return found;
@@ -4529,33 +4786,33 @@ begin
     raise exception using errcode = 'AT005', message = format('%s %s was retired: another embedder took over', p_embedder, p_model),
       hint = 'give all processes the same RAG_EMBED settings, and start this one again';
   end if;
-  perform pg_advisory_xact_lock(hashtext('rag.space'));
+  perform pg_advisory_xact_lock(hashtext('rag.embedding_index'));
   -- another move is given up: what was built for it so far goes
-  for other in select s.id from rag.space s where s.state = 'building'
+  for other in select s.id from rag.embedding_index s where s.state = 'building'
     and not (s.embedder = p_embedder and s.model = p_model and s.dimensions = p_dimensions)
   loop
-    perform rag.retire_space(other);
+    perform rag.retire_index(other);
   end loop;
-  insert into rag.space as s (embedder, model, dimensions, usd_per_million)
+  insert into rag.embedding_index as s (embedder, model, dimensions, usd_per_million)
   values (p_embedder, p_model, p_dimensions, p_usd)
   on conflict (embedder, model, dimensions) do update set usd_per_million = coalesce(p_usd, s.usd_per_million),
     state = case s.state when 'retired' then 'building' else s.state end
   returning * into found;
   -- while it is empty: the index fills with the vectors, and the switch waits for nothing
-  perform rag.index_space(found);
+  perform rag.create_vector_index(found);
   if found.state = 'building' and not exists (select from rag.chunk)
-     and not exists (select from rag.space s where s.state = 'serving') then
-    update rag.space s set state = 'serving', served_at = now() where s.id = found.id returning * into found;
+     and not exists (select from rag.embedding_index s where s.state = 'serving') then
+    update rag.embedding_index s set state = 'serving' where s.id = found.id returning * into found;
   end if;
   return found;
 end
 $$;
 
 --
--- Name: FUNCTION open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION open_index(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean) IS 'The space of an embedder. A new one is built beside the one that serves; with nothing indexed yet it serves at once.';
+COMMENT ON FUNCTION rag.open_index(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean) IS 'The embedding index of an embedder. A new one is built beside the one that serves; with nothing indexed yet it serves at once.';
 
 --
 -- Name: passage_hash(text, text); Type: FUNCTION; Schema: rag; Owner: -
@@ -4652,38 +4909,38 @@ COMMENT ON FUNCTION rag.put_passages(p_chunks jsonb) IS 'Stores texts that are n
 -- Name: put_vectors(integer, jsonb, text[]); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.put_vectors(p_space integer, p_passages jsonb, p_vectors text[]) RETURNS void
+CREATE FUNCTION rag.put_vectors(p_index integer, p_passages jsonb, p_vectors text[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $_$
 declare
   dims integer;
 begin
-  select s.dimensions into dims from rag.space s where s.id = p_space and s.state <> 'retired' for share;
+  select s.dimensions into dims from rag.embedding_index s where s.id = p_index and s.state <> 'retired' for share;
   if not found then
-    raise exception using errcode = 'AT005', message = format('put_vectors: space %s is retired', p_space),
-      hint = 'open the space again: the embedder was changed meanwhile';
+    raise exception using errcode = 'AT005', message = format('put_vectors: embedding index %s is retired', p_index),
+      hint = 'open it again: the embedder was changed meanwhile';
   end if;
   perform rag.put_passages(p_passages);
   begin
     execute format(
-      'insert into rag.embedding (space_id, passage_id, embedding) '
+      'insert into rag.embedding (index_id, passage_id, embedding) '
       'select $1, p.id, v.vector::extensions.halfvec(%s) '
       'from jsonb_array_elements($2) with ordinality as i (item, n) join unnest($3) with ordinality as v (vector, n) using (n) '
       'join rag.passage p on p.sha256 = rag.passage_hash(i.item ->> ''heading'', i.item ->> ''text'') '
-      'order by p.id on conflict do nothing', dims) using p_space, p_passages, p_vectors;
+      'order by p.id on conflict do nothing', dims) using p_index, p_passages, p_vectors;
   exception when data_exception then
     raise exception using errcode = 'AT005', message = format('put_vectors: %s', sqlerrm),
-      hint = format('the space has %s dimensions: set RAG_EMBED_DIMENSIONS to what the embedder gives', dims);
+      hint = format('the embedding index has %s dimensions: set RAG_EMBED_DIMENSIONS to what the embedder gives', dims);
   end;
 end
 $_$;
 
 --
--- Name: FUNCTION put_vectors(p_space integer, p_passages jsonb, p_vectors text[]); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION put_vectors(p_index integer, p_passages jsonb, p_vectors text[]); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.put_vectors(p_space integer, p_passages jsonb, p_vectors text[]) IS 'Stores texts with their vectors, before any document shows them.';
+COMMENT ON FUNCTION rag.put_vectors(p_index integer, p_passages jsonb, p_vectors text[]) IS 'Stores texts with their vectors, before any document shows them.';
 
 --
 -- Name: queue_docs_added(); Type: FUNCTION; Schema: rag; Owner: -
@@ -4705,7 +4962,7 @@ begin
     begin
       command := (message.data ->> 'content')::jsonb;
     exception when data_exception then
-      perform atlas.refuse('content', 'is no JSON', 'see docs/event_examples/docs.added.json');
+      perform atlas.refuse('content', 'is not JSON', 'see docs/event_examples/docs.added.json');
     end;
     if command ->> 'command' is distinct from 'docs.added' then
       continue;
@@ -4713,12 +4970,12 @@ begin
     if coalesce(command ->> 'repository', '') !~ '^https?://\S+$' or length(command ->> 'repository') > 1000
        or coalesce(command ->> 'ref', 'main') !~ '^[\w][\w./-]{0,199}$'
        or jsonb_typeof(coalesce(command -> 'changed', '[]')) <> 'array' or jsonb_typeof(coalesce(command -> 'removed', '[]')) <> 'array' then
-      perform atlas.refuse('content', 'is no docs.added', 'see docs/event_examples/docs.added.json');
+      perform atlas.refuse('content', 'is not a docs.added command', 'see docs/event_examples/docs.added.json');
     end if;
     named := message.data #>> '{metadata,project}';
     select p.id into project from atlas.project p where p.id::text = named or p.name = named;
     if named is not null and project is null then
-      perform atlas.refuse('metadata.project', format('%L is no project', named),
+      perform atlas.refuse('metadata.project', format('%L is not a project', named),
         'send a project''s id or name, or leave it out: then everybody finds these documents');
     end if;
     insert into rag.embed_job (repository, ref, changed, removed, in_id, project_id)
@@ -4767,25 +5024,43 @@ $$;
 COMMENT ON FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) IS 'The state of the index for a task, and what was found for this question before: fresh where found_at is that state.';
 
 --
--- Name: record_usage(integer, text, bigint, bigint); Type: FUNCTION; Schema: rag; Owner: -
+-- Name: record_repository(text, text, uuid); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.record_usage(p_space integer, p_purpose text, p_texts bigint, p_tokens bigint) RETURNS void
+CREATE FUNCTION rag.record_repository(p_repository text, p_ref text, p_project uuid) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  insert into rag.usage as u (day, space_id, purpose, texts, tokens, usd)
+  insert into rag.embed_job (repository, ref, project_id, state, finished_at)
+  values (p_repository, p_ref, p_project, 'completed', now())
+$$;
+
+--
+-- Name: FUNCTION record_repository(p_repository text, p_ref text, p_project uuid); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.record_repository(p_repository text, p_ref text, p_project uuid) IS 'Remembers a repository that was indexed by hand, so that the nightly refresh looks at it again.';
+
+--
+-- Name: record_usage(integer, text, bigint, bigint); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.record_usage(p_index integer, p_purpose text, p_texts bigint, p_tokens bigint) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  insert into rag.usage as u (day, index_id, purpose, texts, tokens, usd)
   select atlas.today(), s.id, p_purpose, p_texts, p_tokens, p_tokens * s.usd_per_million / 1000000
-  from rag.space s where s.id = p_space
-  on conflict (day, space_id, purpose) do update set texts = u.texts + excluded.texts, tokens = u.tokens + excluded.tokens,
+  from rag.embedding_index s where s.id = p_index
+  on conflict (day, index_id, purpose) do update set texts = u.texts + excluded.texts, tokens = u.tokens + excluded.tokens,
     usd = case when u.usd is null and excluded.usd is null then null else coalesce(u.usd, 0) + coalesce(excluded.usd, 0) end
 $$;
 
 --
--- Name: FUNCTION record_usage(p_space integer, p_purpose text, p_texts bigint, p_tokens bigint); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION record_usage(p_index integer, p_purpose text, p_texts bigint, p_tokens bigint); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.record_usage(p_space integer, p_purpose text, p_texts bigint, p_tokens bigint) IS 'Accounts for what was embedded.';
+COMMENT ON FUNCTION rag.record_usage(p_index integer, p_purpose text, p_texts bigint, p_tokens bigint) IS 'Accounts for what was embedded.';
 
 --
 -- Name: refresh_all(); Type: FUNCTION; Schema: rag; Owner: -
@@ -4852,31 +5127,31 @@ $$;
 COMMENT ON FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) IS 'Keeps what was found for a task''s question.';
 
 --
--- Name: retire_space(integer); Type: FUNCTION; Schema: rag; Owner: -
+-- Name: retire_index(integer); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.retire_space(p_space integer) RETURNS void
+CREATE FUNCTION rag.retire_index(p_index integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
-  update rag.space s set state = 'retired', lease_owner = null, lease_expires_at = null where s.id = p_space;
-  execute format('drop index if exists rag.%I', 'embedding_hnsw_' || p_space);
-  delete from rag.embedding e where e.space_id = p_space;
+  update rag.embedding_index s set state = 'retired', lease_owner = null, lease_expires_at = null where s.id = p_index;
+  execute format('drop index if exists rag.%I', 'embedding_hnsw_' || p_index);
+  delete from rag.embedding e where e.index_id = p_index;
 end
 $$;
 
 --
--- Name: FUNCTION retire_space(p_space integer); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION retire_index(p_index integer); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.retire_space(p_space integer) IS 'Takes a space, its index and its vectors out of use. Internal.';
+COMMENT ON FUNCTION rag.retire_index(p_index integer) IS 'Takes an embedding index, its HNSW index and its vectors out of use. Internal.';
 
 --
 -- Name: search(text, integer, uuid, boolean, text, integer, real, text, text); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.search(p_query text, p_top_k integer DEFAULT 15, p_project uuid DEFAULT NULL::uuid, p_collapse boolean DEFAULT true, p_vector text DEFAULT NULL::text, p_space integer DEFAULT NULL::integer, p_threshold real DEFAULT NULL::real, p_prefix text DEFAULT NULL::text, p_kind text DEFAULT NULL::text) RETURNS TABLE(chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer, end_line integer, text text, tokens integer, sha256 bytea, similarity real, score real)
+CREATE FUNCTION rag.search(p_query text, p_top_k integer DEFAULT 15, p_project uuid DEFAULT NULL::uuid, p_collapse boolean DEFAULT true, p_vector text DEFAULT NULL::text, p_index integer DEFAULT NULL::integer, p_threshold real DEFAULT NULL::real, p_prefix text DEFAULT NULL::text, p_kind text DEFAULT NULL::text) RETURNS TABLE(chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer, end_line integer, text text, tokens integer, sha256 bytea, similarity real, score real)
     LANGUAGE sql STABLE ROWS 20
     SET search_path TO ''
     SET enable_hashjoin TO 'off'
@@ -4885,7 +5160,7 @@ CREATE FUNCTION rag.search(p_query text, p_top_k integer DEFAULT 15, p_project u
     AS $$
   select c.id, d.source, d.title, d.kind, d.commit, p.heading, c.start_line, c.end_line, p.text, p.tokens, p.sha256,
     h.similarity, h.score
-  from rag.candidates(p_query, p_vector, p_space, p_top_k, p_project, p_collapse, p_threshold, p_prefix, p_kind)
+  from rag.candidates(p_query, p_vector, p_index, p_top_k, p_project, p_collapse, p_threshold, p_prefix, p_kind)
     with ordinality as h (chunk_id, similarity, score, place)
   join rag.chunk c on c.id = h.chunk_id
   join rag.document d on d.id = c.document_id
@@ -4894,16 +5169,16 @@ CREATE FUNCTION rag.search(p_query text, p_top_k integer DEFAULT 15, p_project u
 $$;
 
 --
--- Name: FUNCTION search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_space integer, p_threshold real, p_prefix text, p_kind text); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_index integer, p_threshold real, p_prefix text, p_kind text); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_space integer, p_threshold real, p_prefix text, p_kind text) IS 'Chunks that the caller may read, best first: words alone, or with p_vector (of space p_space) words and meaning.';
+COMMENT ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_index integer, p_threshold real, p_prefix text, p_kind text) IS 'Chunks that the caller may read, best first: words alone, or with p_vector (of embedding index p_index) words and meaning.';
 
 --
 -- Name: search_task(uuid, text, integer, boolean, text, integer, real); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text DEFAULT NULL::text, p_space integer DEFAULT NULL::integer, p_threshold real DEFAULT NULL::real) RETURNS TABLE(chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer, end_line integer, text text, tokens integer, sha256 bytea, similarity real, score real)
+CREATE FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text DEFAULT NULL::text, p_index integer DEFAULT NULL::integer, p_threshold real DEFAULT NULL::real) RETURNS TABLE(chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer, end_line integer, text text, tokens integer, sha256 bytea, similarity real, score real)
     LANGUAGE sql STABLE SECURITY DEFINER ROWS 20
     SET search_path TO ''
     SET enable_hashjoin TO 'off'
@@ -4912,7 +5187,7 @@ CREATE FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_co
     AS $$
   select c.id, d.source, d.title, d.kind, d.commit, p.heading, c.start_line, c.end_line, p.text, p.tokens, p.sha256,
     h.similarity, h.score
-  from rag.hits(left(p_query, 8000), p_vector, p_space, least(p_top_k, 200), rag.projects_of(p_task), p_collapse, p_threshold,
+  from rag.hits(left(p_query, 8000), p_vector, p_index, least(p_top_k, 200), rag.projects_of(p_task), p_collapse, p_threshold,
     null, null) with ordinality as h (chunk_id, similarity, score, place)
   join rag.chunk c on c.id = h.chunk_id
   join rag.document d on d.id = c.document_id
@@ -4921,65 +5196,69 @@ CREATE FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_co
 $$;
 
 --
--- Name: FUNCTION search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_space integer, p_threshold real); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_index integer, p_threshold real); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_space integer, p_threshold real) IS 'Chunks for a task''s question, of what its owner may read, best first.';
+COMMENT ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_index integer, p_threshold real) IS 'Chunks for a task''s question, of what its owner may read, best first.';
 
 --
--- Name: serve_space(integer); Type: FUNCTION; Schema: rag; Owner: -
+-- Name: serve_index(integer); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.serve_space(p_space integer) RETURNS boolean
+CREATE FUNCTION rag.serve_index(p_index integer) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  found rag.space;
-  old rag.space;
+  found rag.embedding_index;
+  old rag.embedding_index;
 begin
-  perform pg_advisory_xact_lock(hashtext('rag.space'));
-  select s.* into found from rag.space s where s.id = p_space and s.state = 'building';
+  perform pg_advisory_xact_lock(hashtext('rag.embedding_index'));
+  select s.* into found from rag.embedding_index s where s.id = p_index and s.state = 'building';
   if found.id is null then
-    return exists (select from rag.space s where s.id = p_space and s.state = 'serving');
+    return exists (select from rag.embedding_index s where s.id = p_index and s.state = 'serving');
   end if;
   -- nobody adds a chunk between the look and the switch
   lock table rag.chunk in share mode;
-  if exists (select from rag.missing_vectors(p_space, 0, 1)) then
+  if exists (select from rag.missing_vectors(p_index, 0, 1)) then
     return false;
   end if;
-  select s.* into old from rag.space s where s.state = 'serving';
-  perform rag.retire_space(old.id) where old.id is not null;
-  update rag.space s set state = 'serving', served_at = now(), lease_owner = null, lease_expires_at = null where s.id = p_space;
+  select s.* into old from rag.embedding_index s where s.state = 'serving';
+  perform rag.retire_index(old.id) where old.id is not null;
+  update rag.embedding_index s set state = 'serving', lease_owner = null, lease_expires_at = null where s.id = p_index;
   update rag.epoch e set number = e.number + 1;
   return true;
 end
 $$;
 
 --
--- Name: FUNCTION serve_space(p_space integer); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION serve_index(p_index integer); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.serve_space(p_space integer) IS 'Lets a complete space serve instead of the old one, in one short transaction. False: passages are still missing.';
+COMMENT ON FUNCTION rag.serve_index(p_index integer) IS 'Lets a complete embedding index serve instead of the old one, in one short transaction. False: passages are still missing.';
 
 --
--- Name: spaces(); Type: FUNCTION; Schema: rag; Owner: -
+-- Name: set_threshold(integer, real); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.spaces() RETURNS jsonb
-    LANGUAGE sql STABLE SECURITY DEFINER
+CREATE FUNCTION rag.set_threshold(p_index integer, p_threshold real) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  select coalesce(jsonb_agg(jsonb_build_object('id', s.id, 'embedder', s.embedder, 'model', s.model, 'dimensions', s.dimensions,
-    'state', s.state, 'threshold', s.threshold, 'usd_per_million', s.usd_per_million) order by s.id), '[]')
-  from rag.space s where s.state <> 'retired'
+begin
+  update rag.embedding_index i set threshold = p_threshold where i.id = p_index;
+  -- what was found with another threshold is stale
+  if found then
+    perform rag.advance_epochs();
+  end if;
+end
 $$;
 
 --
--- Name: FUNCTION spaces(); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION set_threshold(p_index integer, p_threshold real); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.spaces() IS 'The spaces that serve or are built.';
+COMMENT ON FUNCTION rag.set_threshold(p_index integer, p_threshold real) IS 'Keeps a calibrated relevancy threshold, which overrides the setting.';
 
 --
 -- Name: words(text); Type: FUNCTION; Schema: rag; Owner: -
@@ -5033,7 +5312,7 @@ CREATE TABLE atlas.attempt (
     id uuid NOT NULL,
     task_id uuid NOT NULL,
     number integer NOT NULL,
-    worker_id uuid NOT NULL,
+    lease_owner uuid NOT NULL,
     state text DEFAULT 'running'::text NOT NULL,
     lease_expires_at timestamp with time zone NOT NULL,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -5043,9 +5322,9 @@ CREATE TABLE atlas.attempt (
     sequence_number bigint,
     generation integer DEFAULT 0 NOT NULL,
     first_delta_at timestamp with time zone,
+    progress_sent_at timestamp with time zone,
     error_code text,
     error_message text,
-    progress_sent_at timestamp with time zone,
     CONSTRAINT attempt_check CHECK (((state = 'running'::text) = (finished_at IS NULL))),
     CONSTRAINT attempt_generation_check CHECK ((generation >= 0)),
     CONSTRAINT attempt_number_check CHECK ((number > 0)),
@@ -5077,10 +5356,10 @@ COMMENT ON COLUMN atlas.attempt.task_id IS 'The task it belongs to.';
 COMMENT ON COLUMN atlas.attempt.number IS 'Which try it is, from 1.';
 
 --
--- Name: COLUMN attempt.worker_id; Type: COMMENT; Schema: atlas; Owner: -
+-- Name: COLUMN attempt.lease_owner; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.attempt.worker_id IS 'The worker that runs, or ran, it.';
+COMMENT ON COLUMN atlas.attempt.lease_owner IS 'The worker that runs, or ran, it.';
 
 --
 -- Name: COLUMN attempt.state; Type: COMMENT; Schema: atlas; Owner: -
@@ -5122,7 +5401,7 @@ COMMENT ON COLUMN atlas.attempt.response_id IS 'The provider''s id of the reply 
 -- Name: COLUMN attempt.sequence_number; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.attempt.sequence_number IS 'Where the provider''s stream can be taken up.';
+COMMENT ON COLUMN atlas.attempt.sequence_number IS 'Where the provider''s stream can be resumed.';
 
 --
 -- Name: COLUMN attempt.generation; Type: COMMENT; Schema: atlas; Owner: -
@@ -5137,6 +5416,12 @@ COMMENT ON COLUMN atlas.attempt.generation IS 'Rises with each fallback or repai
 COMMENT ON COLUMN atlas.attempt.first_delta_at IS 'When its first text was stored.';
 
 --
+-- Name: COLUMN attempt.progress_sent_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.progress_sent_at IS 'When a sign of progress was last sent.';
+
+--
 -- Name: COLUMN attempt.error_code; Type: COMMENT; Schema: atlas; Owner: -
 --
 
@@ -5147,12 +5432,6 @@ COMMENT ON COLUMN atlas.attempt.error_code IS 'Why it ended without a reply, in 
 --
 
 COMMENT ON COLUMN atlas.attempt.error_message IS 'Why it ended without a reply.';
-
---
--- Name: COLUMN attempt.progress_sent_at; Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON COLUMN atlas.attempt.progress_sent_at IS 'When a sign of progress was last sent.';
 
 --
 -- Name: audit; Type: TABLE; Schema: atlas; Owner: -
@@ -5408,6 +5687,12 @@ CREATE SEQUENCE atlas.claim_seq
     CACHE 1;
 
 --
+-- Name: SEQUENCE claim_seq; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON SEQUENCE atlas.claim_seq IS 'Orders claims: turns over senders go by it.';
+
+--
 -- Name: control; Type: TABLE; Schema: atlas; Owner: -
 --
 
@@ -5476,7 +5761,7 @@ CREATE VIEW atlas.dead_letters WITH (security_invoker='true') AS
 -- Name: VIEW dead_letters; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON VIEW atlas.dead_letters IS 'Tasks that failed for good; `atlas dlq retry` or atlas.retry_task takes them up again.';
+COMMENT ON VIEW atlas.dead_letters IS 'Tasks that failed for good; `atlas dlq retry` or atlas.retry_task retries them.';
 
 --
 -- Name: COLUMN dead_letters.id; Type: COMMENT; Schema: atlas; Owner: -
@@ -5545,9 +5830,7 @@ CREATE TABLE atlas.destination (
     last_sent_at timestamp with time zone,
     adopted_at timestamp with time zone,
     CONSTRAINT destination_failures_check CHECK ((failures >= 0)),
-    CONSTRAINT destination_filter_check CHECK ((jsonb_typeof(filter) = 'object'::text)),
     CONSTRAINT destination_kind_check CHECK ((kind = ANY (ARRAY['pubsub'::text, 'webhook'::text]))),
-    CONSTRAINT destination_target_check CHECK ((target <> ''::text)),
     CONSTRAINT filter_is_known CHECK (atlas.is_filter(filter)),
     CONSTRAINT secret_is_a_name CHECK ((secret_name ~ '^ATLAS_WEBHOOK_SECRET(_[A-Z0-9_]+)?$'::text)),
     CONSTRAINT target_fits_kind CHECK (
@@ -5643,6 +5926,30 @@ COMMENT ON COLUMN atlas.destination.last_sent_at IS 'When something last arrived
 COMMENT ON COLUMN atlas.destination.adopted_at IS 'Since when it has the events that were kept before it was there.';
 
 --
+-- Name: CONSTRAINT filter_is_known ON destination; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON CONSTRAINT filter_is_known ON atlas.destination IS 'A filter has known fields and texts only.';
+
+--
+-- Name: CONSTRAINT secret_is_a_name ON destination; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON CONSTRAINT secret_is_a_name ON atlas.destination IS 'The name of a setting, never the secret itself.';
+
+--
+-- Name: CONSTRAINT target_fits_kind ON destination; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON CONSTRAINT target_fits_kind ON atlas.destination IS 'A topic for Pub/Sub, a URL for a webhook.';
+
+--
+-- Name: CONSTRAINT webhooks_are_signed ON destination; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON CONSTRAINT webhooks_are_signed ON atlas.destination IS 'A webhook names the secret that signs it.';
+
+--
 -- Name: identity; Type: TABLE; Schema: atlas; Owner: -
 --
 
@@ -5702,7 +6009,7 @@ CREATE TABLE atlas.inbound (
 -- Name: TABLE inbound; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON TABLE atlas.inbound IS 'Deliveries from outside that were taken in: the same one again is no second message.';
+COMMENT ON TABLE atlas.inbound IS 'Deliveries from outside that were taken in: the same one again makes no second message.';
 
 --
 -- Name: COLUMN inbound.source; Type: COMMENT; Schema: atlas; Owner: -
@@ -5963,23 +6270,23 @@ CREATE TABLE atlas.outbox (
     id bigint NOT NULL,
     event_id uuid NOT NULL,
     event_kind text DEFAULT 'message'::text NOT NULL,
+    destination_id uuid,
     task_id uuid,
     out_id bigint,
     payload jsonb,
+    "position" bigint NOT NULL,
     state text DEFAULT 'pending'::text NOT NULL,
     rejections integer DEFAULT 0 NOT NULL,
-    lease_id uuid,
+    lease_owner uuid,
     lease_expires_at timestamp with time zone,
     run_after timestamp with time zone DEFAULT now() NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     sent_at timestamp with time zone,
     last_error text,
-    destination_id uuid,
-    "position" bigint NOT NULL,
     CONSTRAINT message_has_its_place CHECK (((out_id IS NULL) OR ("position" = out_id))),
     CONSTRAINT outbox_check CHECK (((out_id IS NULL) <> (payload IS NULL))),
     CONSTRAINT outbox_check1 CHECK (((state = 'sent'::text) = (sent_at IS NOT NULL))),
-    CONSTRAINT outbox_check2 CHECK (((lease_id IS NULL) = (lease_expires_at IS NULL))),
+    CONSTRAINT outbox_check2 CHECK (((lease_owner IS NULL) = (lease_expires_at IS NULL))),
     CONSTRAINT outbox_event_kind_check CHECK ((event_kind = ANY (ARRAY['message'::text, 'audit_seal'::text, 'notification'::text, 'progress'::text, 'export'::text]))),
     CONSTRAINT outbox_rejections_check CHECK ((rejections >= 0)),
     CONSTRAINT outbox_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sent'::text, 'dead'::text, 'skipped'::text])))
@@ -6010,6 +6317,12 @@ COMMENT ON COLUMN atlas.outbox.event_id IS 'The event, the same for every destin
 COMMENT ON COLUMN atlas.outbox.event_kind IS 'message (a row of architect_out), audit_seal, notification, progress or export.';
 
 --
+-- Name: COLUMN outbox.destination_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox.destination_id IS 'Where it goes; null: kept, since there was no destination.';
+
+--
 -- Name: COLUMN outbox.task_id; Type: COMMENT; Schema: atlas; Owner: -
 --
 
@@ -6028,6 +6341,12 @@ COMMENT ON COLUMN atlas.outbox.out_id IS 'The row of architect_out.';
 COMMENT ON COLUMN atlas.outbox.payload IS 'What is sent.';
 
 --
+-- Name: COLUMN outbox."position"; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.outbox."position" IS 'Its place in the order of events; a task''s events leave in this order.';
+
+--
 -- Name: COLUMN outbox.state; Type: COMMENT; Schema: atlas; Owner: -
 --
 
@@ -6040,10 +6359,10 @@ COMMENT ON COLUMN atlas.outbox.state IS 'pending, sent, dead (three rejections),
 COMMENT ON COLUMN atlas.outbox.rejections IS 'Times its receiver refused it; three make it dead.';
 
 --
--- Name: COLUMN outbox.lease_id; Type: COMMENT; Schema: atlas; Owner: -
+-- Name: COLUMN outbox.lease_owner; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.outbox.lease_id IS 'Who sends it now.';
+COMMENT ON COLUMN atlas.outbox.lease_owner IS 'Who sends it now.';
 
 --
 -- Name: COLUMN outbox.lease_expires_at; Type: COMMENT; Schema: atlas; Owner: -
@@ -6076,16 +6395,10 @@ COMMENT ON COLUMN atlas.outbox.sent_at IS 'When the destination confirmed it.';
 COMMENT ON COLUMN atlas.outbox.last_error IS 'What the last try said.';
 
 --
--- Name: COLUMN outbox.destination_id; Type: COMMENT; Schema: atlas; Owner: -
+-- Name: CONSTRAINT message_has_its_place ON outbox; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.outbox.destination_id IS 'Where it goes; null: kept, since there was no destination.';
-
---
--- Name: COLUMN outbox."position"; Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON COLUMN atlas.outbox."position" IS 'Its place in the order of events; a task''s events leave in this order.';
+COMMENT ON CONSTRAINT message_has_its_place ON atlas.outbox IS 'A message is ordered by its row in architect_out.';
 
 --
 -- Name: outbox_id_seq; Type: SEQUENCE; Schema: atlas; Owner: -
@@ -6422,10 +6735,10 @@ CREATE TABLE atlas.reply_part (
     attempt_id uuid NOT NULL,
     generation integer NOT NULL,
     "offset" integer NOT NULL,
+    seq integer DEFAULT 0 NOT NULL,
     text text NOT NULL,
     task_id uuid NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    seq integer DEFAULT 0 NOT NULL,
     CONSTRAINT reply_part_generation_check CHECK ((generation >= 0)),
     CONSTRAINT reply_part_offset_check CHECK (("offset" >= 0)),
     CONSTRAINT reply_part_seq_check CHECK ((seq >= 0)),
@@ -6457,6 +6770,12 @@ COMMENT ON COLUMN atlas.reply_part.generation IS 'Rises with each fallback or re
 COMMENT ON COLUMN atlas.reply_part."offset" IS 'Unicode code points of this generation before this part.';
 
 --
+-- Name: COLUMN reply_part.seq; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.reply_part.seq IS 'Which part of its attempt, from 1; rises over generations.';
+
+--
 -- Name: COLUMN reply_part.text; Type: COMMENT; Schema: atlas; Owner: -
 --
 
@@ -6473,12 +6792,6 @@ COMMENT ON COLUMN atlas.reply_part.task_id IS 'The task it belongs to.';
 --
 
 COMMENT ON COLUMN atlas.reply_part.created_at IS 'When the row was written.';
-
---
--- Name: COLUMN reply_part.seq; Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON COLUMN atlas.reply_part.seq IS 'Which part of its attempt, from 1; rises over generations.';
 
 --
 -- Name: spend; Type: TABLE; Schema: atlas; Owner: -
@@ -6505,7 +6818,6 @@ CREATE TABLE atlas.spend (
     usd numeric(18,9),
     known text,
     over_reservation boolean DEFAULT false NOT NULL,
-    reserved_at timestamp with time zone DEFAULT now() NOT NULL,
     settled_at timestamp with time zone,
     CONSTRAINT spend_cached_tokens_check CHECK ((cached_tokens >= 0)),
     CONSTRAINT spend_call_check CHECK ((call >= 0)),
@@ -6648,12 +6960,6 @@ COMMENT ON COLUMN atlas.spend.known IS 'reported by the provider; estimated; unk
 --
 
 COMMENT ON COLUMN atlas.spend.over_reservation IS 'The provider used more than was reserved; it counts in full.';
-
---
--- Name: COLUMN spend.reserved_at; Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON COLUMN atlas.spend.reserved_at IS 'When the reservation was made.';
 
 --
 -- Name: COLUMN spend.settled_at; Type: COMMENT; Schema: atlas; Owner: -
@@ -7297,6 +7603,24 @@ COMMENT ON COLUMN public.architect_in.sender IS 'The user who sent it (auth.uid(
 COMMENT ON COLUMN public.architect_in.created_at IS 'When the message was inserted.';
 
 --
+-- Name: CONSTRAINT addresses_are_short ON architect_in; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON CONSTRAINT addresses_are_short ON public.architect_in IS 'reply_to and sender_key are looked up by an index, whose entries are short.';
+
+--
+-- Name: CONSTRAINT data_is_an_object ON architect_in; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON CONSTRAINT data_is_an_object ON public.architect_in IS 'A message is one JSON object.';
+
+--
+-- Name: CONSTRAINT data_is_bounded ON architect_in; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON CONSTRAINT data_is_bounded ON public.architect_in IS 'At most 1 MiB.';
+
+--
 -- Name: architect_in_id_seq; Type: SEQUENCE; Schema: public; Owner: -
 --
 
@@ -7319,8 +7643,8 @@ CREATE TABLE public.architect_out (
     task_id uuid NOT NULL,
     owner uuid,
     project_id uuid,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
     event_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT data_is_an_object CHECK ((jsonb_typeof(data) = 'object'::text))
 );
 
@@ -7361,16 +7685,22 @@ COMMENT ON COLUMN public.architect_out.owner IS 'The user whose task it answers;
 COMMENT ON COLUMN public.architect_out.project_id IS 'The project whose members may read it.';
 
 --
+-- Name: COLUMN architect_out.event_id; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_out.event_id IS 'The same wherever this row is sent, and whenever it is sent again: dedupe on it.';
+
+--
 -- Name: COLUMN architect_out.created_at; Type: COMMENT; Schema: public; Owner: -
 --
 
 COMMENT ON COLUMN public.architect_out.created_at IS 'When the row was written.';
 
 --
--- Name: COLUMN architect_out.event_id; Type: COMMENT; Schema: public; Owner: -
+-- Name: CONSTRAINT data_is_an_object ON architect_out; Type: COMMENT; Schema: public; Owner: -
 --
 
-COMMENT ON COLUMN public.architect_out.event_id IS 'The same wherever this row is sent, and whenever it is sent again: dedupe on it.';
+COMMENT ON CONSTRAINT data_is_an_object ON public.architect_out IS 'A message is one JSON object.';
 
 --
 -- Name: architect_out_id_seq; Type: SEQUENCE; Schema: public; Owner: -
@@ -7454,7 +7784,7 @@ COMMENT ON TABLE rag.chunk IS 'A part of a document, at most 800 tokens: a secti
 -- Name: COLUMN chunk.id; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.chunk.id IS 'Its id.';
+COMMENT ON COLUMN rag.chunk.id IS 'Its number.';
 
 --
 -- Name: COLUMN chunk.document_id; Type: COMMENT; Schema: rag; Owner: -
@@ -7537,9 +7867,9 @@ CREATE TABLE rag.document (
     title text NOT NULL,
     kind text NOT NULL,
     content_sha256 bytea NOT NULL,
-    indexed_at timestamp with time zone DEFAULT now() NOT NULL,
     commit text,
     chunks integer DEFAULT 0 NOT NULL,
+    indexed_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT document_chunks_check CHECK ((chunks >= 0)),
     CONSTRAINT document_commit_check CHECK ((commit ~ '^[0-9a-f]{7,64}$'::text)),
     CONSTRAINT document_kind_check CHECK ((kind = ANY (ARRAY['markdown'::text, 'rst'::text, 'text'::text, 'code'::text, 'html'::text, 'pdf'::text, 'notebook'::text]))),
@@ -7589,12 +7919,6 @@ COMMENT ON COLUMN rag.document.kind IS 'How it was read.';
 COMMENT ON COLUMN rag.document.content_sha256 IS 'An unchanged file is not indexed again.';
 
 --
--- Name: COLUMN document.indexed_at; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.document.indexed_at IS 'When it was last read.';
-
---
 -- Name: COLUMN document.commit; Type: COMMENT; Schema: rag; Owner: -
 --
 
@@ -7605,6 +7929,12 @@ COMMENT ON COLUMN rag.document.commit IS 'The commit at which it was read, where
 --
 
 COMMENT ON COLUMN rag.document.chunks IS 'How many chunks it has.';
+
+--
+-- Name: COLUMN document.indexed_at; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.document.indexed_at IS 'When it was last read.';
 
 --
 -- Name: embed_item; Type: TABLE; Schema: rag; Owner: -
@@ -7668,7 +7998,7 @@ COMMENT ON COLUMN rag.embed_item.done IS 'Indexed, unchanged or skipped.';
 --
 
 CREATE TABLE rag.embedding (
-    space_id integer NOT NULL,
+    index_id integer CONSTRAINT embedding_index_id_not_null1 NOT NULL,
     passage_id bigint NOT NULL,
     embedding extensions.halfvec NOT NULL
 );
@@ -7677,13 +8007,13 @@ CREATE TABLE rag.embedding (
 -- Name: TABLE embedding; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON TABLE rag.embedding IS 'Vectors of passages. Each space has an HNSW index of its own.';
+COMMENT ON TABLE rag.embedding IS 'Vectors of passages. Each embedding index has an HNSW index of its own.';
 
 --
--- Name: COLUMN embedding.space_id; Type: COMMENT; Schema: rag; Owner: -
+-- Name: COLUMN embedding.index_id; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.embedding.space_id IS 'In which space.';
+COMMENT ON COLUMN rag.embedding.index_id IS 'In which embedding index.';
 
 --
 -- Name: COLUMN embedding.passage_id; Type: COMMENT; Schema: rag; Owner: -
@@ -7696,6 +8026,19 @@ COMMENT ON COLUMN rag.embedding.passage_id IS 'Of which passage.';
 --
 
 COMMENT ON COLUMN rag.embedding.embedding IS 'The vector, in half precision.';
+
+--
+-- Name: embedding_index_id_seq; Type: SEQUENCE; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.embedding_index ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME rag.embedding_index_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 --
 -- Name: epoch; Type: TABLE; Schema: rag; Owner: -
@@ -7804,25 +8147,12 @@ ALTER TABLE rag.passage ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
 );
 
 --
--- Name: space_id_seq; Type: SEQUENCE; Schema: rag; Owner: -
---
-
-ALTER TABLE rag.space ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
-    SEQUENCE NAME rag.space_id_seq
-    START WITH 1
-    INCREMENT BY 1
-    NO MINVALUE
-    NO MAXVALUE
-    CACHE 1
-);
-
---
 -- Name: usage; Type: TABLE; Schema: rag; Owner: -
 --
 
 CREATE TABLE rag.usage (
     day date NOT NULL,
-    space_id integer NOT NULL,
+    index_id integer NOT NULL,
     purpose text NOT NULL,
     texts bigint DEFAULT 0 NOT NULL,
     tokens bigint DEFAULT 0 NOT NULL,
@@ -7845,10 +8175,10 @@ COMMENT ON TABLE rag.usage IS 'What was embedded, a UTC day and purpose.';
 COMMENT ON COLUMN rag.usage.day IS 'The UTC day.';
 
 --
--- Name: COLUMN usage.space_id; Type: COMMENT; Schema: rag; Owner: -
+-- Name: COLUMN usage.index_id; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.usage.space_id IS 'By which embedder.';
+COMMENT ON COLUMN rag.usage.index_id IS 'By which embedder.';
 
 --
 -- Name: COLUMN usage.purpose; Type: COMMENT; Schema: rag; Owner: -
@@ -8015,6 +8345,12 @@ ALTER TABLE ONLY atlas.outbox
     ADD CONSTRAINT outbox_once UNIQUE NULLS NOT DISTINCT (event_id, destination_id);
 
 --
+-- Name: CONSTRAINT outbox_once ON outbox; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON CONSTRAINT outbox_once ON atlas.outbox IS 'An event goes to a destination once.';
+
+--
 -- Name: outbox outbox_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -8162,11 +8498,25 @@ ALTER TABLE ONLY rag.embed_job
     ADD CONSTRAINT embed_job_pkey PRIMARY KEY (id);
 
 --
+-- Name: embedding_index embedding_index_embedder_model_dimensions_key; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.embedding_index
+    ADD CONSTRAINT embedding_index_embedder_model_dimensions_key UNIQUE (embedder, model, dimensions);
+
+--
+-- Name: embedding_index embedding_index_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.embedding_index
+    ADD CONSTRAINT embedding_index_pkey PRIMARY KEY (id);
+
+--
 -- Name: embedding embedding_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
 --
 
 ALTER TABLE ONLY rag.embedding
-    ADD CONSTRAINT embedding_pkey PRIMARY KEY (space_id, passage_id);
+    ADD CONSTRAINT embedding_pkey PRIMARY KEY (index_id, passage_id);
 
 --
 -- Name: epoch epoch_project_id_key; Type: CONSTRAINT; Schema: rag; Owner: -
@@ -8190,25 +8540,11 @@ ALTER TABLE ONLY rag.passage
     ADD CONSTRAINT passage_sha256_key UNIQUE (sha256);
 
 --
--- Name: space space_embedder_model_dimensions_key; Type: CONSTRAINT; Schema: rag; Owner: -
---
-
-ALTER TABLE ONLY rag.space
-    ADD CONSTRAINT space_embedder_model_dimensions_key UNIQUE (embedder, model, dimensions);
-
---
--- Name: space space_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
---
-
-ALTER TABLE ONLY rag.space
-    ADD CONSTRAINT space_pkey PRIMARY KEY (id);
-
---
 -- Name: usage usage_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
 --
 
 ALTER TABLE ONLY rag.usage
-    ADD CONSTRAINT usage_pkey PRIMARY KEY (day, space_id, purpose);
+    ADD CONSTRAINT usage_pkey PRIMARY KEY (day, index_id, purpose);
 
 --
 -- Name: attempt_lease; Type: INDEX; Schema: atlas; Owner: -
@@ -8433,6 +8769,18 @@ CREATE INDEX document_source ON rag.document USING btree (source text_pattern_op
 CREATE INDEX embed_job_due ON rag.embed_job USING btree (run_after) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]));
 
 --
+-- Name: embedding_index_building; Type: INDEX; Schema: rag; Owner: -
+--
+
+CREATE UNIQUE INDEX embedding_index_building ON rag.embedding_index USING btree (state) WHERE (state = 'building'::text);
+
+--
+-- Name: embedding_index_serving; Type: INDEX; Schema: rag; Owner: -
+--
+
+CREATE UNIQUE INDEX embedding_index_serving ON rag.embedding_index USING btree (state) WHERE (state = 'serving'::text);
+
+--
 -- Name: embedding_passage; Type: INDEX; Schema: rag; Owner: -
 --
 
@@ -8443,18 +8791,6 @@ CREATE INDEX embedding_passage ON rag.embedding USING btree (passage_id);
 --
 
 CREATE INDEX passage_tsv ON rag.passage USING gin (tsv);
-
---
--- Name: space_building; Type: INDEX; Schema: rag; Owner: -
---
-
-CREATE UNIQUE INDEX space_building ON rag.space USING btree (state) WHERE (state = 'building'::text);
-
---
--- Name: space_serving; Type: INDEX; Schema: rag; Owner: -
---
-
-CREATE UNIQUE INDEX space_serving ON rag.space USING btree (state) WHERE (state = 'serving'::text);
 
 --
 -- Name: outbox_status _RETURN; Type: RULE; Schema: atlas; Owner: -
@@ -8496,10 +8832,22 @@ UNION ALL
 CREATE TRIGGER adopt_again BEFORE UPDATE OF enabled ON atlas.destination FOR EACH ROW WHEN ((new.enabled AND (NOT old.enabled))) EXECUTE FUNCTION atlas.adopt_again();
 
 --
+-- Name: TRIGGER adopt_again ON destination; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TRIGGER adopt_again ON atlas.destination IS 'A destination that is enabled again gets the events that were kept.';
+
+--
 -- Name: audit append_only; Type: TRIGGER; Schema: atlas; Owner: -
 --
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON atlas.audit FOR EACH STATEMENT EXECUTE FUNCTION atlas.refuse_change();
+
+--
+-- Name: TRIGGER append_only ON audit; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TRIGGER append_only ON atlas.audit IS 'Keeps a table append-only, for its owner too.';
 
 --
 -- Name: audit_checkpoint append_only; Type: TRIGGER; Schema: atlas; Owner: -
@@ -8508,10 +8856,22 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON atlas.audit FO
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON atlas.audit_checkpoint FOR EACH STATEMENT EXECUTE FUNCTION atlas.refuse_change();
 
 --
+-- Name: TRIGGER append_only ON audit_checkpoint; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TRIGGER append_only ON atlas.audit_checkpoint IS 'Keeps a table append-only, for its owner too.';
+
+--
 -- Name: task broadcast_cancel; Type: TRIGGER; Schema: atlas; Owner: -
 --
 
 CREATE TRIGGER broadcast_cancel AFTER UPDATE OF cancel_requested_at ON atlas.task FOR EACH ROW WHEN (((old.cancel_requested_at IS NULL) AND (new.cancel_requested_at IS NOT NULL))) EXECUTE FUNCTION atlas.broadcast_cancel();
+
+--
+-- Name: TRIGGER broadcast_cancel ON task; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TRIGGER broadcast_cancel ON atlas.task IS 'Tells workers over Realtime that a running task was asked to stop.';
 
 --
 -- Name: reply_part broadcast_parts; Type: TRIGGER; Schema: atlas; Owner: -
@@ -8520,16 +8880,22 @@ CREATE TRIGGER broadcast_cancel AFTER UPDATE OF cancel_requested_at ON atlas.tas
 CREATE TRIGGER broadcast_parts AFTER INSERT ON atlas.reply_part REFERENCING NEW TABLE AS new_parts FOR EACH STATEMENT EXECUTE FUNCTION atlas.broadcast_parts();
 
 --
+-- Name: TRIGGER broadcast_parts ON reply_part; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TRIGGER broadcast_parts ON atlas.reply_part IS 'Broadcasts new parts: delta, and reset where a generation begins anew.';
+
+--
 -- Name: reply_part number_part; Type: TRIGGER; Schema: atlas; Owner: -
 --
 
 CREATE TRIGGER number_part BEFORE INSERT ON atlas.reply_part FOR EACH ROW EXECUTE FUNCTION atlas.number_part();
 
 --
--- Name: architect_in admit_message; Type: TRIGGER; Schema: public; Owner: -
+-- Name: TRIGGER number_part ON reply_part; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-CREATE TRIGGER admit_message BEFORE INSERT ON public.architect_in FOR EACH ROW EXECUTE FUNCTION atlas.admit_message();
+COMMENT ON TRIGGER number_part ON atlas.reply_part IS 'Numbers the parts of an attempt.';
 
 --
 -- Name: architect_out cite_passages; Type: TRIGGER; Schema: public; Owner: -
@@ -8538,10 +8904,22 @@ CREATE TRIGGER admit_message BEFORE INSERT ON public.architect_in FOR EACH ROW E
 CREATE TRIGGER cite_passages AFTER INSERT ON public.architect_out REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION rag.cite_passages();
 
 --
+-- Name: TRIGGER cite_passages ON architect_out; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON TRIGGER cite_passages ON public.architect_out IS 'Keeps the texts that a reply was written from, and names them in the audit.';
+
+--
 -- Name: architect_out fill_outbox; Type: TRIGGER; Schema: public; Owner: -
 --
 
 CREATE TRIGGER fill_outbox AFTER INSERT ON public.architect_out REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION atlas.fill_outbox();
+
+--
+-- Name: TRIGGER fill_outbox ON architect_out; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON TRIGGER fill_outbox ON public.architect_out IS 'Every row of architect_out leaves by the outbox.';
 
 --
 -- Name: architect_in queue_docs_added; Type: TRIGGER; Schema: public; Owner: -
@@ -8550,16 +8928,46 @@ CREATE TRIGGER fill_outbox AFTER INSERT ON public.architect_out REFERENCING NEW 
 CREATE TRIGGER queue_docs_added AFTER INSERT ON public.architect_in REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION rag.queue_docs_added();
 
 --
+-- Name: TRIGGER queue_docs_added ON architect_in; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON TRIGGER queue_docs_added ON public.architect_in IS 'Makes a job of each docs.added message.';
+
+--
 -- Name: architect_in queue_messages; Type: TRIGGER; Schema: public; Owner: -
 --
 
 CREATE TRIGGER queue_messages AFTER INSERT ON public.architect_in REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION atlas.queue_messages();
 
 --
+-- Name: TRIGGER queue_messages ON architect_in; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON TRIGGER queue_messages ON public.architect_in IS 'Queues new messages for the architect and wakes idle workers, once a statement.';
+
+--
+-- Name: architect_in validate_message; Type: TRIGGER; Schema: public; Owner: -
+--
+
+CREATE TRIGGER validate_message BEFORE INSERT ON public.architect_in FOR EACH ROW EXECUTE FUNCTION atlas.validate_message();
+
+--
+-- Name: TRIGGER validate_message ON architect_in; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON TRIGGER validate_message ON public.architect_in IS 'Validates a message of architect_in, names its sender, refuses a second chat.';
+
+--
 -- Name: chunk mark_passages; Type: TRIGGER; Schema: rag; Owner: -
 --
 
 CREATE TRIGGER mark_passages AFTER DELETE ON rag.chunk REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION rag.mark_passages();
+
+--
+-- Name: TRIGGER mark_passages ON chunk; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TRIGGER mark_passages ON rag.chunk IS 'Marks the texts of chunks that went as used until now.';
 
 --
 -- Name: attempt attempt_task_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
@@ -8702,18 +9110,18 @@ ALTER TABLE ONLY rag.embed_job
     ADD CONSTRAINT embed_job_project_id_fkey FOREIGN KEY (project_id) REFERENCES atlas.project(id) ON DELETE CASCADE;
 
 --
+-- Name: embedding embedding_index_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.embedding
+    ADD CONSTRAINT embedding_index_id_fkey FOREIGN KEY (index_id) REFERENCES rag.embedding_index(id) ON DELETE CASCADE;
+
+--
 -- Name: embedding embedding_passage_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
 --
 
 ALTER TABLE ONLY rag.embedding
     ADD CONSTRAINT embedding_passage_id_fkey FOREIGN KEY (passage_id) REFERENCES rag.passage(id) ON DELETE CASCADE;
-
---
--- Name: embedding embedding_space_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
---
-
-ALTER TABLE ONLY rag.embedding
-    ADD CONSTRAINT embedding_space_id_fkey FOREIGN KEY (space_id) REFERENCES rag.space(id) ON DELETE CASCADE;
 
 --
 -- Name: epoch epoch_project_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
@@ -8723,11 +9131,11 @@ ALTER TABLE ONLY rag.epoch
     ADD CONSTRAINT epoch_project_id_fkey FOREIGN KEY (project_id) REFERENCES atlas.project(id) ON DELETE CASCADE;
 
 --
--- Name: usage usage_space_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
+-- Name: usage usage_index_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
 --
 
 ALTER TABLE ONLY rag.usage
-    ADD CONSTRAINT usage_space_id_fkey FOREIGN KEY (space_id) REFERENCES rag.space(id) ON DELETE CASCADE;
+    ADD CONSTRAINT usage_index_id_fkey FOREIGN KEY (index_id) REFERENCES rag.embedding_index(id) ON DELETE CASCADE;
 
 --
 -- Name: attempt; Type: ROW SECURITY; Schema: atlas; Owner: -
@@ -8778,10 +9186,22 @@ ALTER TABLE atlas.destination ENABLE ROW LEVEL SECURITY;
 CREATE POLICY "everyone with a login sees the models" ON atlas.model FOR SELECT TO authenticated USING (true);
 
 --
+-- Name: POLICY "everyone with a login sees the models" ON model; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "everyone with a login sees the models" ON atlas.model IS 'Row level security: everyone with a login sees the models.';
+
+--
 -- Name: model_price everyone with a login sees the prices; Type: POLICY; Schema: atlas; Owner: -
 --
 
 CREATE POLICY "everyone with a login sees the prices" ON atlas.model_price FOR SELECT TO authenticated USING (true);
+
+--
+-- Name: POLICY "everyone with a login sees the prices" ON model_price; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "everyone with a login sees the prices" ON atlas.model_price IS 'Row level security: everyone with a login sees the prices.';
 
 --
 -- Name: identity; Type: ROW SECURITY; Schema: atlas; Owner: -
@@ -8806,6 +9226,12 @@ ALTER TABLE atlas.member ENABLE ROW LEVEL SECURITY;
 --
 
 CREATE POLICY "members see who else is in their projects" ON atlas.member FOR SELECT TO authenticated USING ((project_id IN ( SELECT atlas.my_projects() AS my_projects)));
+
+--
+-- Name: POLICY "members see who else is in their projects" ON member; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "members see who else is in their projects" ON atlas.member IS 'Row level security: members see who else is in their projects.';
 
 --
 -- Name: model; Type: ROW SECURITY; Schema: atlas; Owner: -
@@ -8846,12 +9272,24 @@ CREATE POLICY "people see the attempts of tasks they see" ON atlas.attempt FOR S
   WHERE (t.id = attempt.task_id))));
 
 --
+-- Name: POLICY "people see the attempts of tasks they see" ON attempt; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "people see the attempts of tasks they see" ON atlas.attempt IS 'Row level security: people see the attempts of tasks they see.';
+
+--
 -- Name: audit people see the audit of tasks they see; Type: POLICY; Schema: atlas; Owner: -
 --
 
 CREATE POLICY "people see the audit of tasks they see" ON atlas.audit FOR SELECT TO authenticated USING ((EXISTS ( SELECT
    FROM atlas.task t
   WHERE (t.id = audit.task_id))));
+
+--
+-- Name: POLICY "people see the audit of tasks they see" ON audit; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "people see the audit of tasks they see" ON atlas.audit IS 'Row level security: people see the audit of tasks they see.';
 
 --
 -- Name: post people see the posts of tasks they see; Type: POLICY; Schema: atlas; Owner: -
@@ -8862,12 +9300,24 @@ CREATE POLICY "people see the posts of tasks they see" ON atlas.post FOR SELECT 
   WHERE (t.id = post.task_id))));
 
 --
+-- Name: POLICY "people see the posts of tasks they see" ON post; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "people see the posts of tasks they see" ON atlas.post IS 'Row level security: people see the posts of tasks they see.';
+
+--
 -- Name: reply_part people see the replies of tasks they see; Type: POLICY; Schema: atlas; Owner: -
 --
 
 CREATE POLICY "people see the replies of tasks they see" ON atlas.reply_part FOR SELECT TO authenticated USING ((EXISTS ( SELECT
    FROM atlas.task t
   WHERE (t.id = reply_part.task_id))));
+
+--
+-- Name: POLICY "people see the replies of tasks they see" ON reply_part; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "people see the replies of tasks they see" ON atlas.reply_part IS 'Row level security: people see the replies of tasks they see.';
 
 --
 -- Name: spend people see the spend of tasks they see; Type: POLICY; Schema: atlas; Owner: -
@@ -8878,11 +9328,23 @@ CREATE POLICY "people see the spend of tasks they see" ON atlas.spend FOR SELECT
   WHERE (t.id = spend.task_id))));
 
 --
+-- Name: POLICY "people see the spend of tasks they see" ON spend; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "people see the spend of tasks they see" ON atlas.spend IS 'Row level security: people see the spend of tasks they see.';
+
+--
 -- Name: budget people see their own and their projects' budgets; Type: POLICY; Schema: atlas; Owner: -
 --
 
 CREATE POLICY "people see their own and their projects' budgets" ON atlas.budget FOR SELECT TO authenticated USING (((scope = ('sender:'::text || (( SELECT auth.uid() AS uid))::text)) OR (scope IN ( SELECT ('project:'::text || p.p)
    FROM atlas.my_projects() p(p)))));
+
+--
+-- Name: POLICY "people see their own and their projects' budgets" ON budget; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "people see their own and their projects' budgets" ON atlas.budget IS 'Row level security: people see their own and their projects'' budgets.';
 
 --
 -- Name: budget_day people see their own and their projects' days; Type: POLICY; Schema: atlas; Owner: -
@@ -8892,10 +9354,22 @@ CREATE POLICY "people see their own and their projects' days" ON atlas.budget_da
    FROM atlas.my_projects() p(p)))));
 
 --
+-- Name: POLICY "people see their own and their projects' days" ON budget_day; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "people see their own and their projects' days" ON atlas.budget_day IS 'Row level security: people see their own and their projects'' days.';
+
+--
 -- Name: task people see their own and their projects' tasks; Type: POLICY; Schema: atlas; Owner: -
 --
 
 CREATE POLICY "people see their own and their projects' tasks" ON atlas.task FOR SELECT TO authenticated USING (((sender = ( SELECT auth.uid() AS uid)) OR (project_id IN ( SELECT atlas.my_projects() AS my_projects))));
+
+--
+-- Name: POLICY "people see their own and their projects' tasks" ON task; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "people see their own and their projects' tasks" ON atlas.task IS 'Row level security: people see their own and their projects'' tasks.';
 
 --
 -- Name: identity people see their own identities; Type: POLICY; Schema: atlas; Owner: -
@@ -8904,10 +9378,22 @@ CREATE POLICY "people see their own and their projects' tasks" ON atlas.task FOR
 CREATE POLICY "people see their own identities" ON atlas.identity FOR SELECT TO authenticated USING ((user_id = ( SELECT auth.uid() AS uid)));
 
 --
+-- Name: POLICY "people see their own identities" ON identity; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "people see their own identities" ON atlas.identity IS 'Row level security: people see their own identities.';
+
+--
 -- Name: project people see their projects and the default one; Type: POLICY; Schema: atlas; Owner: -
 --
 
 CREATE POLICY "people see their projects and the default one" ON atlas.project FOR SELECT TO authenticated USING (((id IN ( SELECT atlas.my_projects() AS my_projects)) OR (id = '00000000-0000-0000-0000-000000000001'::uuid)));
+
+--
+-- Name: POLICY "people see their projects and the default one" ON project; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "people see their projects and the default one" ON atlas.project IS 'Row level security: people see their projects and the default one.';
 
 --
 -- Name: post; Type: ROW SECURITY; Schema: atlas; Owner: -
@@ -8970,16 +9456,34 @@ ALTER TABLE public.architect_out ENABLE ROW LEVEL SECURITY;
 CREATE POLICY "people read replies to their own and their projects' tasks" ON public.architect_out FOR SELECT TO authenticated USING (((owner = ( SELECT auth.uid() AS uid)) OR (project_id IN ( SELECT atlas.my_projects() AS my_projects))));
 
 --
+-- Name: POLICY "people read replies to their own and their projects' tasks" ON architect_out; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON POLICY "people read replies to their own and their projects' tasks" ON public.architect_out IS 'Row level security: people read replies to their own and their projects'' tasks.';
+
+--
 -- Name: architect_in people read what they sent; Type: POLICY; Schema: public; Owner: -
 --
 
 CREATE POLICY "people read what they sent" ON public.architect_in FOR SELECT TO authenticated USING ((sender = ( SELECT auth.uid() AS uid)));
 
 --
+-- Name: POLICY "people read what they sent" ON architect_in; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON POLICY "people read what they sent" ON public.architect_in IS 'Row level security: people read what they sent.';
+
+--
 -- Name: architect_in people send their own messages; Type: POLICY; Schema: public; Owner: -
 --
 
 CREATE POLICY "people send their own messages" ON public.architect_in FOR INSERT TO authenticated WITH CHECK ((sender = ( SELECT auth.uid() AS uid)));
+
+--
+-- Name: POLICY "people send their own messages" ON architect_in; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON POLICY "people send their own messages" ON public.architect_in IS 'Row level security: people send their own messages.';
 
 --
 -- Name: cache; Type: ROW SECURITY; Schema: rag; Owner: -
@@ -9000,6 +9504,12 @@ ALTER TABLE rag.chunk ENABLE ROW LEVEL SECURITY;
 CREATE POLICY "chunks follow their document" ON rag.chunk FOR SELECT TO authenticated USING ((EXISTS ( SELECT
    FROM rag.document d
   WHERE (d.id = chunk.document_id))));
+
+--
+-- Name: POLICY "chunks follow their document" ON chunk; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON POLICY "chunks follow their document" ON rag.chunk IS 'Row level security: chunks follow their document.';
 
 --
 -- Name: citation; Type: ROW SECURITY; Schema: rag; Owner: -
@@ -9032,16 +9542,28 @@ ALTER TABLE rag.embed_job ENABLE ROW LEVEL SECURITY;
 ALTER TABLE rag.embedding ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: embedding_index; Type: ROW SECURITY; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.embedding_index ENABLE ROW LEVEL SECURITY;
+
+--
 -- Name: epoch; Type: ROW SECURITY; Schema: rag; Owner: -
 --
 
 ALTER TABLE rag.epoch ENABLE ROW LEVEL SECURITY;
 
 --
--- Name: space everyone with a login sees the spaces; Type: POLICY; Schema: rag; Owner: -
+-- Name: embedding_index everyone with a login sees the embedding indexes; Type: POLICY; Schema: rag; Owner: -
 --
 
-CREATE POLICY "everyone with a login sees the spaces" ON rag.space FOR SELECT TO authenticated USING (true);
+CREATE POLICY "everyone with a login sees the embedding indexes" ON rag.embedding_index FOR SELECT TO authenticated USING (true);
+
+--
+-- Name: POLICY "everyone with a login sees the embedding indexes" ON embedding_index; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON POLICY "everyone with a login sees the embedding indexes" ON rag.embedding_index IS 'Row level security: everyone with a login sees the embedding indexes.';
 
 --
 -- Name: passage; Type: ROW SECURITY; Schema: rag; Owner: -
@@ -9058,10 +9580,22 @@ CREATE POLICY "passages follow their chunks" ON rag.passage FOR SELECT TO authen
   WHERE (c.passage_id = passage.id))));
 
 --
+-- Name: POLICY "passages follow their chunks" ON passage; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON POLICY "passages follow their chunks" ON rag.passage IS 'Row level security: passages follow their chunks.';
+
+--
 -- Name: document people see documents of their projects, and shared ones; Type: POLICY; Schema: rag; Owner: -
 --
 
 CREATE POLICY "people see documents of their projects, and shared ones" ON rag.document FOR SELECT TO authenticated USING (((project_id IS NULL) OR (project_id IN ( SELECT atlas.my_projects() AS my_projects))));
+
+--
+-- Name: POLICY "people see documents of their projects, and shared ones" ON document; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON POLICY "people see documents of their projects, and shared ones" ON rag.document IS 'Row level security: people see documents of their projects, and shared ones.';
 
 --
 -- Name: embed_job people see the jobs they asked for; Type: POLICY; Schema: rag; Owner: -
@@ -9070,10 +9604,10 @@ CREATE POLICY "people see documents of their projects, and shared ones" ON rag.d
 CREATE POLICY "people see the jobs they asked for" ON rag.embed_job FOR SELECT TO authenticated USING ((sender = ( SELECT auth.uid() AS uid)));
 
 --
--- Name: space; Type: ROW SECURITY; Schema: rag; Owner: -
+-- Name: POLICY "people see the jobs they asked for" ON embed_job; Type: COMMENT; Schema: rag; Owner: -
 --
 
-ALTER TABLE rag.space ENABLE ROW LEVEL SECURITY;
+COMMENT ON POLICY "people see the jobs they asked for" ON rag.embed_job IS 'Row level security: people see the jobs they asked for.';
 
 --
 -- Name: usage; Type: ROW SECURITY; Schema: rag; Owner: -
@@ -9088,6 +9622,12 @@ ALTER TABLE rag.usage ENABLE ROW LEVEL SECURITY;
 CREATE POLICY "vectors follow their passages" ON rag.embedding FOR SELECT TO authenticated USING ((EXISTS ( SELECT
    FROM rag.chunk c
   WHERE (c.passage_id = embedding.passage_id))));
+
+--
+-- Name: POLICY "vectors follow their passages" ON embedding; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON POLICY "vectors follow their passages" ON rag.embedding IS 'Row level security: vectors follow their passages.';
 
 --
 -- Name: SCHEMA atlas; Type: ACL; Schema: -; Owner: -
@@ -9110,9 +9650,9 @@ GRANT USAGE ON SCHEMA public TO service_role;
 -- Name: SCHEMA rag; Type: ACL; Schema: -; Owner: -
 --
 
+GRANT USAGE ON SCHEMA rag TO authenticated;
 GRANT USAGE ON SCHEMA rag TO service_role;
 GRANT USAGE ON SCHEMA rag TO atlas_worker;
-GRANT USAGE ON SCHEMA rag TO authenticated;
 
 --
 -- Name: FUNCTION accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text); Type: ACL; Schema: atlas; Owner: -
@@ -9128,10 +9668,11 @@ GRANT ALL ON FUNCTION atlas.accept_message(p_source text, p_event_id text, p_mes
 REVOKE ALL ON FUNCTION atlas.actor() FROM PUBLIC;
 
 --
--- Name: FUNCTION admit_message(); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION add_member(p_project uuid, p_who text, p_role text); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.admit_message() FROM PUBLIC;
+REVOKE ALL ON FUNCTION atlas.add_member(p_project uuid, p_who text, p_role text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.add_member(p_project uuid, p_who text, p_role text) TO service_role;
 
 --
 -- Name: FUNCTION adopt_again(); Type: ACL; Schema: atlas; Owner: -
@@ -9170,8 +9711,8 @@ REVOKE ALL ON FUNCTION atlas.as_timestamp(value text) FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION atlas.as_uuid(value text) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.as_uuid(value text) TO service_role;
 GRANT ALL ON FUNCTION atlas.as_uuid(value text) TO authenticated;
+GRANT ALL ON FUNCTION atlas.as_uuid(value text) TO service_role;
 
 --
 -- Name: FUNCTION audit_digest(); Type: ACL; Schema: atlas; Owner: -
@@ -9194,6 +9735,12 @@ GRANT ALL ON FUNCTION atlas.audit_hash(prev_hash bytea, task_id uuid, seq intege
 
 REVOKE ALL ON FUNCTION atlas.begin_post(p_task_id uuid, p_part text, p_event_id uuid, p_address text, p_lease interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.begin_post(p_task_id uuid, p_part text, p_event_id uuid, p_address text, p_lease interval) TO service_role;
+
+--
+-- Name: FUNCTION breaker_open_until(p_failures integer, p_first double precision, p_longest double precision, p_asked double precision); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.breaker_open_until(p_failures integer, p_first double precision, p_longest double precision, p_asked double precision) FROM PUBLIC;
 
 --
 -- Name: FUNCTION broadcast_cancel(); Type: ACL; Schema: atlas; Owner: -
@@ -9221,9 +9768,9 @@ GRANT ALL ON FUNCTION atlas.caller_role() TO atlas_worker;
 --
 
 REVOKE ALL ON FUNCTION atlas.cancel_task(p_task_id uuid, p_attempt_id uuid, p_usages jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.cancel_task(p_task_id uuid, p_attempt_id uuid, p_usages jsonb) TO authenticated;
 GRANT ALL ON FUNCTION atlas.cancel_task(p_task_id uuid, p_attempt_id uuid, p_usages jsonb) TO service_role;
 GRANT ALL ON FUNCTION atlas.cancel_task(p_task_id uuid, p_attempt_id uuid, p_usages jsonb) TO atlas_worker;
-GRANT ALL ON FUNCTION atlas.cancel_task(p_task_id uuid, p_attempt_id uuid, p_usages jsonb) TO authenticated;
 
 --
 -- Name: FUNCTION check_control(message jsonb); Type: ACL; Schema: atlas; Owner: -
@@ -9245,12 +9792,12 @@ GRANT ALL ON FUNCTION atlas.check_message(message jsonb) TO service_role;
 REVOKE ALL ON FUNCTION atlas.check_metadata(metadata jsonb) FROM PUBLIC;
 
 --
--- Name: FUNCTION claim_outbox(p_lease_id uuid, p_destination uuid, p_limit integer, p_lease interval); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION claim_outbox(p_lease_owner uuid, p_destination uuid, p_limit integer, p_lease interval); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_destination uuid, p_limit integer, p_lease interval) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_destination uuid, p_limit integer, p_lease interval) TO service_role;
-GRANT ALL ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_destination uuid, p_limit integer, p_lease interval) TO atlas_worker;
+REVOKE ALL ON FUNCTION atlas.claim_outbox(p_lease_owner uuid, p_destination uuid, p_limit integer, p_lease interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.claim_outbox(p_lease_owner uuid, p_destination uuid, p_limit integer, p_lease interval) TO service_role;
+GRANT ALL ON FUNCTION atlas.claim_outbox(p_lease_owner uuid, p_destination uuid, p_limit integer, p_lease interval) TO atlas_worker;
 
 --
 -- Name: FUNCTION claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval); Type: ACL; Schema: atlas; Owner: -
@@ -9259,14 +9806,6 @@ GRANT ALL ON FUNCTION atlas.claim_outbox(p_lease_id uuid, p_destination uuid, p_
 REVOKE ALL ON FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) TO service_role;
 GRANT ALL ON FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) TO atlas_worker;
-
---
--- Name: FUNCTION complete_task(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb, p_model text); Type: ACL; Schema: atlas; Owner: -
---
-
-REVOKE ALL ON FUNCTION atlas.complete_task(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb, p_model text) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.complete_task(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb, p_model text) TO service_role;
-GRANT ALL ON FUNCTION atlas.complete_task(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb, p_model text) TO atlas_worker;
 
 --
 -- Name: FUNCTION complete_tasks(p_items jsonb); Type: ACL; Schema: atlas; Owner: -
@@ -9304,6 +9843,13 @@ GRANT ALL ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached b
 REVOKE ALL ON FUNCTION atlas.count_streams() FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.count_streams() TO service_role;
 GRANT ALL ON FUNCTION atlas.count_streams() TO atlas_worker;
+
+--
+-- Name: FUNCTION create_project(p_name text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.create_project(p_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.create_project(p_name text) TO service_role;
 
 --
 -- Name: FUNCTION drop_post(p_task_id uuid, p_part text); Type: ACL; Schema: atlas; Owner: -
@@ -9355,6 +9901,13 @@ GRANT ALL ON FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p
 GRANT ALL ON FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval) TO atlas_worker;
 
 --
+-- Name: FUNCTION extend_post(p_task_id uuid, p_part text, p_lease interval); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.extend_post(p_task_id uuid, p_part text, p_lease interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.extend_post(p_task_id uuid, p_part text, p_lease interval) TO service_role;
+
+--
 -- Name: FUNCTION fail_task(p_attempt_id uuid, p_code text, p_message text, p_kind text, p_retry_after interval, p_usages jsonb); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -9367,6 +9920,14 @@ GRANT ALL ON FUNCTION atlas.fail_task(p_attempt_id uuid, p_code text, p_message 
 --
 
 REVOKE ALL ON FUNCTION atlas.fill_outbox() FROM PUBLIC;
+
+--
+-- Name: FUNCTION find_task(p_text text, p_state text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.find_task(p_text text, p_state text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.find_task(p_text text, p_state text) TO authenticated;
+GRANT ALL ON FUNCTION atlas.find_task(p_text text, p_state text) TO service_role;
 
 --
 -- Name: FUNCTION finish_post(p_task_id uuid, p_part text, p_external_id text, p_url text); Type: ACL; Schema: atlas; Owner: -
@@ -9397,6 +9958,14 @@ GRANT ALL ON FUNCTION atlas.get_budgets() TO atlas_worker;
 
 REVOKE ALL ON FUNCTION atlas.get_delivery(p_task_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.get_delivery(p_task_id uuid) TO service_role;
+
+--
+-- Name: FUNCTION get_task(p_task_id uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.get_task(p_task_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.get_task(p_task_id uuid) TO authenticated;
+GRANT ALL ON FUNCTION atlas.get_task(p_task_id uuid) TO service_role;
 
 --
 -- Name: FUNCTION get_thread(p_task_id uuid, p_project uuid); Type: ACL; Schema: atlas; Owner: -
@@ -9443,6 +10012,13 @@ GRANT ALL ON FUNCTION atlas.last_task_at(p_reply_to text) TO service_role;
 REVOKE ALL ON FUNCTION atlas.list_destinations() FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.list_destinations() TO service_role;
 GRANT ALL ON FUNCTION atlas.list_destinations() TO atlas_worker;
+
+--
+-- Name: FUNCTION list_members(p_project uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.list_members(p_project uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.list_members(p_project uuid) TO service_role;
 
 --
 -- Name: FUNCTION list_models(); Type: ACL; Schema: atlas; Owner: -
@@ -9654,6 +10230,13 @@ GRANT ALL ON FUNCTION atlas.release_expired(p_limit integer) TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.release_task(p_task atlas.task, p_reason text, p_until timestamp with time zone, p_state text, p_code text, p_message text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION remove_member(p_project uuid, p_who text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.remove_member(p_project uuid, p_who text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.remove_member(p_project uuid, p_who text) TO service_role;
+
+--
 -- Name: FUNCTION replay_outbox(p_task_id uuid, p_since timestamp with time zone, p_until timestamp with time zone, p_destination text); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -9759,18 +10342,18 @@ GRANT ALL ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by te
 GRANT ALL ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text) TO atlas_worker;
 
 --
--- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_carry boolean); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_inherit boolean); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_carry boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_inherit boolean) FROM PUBLIC;
 
 --
--- Name: FUNCTION settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION settle_outbox(p_lease_owner uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]) TO service_role;
-GRANT ALL ON FUNCTION atlas.settle_outbox(p_lease_id uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]) TO atlas_worker;
+REVOKE ALL ON FUNCTION atlas.settle_outbox(p_lease_owner uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.settle_outbox(p_lease_owner uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]) TO service_role;
+GRANT ALL ON FUNCTION atlas.settle_outbox(p_lease_owner uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]) TO atlas_worker;
 
 --
 -- Name: FUNCTION settle_spends(p_items jsonb); Type: ACL; Schema: atlas; Owner: -
@@ -9794,13 +10377,21 @@ GRANT ALL ON FUNCTION atlas.submit_task(data jsonb, sender uuid) TO authenticate
 GRANT ALL ON FUNCTION atlas.submit_task(data jsonb, sender uuid) TO service_role;
 
 --
+-- Name: FUNCTION task_state(p_task_id uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.task_state(p_task_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.task_state(p_task_id uuid) TO authenticated;
+GRANT ALL ON FUNCTION atlas.task_state(p_task_id uuid) TO service_role;
+
+--
 -- Name: FUNCTION today(); Type: ACL; Schema: atlas; Owner: -
 --
 
 REVOKE ALL ON FUNCTION atlas.today() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.today() TO authenticated;
 GRANT ALL ON FUNCTION atlas.today() TO service_role;
 GRANT ALL ON FUNCTION atlas.today() TO atlas_worker;
-GRANT ALL ON FUNCTION atlas.today() TO authenticated;
 
 --
 -- Name: FUNCTION trim_inbound(p_keep interval); Type: ACL; Schema: atlas; Owner: -
@@ -9825,6 +10416,18 @@ GRANT ALL ON FUNCTION atlas.trim_messages(p_keep interval) TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.trim_outbox(p_keep interval, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.trim_outbox(p_keep interval, p_limit integer) TO service_role;
 GRANT ALL ON FUNCTION atlas.trim_outbox(p_keep interval, p_limit integer) TO atlas_worker;
+
+--
+-- Name: FUNCTION user_of(p_who text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.user_of(p_who text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION validate_message(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.validate_message() FROM PUBLIC;
 
 --
 -- Name: FUNCTION verify_audit(); Type: ACL; Schema: atlas; Owner: -
@@ -9865,24 +10468,38 @@ GRANT ALL ON FUNCTION rag.add_job(p_items jsonb, p_project uuid, p_sender uuid) 
 REVOKE ALL ON FUNCTION rag.advance_epoch(p_project uuid) FROM PUBLIC;
 
 --
+-- Name: FUNCTION advance_epochs(); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.advance_epochs() FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.advance_epochs() TO service_role;
+
+--
 -- Name: FUNCTION cache_key(p_query text, p_settings text, p_projects uuid[]); Type: ACL; Schema: rag; Owner: -
 --
 
 REVOKE ALL ON FUNCTION rag.cache_key(p_query text, p_settings text, p_projects uuid[]) FROM PUBLIC;
 
 --
--- Name: FUNCTION candidates(p_query text, p_vector text, p_space integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION candidates(p_query text, p_vector text, p_index integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.candidates(p_query text, p_vector text, p_space integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.candidates(p_query text, p_vector text, p_space integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) TO authenticated;
-GRANT ALL ON FUNCTION rag.candidates(p_query text, p_vector text, p_space integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) TO service_role;
+REVOKE ALL ON FUNCTION rag.candidates(p_query text, p_vector text, p_index integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.candidates(p_query text, p_vector text, p_index integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) TO authenticated;
+GRANT ALL ON FUNCTION rag.candidates(p_query text, p_vector text, p_index integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) TO service_role;
 
 --
 -- Name: FUNCTION cite_passages(); Type: ACL; Schema: rag; Owner: -
 --
 
 REVOKE ALL ON FUNCTION rag.cite_passages() FROM PUBLIC;
+
+--
+-- Name: FUNCTION claim_index(p_index integer, p_owner uuid, p_lease interval); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.claim_index(p_index integer, p_owner uuid, p_lease interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.claim_index(p_index integer, p_owner uuid, p_lease interval) TO service_role;
 
 --
 -- Name: TABLE embed_job; Type: ACL; Schema: rag; Owner: -
@@ -9899,13 +10516,6 @@ REVOKE ALL ON FUNCTION rag.claim_job(p_owner uuid, p_lease interval) FROM PUBLIC
 GRANT ALL ON FUNCTION rag.claim_job(p_owner uuid, p_lease interval) TO service_role;
 
 --
--- Name: FUNCTION claim_space(p_space integer, p_owner uuid, p_lease interval); Type: ACL; Schema: rag; Owner: -
---
-
-REVOKE ALL ON FUNCTION rag.claim_space(p_space integer, p_owner uuid, p_lease interval) FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.claim_space(p_space integer, p_owner uuid, p_lease interval) TO service_role;
-
---
 -- Name: FUNCTION collect_passages(); Type: ACL; Schema: rag; Owner: -
 --
 
@@ -9913,11 +10523,32 @@ REVOKE ALL ON FUNCTION rag.collect_passages() FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.collect_passages() TO service_role;
 
 --
+-- Name: TABLE embedding_index; Type: ACL; Schema: rag; Owner: -
+--
+
+GRANT SELECT ON TABLE rag.embedding_index TO authenticated;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.embedding_index TO service_role;
+
+--
+-- Name: FUNCTION create_vector_index(p_index rag.embedding_index); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.create_vector_index(p_index rag.embedding_index) FROM PUBLIC;
+
+--
 -- Name: FUNCTION drop_documents(p_project uuid, p_under text, p_keep text[]); Type: ACL; Schema: rag; Owner: -
 --
 
 REVOKE ALL ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) TO service_role;
+
+--
+-- Name: FUNCTION embedding_indexes(); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.embedding_indexes() FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.embedding_indexes() TO service_role;
+GRANT ALL ON FUNCTION rag.embedding_indexes() TO atlas_worker;
 
 --
 -- Name: FUNCTION end_job(p_job uuid, p_owner uuid, p_state text, p_error text, p_wait interval, p_errors text[]); Type: ACL; Schema: rag; Owner: -
@@ -9941,10 +10572,10 @@ REVOKE ALL ON FUNCTION rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, 
 GRANT ALL ON FUNCTION rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text) TO service_role;
 
 --
--- Name: FUNCTION hits(p_query text, p_vector text, p_space integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION hits(p_query text, p_vector text, p_index integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.hits(p_query text, p_vector text, p_space integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rag.hits(p_query text, p_vector text, p_index integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION hold_job(p_job uuid, p_owner uuid); Type: ACL; Schema: rag; Owner: -
@@ -9959,17 +10590,11 @@ REVOKE ALL ON FUNCTION rag.hold_job(p_job uuid, p_owner uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rag.index_epoch(p_projects uuid[]) FROM PUBLIC;
 
 --
--- Name: TABLE space; Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION index_status(); Type: ACL; Schema: rag; Owner: -
 --
 
-GRANT SELECT ON TABLE rag.space TO authenticated;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.space TO service_role;
-
---
--- Name: FUNCTION index_space(p_space rag.space); Type: ACL; Schema: rag; Owner: -
---
-
-REVOKE ALL ON FUNCTION rag.index_space(p_space rag.space) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rag.index_status() FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.index_status() TO service_role;
 
 --
 -- Name: FUNCTION known_documents(p_project uuid, p_sources text[]); Type: ACL; Schema: rag; Owner: -
@@ -9979,11 +10604,11 @@ REVOKE ALL ON FUNCTION rag.known_documents(p_project uuid, p_sources text[]) FRO
 GRANT ALL ON FUNCTION rag.known_documents(p_project uuid, p_sources text[]) TO service_role;
 
 --
--- Name: FUNCTION known_vectors(p_space integer, p_hashes bytea[]); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION known_vectors(p_index integer, p_hashes bytea[]); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.known_vectors(p_space integer, p_hashes bytea[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.known_vectors(p_space integer, p_hashes bytea[]) TO service_role;
+REVOKE ALL ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) TO service_role;
 
 --
 -- Name: FUNCTION mark_passages(); Type: ACL; Schema: rag; Owner: -
@@ -9992,18 +10617,18 @@ GRANT ALL ON FUNCTION rag.known_vectors(p_space integer, p_hashes bytea[]) TO se
 REVOKE ALL ON FUNCTION rag.mark_passages() FROM PUBLIC;
 
 --
--- Name: FUNCTION missing_vectors(p_space integer, p_after bigint, p_limit integer); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION missing_vectors(p_index integer, p_after bigint, p_limit integer); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.missing_vectors(p_space integer, p_after bigint, p_limit integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.missing_vectors(p_space integer, p_after bigint, p_limit integer) TO service_role;
+REVOKE ALL ON FUNCTION rag.missing_vectors(p_index integer, p_after bigint, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.missing_vectors(p_index integer, p_after bigint, p_limit integer) TO service_role;
 
 --
--- Name: FUNCTION open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION open_index(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.open_space(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean) TO service_role;
+REVOKE ALL ON FUNCTION rag.open_index(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.open_index(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean) TO service_role;
 
 --
 -- Name: FUNCTION passage_hash(p_heading text, p_text text); Type: ACL; Schema: rag; Owner: -
@@ -10032,11 +10657,11 @@ GRANT ALL ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title te
 REVOKE ALL ON FUNCTION rag.put_passages(p_chunks jsonb) FROM PUBLIC;
 
 --
--- Name: FUNCTION put_vectors(p_space integer, p_passages jsonb, p_vectors text[]); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION put_vectors(p_index integer, p_passages jsonb, p_vectors text[]); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.put_vectors(p_space integer, p_passages jsonb, p_vectors text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.put_vectors(p_space integer, p_passages jsonb, p_vectors text[]) TO service_role;
+REVOKE ALL ON FUNCTION rag.put_vectors(p_index integer, p_passages jsonb, p_vectors text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.put_vectors(p_index integer, p_passages jsonb, p_vectors text[]) TO service_role;
 
 --
 -- Name: FUNCTION queue_docs_added(); Type: ACL; Schema: rag; Owner: -
@@ -10053,12 +10678,19 @@ GRANT ALL ON FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) TO 
 GRANT ALL ON FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) TO atlas_worker;
 
 --
--- Name: FUNCTION record_usage(p_space integer, p_purpose text, p_texts bigint, p_tokens bigint); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION record_repository(p_repository text, p_ref text, p_project uuid); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.record_usage(p_space integer, p_purpose text, p_texts bigint, p_tokens bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.record_usage(p_space integer, p_purpose text, p_texts bigint, p_tokens bigint) TO service_role;
-GRANT ALL ON FUNCTION rag.record_usage(p_space integer, p_purpose text, p_texts bigint, p_tokens bigint) TO atlas_worker;
+REVOKE ALL ON FUNCTION rag.record_repository(p_repository text, p_ref text, p_project uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.record_repository(p_repository text, p_ref text, p_project uuid) TO service_role;
+
+--
+-- Name: FUNCTION record_usage(p_index integer, p_purpose text, p_texts bigint, p_tokens bigint); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.record_usage(p_index integer, p_purpose text, p_texts bigint, p_tokens bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.record_usage(p_index integer, p_purpose text, p_texts bigint, p_tokens bigint) TO service_role;
+GRANT ALL ON FUNCTION rag.record_usage(p_index integer, p_purpose text, p_texts bigint, p_tokens bigint) TO atlas_worker;
 
 --
 -- Name: FUNCTION refresh_all(); Type: ACL; Schema: rag; Owner: -
@@ -10076,41 +10708,40 @@ GRANT ALL ON FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p
 GRANT ALL ON FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) TO atlas_worker;
 
 --
--- Name: FUNCTION retire_space(p_space integer); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION retire_index(p_index integer); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.retire_space(p_space integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rag.retire_index(p_index integer) FROM PUBLIC;
 
 --
--- Name: FUNCTION search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_space integer, p_threshold real, p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_index integer, p_threshold real, p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_space integer, p_threshold real, p_prefix text, p_kind text) FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_space integer, p_threshold real, p_prefix text, p_kind text) TO authenticated;
-GRANT ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_space integer, p_threshold real, p_prefix text, p_kind text) TO service_role;
+REVOKE ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_index integer, p_threshold real, p_prefix text, p_kind text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_index integer, p_threshold real, p_prefix text, p_kind text) TO authenticated;
+GRANT ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_index integer, p_threshold real, p_prefix text, p_kind text) TO service_role;
 
 --
--- Name: FUNCTION search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_space integer, p_threshold real); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_index integer, p_threshold real); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_space integer, p_threshold real) FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_space integer, p_threshold real) TO service_role;
-GRANT ALL ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_space integer, p_threshold real) TO atlas_worker;
+REVOKE ALL ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_index integer, p_threshold real) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_index integer, p_threshold real) TO service_role;
+GRANT ALL ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_index integer, p_threshold real) TO atlas_worker;
 
 --
--- Name: FUNCTION serve_space(p_space integer); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION serve_index(p_index integer); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.serve_space(p_space integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.serve_space(p_space integer) TO service_role;
+REVOKE ALL ON FUNCTION rag.serve_index(p_index integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.serve_index(p_index integer) TO service_role;
 
 --
--- Name: FUNCTION spaces(); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION set_threshold(p_index integer, p_threshold real); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.spaces() FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.spaces() TO service_role;
-GRANT ALL ON FUNCTION rag.spaces() TO atlas_worker;
+REVOKE ALL ON FUNCTION rag.set_threshold(p_index integer, p_threshold real) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.set_threshold(p_index integer, p_threshold real) TO service_role;
 
 --
 -- Name: FUNCTION words(p_query text); Type: ACL; Schema: rag; Owner: -

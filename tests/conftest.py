@@ -34,6 +34,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
         operator = await asyncpg.connect(found.url("postgres", "atlas_template"))
         await migrate.migrate(operator)
         await migrate.seed(operator)
+        await operator.execute((Path(__file__).parent / "support" / "testing.sql").read_text())
         await operator.close()
         yield found
     finally:

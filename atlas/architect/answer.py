@@ -59,7 +59,7 @@ class Architect:
             model=chain.models[0], instructions=asked.instructions, turns=asked.turns, max_output_tokens=0,
             question=task.question, sources=asked.sources,
         )  # fmt: skip
-        text = await self._take_up(run, known)
+        text = await self._resume(run, known)
         if text is None:
             text = await self._generation.generate(run, call, chain)
         record = records.parse(text.text)
@@ -93,12 +93,12 @@ class Architect:
         warnings += found.warnings
         return found.chunks
 
-    async def _take_up(self, run: Run, known: dict[str, Model]) -> GeneratedText | None:
+    async def _resume(self, run: Run, known: dict[str, Model]) -> GeneratedText | None:
         """The response that a lost attempt had begun; None where there is none."""
-        carried = run.task.carried
-        if carried is None:
+        inherited = run.task.inherited
+        if inherited is None:
             return None
-        return await self._generation.take_up(run, carried, known.get(carried.model, Model(name=carried.model)))
+        return await self._generation.resume(run, inherited, known.get(inherited.model, Model(name=inherited.model)))
 
     async def _repair(
         self, run: Run, call: ModelCall, text: GeneratedText, problems: list[str], labels: list[str]

@@ -32,7 +32,7 @@ from atlas.llm.models import Chain, Model, larger
 from atlas.llm.port import Delta, Finished, Generator, ModelCall, ModelEvent, Started
 from atlas.llm.tokens import MESSAGE_OVERHEAD, Vocabularies, with_margin
 from atlas.metrics import Metrics
-from atlas.task import NOTHING_USED, Carried, ClaimedTask, JsonObject, Usage
+from atlas.task import NOTHING_USED, ClaimedTask, Inherited, JsonObject, Usage
 
 log = logging.getLogger("atlas.generation")
 
@@ -142,29 +142,29 @@ class Generation:
                     models.insert(0, successor)
         raise failure or Refused("no model is left in the chain: see `atlas doctor`", "no_model")
 
-    async def take_up(self, run: Run, carried: Carried, model: Model) -> GeneratedText:
+    async def resume(self, run: Run, inherited: Inherited, model: Model) -> GeneratedText:
         """Goes on with the response of a lost attempt.
 
-        Raises ModelError while the way to the provider is broken (the response stays carried), ResponseGone where the
+        Raises ModelError while the way to the provider is broken (the response stays inherited), ResponseGone where the
         provider does not have it any more.
         """
-        run.open_response, run.open_call = carried.response_id, 0
-        run.next_call, run.held_tokens = 1, carried.reserved_tokens
-        after = carried.sequence_number
-        events = self._generator.resume(carried.response_id, after)
+        run.open_response, run.open_call = inherited.response_id, 0
+        run.next_call, run.held_tokens = 1, inherited.reserved_tokens
+        after = inherited.sequence_number
+        events = self._generator.resume(inherited.response_id, after)
         try:
             # without a sequence number the response is read from its start
-            text = await self._read(run, model, 0, events, text=carried.text if after is not None else "", after=after)
+            text = await self._read(run, model, 0, events, text=inherited.text if after is not None else "", after=after)
         except ModelError as error:
             if error.outage and not error.terminal:
-                # the way to it is broken, not the response: it stays carried, and costs this attempt nothing
+                # the way to it is broken, not the response: it stays inherited, and costs this attempt nothing
                 error.usage = NOTHING_USED
                 raise
             usage = error.usage if error.usage != NOTHING_USED else await self._give_up(run)
-            await self._settle(run, carried.spend_id, carried.reserved_tokens, usage, model.name)
-            raise ResponseGone(f"{carried.response_id} cannot be taken up ({error})") from error
+            await self._settle(run, inherited.spend_id, inherited.reserved_tokens, usage, model.name)
+            raise ResponseGone(f"{inherited.response_id} cannot be taken up ({error})") from error
         run.finished = FinishedCall(
-            call=0, spend_id=carried.spend_id, reserved_tokens=carried.reserved_tokens, usage=text.usage, model=model.name
+            call=0, spend_id=inherited.spend_id, reserved_tokens=inherited.reserved_tokens, usage=text.usage, model=model.name
         )
         return text
 

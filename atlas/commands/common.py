@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from atlas.database.operator import Reads
+from atlas.database.operator import Operator
 from atlas.errors import AtlasError
 from atlas.local.address import database_url
 from atlas.settings import Settings, load
@@ -81,10 +81,12 @@ def settings() -> Settings:
 
 
 @asynccontextmanager
-async def operator() -> AsyncIterator[Reads]:
+async def operator() -> AsyncIterator[Operator]:
     """An operator's connection."""
-    async with Reads.connect(database_url(settings(), "postgres")) as reads:
-        yield reads
+    from atlas.database.operator import connect  # imported here: it brings SQLAlchemy
+
+    async with connect(database_url(settings(), "postgres")) as found:
+        yield found
 
 
 @asynccontextmanager
@@ -92,14 +94,15 @@ async def face() -> AsyncIterator[Tasks]:
     """Where tasks are asked and read: DATABASE_URL for operators, else SUPABASE_URL for people, else the embedded stack."""
     known = settings()
     if known.database_url is None and known.supabase_url is not None:
-        # imported here: most commands do without it
-        from atlas.supabase import tasks as rest
+        from atlas.supabase.tasks import connect  # imported here: it brings the supabase client
 
-        async with rest.connect(known) as people:
+        async with connect(known) as people:
             yield people
         return
-    async with operator() as reads:
-        yield reads
+    from atlas.database.tasks import PostgresTasks
+
+    async with operator() as found:
+        yield PostgresTasks(found)
 
 
 def dump(value: object) -> str:

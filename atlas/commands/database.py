@@ -78,6 +78,7 @@ async def migrate(
 
 
 async def _refuse_strangers(connection: asyncpg.Connection, project: Path) -> None:
+    await migrating.refuse_older(connection)
     strangers = await migrating.unknown_versions(connection, project)
     if strangers:
         raise UsageError(

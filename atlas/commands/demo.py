@@ -16,10 +16,11 @@ from atlas.commands.common import Steps, complain, operator, runs, say, settings
 from atlas.commands.knowledge import index_paths, opened
 from atlas.commands.stack import bring_up
 from atlas.commands.tasks import fail_unless_completed, question_of, show_stream
-from atlas.database.operator import Row
+from atlas.database.tasks import PostgresTasks
 from atlas.errors import StackError, UsageError
 from atlas.local.stack import Stack
 from atlas.messages import chat
+from atlas.tasks.values import Row
 
 QUESTION = "Design a minimal CI pipeline"
 
@@ -62,9 +63,10 @@ async def demo(
                 tell(f"Asking {known.openai_model}.\n")
             began = time.monotonic()
             async with operator() as reads:
-                sent = await reads.submit(chat(text))
-                task = await show_stream(reads, UUID(str(sent["task_id"])))
-                budgets = await reads.budgets()
+                people = PostgresTasks(reads)
+                sent = await people.submit(chat(text))
+                task = await show_stream(people, UUID(str(sent["task_id"])))
+                budgets = await reads.call("get_budgets")
             _summary(task, list(budgets), time.monotonic() - began)
             fail_unless_completed(task)
         finally:

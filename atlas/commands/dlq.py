@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from atlas.commands import statements
 from atlas.commands.common import JsonFlag, dump, operator, runs, say, show_rows
-from atlas.database.operator import Reads
+from atlas.database.operator import Operator
+from atlas.database.tasks import PostgresTasks
 from atlas.errors import NotFoundError, UsageError
 
 dlq = typer.Typer(help="Dead letters: what failed for good.", no_args_is_help=True)
@@ -26,15 +28,11 @@ async def dlq_list(kind: Kind = "task", as_json: JsonFlag = False) -> None:
     """List dead letters."""
     async with operator() as reads:
         if _kind(kind) == "task":
-            rows = await reads.rows("select * from atlas.dead_letters order by finished_at desc")
+            rows = await reads.rows(statements.dead_letters())
             columns = {"id": "ID", "failures": "FAILURES", "error_code": "CODE", "error_message": "WHY",
                        "finished_at": "SINCE", "title": "QUESTION"}  # fmt: skip
         else:
-            rows = await reads.rows(
-                "select o.id, o.event_id, o.task_id, d.name as destination, o.rejections, o.last_error, o.created_at "
-                "from atlas.outbox o left join atlas.destination d on d.id = o.destination_id "
-                "where o.state = 'dead' order by o.id"
-            )
+            rows = await reads.rows(statements.dead_rows())
             columns = {"id": "ID", "destination": "DESTINATION", "task_id": "TASK", "rejections": "REJECTIONS",
                        "last_error": "WHY", "created_at": "SINCE"}  # fmt: skip
     show_rows(rows, columns, as_json=as_json, empty=f"no dead letters ({kind})")
@@ -56,20 +54,20 @@ def _one_or_all(letter: str | None, everything: bool) -> None:
 async def dlq_retry(
     letter: Letter = None, kind: Kind = "task", everything: Everything = False, as_json: JsonFlag = False
 ) -> None:
-    """Take dead letters up again."""
+    """Retry dead letters."""
     _one_or_all(letter, everything)
     async with operator() as reads:
         if _kind(kind) == "task":
             if everything:
-                ids = [row["id"] for row in await reads.rows("select id from atlas.dead_letters")]
+                ids = [row["id"] for row in await reads.rows(statements.dead_letters())]
             else:
-                ids = [await reads.find(letter or "", state="dead_lettered")]
+                ids = [await PostgresTasks(reads).find(letter or "", state="dead_lettered")]
             for one in ids:
-                await reads.value("select atlas.retry_task(:id)", {"id": one})
+                await reads.call("retry_task", one)
             count = len(ids)
         else:
-            count = await _settle_rows(reads, "select atlas.retry_outbox(:ids)", letter)
-    say(dump({"retried": count}) if as_json else f"{count} taken up again")
+            count = await _settle_rows(reads, "retry_outbox", letter)
+    say(dump({"retried": count}) if as_json else f"{count} queued again")
 
 
 @dlq.command("skip")
@@ -78,19 +76,19 @@ async def dlq_skip(letter: Letter = None, everything: Everything = False, as_jso
     """Give rows of the outbox up, dead ones or such as nobody takes, so that the later ones of their tasks leave."""
     _one_or_all(letter, everything)
     async with operator() as reads:
-        count = await _settle_rows(reads, "select atlas.skip_outbox(:ids)", letter)
+        count = await _settle_rows(reads, "skip_outbox", letter)
     say(dump({"skipped": count}) if as_json else f"{count} given up")
 
 
-async def _settle_rows(reads: Reads, query: str, letter: str | None) -> int:
+async def _settle_rows(reads: Operator, function: str, letter: str | None) -> int:
     """Dead rows of the outbox: one, or all of them where none is named."""
     if letter is None:
-        numbers = [row["id"] for row in await reads.rows("select id from atlas.outbox where state = 'dead'")]
+        numbers = [row["id"] for row in await reads.rows(statements.dead_rows())]
     elif letter.isdecimal() and len(letter) < 19:
         numbers = [int(letter)]
     else:
-        raise UsageError(f"{letter!r} is no outbox row", "give its number from `atlas dlq list --kind outbox`")
-    count = int(await reads.value(query, {"ids": numbers}))
+        raise UsageError(f"{letter!r} is not an outbox row", "give its number from `atlas dlq list --kind outbox`")
+    count = int(await reads.call(function, numbers))
     if letter is not None and count == 0:
         raise NotFoundError(f"outbox row {letter} is not waiting for that", "see `atlas dlq list --kind outbox`")
     return count

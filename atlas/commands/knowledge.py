@@ -71,12 +71,12 @@ async def opened(found: Settings, url: str | None = None) -> AsyncIterator[Knowl
 async def index_paths(
     known: Knowledge, paths: list[Path], *, project: str | None, named: str | None = None, commit: str | None = None
 ) -> Report:
-    """Indexes paths, with a progress bar on a terminal; builds the configured embedder's space if it does not serve yet."""
+    """Indexes paths, with a progress bar on a terminal; builds the configured embedder's embedding index if it does not serve yet."""
     files, skipped = find_files(paths, named=named)
     folders = [named if named is not None else source_name(path) for path in paths if path.is_dir()]
     indexer = await known.indexer(await project_id(known, project), Vocabularies().counter("o200k_base"))
     vectors = await known.vectors()
-    price = vectors.space.usd_per_million if vectors is not None else 0
+    price = vectors.index.usd_per_million if vectors is not None else 0
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"),
         TimeElapsedColumn(),
@@ -89,9 +89,9 @@ async def index_paths(
 
         report = await indexer.files(files, drop_under=folders, commit=commit, advance=advance)
         report.skipped += skipped
-        if vectors is not None and (vectors.space.state == "building" or await vectors.has_gaps()):
-            missing = await known.store.count_missing(vectors.space.id)
-            building = bar.add_task(f"vectors of {vectors.space.model}", total=missing, facts="")
+        if vectors is not None and (vectors.index.state == "building" or await vectors.has_gaps()):
+            missing = await known.store.count_missing(vectors.index.id)
+            building = bar.add_task(f"vectors of {vectors.index.model}", total=missing, facts="")
 
             def embedded(texts: int, tokens: int) -> None:
                 report.embedded += tokens
@@ -149,7 +149,7 @@ async def _index_url(known: Knowledge, url: str, ref: str | None, *, project: st
     """Answers the commit that was indexed."""
     async with cloned(url, ref) as checkout:
         report = await index_paths(known, [checkout.folder], project=project, named=checkout.name, commit=checkout.commit)
-    await known.store.add_repository(checkout.name, ref, await project_id(known, project))
+    await known.store.record_repository(checkout.name, ref, await project_id(known, project))
     _show(report, as_json=as_json)
     return checkout.commit
 

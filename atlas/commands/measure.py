@@ -64,8 +64,8 @@ async def evaluate_file(
 
 async def _ways(known: Knowledge) -> list[tuple[str, Query]]:
     ways = [("full text", _FULL_TEXT)]
-    space = await known.searcher.serving(fresh=True)
-    if space is not None and await known.embedders.of(space) is not None:
+    index = await known.searcher.serving(fresh=True)
+    if index is not None and await known.embedders.of(index) is not None:
         ways += [("vector", _VECTOR), ("hybrid", _HYBRID)]
     if known.reranker is not None:
         ways.append(("hybrid + rerank", _RERANKED))
@@ -108,15 +108,15 @@ async def calibrate(
     """Measure the scale of the embedder on this index, and propose a relevancy threshold."""
     async with opened(settings()) as known:
         owner: UUID | None = await project_id(known, project)
-        space = await known.searcher.serving(fresh=True)
-        embedder = await known.embedders.of(space) if space is not None else None
-        if space is None or embedder is None:
+        index = await known.searcher.serving(fresh=True)
+        embedder = await known.embedders.of(index) if index is not None else None
+        if index is None or embedder is None:
             raise UsageError("there are no vectors to measure", "set RAG_EMBEDDER, and run `atlas index`")
         cases = None if file is None else read_cases(file)
-        related, unrelated = await measure_pairs(known.store, embedder, space, cases, project=owner, pairs=pairs)
+        related, unrelated = await measure_pairs(known.store, embedder, index, cases, project=owner, pairs=pairs)
         proposal = propose(related, unrelated, keep=keep)
         if save:
-            await known.store.set_threshold(space.id, proposal.threshold)
+            await known.store.set_threshold(index.id, proposal.threshold)
     if as_json:
         say(json.dumps({**dataclasses.asdict(proposal), "pairs": len(related), "saved": save}, indent=2))
         return

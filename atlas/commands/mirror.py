@@ -7,12 +7,15 @@ import signal
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
 from atlas import logs as logging_setup
+from atlas.commands import statements
 from atlas.commands.common import JsonFlag, TaskArgument, dump, operator, runs, say, settings, tell
-from atlas.database.operator import Reads
+from atlas.database.operator import Operator
+from atlas.database.tasks import PostgresTasks
 from atlas.errors import NotFoundError, UsageError
 from atlas.local.address import database_url
 
@@ -61,17 +64,10 @@ async def replay(
     if task is None and since is None:
         raise UsageError("nothing is named", "give --task or --since")
     now = datetime.now(UTC)
-    values = {
-        "since": _time(since, now), "until": _time(until, now), "destination": destination,
-    }  # fmt: skip
     async with operator() as reads:
-        found = await reads.find(task) if task is not None else None
-        query = (
-            "select atlas.replay_outbox(cast(:task as uuid), cast(:since as timestamptz), cast(:until as timestamptz), "
-            "cast(:destination as text))"
-        )
-        count = await reads.value(query, {"task": found, **values})
-        if not count and not await reads.value("select count(*) from atlas.destination where enabled"):
+        found = await PostgresTasks(reads).find(task) if task is not None else None
+        count = await reads.call("replay_outbox", found, _time(since, now), _time(until, now), destination)
+        if not count and not await reads.first(statements.destinations_enabled()):
             raise NotFoundError("no destination is enabled", "add a row to atlas.destination, or set PUBSUB_PROJECT_ID")
     say(dump({"replayed": count}) if as_json else f"{count} will be sent again")
 
@@ -85,7 +81,7 @@ def _time(text: str | None, now: datetime) -> datetime | None:
     try:
         found = datetime.fromisoformat(text)
     except ValueError as error:
-        raise UsageError(f"{text!r} is no time", "write 2026-12-01T09:00:00Z, or an age such as 2h") from error
+        raise UsageError(f"{text!r} is not a time", "write 2026-12-01T09:00:00Z, or an age such as 2h") from error
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
@@ -102,19 +98,16 @@ async def export(
     if pull_request and issues:
         raise UsageError("both --pr and --issues are given", "ask for one at a time")
     async with operator() as reads:
-        found = await reads.find(task)
+        found = await PostgresTasks(reads).find(task)
         if not (pull_request or issues):
-            record = await reads.task(found)
+            record = await PostgresTasks(reads).task(found)
             if not record["reply"]:
                 raise NotFoundError(f"task {found} is {record['state']}: there is no spec yet", "see `atlas show`")
             say(dump({"task_id": found, "spec": record["reply"]}) if as_json else record["reply"])
             return
-        event = await reads.value(
-            "select atlas.request_export(:task, :what, cast(:repository as text))",
-            {"task": found, "what": "pull_request" if pull_request else "issues", "repository": repository},
-        )
-        rows = await _until_sent(reads, str(event), wait)
-        urls = [] if rows != "sent" else await _urls(reads, str(found), "pull_request" if pull_request else "issue:%")
+        event = UUID(str(await reads.call("request_export", found, "pull_request" if pull_request else "issues", repository)))
+        rows = await _until_sent(reads, event, wait)
+        urls = [] if rows != "sent" else await _urls(reads, found, "pull_request" if pull_request else "issue:%")
     if as_json:
         say(dump({"task_id": found, "event_id": event, "state": rows, "urls": urls}))
         return
@@ -126,23 +119,17 @@ async def export(
         raise NotFoundError("it was refused three times", "see `atlas dlq list --kind outbox`")
 
 
-async def _until_sent(reads: Reads, event: str, wait: float) -> str:
+async def _until_sent(reads: Operator, event: UUID, wait: float) -> str:
     end = asyncio.get_running_loop().time() + wait
     while True:
-        state = str(
-            await reads.value("select state from atlas.outbox where event_id = cast(:event as uuid) limit 1", {"event": event})
-        )
+        state = str(await reads.first(statements.event_state(event)))
         if state != "pending" or asyncio.get_running_loop().time() >= end:
             return state
         await asyncio.sleep(0.1)
 
 
-async def _urls(reads: Reads, task: str, part: str) -> Sequence[str]:
-    rows = await reads.rows(
-        "select url from atlas.post where task_id = cast(:task as uuid) and part like :part and url is not null "
-        "order by length(part), part",
-        {"task": task, "part": part},
-    )
+async def _urls(reads: Operator, task: UUID, part: str) -> Sequence[str]:
+    rows = await reads.rows(statements.post_urls(task, part))
     return [row["url"] for row in rows]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -25,9 +24,9 @@ from atlas.commands.common import (
     show_rows,
 )
 from atlas.commands.tasks import question_of
-from atlas.database.operator import Row
 from atlas.errors import UsageError
 from atlas.llm.tokens import Vocabularies
+from atlas.tasks.values import Row
 
 COLUMNS = {
     "calls": "CALLS", "input_tokens": "IN", "cached_tokens": "CACHED", "output_tokens": "OUT", "reasoning_tokens": "REASONING",
@@ -36,11 +35,11 @@ COLUMNS = {
 
 
 def month_of(text: str) -> tuple[date, date]:
-    """The first day of a month, and of the one after it. Raises UsageError for what is no YYYY-MM."""
+    """The first day of a month, and of the one after it. Raises UsageError for what is not YYYY-MM."""
     try:
         first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).date()
     except ValueError:
-        raise UsageError(f"--month {text!r} is no month", "write it as 2026-11") from None
+        raise UsageError(f"--month {text!r} is not a month", "write it as 2026-11") from None
     if first.year > 9000:
         raise UsageError(f"--month {text!r} is too far off", "write it as 2026-11")
     following = date(first.year + first.month // 12, first.month % 12 + 1, 1)
@@ -77,7 +76,7 @@ Scope = Annotated[str, typer.Option(help="global, project:<uuid> or sender:<key>
 async def budget_get(as_json: JsonFlag = False) -> None:
     """Show all limits with what today holds (UTC)."""
     async with operator() as reads:
-        rows = await reads.budgets()
+        rows = await reads.call("get_budgets")
     columns = {
         "scope": "SCOPE", "per_run": "PER RUN", "daily": "DAILY", "settled_tokens": "SETTLED", "reserved_tokens": "RESERVED",
         "usd_daily": "USD DAILY", "settled_usd": "SETTLED USD", "reserved_usd": "RESERVED USD", "set_by": "SET BY",
@@ -106,9 +105,7 @@ async def budget_set(
     if scope != "global" and not (kind in ("project", "sender") and name):
         raise UsageError(f"--scope {scope!r} is not known", "use global, project:<uuid> or sender:<key>")
     async with operator() as reads:
-        row = await reads.value(
-            "select to_jsonb(atlas.set_budget(:scope, cast(:limits as jsonb)))", {"scope": scope, "limits": json.dumps(limits)}
-        )
+        (row,) = await reads.call_rows("set_budget", scope, limits)
     say(dump(row) if as_json else f"{scope}: per_run {row['per_run']}, daily {row['daily']}, usd_daily {row['usd_daily']}")
 
 
@@ -117,7 +114,7 @@ def _number(name: str, text: str) -> int | float:
     try:
         number = float(text) if name == "usd_daily" else int(text.replace("_", ""))
     except ValueError:
-        raise UsageError(f"{flag} {text!r} is no number", "give a number, or `none`") from None
+        raise UsageError(f"{flag} {text!r} is not a number", "give a number, or `none`") from None
     if not 0 <= number <= 1e12:
         raise UsageError(f"{flag} {text} is out of range", "give a number from 0 to 10^12")
     return number
@@ -133,7 +130,7 @@ async def budget_check(
     """Check the budgets, and whether a question fits a run. Exit code 6 when not: for CI."""
     problems: list[str] = []
     async with operator() as reads:
-        rows: list[Row] = list(await reads.budgets())
+        rows: list[Row] = list(await reads.call("get_budgets"))
     for row in rows:
         for unit, limit in (("tokens", "daily"), ("usd", "usd_daily")):
             used, most = float(row[f"settled_{unit}"]), row[limit]

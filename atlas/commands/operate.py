@@ -16,11 +16,13 @@ from uuid import uuid4
 import asyncpg
 import typer
 
+from atlas.commands import statements
 from atlas.commands.common import EXIT_DOCTOR, JsonFlag, dump, operator, runs, say, settings, show_rows
 from atlas.database.audit import audit_mac
 from atlas.database.migrate import pending
-from atlas.database.operator import Reads, as_uuid
+from atlas.database.operator import Operator, connect
 from atlas.database.pool import CONNECTION_LOST
+from atlas.database.tasks import PostgresTasks
 from atlas.errors import AtlasError, SettingsError, TaskFailed, UsageError
 from atlas.llm.models import read_models, resolve
 from atlas.local.address import database_url
@@ -28,6 +30,8 @@ from atlas.messages import control as control_message
 from atlas.messages import json_schema
 from atlas.settings import Settings
 from atlas.supabase.keys import role_of
+from atlas.tasks.finding import as_uuid
+from atlas.tasks.statements import replies
 
 COMMANDS = ("flush_cache", "heartbeat", "set_budget", "escalate", "cancel", "pause", "resume")
 
@@ -38,7 +42,7 @@ async def pause(
 ) -> None:
     """Stop claims of questions; what runs is finished."""
     async with operator() as reads:
-        await reads.value("select atlas.pause(:reason)", {"reason": reason})
+        await reads.call("pause", reason)
     say(dump({"paused": True}) if as_json else "paused: `atlas resume` goes on")
 
 
@@ -46,7 +50,7 @@ async def pause(
 async def resume(as_json: JsonFlag = False) -> None:
     """Claim questions again."""
     async with operator() as reads:
-        await reads.value("select atlas.resume()")
+        await reads.call("resume")
     say(dump({"paused": False}) if as_json else "resumed")
 
 
@@ -62,11 +66,11 @@ async def control(
     task_id = uuid4()
     async with operator() as reads:
         if isinstance(body.get("task_id"), str) and as_uuid(body["task_id"]) is None:
-            body["task_id"] = str(await reads.find(body["task_id"]))
-        await reads.submit(control_message(json.dumps(body), task_id=task_id))
+            body["task_id"] = str(await PostgresTasks(reads).find(body["task_id"]))
+        await PostgresTasks(reads).submit(control_message(json.dumps(body), task_id=task_id))
         end = time.monotonic() + timeout
         while time.monotonic() < end:
-            for row in await reads.replies(task_id):
+            for row in await reads.rows(replies(task_id)):
                 data = row["data"]
                 if as_json:
                     say(dump(data))
@@ -84,13 +88,13 @@ def _command(command: str, options: list[str]) -> dict[str, Any]:
         try:
             body: dict[str, Any] = json.loads(command)
         except json.JSONDecodeError as error:
-            raise UsageError(f"the command is no JSON ({error})", 'write {"command": "heartbeat"}') from error
+            raise UsageError(f"the command is not JSON ({error})", 'write {"command": "heartbeat"}') from error
     else:
         body = {"command": command}
     for pair in options:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise UsageError(f"{pair!r} is no name=value", "write per_run=8000")
+            raise UsageError(f"{pair!r} is not name=value", "write per_run=8000")
         try:
             body[name] = json.loads(value)
         except json.JSONDecodeError:
@@ -197,31 +201,29 @@ async def _check_database(known: Settings, found: Any) -> None:
         )
         return
     found("ok", "migrations", "all are applied")
-    async with Reads.connect(url) as reads:
+    async with connect(url) as reads:
         await _check_models(known, reads, found)
-        for row in await reads.budgets():
+        for row in await reads.call("get_budgets"):
             for unit, limit in (("tokens", "daily"), ("usd", "usd_daily")):
                 used, most = float(row[f"settled_{unit}"]), row[limit]
                 if most is not None:
                     share = used / float(most) if float(most) else 1.0
                     level = "problem" if share >= 1 else "warning" if share >= 0.8 else "ok"
                     found(level, "budget", f"{row['scope']}: {used:g} of {float(most):g} {unit} today ({share:.0%})")
-        workers = await reads.rows(
-            "select name, version, state from atlas.worker where state <> 'stopped' and seen_at > now() - interval '2 minutes'"
-        )
+        workers = await reads.rows(statements.workers_alive())
         if workers:
             found("ok", "workers", ", ".join(f"{row['name']} ({row['version']}, {row['state']})" for row in workers))
         else:
             found("warning", "workers", "none is alive: run `atlas up` or `atlas worker`")
-        dead = await reads.value("select count(*) from atlas.dead_letters")
+        dead = len(await reads.rows(statements.dead_letters()))
         if dead:
             found("warning", "dead letters", f"{dead}: see `atlas dlq list`")
         await _check_outbox(known, reads, found)
         await _check_audit(known, reads, found)
 
 
-async def _check_outbox(known: Settings, reads: Reads, found: Any) -> None:
-    rows = await reads.rows("select *, open_until > now() as open from atlas.outbox_status")
+async def _check_outbox(known: Settings, reads: Operator, found: Any) -> None:
+    rows = await reads.rows(statements.outbox_status())
     if not any(row["enabled"] for row in rows):
         kept = next((row["pending"] for row in rows if row["destination"] is None), 0)
         found(
@@ -240,14 +242,14 @@ async def _check_outbox(known: Settings, reads: Reads, found: Any) -> None:
             found(level, "outbox", f"{said}; {row['failures']} failures in a row, the last: {row['last_error']}")
         else:
             found("ok", "outbox", said)
-    names = await reads.rows("select distinct secret_name from atlas.destination where enabled and kind = 'webhook'")
+    names = await reads.rows(statements.webhook_secrets())
     for row in names:
         if row["secret_name"] not in known.webhook_secrets:
             found("warning", "outbox", f"{row['secret_name']} is not set here: a mirror needs it to sign")
 
 
-async def _check_models(known: Settings, reads: Reads, found: Any) -> None:
-    models = read_models(await reads.value("select atlas.list_models()"))
+async def _check_models(known: Settings, reads: Operator, found: Any) -> None:
+    models = read_models(await reads.call("list_models"))
     if not models:
         found("problem", "models", "atlas.model is empty: run `atlas migrate --include-seed`")
         return
@@ -262,7 +264,7 @@ async def _check_models(known: Settings, reads: Reads, found: Any) -> None:
             found("warning", "models", f"{model.name} has no row in atlas.model: limits, price and vocabulary are not known")
         else:
             found("ok", "models", f"{model.name}")
-        if not model.priced and any(row["usd_daily"] is not None for row in await reads.budgets()):
+        if not model.priced and any(row["usd_daily"] is not None for row in await reads.call("get_budgets")):
             found(
                 "problem", "models", f"{model.name} has no price, so a budget in USD refuses it: add a row to atlas.model_price"
             )
@@ -270,14 +272,12 @@ async def _check_models(known: Settings, reads: Reads, found: Any) -> None:
         found("problem", "models", "no model of the chain is left: set OPENAI_MODEL")
 
 
-async def _check_audit(known: Settings, reads: Reads, found: Any) -> None:
-    broken = await reads.rows("select problem, task_id, audit_id from atlas.verify_audit() limit 5")
+async def _check_audit(known: Settings, reads: Operator, found: Any) -> None:
+    broken = (await reads.call_rows("verify_audit"))[:5]
     for row in broken:
         found("problem", "audit", f"{row['problem']} (task {row['task_id']}, row {row['audit_id']})")
     key = known.atlas_audit_key.get_secret_value() if known.atlas_audit_key else _embedded_key(known)
-    seals = await reads.rows(
-        'select id, upto::text as upto, "rows", digest, prev_mac, mac from atlas.audit_checkpoint order by id'
-    )
+    seals = await reads.rows(statements.seals())
     if key is None:
         found("warning", "audit", "no ATLAS_AUDIT_KEY: the audit is chained, and not sealed")
         return

@@ -7,14 +7,14 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
-from uuid import UUID
 
 import typer
 
 from atlas.commands.common import JsonFlag, dump, operator, runs, say, settings, show_rows
-from atlas.database.operator import Reads, as_uuid
+from atlas.database.tasks import PostgresTasks
 from atlas.errors import NotFoundError, UsageError
 from atlas.settings import Settings
+from atlas.tasks.statements import projects
 
 
 def _project_key(known: Settings) -> str:
@@ -34,7 +34,7 @@ async def login(
     sign_up: Annotated[bool, typer.Option("--sign-up", help="Create the user first, where the project allows it.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Log in to the project of SUPABASE_URL. The session is kept, for your eyes alone, until `atlas logout`."""
+    """Log in to the project of SUPABASE_URL. The session is kept, readable by you only, until `atlas logout`."""
     from atlas.supabase import tasks as rest
 
     known = settings()
@@ -106,12 +106,10 @@ async def project_create(
 ) -> None:
     """Create a project."""
     async with operator() as reads:
-        rows = await reads.rows(
-            "insert into atlas.project (name) values (:name) on conflict (name) do nothing returning id", {"name": name}
-        )
-        if not rows:
+        found = await reads.call("create_project", name)
+        if found is None:
             raise UsageError(f"project {name} is there already", "see `atlas project list`")
-    say(dump({"id": rows[0]["id"], "name": name}) if as_json else f"project {name} is {rows[0]['id']}")
+    say(dump({"id": found, "name": name}) if as_json else f"project {name} is {found}")
 
 
 @project.command("list")
@@ -119,10 +117,7 @@ async def project_create(
 async def project_list(as_json: JsonFlag = False) -> None:
     """List projects with the number of their members."""
     async with operator() as reads:
-        rows = await reads.rows(
-            "select p.id, p.name, count(m.user_id) as members, p.created_at from atlas.project p "
-            "left join atlas.member m on m.project_id = p.id group by p.id order by p.name"
-        )
+        rows = await reads.rows(projects())
     columns = {"name": "NAME", "members": "MEMBERS", "created_at": "SINCE", "id": "ID"}
     show_rows(
         [row | {"id": str(row["id"]) + " "} if not as_json else row for row in rows],
@@ -143,38 +138,15 @@ async def project_members(
 ) -> None:
     """List a project's members, after adding and removing some."""
     async with operator() as reads:
-        found = await reads.project(name)
+        found = await PostgresTasks(reads).project(name)
         for who in add or ():
-            await reads.rows(
-                "insert into atlas.member (project_id, user_id, role) values (:project, :user, :role) "
-                "on conflict (project_id, user_id) do update set role = excluded.role",
-                {"project": found, "user": await _user(reads, who), "role": "admin" if admin else "member"},
-            )
+            await reads.call("add_member", found, who, "admin" if admin else "member")
         for who in remove or ():
-            gone = await reads.rows(
-                "delete from atlas.member where project_id = :project and user_id = :user returning user_id",
-                {"project": found, "user": await _user(reads, who)},
-            )
-            if not gone:
-                raise NotFoundError(f"{who} is no member of {name}", f"see `atlas project members {name}`")
-        rows = await reads.rows(
-            "select u.email, m.user_id, m.role, m.created_at from atlas.member m left join auth.users u on u.id = m.user_id "
-            "where m.project_id = :project order by u.email, m.user_id",
-            {"project": found},
-        )
+            if not await reads.call("remove_member", found, who):
+                raise NotFoundError(f"{who} is not a member of {name}", f"see `atlas project members {name}`")
+        rows = await reads.call_rows("list_members", found)
     columns = {"email": "E-MAIL", "role": "ROLE", "created_at": "SINCE", "user_id": "USER"}
     show_rows(rows, columns, as_json=as_json, empty=f"project {name} has no members: add them with --add")
-
-
-async def _user(reads: Reads, who: str) -> UUID:
-    """The user of an id or an e-mail address. Raises NotFoundError."""
-    known = as_uuid(who)
-    if known is not None:
-        return known
-    found = await reads.value("select id from auth.users where lower(email) = lower(:email)", {"email": who})
-    if found is None:
-        raise NotFoundError(f"no user {who} has signed up", "they sign up first, or name them by their id")
-    return UUID(str(found))
 
 
 def register(app: typer.Typer) -> None:

@@ -23,10 +23,10 @@ select (select count(*) from rag.document) as documents, (select count(*) from r
 """
 _SPACES = """
 select s.embedder, s.model, s.dimensions, s.state, s.threshold,
-  (select count(*) from rag.embedding e where e.space_id = s.id) as vectors,
-  (select coalesce(sum(u.tokens), 0)::bigint from rag.usage u where u.space_id = s.id) as tokens,
-  (select sum(u.usd)::float8 from rag.usage u where u.space_id = s.id) as usd
-from rag.space s order by s.id
+  (select count(*) from rag.embedding e where e.index_id = s.id) as vectors,
+  (select coalesce(sum(u.tokens), 0)::bigint from rag.usage u where u.index_id = s.id) as tokens,
+  (select sum(u.usd)::float8 from rag.usage u where u.index_id = s.id) as usd
+from rag.embedding_index s order by s.id
 """
 
 
@@ -74,16 +74,16 @@ async def status(as_json: JsonFlag = False) -> None:
     """What is indexed, by which embedder, what it cost, and which jobs wait."""
     async with opened(settings()) as known:
         (facts,) = await known.store.rows_for(None, _FACTS)
-        spaces = await known.store.rows_for(None, _SPACES)
+        embedding_indexes = await known.store.rows_for(None, _SPACES)
     if as_json:
-        say(dump({**facts, "retrieval": known.mode(), "spaces": spaces}))
+        say(dump({**facts, "retrieval": known.mode(), "embedding_indexes": embedding_indexes}))
         return
     say(f"retrieval: {known.mode()}")
     say(f"{facts['documents']} documents, {facts['chunks']} chunks, {facts['passages']} texts")
     say(f"{facts['jobs_waiting']} jobs wait, {facts['jobs_failed']} failed")
     numbers = ("dimensions", "vectors", "threshold", "tokens", "usd")
     heads = {name: name.upper() for name in ("embedder", "model", "state", *numbers)}
-    show_rows(spaces, heads, as_json=False, empty="no embedder was used yet", right=numbers)
+    show_rows(embedding_indexes, heads, as_json=False, empty="no embedder was used yet", right=numbers)
 
 
 def register(top: typer.Typer) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from atlas import logs as logging_setup
+from atlas.commands import statements
 from atlas.commands.common import JsonFlag, Steps, dump, operator, runs, say, settings, show_rows
 from atlas.errors import StackError, UsageError
 from atlas.local.postgres import Cluster
@@ -82,11 +83,8 @@ async def down(
 async def status(as_json: JsonFlag = False) -> None:
     """Show the queue, the workers and the budgets."""
     async with operator() as reads:
-        found = await reads.value("select atlas.queue_metrics()")
-        workers = await reads.rows(
-            "select name, version, state, concurrency, seen_at from atlas.worker where state <> 'stopped' "
-            "and seen_at > now() - interval '2 minutes' order by name"
-        )
+        found = await reads.call("queue_metrics")
+        workers = await reads.rows(statements.workers_alive())
     if as_json:
         say(dump(found | {"worker_list": workers}))
         return

@@ -24,11 +24,12 @@ from atlas.commands.common import (
     show_rows,
     tell,
 )
-from atlas.database.operator import Row
+from atlas.database.tasks import PostgresTasks
 from atlas.errors import TaskFailed, UsageError
 from atlas.messages import chat
 from atlas.tasks.follow import ENDED, Changed, Ended, MoreText, Restart, follow
 from atlas.tasks.port import Tasks
+from atlas.tasks.values import Row
 
 STATES = ("queued", "running", "completed", "failed", "cancelled", "dead_lettered")
 
@@ -84,10 +85,10 @@ async def show_stream(reads: Tasks, task_id: UUID, *, quiet: bool = False) -> Ro
 def fail_unless_completed(task: Row) -> None:
     """Raises TaskFailed for a task that ended without a reply."""
     if task["state"] != "completed":
-        hint = {"cancelled": "ask again", "dead_lettered": f"`atlas retry {str(task['id'])[:8]}` takes it up again"}
+        hint = {"cancelled": "ask again", "dead_lettered": f"`atlas retry {str(task['id'])[:8]}` retries it"}
         raise TaskFailed(
             f"task {str(task['id'])[:8]} is {task['state']} ({task['error_code']}): {task['error_message']}",
-            hint.get(task["state"], "mend it and ask again"),
+            hint.get(task["state"], "fix it and ask again"),
         )
 
 
@@ -108,7 +109,7 @@ async def ask(
         try:
             own: UUID | None = UUID(task_id)
         except ValueError:
-            raise UsageError(f"{task_id!r} is no UUID", "leave --task-id out, or give a UUID") from None
+            raise UsageError(f"{task_id!r} is not a UUID", "leave --task-id out, or give a UUID") from None
     else:
         own = None
     async with face() as reads:
@@ -213,10 +214,10 @@ async def cancel(task: TaskArgument, as_json: JsonFlag = False) -> None:
 
 @runs
 async def retry(task: TaskArgument, as_json: JsonFlag = False) -> None:
-    """Take a failed, cancelled, dead or waiting task up again."""
+    """Retry a failed, cancelled, dead or waiting task."""
     async with operator() as reads:
-        found = await reads.find(task)
-        state = await reads.value("select atlas.retry_task(:id)", {"id": found})
+        found = await PostgresTasks(reads).find(task)
+        state = await reads.call("retry_task", found)
     say(dump({"task_id": found, "state": state}) if as_json else f"task {found} is {state} again")
 
 

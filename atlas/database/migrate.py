@@ -41,7 +41,7 @@ def read_migrations() -> list[Migration]:
     for path in sorted(folder("migrations").glob("*.sql")):
         match = re.fullmatch(r"(\d{14})_(\w+)\.sql", path.name)
         if not match:
-            raise StackError(f"{path.name} is no migration", "name it <14 digits>_<name>.sql")
+            raise StackError(f"{path.name} is not a migration", "name it <14 digits>_<name>.sql")
         found.append(Migration(version=match[1], name=match[2], sql=path.read_text(encoding="utf-8")))
     return found
 
@@ -62,6 +62,23 @@ async def provide_supabase(connection: asyncpg.Connection) -> bool:
     async with connection.transaction():
         await connection.execute((Path(__file__).parent / "provide_supabase.sql").read_text(encoding="utf-8"))
     return True
+
+
+PREDATES = "20261101000100"
+"""The first migration of Atlas before 0.4, whose schema no later migration builds on."""
+
+
+async def refuse_older(connection: asyncpg.Connection) -> None:
+    """Raises StackError for a database of Atlas before 0.4."""
+    if await connection.fetchval("select to_regclass('supabase_migrations.schema_migrations')") is None:
+        return
+    if await connection.fetchval(
+        "select exists (select from supabase_migrations.schema_migrations where version = $1)", PREDATES
+    ):
+        raise StackError(
+            "this database was made by Atlas before 0.4, and cannot be migrated",
+            "make a new one: `atlas down --erase` for the embedded one, `supabase db reset` for Supabase's",
+        )
 
 
 async def pending(connection: asyncpg.Connection) -> list[Migration]:
@@ -87,6 +104,7 @@ async def migrate(connection: asyncpg.Connection) -> list[Migration]:
     """Applies what is pending, each in a transaction, one caller at a time; answers what it applied."""
     await connection.execute("select pg_advisory_lock(hashtextextended('atlas.migrate', 0))")
     try:
+        await refuse_older(connection)
         await connection.execute(_HISTORY)
         todo = await pending(connection)
         for migration in todo:
@@ -96,7 +114,7 @@ async def migrate(connection: asyncpg.Connection) -> list[Migration]:
                 except asyncpg.PostgresError as error:
                     raise StackError(
                         f"migration {migration.version}_{migration.name} failed ({error}); it changed nothing",
-                        "mend what it names, and run `atlas migrate` again",
+                        "fix what it names, and run `atlas migrate` again",
                     ) from error
                 await connection.execute(
                     "insert into supabase_migrations.schema_migrations (version, name, statements) values ($1, $2, $3)",

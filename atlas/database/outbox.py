@@ -28,18 +28,18 @@ class Outbox:
         """Gives rows that were kept for want of a destination to those that are there now."""
         return int(await self._pool.value("select atlas.adopt_outbox()"))
 
-    async def claim_outbox(self, lease_id: UUID, destination: UUID, limit: int, lease: float) -> list[Event]:
+    async def claim_outbox(self, lease_owner: UUID, destination: UUID, limit: int, lease: float) -> list[Event]:
         """Leases rows, oldest first. lease: seconds."""
         rows = await self._pool.rows(
-            "select * from atlas.claim_outbox($1, $2, $3, $4)", lease_id, destination, limit, timedelta(seconds=lease)
+            "select * from atlas.claim_outbox($1, $2, $3, $4)", lease_owner, destination, limit, timedelta(seconds=lease)
         )
         return [Event(**dict(row)) for row in rows]
 
-    async def settle_outbox(self, lease_id: UUID, settlements: Sequence[Settlement]) -> int:
+    async def settle_outbox(self, lease_owner: UUID, settlements: Sequence[Settlement]) -> int:
         """Settles many in one commit; answers how many rows were sent or rejected under this lease."""
         return int(
             await self._pool.value(
-                "select atlas.settle_outbox($1, $2, $3, $4, $5)", lease_id,
+                "select atlas.settle_outbox($1, $2, $3, $4, $5)", lease_owner,
                 [row for one in settlements for row in one.sent], [row for one in settlements for row in one.rejected],
                 [row for one in settlements for row in one.failed], [row for one in settlements for row in one.released],
             )

@@ -10,7 +10,7 @@ import asyncpg
 
 from atlas.database.pool import Pool
 from atlas.llm.models import Model, read_models
-from atlas.task import AttemptId, Carried, ClaimedTask, Exchange, JsonObject, TaskId, Usage
+from atlas.task import AttemptId, ClaimedTask, Exchange, Inherited, JsonObject, TaskId, Usage
 
 
 class Queue:
@@ -145,5 +145,5 @@ class Queue:
 
 def _claimed(row: asyncpg.Record) -> ClaimedTask:
     values = dict(row)
-    carried = values.pop("carried")
-    return ClaimedTask(**values, carried=Carried(**carried) if carried else None)
+    inherited = values.pop("inherited")
+    return ClaimedTask(**values, inherited=Inherited(**inherited) if inherited else None)

@@ -39,10 +39,10 @@ class Outbox(Protocol):
     async def adopt_outbox(self) -> int:
         """Gives rows that were kept for want of a destination to those that are there now."""
 
-    async def claim_outbox(self, lease_id: UUID, destination: UUID, limit: int, lease: float) -> list[Event]:
+    async def claim_outbox(self, lease_owner: UUID, destination: UUID, limit: int, lease: float) -> list[Event]:
         """Leases rows, oldest first. lease: seconds."""
 
-    async def settle_outbox(self, lease_id: UUID, settlements: Sequence[Settlement]) -> int:
+    async def settle_outbox(self, lease_owner: UUID, settlements: Sequence[Settlement]) -> int:
         """Settles many in one commit; answers how many rows were sent or rejected under this lease."""
 
     async def record_destination(

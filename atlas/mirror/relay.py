@@ -39,7 +39,7 @@ class Relay:
         self._metrics = metrics
         self._lease = lease
         self._room = target.room
-        self._lease_id = uuid4()
+        self._lease_owner = uuid4()
         self._carrying: set[asyncio.Task[None]] = set()
         self._held: dict[int, Event] = {}
         self._woken = asyncio.Event()
@@ -81,7 +81,7 @@ class Relay:
         if room <= 0 or time.monotonic() < self._open_until:
             return []
         try:
-            events = await self._outbox.claim_outbox(self._lease_id, self.destination.id, room, self._lease)
+            events = await self._outbox.claim_outbox(self._lease_owner, self.destination.id, room, self._lease)
         except (DatabaseDown, RefusedError) as error:
             log.error("cannot claim the outbox: %s", error)
             return []
@@ -186,7 +186,7 @@ class Relay:
             await self._outbox.record_destination(self.destination.id, ok=True)
 
     async def _settle_batch(self, settlements: Sequence[Settlement]) -> list[int]:
-        await self._outbox.settle_outbox(self._lease_id, settlements)
+        await self._outbox.settle_outbox(self._lease_owner, settlements)
         return [0] * len(settlements)
 
     async def _leave(self) -> None:

@@ -12,7 +12,7 @@ LONGEST = 400
 """Tokens of a chunk, at most: small embedders read 256 to 512 and drop the rest."""
 
 MOST_CHARACTERS = 8_000
-"""Of a chunk: a thousand spaces are one token, and embedders count characters too."""
+"""Of a chunk: a thousand embedding_indexes are one token, and embedders count characters too."""
 
 Line = tuple[int, str]
 

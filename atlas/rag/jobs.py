@@ -1,4 +1,4 @@
-"""The embed-worker: claims jobs from rag.embed_job, indexes their documents or repositories, and builds new spaces.
+"""The embed-worker: claims jobs from rag.embed_job, indexes their documents or repositories, and builds new embedding_indexes.
 
 A process that dies loses nothing: its lease ends, and another one goes on where it was. What was embedded is stored at once,
 so that only the batch that was under way is embedded again.
@@ -34,7 +34,7 @@ class JobRefused(AtlasError):
 
 
 class Jobs:
-    """Works on jobs until it is cancelled. indexer makes one for a project; vectors the configured space's, None for none."""
+    """Works on jobs until it is cancelled. indexer makes one for a project; vectors the configured index's, None for none."""
 
     def __init__(
         self,
@@ -96,14 +96,14 @@ class Jobs:
             await asyncio.sleep(self._pause * random.uniform(0.75, 1.25))  # noqa: S311  processes must not march in step
 
     async def _build(self) -> None:
-        """Fills a space that is being built, beside the jobs."""
+        """Fills an embedding index that is being built, beside the jobs."""
         while True:
             try:
                 vectors = await self._vectors()
-                if vectors is not None and (vectors.space.state == "building" or await vectors.has_gaps()):
+                if vectors is not None and (vectors.index.state == "building" or await vectors.has_gaps()):
                     built = await vectors.build(self._owner)
                     if built:
-                        log.info("%s %s is complete, and serves", vectors.space.embedder, vectors.space.model)
+                        log.info("%s %s is complete, and serves", vectors.index.embedder, vectors.index.model)
             except AtlasError as error:
                 log.warning("vectors: %s", error)
             except Exception:  # the jobs go on without it

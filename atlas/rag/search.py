@@ -1,4 +1,4 @@
-"""One search: the question's vector from the embedder whose space serves, both ways in Postgres, a reranker if there is one.
+"""One search: the question's vector from the embedder whose embedding index serves, both ways in Postgres, a reranker if there is one.
 
 Every part that is away is left out, and said: a search without vectors is a search by words.
 """
@@ -15,7 +15,7 @@ from uuid import UUID
 
 from atlas.errors import WrongState
 from atlas.rag.ports import Embedder, EmbedderDown, EmbedderRefused, Reranker, RerankerDown, checked
-from atlas.rag.store import Space, Store
+from atlas.rag.store import EmbeddingIndex, Store
 from atlas.task import Chunk, JsonObject, Retrieved
 
 log = logging.getLogger("atlas.rag")
@@ -47,7 +47,7 @@ class Query:
 
 
 class Searcher:
-    """Searches the index. embedders gives the embedder of a space, None where the settings have none for it.
+    """Searches the index. embedders gives the embedder of a index, None where the settings have none for it.
 
     patience: seconds that an embedder or a reranker may take. clock: seconds that only rise.
     """
@@ -56,7 +56,7 @@ class Searcher:
         self,
         store: Store,
         *,
-        embedders: Callable[[Space], Awaitable[Embedder | None]],
+        embedders: Callable[[EmbeddingIndex], Awaitable[Embedder | None]],
         reranker: Reranker | None = None,
         threshold: float,
         patience: float = 2.0,
@@ -68,35 +68,35 @@ class Searcher:
         self._threshold = threshold
         self._patience = patience
         self._clock = clock
-        self._spaces: tuple[float, list[Space]] | None = None
+        self._indexes: tuple[float, list[EmbeddingIndex]] | None = None
         self._used: dict[int, tuple[int, int]] = {}
         self._accounted = float("-inf")
 
-    async def serving(self, *, fresh: bool = False) -> Space | None:
-        """The space that serves, read again every few seconds."""
-        if fresh or self._spaces is None or self._clock() - self._spaces[0] > 5:
-            self._spaces = (self._clock(), await self._store.spaces())
-        return next((space for space in self._spaces[1] if space.state == "serving"), None)
+    async def serving(self, *, fresh: bool = False) -> EmbeddingIndex | None:
+        """The embedding index that serves, read again every few seconds."""
+        if fresh or self._indexes is None or self._clock() - self._indexes[0] > 5:
+            self._indexes = (self._clock(), await self._store.embedding_indexes())
+        return next((index for index in self._indexes[1] if index.state == "serving"), None)
 
     async def search(self, query: Query) -> Retrieved:
         """Passages, best first. Raises the errors of the store; of the models, none."""
         warnings: list[str] = []
-        space = await self.serving() if query.vectors else None
-        vector = await self._vector(query.text, space, warnings) if space is not None else None
+        index = await self.serving() if query.vectors else None
+        vector = await self._vector(query.text, index, warnings) if index is not None else None
         try:
-            chunks = await self._find(query, vector, space, warnings)
+            chunks = await self._find(query, vector, index, warnings)
         except WrongState:
-            # another space began to serve meanwhile: its vectors are compared with each other only
-            space = await self.serving(fresh=True)
-            vector = await self._vector(query.text, space, warnings) if space is not None else None
-            chunks = await self._find(query, vector, space, warnings)
+            # another embedding index began to serve meanwhile: its vectors are compared with each other only
+            index = await self.serving(fresh=True)
+            vector = await self._vector(query.text, index, warnings) if index is not None else None
+            chunks = await self._find(query, vector, index, warnings)
         return Retrieved(chunks=chunks, warnings=tuple(warnings))
 
-    async def _vector(self, text: str, space: Space, warnings: list[str]) -> list[float] | None:
-        embedder = await self._embedders(space)
+    async def _vector(self, text: str, index: EmbeddingIndex, warnings: list[str]) -> list[float] | None:
+        embedder = await self._embedders(index)
         if embedder is None:
             warnings.append(
-                f"the index is by {space.embedder} {space.model}, which is not configured here: only words were searched"
+                f"the index is by {index.embedder} {index.model}, which is not configured here: only words were searched"
             )
             return None
         asked = [text[:_LONGEST_EMBEDDED]]
@@ -107,8 +107,8 @@ class Searcher:
             log.warning("the question is not embedded: %s", error or "no answer in time")
             warnings.append("the embedder did not answer: only words were searched")
             return None
-        texts, tokens = self._used.get(space.id, (0, 0))
-        self._used[space.id] = (texts + 1, tokens + (found.tokens or len(text) // 4))
+        texts, tokens = self._used.get(index.id, (0, 0))
+        self._used[index.id] = (texts + 1, tokens + (found.tokens or len(text) // 4))
         if self._clock() - self._accounted > _ACCOUNT_EVERY:
             await self.account()
         return found.vectors[0]
@@ -117,19 +117,21 @@ class Searcher:
         """Records what questions took. Every few seconds and not for each: the day's row is one for the whole fleet."""
         self._accounted = self._clock()
         used, self._used = self._used, {}
-        for space, (texts, tokens) in used.items():
-            await self._store.record_usage(space, "query", texts, tokens)
+        for index, (texts, tokens) in used.items():
+            await self._store.record_usage(index, "query", texts, tokens)
 
-    async def _find(self, query: Query, vector: list[float] | None, space: Space | None, warnings: list[str]) -> list[Chunk]:
+    async def _find(
+        self, query: Query, vector: list[float] | None, index: EmbeddingIndex | None, warnings: list[str]
+    ) -> list[Chunk]:
         threshold = query.threshold
         if threshold is None:
-            threshold = space.threshold if space is not None and space.threshold is not None else self._threshold
+            threshold = index.threshold if index is not None and index.threshold is not None else self._threshold
         reranked = self._reranker is not None and query.rerank
         many = min(200, max(50, 3 * query.top_k)) if reranked else query.top_k
         used = threshold if vector is not None else None
-        chunks = await self._call(query, vector, space, many, used)
+        chunks = await self._call(query, vector, index, many, used)
         if not chunks and vector is not None:
-            nearest = await self._call(query, vector, space, 1, None)
+            nearest = await self._call(query, vector, index, 1, None)
             if nearest and nearest[0].similarity is not None:
                 best = nearest[0].similarity
                 warnings.append(
@@ -141,16 +143,16 @@ class Searcher:
         return chunks[: query.top_k]
 
     async def _call(
-        self, query: Query, vector: list[float] | None, space: Space | None, many: int, threshold: float | None
+        self, query: Query, vector: list[float] | None, index: EmbeddingIndex | None, many: int, threshold: float | None
     ) -> list[Chunk]:
-        number = space.id if space is not None and vector is not None else None
+        number = index.id if index is not None and vector is not None else None
         text = query.text[:LONGEST_QUERY] if query.words else ""
         if query.task is not None:
             return await self._store.search_task(
-                query.task, text, top_k=many, collapse=query.collapse, vector=vector, space=number, threshold=threshold
+                query.task, text, top_k=many, collapse=query.collapse, vector=vector, index=number, threshold=threshold
             )
         return await self._store.search(
-            text, top_k=many, collapse=query.collapse, vector=vector, space=number, threshold=threshold, project=query.project,
+            text, top_k=many, collapse=query.collapse, vector=vector, index=number, threshold=threshold, project=query.project,
             prefix=query.prefix, kind=query.kind, claims=query.claims,
         )  # fmt: skip
 

@@ -15,7 +15,7 @@ from atlas.task import Chunk, JsonObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Space:
+class EmbeddingIndex:
     """One embedder's model at one dimension."""
 
     id: int
@@ -105,93 +105,85 @@ class Store:
 
     # --- vectors ------------------------------------------------------------------------------------------------
 
-    async def spaces(self) -> list[Space]:
-        """The spaces that serve or are built."""
-        return [Space(**item) for item in await self._pool.value("select rag.spaces()")]
+    async def embedding_indexes(self) -> list[EmbeddingIndex]:
+        """The embedding_indexes that serve or are built."""
+        return [EmbeddingIndex(**item) for item in await self._pool.value("select rag.embedding_indexes()")]
 
-    async def open_space(self, embedder: Embedder, usd_per_million: float | None, *, revive: bool = True) -> Space:
-        """The space of an embedder; a new one is built beside the one that serves. Raises WrongState for a retired one where it
+    async def open_index(self, embedder: Embedder, usd_per_million: float | None, *, revive: bool = True) -> EmbeddingIndex:
+        """The embedding index of an embedder; a new one is built beside the one that serves. Raises WrongState for a retired one where it
         may not be revived."""
         row = await self._pool.value(
-            "select to_jsonb(rag.open_space($1, $2, $3, $4::float8::numeric, $5))",
+            "select to_jsonb(rag.open_index($1, $2, $3, $4::float8::numeric, $5))",
             embedder.name, embedder.model, embedder.dimensions, usd_per_million, revive,
         )  # fmt: skip
-        return Space(**{name: row[name] for name in Space.__slots__})
+        return EmbeddingIndex(**{name: row[name] for name in EmbeddingIndex.__slots__})
 
-    async def known_vectors(self, space: int, hashes: Sequence[bytes]) -> set[bytes]:
+    async def known_vectors(self, index: int, hashes: Sequence[bytes]) -> set[bytes]:
         """Which texts have a vector."""
-        rows = await self._pool.rows("select * from rag.known_vectors($1, $2)", space, list(hashes))
+        rows = await self._pool.rows("select * from rag.known_vectors($1, $2)", index, list(hashes))
         return {row[0] for row in rows}
 
-    async def missing_vectors(self, space: int, after: int, limit: int) -> list[tuple[int, JsonObject]]:
+    async def missing_vectors(self, index: int, after: int, limit: int) -> list[tuple[int, JsonObject]]:
         """Passages in use without a vector, with their ids, in their order."""
-        rows = await self._pool.rows("select * from rag.missing_vectors($1, $2, $3)", space, after, limit)
+        rows = await self._pool.rows("select * from rag.missing_vectors($1, $2, $3)", index, after, limit)
         return [(row["passage_id"], {"heading": row["heading"], "text": row["text"], "tokens": row["tokens"]}) for row in rows]
 
-    async def advance_all(self) -> None:
+    async def advance_epochs(self) -> None:
         """What is cached is stale: searches have other settings now."""
-        await self._pool.value("update rag.epoch set number = number + 1")
+        await self._pool.value("select rag.advance_epochs()")
 
-    async def add_repository(self, url: str, ref: str | None, project: UUID | None) -> None:
+    async def record_repository(self, url: str, ref: str | None, project: UUID | None) -> None:
         """Remembers a repository that was indexed by hand, so that the nightly refresh looks at it again."""
-        await self._pool.value(
-            "insert into rag.embed_job (repository, ref, project_id, state, finished_at) "
-            "values ($1, $2, $3, 'completed', now())",
-            url, ref, project,
-        )  # fmt: skip
+        await self._pool.value("select rag.record_repository($1, $2, $3)", url, ref, project)
 
-    async def count_missing(self, space: int) -> int:
+    async def count_missing(self, index: int) -> int:
         """How many passages are to be embedded still."""
-        return int(await self._pool.value("select count(*) from rag.missing_vectors($1, 0, 100000000)", space))
+        return int(await self._pool.value("select count(*) from rag.missing_vectors($1, 0, 100000000)", index))
 
-    async def put_vectors(self, space: int, passages: Sequence[JsonObject], vectors: Sequence[Sequence[float]]) -> None:
+    async def put_vectors(self, index: int, passages: Sequence[JsonObject], vectors: Sequence[Sequence[float]]) -> None:
         """Stores texts with their vectors."""
         await self._pool.value(
-            "select rag.put_vectors($1, $2, $3)", space, list(passages), [as_vector(vector) for vector in vectors]
+            "select rag.put_vectors($1, $2, $3)", index, list(passages), [as_vector(vector) for vector in vectors]
         )
 
-    async def claim_space(self, space: int, owner: UUID, lease: float) -> bool:
-        """Whether this process may fill the space now."""
-        return bool(await self._pool.value("select rag.claim_space($1, $2, $3)", space, owner, timedelta(seconds=lease)))
+    async def claim_index(self, index: int, owner: UUID, lease: float) -> bool:
+        """Whether this process may fill the embedding index now."""
+        return bool(await self._pool.value("select rag.claim_index($1, $2, $3)", index, owner, timedelta(seconds=lease)))
 
-    async def serve_space(self, space: int) -> bool:
-        """Lets a complete space serve; False: passages are still missing."""
-        return bool(await self._pool.value("select rag.serve_space($1)", space))
+    async def serve_index(self, index: int) -> bool:
+        """Lets a complete embedding index serve; False: passages are still missing."""
+        return bool(await self._pool.value("select rag.serve_index($1)", index))
 
-    async def set_threshold(self, space: int, threshold: float) -> None:
+    async def set_threshold(self, index: int, threshold: float) -> None:
         """Keeps a calibrated threshold; it goes before the setting."""
-        # what was found with another threshold is stale
-        await self._pool.value(
-            "with changed as (update rag.space set threshold = $2 where id = $1 returning id) "
-            "update rag.epoch set number = number + 1 where exists (select from changed)", space, threshold,
-        )  # fmt: skip
+        await self._pool.value("select rag.set_threshold($1, $2)", index, threshold)
 
-    async def record_usage(self, space: int, purpose: Literal["index", "query"], texts: int, tokens: int) -> None:
+    async def record_usage(self, index: int, purpose: Literal["index", "query"], texts: int, tokens: int) -> None:
         """Accounts for what was embedded."""
-        await self._pool.value("select rag.record_usage($1, $2, $3, $4)", space, purpose, texts, tokens)
+        await self._pool.value("select rag.record_usage($1, $2, $3, $4)", index, purpose, texts, tokens)
 
     # --- search -------------------------------------------------------------------------------------------------
 
     async def search_task(
-        self, task: UUID, query: str, *, top_k: int, collapse: bool, vector: Sequence[float] | None, space: int | None,
+        self, task: UUID, query: str, *, top_k: int, collapse: bool, vector: Sequence[float] | None, index: int | None,
         threshold: float | None,
     ) -> list[Chunk]:  # fmt: skip
         """Passages for a task, of what its owner may read."""
         rows = await self._pool.rows(
             "select * from rag.search_task($1, $2, $3, $4, $5, $6, $7)",
-            task, query, top_k, collapse, None if vector is None else as_vector(vector), space, threshold,
+            task, query, top_k, collapse, None if vector is None else as_vector(vector), index, threshold,
         )  # fmt: skip
         return [chunk_of(dict(row)) for row in rows]
 
     async def search(
-        self, query: str, *, top_k: int, collapse: bool, vector: Sequence[float] | None, space: int | None,
+        self, query: str, *, top_k: int, collapse: bool, vector: Sequence[float] | None, index: int | None,
         threshold: float | None, project: UUID | None = None, prefix: str | None = None, kind: str | None = None,
         claims: JsonObject | None = None,
     ) -> list[Chunk]:  # fmt: skip
         """Passages for the service role (of a project and shared ones), or with claims: for that user, under RLS."""
         rows = await self.rows_for(
             claims, "select * from rag.search($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            query, top_k, project, collapse, None if vector is None else as_vector(vector), space, threshold, prefix, kind,
+            query, top_k, project, collapse, None if vector is None else as_vector(vector), index, threshold, prefix, kind,
         )  # fmt: skip
         return [chunk_of(row) for row in rows]
 

@@ -1,4 +1,4 @@
-"""Fills a space with vectors: what has one is never embedded again, and what was embedded is stored before anything else."""
+"""Fills an embedding index with vectors: what has one is never embedded again, and what was embedded is stored before anything else."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from uuid import UUID
 
 from atlas.rag.chunk import Piece
 from atlas.rag.ports import Embedder, checked
-from atlas.rag.store import Space, Store, embedded_text
+from atlas.rag.store import EmbeddingIndex, Store, embedded_text
 from atlas.task import JsonObject
 
 LEASE = 60.0
-"""Seconds for which a process has the right to fill a space; extended with each batch."""
+"""Seconds for which a process has the right to fill an embedding index; extended with each batch."""
 
 
 def passage_hash(heading: str, text: str) -> bytes:
@@ -21,17 +21,17 @@ def passage_hash(heading: str, text: str) -> bytes:
 
 
 class Vectors:
-    """One embedder and its space."""
+    """One embedder and its embedding index."""
 
-    def __init__(self, store: Store, embedder: Embedder, space: Space) -> None:
+    def __init__(self, store: Store, embedder: Embedder, index: EmbeddingIndex) -> None:
         self._store = store
         self._embedder = embedder
-        self.space = space
+        self.index = index
 
     async def fill(self, pieces: Sequence[Piece]) -> int:
         """Embeds the pieces that have no vector yet; answers how many tokens that took. Raises what embedders raise."""
         wanted = {passage_hash(piece.heading, piece.text): piece for piece in pieces}
-        known = await self._store.known_vectors(self.space.id, list(wanted))
+        known = await self._store.known_vectors(self.index.id, list(wanted))
         missing = [piece for digest, piece in wanted.items() if digest not in known]
         tokens = 0
         for start in range(0, len(missing), self._embedder.batch):
@@ -41,27 +41,27 @@ class Vectors:
 
     async def has_gaps(self) -> bool:
         """Whether passages in use have no vector: they were indexed without this embedder."""
-        return bool(await self._store.missing_vectors(self.space.id, 0, 1))
+        return bool(await self._store.missing_vectors(self.index.id, 0, 1))
 
     async def build(self, owner: UUID, advance: Callable[[int, int], None] = lambda _texts, _tokens: None) -> bool:
-        """Embeds all that is missing, and lets the space serve if it does not. False: another process is at it."""
+        """Embeds all that is missing, and lets the embedding index serve if it does not. False: another process is at it."""
         while True:
-            if not await self._store.claim_space(self.space.id, owner, LEASE):
+            if not await self._store.claim_index(self.index.id, owner, LEASE):
                 return False
             after = 0
-            while batch := await self._store.missing_vectors(self.space.id, after, self._embedder.batch):
+            while batch := await self._store.missing_vectors(self.index.id, after, self._embedder.batch):
                 tokens = await self._put([item for _, item in batch])
                 advance(len(batch), tokens)
                 after = batch[-1][0]
-                if not await self._store.claim_space(self.space.id, owner, LEASE):
+                if not await self._store.claim_index(self.index.id, owner, LEASE):
                     return False
-            if await self._store.serve_space(self.space.id):
+            if await self._store.serve_index(self.index.id):
                 return True
 
     async def _put(self, passages: list[JsonObject]) -> int:
         texts = [embedded_text(item["heading"], item["text"]) for item in passages]
         found = checked(self._embedder, texts, await self._embedder.embed(texts))
-        await self._store.put_vectors(self.space.id, passages, found.vectors)
+        await self._store.put_vectors(self.index.id, passages, found.vectors)
         tokens = found.tokens or sum(item["tokens"] for item in passages)
-        await self._store.record_usage(self.space.id, "index", len(texts), tokens)
+        await self._store.record_usage(self.index.id, "index", len(texts), tokens)
         return tokens

@@ -20,7 +20,7 @@ from atlas.rag.index import Indexer
 from atlas.rag.ports import Embedder, EmbedderDown, EmbedderRefused, Reranker
 from atlas.rag.retrieval import Cache, CachedRetriever, InProcess, PassageSource, RagService
 from atlas.rag.search import Searcher
-from atlas.rag.store import Space, Store
+from atlas.rag.store import EmbeddingIndex, Store
 from atlas.rag.vectors import Vectors
 from atlas.settings import Settings
 
@@ -48,16 +48,16 @@ class Embedders:
             return None
         return await self._make(name, self._settings.rag_embed_model, self._settings.rag_embed_dimensions)
 
-    async def of(self, space: Space) -> Embedder | None:
-        """The embedder of a space; None where the settings are for another one."""
-        if space.embedder != self._settings.rag_embedder:
+    async def of(self, index: EmbeddingIndex) -> Embedder | None:
+        """The embedder of an embedding index; None where the settings are for another one."""
+        if index.embedder != self._settings.rag_embedder:
             return None
         try:
-            embedder = await self._make(space.embedder, space.model, space.dimensions)
+            embedder = await self._make(index.embedder, index.model, index.dimensions)
         except (SettingsError, EmbedderDown, EmbedderRefused) as error:
-            log.warning("%s %s cannot be used: %s", space.embedder, space.model, error)
+            log.warning("%s %s cannot be used: %s", index.embedder, index.model, error)
             return None
-        return embedder if space.fits(embedder) else None
+        return embedder if index.fits(embedder) else None
 
     def price(self, embedder: Embedder) -> float | None:
         """US dollars per million tokens."""
@@ -136,15 +136,15 @@ class Knowledge:
     settings: Settings
 
     async def vectors(self, *, revive: bool = True) -> Vectors | None:
-        """What fills the configured embedder's space; None for full text alone. revive: also if another one took over."""
+        """What fills the configured embedder's embedding index; None for full text alone. revive: also if another one took over."""
         embedder = await self.embedders.configured()
         if embedder is None:
             return None
-        space = await self.store.open_space(embedder, self.embedders.price(embedder), revive=revive)
-        return Vectors(self.store, embedder, space)
+        index = await self.store.open_index(embedder, self.embedders.price(embedder), revive=revive)
+        return Vectors(self.store, embedder, index)
 
     async def vectors_if_any(self) -> None:
-        """Opens the space at the start, so that wrong settings end the process and not its first job. An embedder that is away
+        """Opens the embedding index at the start, so that wrong settings end the process and not its first job. An embedder that is away
         is waited for."""
         try:
             await self.vectors()

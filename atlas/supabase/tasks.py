@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
-from datetime import date, datetime
+from datetime import date
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -16,18 +16,20 @@ from postgrest import APIError
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 from supabase_auth.errors import AuthError
 
-from atlas.database.operator import SPEND, SPEND_KEYS, Row, task_prefix
 from atlas.errors import SQLSTATES, DatabaseDown, NotAllowed, NotFoundError, RefusedError, UsageError
 from atlas.settings import Settings
 from atlas.supabase.channel import Patience
 from atlas.supabase.deltas import Deltas
 from atlas.supabase.keys import expiry_of
 from atlas.supabase.session import SessionFile
+from atlas.tasks.finding import no_such_task, task_name, the_one
 from atlas.tasks.port import Live, Part
+from atlas.tasks.statements import COUNTS, SPEND_KEYS
+from atlas.tasks.values import Row, typed
 
 Answer = TypeVar("Answer")
 PAGE = 1000
-COUNTS = ("calls", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "tokens", "usd", "unknown")
+SHOWN = tuple("unknown" if name == "unknown_calls" else name for name in COUNTS)
 
 
 async def guarded(work: Awaitable[Answer]) -> Answer:
@@ -60,7 +62,7 @@ async def open_client(settings: Settings, key: str) -> AsyncClient:
 
 
 @asynccontextmanager
-async def connect(settings: Settings, *, patience: Patience | None = None) -> AsyncIterator[RestReads]:
+async def connect(settings: Settings, *, patience: Patience | None = None) -> AsyncIterator[RestTasks]:
     """What a person may read: by their login, else by a secret key of the environment. Raises UsageError without either."""
     key = settings.public_key or settings.worker_key
     if key is None:
@@ -73,7 +75,7 @@ async def connect(settings: Settings, *, patience: Patience | None = None) -> As
         if key != settings.worker_key:
             client = await open_client(settings, settings.worker_key)
     try:
-        yield RestReads(client, settings, patience)
+        yield RestTasks(client, settings, patience)
     finally:
         if client.options.httpx_client is not None:
             await client.options.httpx_client.aclose()
@@ -98,8 +100,8 @@ class SessionTokens:
         return token, expiry_of(token)
 
 
-class RestReads:
-    """The same face as atlas.reads.Reads, over REST."""
+class RestTasks:
+    """What a person reads and does, under their login: atlas.tasks.port.Tasks."""
 
     def __init__(self, client: AsyncClient, settings: Settings, patience: Patience | None = None) -> None:
         self._client = client
@@ -108,7 +110,7 @@ class RestReads:
 
     async def _rows(self, query: Any) -> list[Row]:
         answer = await guarded(query.execute())
-        return [_typed(row) for row in answer.data]
+        return [typed(row) for row in answer.data]
 
     async def _all(self, query: Any, limit: int | None = None) -> list[Row]:
         """All rows of an ordered query, page by page: the server answers with so many at most, and does not say so."""
@@ -128,22 +130,8 @@ class RestReads:
         return self._client.schema(schema).table(name)
 
     async def find(self, text: str, *, state: str | None = None) -> UUID:
-        query = self._table("task").select("id,title").eq("kind", "chat").order("queued_at", desc=True)
-        if state:
-            query = query.eq("state", state)
-        if text == "last":
-            rows = await self._rows(query.limit(1))
-            if not rows:
-                raise NotFoundError("there is no task of yours yet", 'ask with `atlas ask "…"`')
-            return UUID(rows[0]["id"])
-        digits = task_prefix(text).replace("-", "")
-        low, high = (str(UUID(digits.ljust(32, fill))) for fill in "0f")
-        rows = await self._rows(query.gte("id", low).lte("id", high).limit(6))
-        if not rows:
-            raise NotFoundError(f"no task of yours begins with {text}", "see `atlas tasks`")
-        if len(rows) > 1:
-            raise UsageError(f"{text} fits several tasks ({', '.join(row['id'][:13] for row in rows)})", "give more of the id")
-        return UUID(rows[0]["id"])
+        found = await self._call("find_task", {"p_text": task_name(text), "p_state": state})
+        return the_one(text, [UUID(one) for one in found])
 
     async def tasks(self, *, limit: int, state: str | None, sender: str | None, project: str | None) -> list[Row]:
         query = self._table("task_history").select("*").order("queued_at", desc=True).order("id")
@@ -159,37 +147,20 @@ class RestReads:
         column = "id" if len(name) == 36 else "name"
         rows = await self._rows(self._table("project").select("id").eq(column, name).limit(1))
         if not rows:
-            raise NotFoundError(f"no project {name!r} of yours", "see `atlas project list`")
+            raise NotFoundError(f"no project {name!r} of yours", "see `atlas whoami`")
         return UUID(rows[0]["id"])
 
     async def task(self, task_id: UUID) -> Row:
-        own = str(task_id)
-        rows = await self._rows(self._table("task_history").select("*").eq("id", own))
-        if not rows:
-            raise NotFoundError(f"no task {task_id} of yours", "see `atlas tasks`")
-        found = rows[0]
-        sent = await self._rows(self._table("architect_in", "public").select("data").eq("task_id", own).limit(1))
-        found["question"] = sent[0]["data"]["content"] if sent else found["title"]
-        (row,) = await self._rows(self._table("task").select("out_id").eq("id", own))
-        out = self._table("architect_out", "public").select("data").eq("id", str(row["out_id"] or 0))
-        reply = [one["data"] for one in await self._rows(out)]
-        found["reply"] = reply[0]["content"] if reply else None
-        found["metadata"] = reply[0]["metadata"] if reply else {}
-        attempts = self._table("attempt").select(
-            "number,state,model,started_at,finished_at,first_delta_at,error_code,error_message"
-        )
-        found["attempt_list"] = await self._rows(attempts.eq("task_id", own).order("number"))
-        found["calls"] = await self._rows(self._table("spend").select(",".join(SPEND.c.keys())).eq("task_id", own).order("id"))
-        audit = self._table("audit").select("seq,at,event,actor,detail").eq("task_id", own).order("seq")
-        found["audit"] = await self._rows(audit)
-        return found
+        found: Row | None = await self._call("get_task", {"p_task_id": str(task_id)})
+        if found is None:
+            raise no_such_task(task_id)
+        return typed(found)
 
     async def state(self, task_id: UUID) -> Row:
-        query = self._table("task").select("state,wait_reason,run_after,error_code,error_message,out_id,model")
-        rows = await self._rows(query.eq("id", str(task_id)))
-        if not rows:
-            raise NotFoundError(f"no task {task_id} of yours", "see `atlas tasks`")
-        return rows[0]
+        found: Row | None = await self._call("task_state", {"p_task_id": str(task_id)})
+        if found is None:
+            raise no_such_task(task_id)
+        return typed(found)
 
     async def parts_after(self, task_id: UUID, attempt: int, generation: int, offset: int) -> list[Part]:
         arguments = {"p_task_id": str(task_id), "p_attempt": attempt, "p_generation": generation, "p_offset": offset}
@@ -210,11 +181,11 @@ class RestReads:
             query = query.gte("day", since.isoformat())
         if until:
             query = query.lt("day", until.isoformat())
-        sums: dict[Any, Row] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
+        sums: dict[Any, Row] = defaultdict(lambda: dict.fromkeys(SHOWN, 0))
         for row in await self._all(query):
             total = sums[row[SPEND_KEYS[by]]]
             for name in COUNTS:
-                total[name] += row["unknown_calls" if name == "unknown" else name] or 0
+                total["unknown" if name == "unknown_calls" else name] += row[name] or 0
         return [{by: key, **sums[key]} for key in sorted(sums, key=str)]
 
     @asynccontextmanager
@@ -223,13 +194,3 @@ class RestReads:
             str(self._settings.supabase_url), SessionTokens(self._client), task_id, patience=self._patience
         ) as deltas:
             yield deltas
-
-
-def _typed(row: Row) -> Row:
-    """REST has text where Postgres has times."""
-    for name, value in row.items():
-        if isinstance(value, str) and (name.endswith("_at") or name in ("run_after", "at")):
-            row[name] = datetime.fromisoformat(value)
-    if {"queued_at", "finished_at", "took"} <= row.keys() and row["took"] is not None:
-        row["took"] = row["finished_at"] - row["queued_at"]
-    return row

@@ -150,8 +150,8 @@ class Attempts:
                 )  # fmt: skip
                 return
             usages = dict(run.usages)
-            carried = run.task.carried
-            response = run.open_response or (carried.response_id if carried and run.open_call is None else None)
+            inherited = run.task.inherited
+            response = run.open_response or (inherited.response_id if inherited and run.open_call is None else None)
             if response is not None:
                 usage = await self._cancel_response(response)
                 if usage is not None:

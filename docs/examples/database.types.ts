@@ -12,6 +12,7 @@ export type Database = {
           "generation": number;
           "id": string;
           "lease_expires_at": string;
+          "lease_owner": string;
           "model": string | null;
           "number": number;
           "progress_sent_at": string | null;
@@ -20,7 +21,6 @@ export type Database = {
           "started_at": string;
           "state": string;
           "task_id": string;
-          "worker_id": string;
         };
         ComputedFields: never;
         Insert: {
@@ -31,6 +31,7 @@ export type Database = {
           "generation"?: number;
           "id": string;
           "lease_expires_at": string;
+          "lease_owner": string;
           "model"?: string | null;
           "number": number;
           "progress_sent_at"?: string | null;
@@ -39,7 +40,6 @@ export type Database = {
           "started_at"?: string;
           "state"?: string;
           "task_id": string;
-          "worker_id": string;
         };
         Update: {
           "error_code"?: string | null;
@@ -49,6 +49,7 @@ export type Database = {
           "generation"?: number;
           "id"?: string;
           "lease_expires_at"?: string;
+          "lease_owner"?: string;
           "model"?: string | null;
           "number"?: number;
           "progress_sent_at"?: string | null;
@@ -57,7 +58,6 @@ export type Database = {
           "started_at"?: string;
           "state"?: string;
           "task_id"?: string;
-          "worker_id"?: string;
         };
         Relationships: [
           {
@@ -521,7 +521,7 @@ export type Database = {
           "id": number;
           "last_error": string | null;
           "lease_expires_at": string | null;
-          "lease_id": string | null;
+          "lease_owner": string | null;
           "out_id": number | null;
           "payload": Json | null;
           "position": number;
@@ -540,7 +540,7 @@ export type Database = {
           "id"?: never;
           "last_error"?: string | null;
           "lease_expires_at"?: string | null;
-          "lease_id"?: string | null;
+          "lease_owner"?: string | null;
           "out_id"?: number | null;
           "payload"?: Json | null;
           "position": number;
@@ -558,7 +558,7 @@ export type Database = {
           "id"?: never;
           "last_error"?: string | null;
           "lease_expires_at"?: string | null;
-          "lease_id"?: string | null;
+          "lease_owner"?: string | null;
           "out_id"?: number | null;
           "payload"?: Json | null;
           "position"?: number;
@@ -733,7 +733,6 @@ export type Database = {
           "over_reservation": boolean;
           "price_from": string | null;
           "reasoning_tokens": number | null;
-          "reserved_at": string;
           "reserved_tokens": number;
           "reserved_usd": number | null;
           "response_id": string | null;
@@ -758,7 +757,6 @@ export type Database = {
           "over_reservation"?: boolean;
           "price_from"?: string | null;
           "reasoning_tokens"?: number | null;
-          "reserved_at"?: string;
           "reserved_tokens": number;
           "reserved_usd"?: number | null;
           "response_id"?: string | null;
@@ -782,7 +780,6 @@ export type Database = {
           "over_reservation"?: boolean;
           "price_from"?: string | null;
           "reasoning_tokens"?: number | null;
-          "reserved_at"?: string;
           "reserved_tokens"?: number;
           "reserved_usd"?: number | null;
           "response_id"?: string | null;
@@ -1170,6 +1167,7 @@ export type Database = {
         }[];
       };
       "actor": { Args: Record<PropertyKey, never>; Returns: string };
+      "add_member": { Args: { "p_project": string; "p_role"?: string; "p_who": string }; Returns: string };
       "adopt_outbox": { Args: { "p_limit"?: number }; Returns: number };
       "append_audit": { Args: { "p_detail"?: Json; "p_event": string; "p_task": string }; Returns: undefined };
       "append_audits": {
@@ -1208,13 +1206,17 @@ export type Database = {
           "verdict": string;
         }[];
       };
+      "breaker_open_until": {
+        Args: { "p_asked"?: number; "p_failures": number; "p_first": number; "p_longest": number };
+        Returns: string;
+      };
       "caller_role": { Args: Record<PropertyKey, never>; Returns: unknown };
       "cancel_task": { Args: { "p_attempt_id"?: string; "p_task_id": string; "p_usages"?: Json }; Returns: string };
       "check_control": { Args: { "message": Json }; Returns: undefined };
       "check_message": { Args: { "message": Json }; Returns: undefined };
       "check_metadata": { Args: { "metadata": Json }; Returns: undefined };
       "claim_outbox": {
-        Args: { "p_destination": string; "p_lease": string; "p_lease_id": string; "p_limit": number };
+        Args: { "p_destination": string; "p_lease": string; "p_lease_owner": string; "p_limit": number };
         Returns: {
           "created_at": string;
           "event_id": string;
@@ -1233,7 +1235,7 @@ export type Database = {
           "attempt": number;
           "attempt_id": string;
           "cancel_requested": boolean;
-          "carried": Json;
+          "inherited": Json;
           "kind": string;
           "lease_expires_at": string;
           "message": Json;
@@ -1245,16 +1247,6 @@ export type Database = {
           "sender_key": string;
           "task_id": string;
         }[];
-      };
-      "complete_task": {
-        Args: {
-          "p_attempt_id": string;
-          "p_content": string;
-          "p_metadata"?: Json;
-          "p_model"?: string;
-          "p_usages"?: Json;
-        };
-        Returns: string;
       };
       "complete_tasks": { Args: { "p_items": Json }; Returns: string[] };
       "control_command": { Args: { "message": Json }; Returns: Json };
@@ -1271,6 +1263,7 @@ export type Database = {
         Returns: number;
       };
       "count_streams": { Args: Record<PropertyKey, never>; Returns: number };
+      "create_project": { Args: { "p_name": string }; Returns: string };
       "drop_post": { Args: { "p_part": string; "p_task_id": string }; Returns: undefined };
       "emit": {
         Args: { "p_event_id"?: string; "p_kind": string; "p_payload": Json; "p_task_id"?: string };
@@ -1299,6 +1292,7 @@ export type Database = {
           "held": boolean;
         }[];
       };
+      "extend_post": { Args: { "p_lease": string; "p_part": string; "p_task_id": string }; Returns: boolean };
       "fail_task": {
         Args: {
           "p_attempt_id": string;
@@ -1310,6 +1304,7 @@ export type Database = {
         };
         Returns: string;
       };
+      "find_task": { Args: { "p_state"?: string; "p_text": string }; Returns: string[] };
       "finish_post": {
         Args: { "p_external_id": string; "p_part": string; "p_task_id": string; "p_url"?: string };
         Returns: undefined;
@@ -1317,6 +1312,7 @@ export type Database = {
       "flush_cache": { Args: Record<PropertyKey, never>; Returns: undefined };
       "get_budgets": { Args: Record<PropertyKey, never>; Returns: Json };
       "get_delivery": { Args: { "p_task_id": string }; Returns: Json };
+      "get_task": { Args: { "p_task_id": string }; Returns: Json };
       "get_thread": {
         Args: { "p_project": string; "p_task_id": string };
         Returns: {
@@ -1337,6 +1333,15 @@ export type Database = {
           "name": string;
           "secret_name": string;
           "target": string;
+        }[];
+      };
+      "list_members": {
+        Args: { "p_project": string };
+        Returns: {
+          "created_at": string;
+          "email": string;
+          "role": string;
+          "user_id": string;
         }[];
       };
       "list_models": { Args: Record<PropertyKey, never>; Returns: Json };
@@ -1428,6 +1433,7 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "remove_member": { Args: { "p_project": string; "p_who": string }; Returns: boolean };
       "replay_outbox": {
         Args: { "p_destination"?: string; "p_since"?: string; "p_task_id"?: string; "p_until"?: string };
         Returns: number;
@@ -1498,13 +1504,13 @@ export type Database = {
         };
       };
       "settle_attempts": {
-        Args: { "p_attempts": (string)[]; "p_carry"?: boolean; "p_usages": Json };
+        Args: { "p_attempts": (string)[]; "p_inherit"?: boolean; "p_usages": Json };
         Returns: undefined;
       };
       "settle_outbox": {
         Args: {
           "p_failed"?: Json;
-          "p_lease_id": string;
+          "p_lease_owner": string;
           "p_rejected"?: Json;
           "p_released"?: (number)[];
           "p_sent": (number)[];
@@ -1521,10 +1527,12 @@ export type Database = {
           "task_id": string;
         }[];
       };
+      "task_state": { Args: { "p_task_id": string }; Returns: Json };
       "today": { Args: Record<PropertyKey, never>; Returns: string };
       "trim_inbound": { Args: { "p_keep"?: string }; Returns: number };
       "trim_messages": { Args: { "p_keep"?: string }; Returns: number };
       "trim_outbox": { Args: { "p_keep": string; "p_limit"?: number }; Returns: number };
+      "user_of": { Args: { "p_who": string }; Returns: string };
       "verify_audit": {
         Args: Record<PropertyKey, never>;
         Returns: {

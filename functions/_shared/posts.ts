@@ -47,9 +47,8 @@ export async function once(
         return { ...found, made: false };
       }
       // looking takes its time: what is made now is made under a fresh lease, or not at all
-      const [held] = await db`update atlas.post set lease_expires_at = now() + ${LEASE}::interval
-        where (task_id, part) = (${task}, ${part}) and state = 'posting' and lease_expires_at > now() returning 1`;
-      if (held === undefined) throw new Busy(`looking for ${part} of task ${task} took too long`, 5);
+      const [lease] = await db`select atlas.extend_post(${task}, ${part}, ${LEASE}) as held`;
+      if (lease?.held !== true) throw new Busy(`looking for ${part} of task ${task} took too long`, 5);
     }
   }
   let post: Post;

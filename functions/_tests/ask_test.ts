@@ -93,7 +93,7 @@ Deno.test("a question is asked, looked at and followed by its owner alone", () =
     await new Promise((resolve) => setTimeout(resolve, 100));
     await part(db, attempt, 0, "Use Postgres", 1);
     await new Promise((resolve) => setTimeout(resolve, 100));
-    await db`select atlas.complete_task(${attempt}, 'Use Postgres')`;
+    await db`select testing.complete_task(${attempt}, 'Use Postgres')`;
     const told = read(await stream);
     const order = told.map((one) => one.event).filter((name) => name !== "state");
     assert.deepEqual(order, ["delta", "delta", "reset", "delta", "done"]);

@@ -83,7 +83,7 @@ Deno.test("what breaks the contract is acked and kept, so that it does not come 
     const id = `m${number()}`;
     const cases: [unknown, RegExp][] = [
       [{ ...question(crypto.randomUUID()), content: "" }, /content is empty/],
-      [{ ...question("x") }, /is no UUID/],
+      [{ ...question("x") }, /is not a UUID/],
       [{ ...question(crypto.randomUUID()), msg_type: "spec" }, /"spec" is what Atlas answers/],
       [{ ...question(crypto.randomUUID()), content: "nul \0 here" }, /NUL/],
       ['{"task_id": "x", "content": "\\ud800"}', /surrogate/],

@@ -134,7 +134,7 @@ async function ask(request: Request, deps: Deps, claims: JWTPayload): Promise<Re
   if (typeof question !== "string" || question.trim() === "") {
     throw new UserError(422, "question", "question is missing, or empty");
   }
-  if (typeof task !== "string" || !UUID.test(task)) throw new UserError(422, "task_id", "task_id is no UUID");
+  if (typeof task !== "string" || !UUID.test(task)) throw new UserError(422, "task_id", "task_id is not a UUID");
   const message = chat(task, question, {
     ...(parent_id == null ? {} : { parent_id }),
     ...(project == null ? {} : { project }),
@@ -149,13 +149,13 @@ async function ask(request: Request, deps: Deps, claims: JWTPayload): Promise<Re
 }
 
 async function stateOf(deps: Deps, claims: JWTPayload, task: string): Promise<JsonObject> {
-  const [row] = await acting(deps, claims, (sql) =>
-    sql`
-    select t.id as task_id, t.state, t.wait_reason, t.model, t.queued_at, t.finished_at, t.error_code, t.error_message,
-      o.data ->> 'content' as reply, o.data -> 'metadata' as metadata, o.event_id
-    from atlas.task t left join public.architect_out o on o.id = t.out_id where t.id = ${task}`);
-  if (row === undefined) throw new UserError(404, "task", `no task ${task} of yours`);
-  return row as unknown as JsonObject;
+  const [row] = await acting(
+    deps,
+    claims,
+    (sql) => sql<{ state: JsonObject | null }[]>`select atlas.task_state(${task}) as state`,
+  );
+  if (row === undefined || row.state === null) throw new UserError(404, "task", `no task ${task} of yours`);
+  return row.state;
 }
 
 interface Place {

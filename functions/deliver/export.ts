@@ -7,7 +7,7 @@ import { harmless, titleOf, workItems } from "../_shared/markdown.ts";
 import type { Message } from "../_shared/message.ts";
 import { drop, once } from "../_shared/posts.ts";
 import { GitHubThread, marker } from "./github.ts";
-import type { Deps } from "./handler.ts";
+import type { Deps } from "./thread.ts";
 
 const FOLDER = "docs/adr";
 

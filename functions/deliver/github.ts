@@ -4,7 +4,7 @@ import { type GitHub, isOurs } from "../_shared/github.ts";
 import { type JsonObject, text } from "../_shared/http.ts";
 import { harmless, split } from "../_shared/markdown.ts";
 import { drop, once, type Post } from "../_shared/posts.ts";
-import type { Thread } from "./handler.ts";
+import type { Thread } from "./thread.ts";
 
 /** GitHub's limit of a comment, in characters; an emoji counts as two here, which errs on the short side. */
 export const COMMENT = 65_536;

@@ -1,32 +1,13 @@
 import { Webhook } from "standardwebhooks";
-import type { Db } from "../_shared/db.ts";
 import { Busy, guarded, Refused, Upstream, UserError } from "../_shared/errors.ts";
-import { type GitHub, githubAddress } from "../_shared/github.ts";
+import { githubAddress } from "../_shared/github.ts";
 import { asObject, asText, get, type JsonObject, readBody, text, UUID } from "../_shared/http.ts";
 import type { Message, Metadata } from "../_shared/message.ts";
-import { type Slack, slackAddress } from "../_shared/slack.ts";
+import { slackAddress } from "../_shared/slack.ts";
 import { exportSpec } from "./export.ts";
 import { GitHubThread } from "./github.ts";
 import { notify, SlackThread } from "./slack.ts";
-
-export interface Deps {
-  db: Db;
-  /** whsec_…; several while they are rotated. */
-  secrets: string[];
-  github?: GitHub;
-  slack?: Slack;
-  /** The channel of notifications. */
-  channel?: string;
-  log?: (line: string) => void;
-}
-
-/** Where a reply is shown while it is made, and when it is done. */
-export interface Thread {
-  /** Edits the one post that shows how far the task is; makes it first where it is missing. */
-  show(body: string): Promise<void>;
-  /** Shows the whole of a reply, in as many posts as it needs. */
-  reply(spec: string, footer: string): Promise<void>;
-}
+import type { Deps, Thread } from "./thread.ts";
 
 const MOST = 2 * 1024 * 1024;
 

@@ -4,7 +4,7 @@ import { get, text } from "../_shared/http.ts";
 import { mrkdwn, split } from "../_shared/markdown.ts";
 import { drop, once, type Post } from "../_shared/posts.ts";
 import type { Slack } from "../_shared/slack.ts";
-import type { Deps, Thread } from "./handler.ts";
+import type { Deps, Thread } from "./thread.ts";
 
 /** Slack's limit of a section's text, and how many of them we put into one message (Slack takes 50 blocks). */
 export const SECTION = 3000;

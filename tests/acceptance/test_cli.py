@@ -216,7 +216,7 @@ async def test_spend_by_everything_in_every_form(atlas: Atlas, db: asyncpg.Conne
     (task,) = await claim(db)
     await reserve(db, task["attempt_id"], 1000)
     usage = {"0": {"input_tokens": 100, "output_tokens": 50, "known": "reported"}}
-    await db.execute("select atlas.complete_task($1, 'x', '{}', $2)", task["attempt_id"], usage)
+    await db.execute("select testing.complete_task($1, 'x', '{}', $2)", task["attempt_id"], usage)
     for by, key in (("model", "gpt-4.1"), ("sender", "service"), ("project", "default")):
         (row,) = await atlas.json("spend", "--by", by)
         assert (row[by], row["tokens"], row["calls"]) == (key, 150, 1)

@@ -144,7 +144,7 @@ def test_every_metric_of_wake_ups_is_explained() -> None:
     about = [
         name
         for name in re.findall(r"# HELP (\w+) ", metrics)
-        if re.match(r"atlas_(wake|hints|realtime|claims)\w*(?<!_created)$", name)
+        if re.match(r"atlas_(wake|realtime|claims)\w*(?<!_created)$", name)
     ]
     assert len(about) == 6
     assert [name for name in about if name not in text] == []

@@ -191,7 +191,7 @@ async def test_two_workers_and_a_thousand_tasks_each_answered_exactly_once(worke
     )
     assert len(rows) == 1000
     assert {(row["state"], row["replies"], row["messages"]) for row in rows} == {("completed", 1, 2)}
-    shares = await db.fetch("select count(*) from atlas.attempt group by worker_id")
+    shares = await db.fetch("select count(*) from atlas.attempt group by lease_owner")
     assert len(shares) == 2, "both worked"
     assert await db.fetchval("select count(*) from atlas.outbox") == 2000
 

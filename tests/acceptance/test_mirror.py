@@ -285,7 +285,7 @@ async def test_a_slow_receiver_is_a_failure_and_a_refusal_is_the_rows(database: 
             await db.execute("update atlas.destination set open_until = null")
 
             async def dead() -> bool:
-                await db.execute("update atlas.outbox set run_after = now() where state = 'pending' and lease_id is null")
+                await db.execute("update atlas.outbox set run_after = now() where state = 'pending' and lease_owner is null")
                 return bool(await db.fetchval("select count(*) from atlas.outbox where state = 'dead'"))
 
             await until(dead, 20, "three refusals")
@@ -371,7 +371,7 @@ async def test_a_slow_receiver_gets_a_tasks_events_in_order_and_each_once(databa
         # two relays, and leases shorter than all of it together
         async with mirroring(database, ATLAS_LEASE_SECONDS="4"), mirroring(database, ATLAS_LEASE_SECONDS="4"):
             await asyncio.sleep(2)
-            await db.execute("select atlas.complete_task($1, 'last')", row["attempt_id"])
+            await db.execute("select testing.complete_task($1, 'last')", row["attempt_id"])
             await sent(db, 7, 40)
     assert [got.json["data"]["content"] for got in there.got] == ["", "0", "1", "2", "3", "4", "last"]
 

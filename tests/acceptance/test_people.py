@@ -389,7 +389,7 @@ async def test_a_late_reader_gets_the_whole_text(database: Database, db: asyncpg
                 "select * from atlas.record_progress($1)", [item | {"sequence_number": 2, "offset": 7, "text": "and after"}]
             )
             await until(lambda: _true(shown.text == "before and after"), 10, "what came after")
-            await db.fetchval("select atlas.complete_task($1, $2)", attempt, "before and after")
+            await db.fetchval("select testing.complete_task($1, $2)", attempt, "before and after")
             await asyncio.wait_for(watching, 10)
 
 

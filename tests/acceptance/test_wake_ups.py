@@ -12,9 +12,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from atlas.database.operator import Reads
+from atlas.database.operator import connect as connect_operator
 from atlas.database.pool import Pool
 from atlas.database.queue import Queue
+from atlas.database.tasks import PostgresTasks
 from atlas.local.supabase.app import StandIn
 from atlas.messages import chat
 from atlas.metrics import Metrics
@@ -34,7 +35,7 @@ from tests.support.faults import Faults
 TASK = ClaimedTask(
     task_id=TaskId(uuid4()), attempt_id=AttemptId(uuid4()), attempt=1, kind="chat", message={}, message_task_id=uuid4(), sender_key="x",
     project_id=uuid4(), parent_id=None, queued_at=datetime.now(UTC), lease_expires_at=datetime.now(UTC), cancel_requested=False,
-    per_run=None, carried=None,
+    per_run=None, inherited=None,
 )  # fmt: skip
 
 
@@ -130,10 +131,10 @@ async def test_listen_and_realtime_run_side_by_side(database: Database, db: asyn
         # each of the five questions had one hint that came before the others, and others after it
         assert 5 <= sum(map(float, first.values())) < sum(map(float, seen.values()))
         assert first.keys() <= seen.keys()
-        assert await metric(worker, "atlas_hints_missed_total") == 0
+        assert await metric(worker, "atlas_wake_ups_missed_total") == 0
 
 
-async def test_what_hints_miss_is_found_by_a_sweep_and_makes_sweeps_frequent(
+async def test_what_wake_ups_miss_is_found_by_a_sweep_and_makes_sweeps_frequent(
     database: Database, db: asyncpg.Connection, workers: Workers
 ) -> None:
     faults = Faults.quick()
@@ -150,7 +151,7 @@ async def test_what_hints_miss_is_found_by_a_sweep_and_makes_sweeps_frequent(
             assert (await ended(db, await ask(db, f"Unheard {n}?"), 40))["state"] == "completed"
             took.append(asyncio.get_running_loop().time() - began)
             await asyncio.sleep(4)  # a worker that had work looks by itself for a while
-        missed = await metric(worker, "atlas_hints_missed_total")
+        missed = await metric(worker, "atlas_wake_ups_missed_total")
         assert missed >= 3, took
         assert max(took) < 16, "the longest sweep"
         assert min(took[1:]) < 3, "after a miss it is short"
@@ -270,7 +271,8 @@ async def test_the_cli_works_through_a_transaction_pooler(database: Database, db
         url = database.url().replace(f":{database.cluster.port}/", f":{pooler.port}/")
 
         async def read() -> list[str]:
-            async with Reads.connect(url) as reads:
+            async with connect_operator(url) as operator:
+                reads = PostgresTasks(operator)
                 for _ in range(10):
                     rows = await reads.tasks(limit=5, state=None, sender=None, project=None)
                     await reads.spend("day", since=None, until=None)
@@ -300,19 +302,19 @@ async def test_listen_waits_between_its_tries(monkeypatch: pytest.MonkeyPatch, d
 
 def test_rows_found_by_a_join_or_after_a_vain_look_are_missed_ones() -> None:
     told: list[int] = []
-    hints = WakeSignal(Metrics(), [told.append])
+    signal = WakeSignal(Metrics(), [told.append])
     late = replace(TASK, queued_at=datetime.now(UTC) - timedelta(seconds=7))
-    hints.take("realtime_join")
-    hints.count_missed([late] * 10, idle=True)
-    hints.take("realtime_broadcast")
-    hints.found_nothing()
-    hints.count_missed([late], idle=True)
+    signal.take("realtime_join")
+    signal.count_missed([late] * 10, idle=True)
+    signal.take("realtime_broadcast")
+    signal.found_nothing()
+    signal.count_missed([late], idle=True)
     assert told == [10, 1]
     for source in ("realtime_broadcast", "realtime_changes", "listen"):
-        hints.take(source)
-        hints.count_missed([late], idle=True)
-    hints.count_missed([replace(late, attempt=2)], idle=True)
-    hints.count_missed([late], idle=False)
-    hints.count_missed([replace(late, queued_at=datetime.now(UTC))], idle=True)
-    hints.count_missed([replace(late, message={"metadata": {"run_after": "2026-12-01T00:00:00Z"}})], idle=True)
+        signal.take(source)
+        signal.count_missed([late], idle=True)
+    signal.count_missed([replace(late, attempt=2)], idle=True)
+    signal.count_missed([late], idle=False)
+    signal.count_missed([replace(late, queued_at=datetime.now(UTC))], idle=True)
+    signal.count_missed([replace(late, message={"metadata": {"run_after": "2026-12-01T00:00:00Z"}})], idle=True)
     assert told == [10, 1]

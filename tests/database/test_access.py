@@ -72,7 +72,7 @@ async def furnish(database: Database, db: asyncpg.Connection) -> dict[str, UUID]
                 "offset": 0, "text": "part", "model": "gpt-4.1"}  # fmt: skip
         await db.fetch("select * from atlas.record_progress($1)", [item])
         await db.fetchval(
-            "select atlas.complete_task($1, 'done', '{}', $2)", attempt, {"0": used(10 if who == "user A" else 20)}
+            "select testing.complete_task($1, 'done', '{}', $2)", attempt, {"0": used(10 if who == "user A" else 20)}
         )
         async with acting(database, who) as connection:
             await connection.execute("insert into public.architect_in (data) values ($1)", chat("a question without an answer"))

@@ -17,7 +17,7 @@ async def finish(db: asyncpg.Connection, count: int = 1) -> None:
     for _ in range(count):
         await ask(db)
     for task in await claim(db, count):
-        await db.execute("select atlas.complete_task($1, 'x')", task["attempt_id"])
+        await db.execute("select testing.complete_task($1, 'x')", task["attempt_id"])
 
 
 async def test_a_tasks_rows_are_chained_and_name_the_functions(db: asyncpg.Connection) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import asyncpg
 import pytest
 
 from atlas.database import migrate
+from atlas.errors import StackError
 from atlas.local.postgres import Cluster, EmbeddedPostgres, default_binaries
 from tests.database.test_privileges import ANN, acting
 from tests.support.core import ROOT, Database, run_atlas
@@ -76,9 +78,10 @@ async def test_the_cli_applies_all_of_it_and_atlas_finds_nothing_left(empty: Dat
 
 
 async def test_the_cli_goes_on_where_atlas_stopped(empty: Database) -> None:
-    last = "20261124000500"  # it can be applied again
+    last = migrate.read_migrations()[-1].version
     async with empty.connect() as db:
         applied = await migrate.migrate(db)
+        await db.execute('drop policy "people follow the tasks they may read" on realtime.messages')  # it is made again
         await db.execute("delete from supabase_migrations.schema_migrations where version = $1", last)
         assert len(applied) == len(migrate.read_migrations())
     assert last in await supabase(empty, "migration", "list")
@@ -198,20 +201,46 @@ async def test_a_team_that_took_execute_from_public_keeps_it_taken(empty: Databa
         assert not await db.fetchval("select has_function_privilege('anon', 'public.f1()', 'execute')")
 
 
-async def test_rights_that_an_earlier_form_of_ours_took_are_given_back(empty: Database) -> None:
+async def test_a_database_that_predates_0_4_is_told_what_to_do(empty: Database, tmp_path: Path) -> None:
     async with empty.connect() as db:
         await migrate.migrate(db)
-        # as the first form of the first migration left it
-        taken = "alter default privileges revoke execute on functions from public"
-        await db.execute(taken)
         await db.execute(
-            "update supabase_migrations.schema_migrations set statements = array[$1] where version = '20261101000100'",
-            taken + ";",
+            "insert into supabase_migrations.schema_migrations (version, name) values ('20261101000100', 'access')"
         )
-        await db.execute("delete from supabase_migrations.schema_migrations where version = '20261124000500'")
-        assert [one.version for one in await migrate.migrate(db)] == ["20261124000500"]
-        await db.execute("create function public.f2() returns int language sql as 'select 1'")
-        assert await db.fetchval("select has_function_privilege('anon', 'public.f2()', 'execute')")
+        with pytest.raises(StackError, match="before 0.4") as refused:
+            await migrate.migrate(db)
+        assert "supabase db reset" in refused.value.line
+    said = await atlas(empty, "migrate", code=3)
+    assert "before 0.4" in said
+    assert len(said.strip().splitlines()) == 1
+
+
+CREATED = re.compile(
+    r"^create (?:or replace )?(?:unique )?(function|table|view|type|index|sequence|trigger|policy) (\"[^\"]+\"|[\w.]+)(?:.*? on ([\w.]+))?",
+    re.MULTILINE,
+)
+
+
+def test_every_object_is_defined_once() -> None:
+    """Until 0.4 is tagged: what runs is what stands there, and no file repairs another."""
+    text = "\n".join(one.sql for one in migrate.read_migrations())
+    made = [
+        (kind, name, table if kind in ("trigger", "policy") else "")
+        for kind, name, table in (match.groups() for match in CREATED.finditer(text))
+    ]
+    assert len(made) > 250, "the pattern finds what is made"
+    assert [one for one, count in Counter(made).items() if count > 1] == []
+    assert re.findall(r"^(?:create or replace|drop|alter function|alter policy) .*", text, re.MULTILINE) == []
+    alters = re.findall(r"^alter table [\w.]+ (.*)", text, re.MULTILINE)
+    assert set(alters) == {"enable row level security;"}
+
+
+def test_a_comment_grants_and_settings_stand_in_the_file_of_their_object() -> None:
+    for one in migrate.read_migrations():
+        made = {name for kind, name, _ in CREATED.findall(one.sql) if kind in ("function", "table", "view")}
+        said = set(re.findall(r"^comment on (?:function|table|view) ([\w.]+)", one.sql, re.MULTILINE))
+        assert said <= made, one.name
+        assert made <= said, one.name
 
 
 async def test_the_cli_pushes_all_of_it_at_once(empty: Database, team: Path) -> None:
@@ -285,10 +314,11 @@ async def test_migrations_pass_on_postgres_16(tmp_path: Path) -> None:
         try:
             assert len(await migrate.migrate(db)) == len(migrate.read_migrations())
             await migrate.seed(db)
+            await db.execute((ROOT / "tests/support/testing.sql").read_text())
             message = '{"task_id": "00000000-0000-4000-8000-000000000001", "role": "architect", "msg_type": "chat", "content": "Does it work on 16?"}'
             await db.execute("insert into public.architect_in (data) values ($1)", message)
             (task,) = await db.fetch("select * from atlas.claim_tasks(gen_random_uuid(), 1, 0, interval '1 minute')")
-            await db.fetchval("select atlas.complete_task($1, 'yes')", task["attempt_id"])
+            await db.fetchval("select testing.complete_task($1, 'yes')", task["attempt_id"])
             assert await db.fetchval("select state from atlas.task") == "completed"
         finally:
             await db.close()

@@ -43,7 +43,7 @@ async def test_a_reservation_is_held_and_settled_at_what_was_used(db: asyncpg.Co
     assert float(answer["usd"]) == pytest.approx(1000 * 2 / 1e6 + 4000 * 8 / 1e6)
     assert (await day(db))["reserved_tokens"] == 5000
     usage = {"input_tokens": 900, "cached_tokens": 400, "output_tokens": 100, "reasoning_tokens": 30, "known": "reported"}
-    await db.execute("select atlas.complete_task($1, 'x', '{}', $2, 'gpt-4.1')", task["attempt_id"], {"0": usage})
+    await db.execute("select testing.complete_task($1, 'x', '{}', $2, 'gpt-4.1')", task["attempt_id"], {"0": usage})
     found = await day(db)
     assert (found["reserved_tokens"], found["settled_tokens"]) == (0, 1000)
     assert float(found["settled_usd"]) == pytest.approx((500 * 2 + 400 * 0.5 + 100 * 8) / 1e6)
@@ -61,7 +61,7 @@ async def test_usage_above_a_reservation_is_recorded_in_full_and_flagged(db: asy
     await ask(db)
     (task,) = await claim(db)
     await reserve(db, task["attempt_id"], 1000)
-    await db.execute("select atlas.complete_task($1, 'x', '{}', $2)", task["attempt_id"], {"0": used(12_000)})
+    await db.execute("select testing.complete_task($1, 'x', '{}', $2)", task["attempt_id"], {"0": used(12_000)})
     found = await day(db)
     assert (found["settled_tokens"], found["overrun_tokens"]) == (12_000, 11_000)
     assert await db.fetchval("select over_reservation from atlas.spend")
@@ -112,11 +112,11 @@ async def test_a_lost_worker_with_a_response_passes_its_reservation_on(db: async
     await db.execute("select atlas.release_expired()")
     assert (await day(db))["reserved_tokens"] == 1000
     (again,) = await claim(db)
-    assert again["carried"] == {
+    assert again["inherited"] == {
         "spend_id": 1, "model": "gpt-4.1", "response_id": "resp_1", "reserved_tokens": 1000, "sequence_number": 9,
         "text": "Hello wörld",
     }  # fmt: skip
-    await db.execute("select atlas.complete_task($1, 'x', '{}', $2)", again["attempt_id"], {"0": used(400)})
+    await db.execute("select testing.complete_task($1, 'x', '{}', $2)", again["attempt_id"], {"0": used(400)})
     found = await day(db)
     assert (found["reserved_tokens"], found["settled_tokens"]) == (0, 400)
     assert await db.fetchval("select count(*) from atlas.spend") == 1
@@ -128,7 +128,7 @@ async def test_a_lost_attempt_can_change_nothing(db: asyncpg.Connection) -> None
     await db.execute("select atlas.release_expired()")
     attempt = task["attempt_id"]
     for call in (
-        "select atlas.complete_task($1, 'late')",
+        "select testing.complete_task($1, 'late')",
         "select atlas.fail_task($1, 'x', 'late')",
         f"select atlas.cancel_task('{task['task_id']}', $1)",
     ):
@@ -154,7 +154,7 @@ async def test_where_only_reservations_stand_in_the_way_a_task_waits_and_a_settl
     row = await db.fetchrow("select state, wait_reason, failures from atlas.task where id = $1", two["task_id"])
     assert dict(row) == {"state": "queued", "wait_reason": "reserved_budget", "failures": 0}
     assert await claim(db) == []
-    await db.execute("select atlas.complete_task($1, 'x', '{}', $2)", one["attempt_id"], {"0": used(2000)})
+    await db.execute("select testing.complete_task($1, 'x', '{}', $2)", one["attempt_id"], {"0": used(2000)})
     (again,) = await claim(db)
     assert again["task_id"] == two["task_id"]
     assert (await reserve(db, again["attempt_id"], 4000))["outcome"] == "reserved"
@@ -165,7 +165,7 @@ async def test_where_settled_spend_stands_in_the_way_a_task_is_deferred_to_the_n
     await ask(db, "one")
     (one,) = await claim(db)
     await reserve(db, one["attempt_id"], 8000)
-    await db.execute("select atlas.complete_task($1, 'x', '{}', $2)", one["attempt_id"], {"0": used(8000)})
+    await db.execute("select testing.complete_task($1, 'x', '{}', $2)", one["attempt_id"], {"0": used(8000)})
     task = await ask(db, "two")
     (two,) = await claim(db)
     answer = await reserve(db, two["attempt_id"], 4000)
@@ -237,11 +237,11 @@ async def test_a_budget_that_is_set_during_the_day_counts_what_the_day_holds(db:
         (task,) = await claim(db)
         await reserve(db, task["attempt_id"], 700)
         if n == 0:
-            await db.execute("select atlas.complete_task($1, 'x', '{}', $2)", task["attempt_id"], {"0": used(500)})
+            await db.execute("select testing.complete_task($1, 'x', '{}', $2)", task["attempt_id"], {"0": used(500)})
     await set_limit(db, "sender:key:ann", daily=1500)
     found = await day(db, "sender:key:ann")
     assert (found["settled_tokens"], found["reserved_tokens"]) == (500, 700)
-    await db.execute("select atlas.complete_task($1, 'x', '{}', $2)", task["attempt_id"], {"0": used(600)})
+    await db.execute("select testing.complete_task($1, 'x', '{}', $2)", task["attempt_id"], {"0": used(600)})
     found = await day(db, "sender:key:ann")
     assert (found["settled_tokens"], found["reserved_tokens"]) == (1100, 0)
 
@@ -266,7 +266,7 @@ async def test_a_reservation_is_settled_on_the_day_it_was_made(db: asyncpg.Conne
     yesterday = date.today() - timedelta(days=1)  # noqa: DTZ011  any other day
     await db.execute("update atlas.spend set day = $1", yesterday)
     await db.execute("update atlas.budget_day set day = $1", yesterday)
-    await db.execute("select atlas.complete_task($1, 'x', '{}', $2)", task["attempt_id"], {"0": used(400)})
+    await db.execute("select testing.complete_task($1, 'x', '{}', $2)", task["attempt_id"], {"0": used(400)})
     row = await db.fetchrow("select reserved_tokens, settled_tokens from atlas.budget_day where day = $1", yesterday)
     assert dict(row) == {"reserved_tokens": 0, "settled_tokens": 400}
 
@@ -284,8 +284,8 @@ class Actor:
     async def step(self) -> None:
         tasks = await claim(self.db, self.chance.randint(1, 3), lease=self.chance.choice(["1 minute", "1 minute", "-1 second"]))
         for task in tasks:
-            if task["carried"]:
-                await self.end(task["task_id"], task["attempt_id"], {"0": task["carried"]["reserved_tokens"]})
+            if task["inherited"]:
+                await self.end(task["task_id"], task["attempt_id"], {"0": task["inherited"]["reserved_tokens"]})
                 continue
             held: dict[str, int] = {}
             for call in range(self.chance.randint(1, 2)):
@@ -323,7 +323,7 @@ class Actor:
         try:
             match self.chance.choice(["complete", "complete", "own", "final", "outage", "released", "cancel", "ask", "crash"]):
                 case "complete":
-                    await self.db.execute("select atlas.complete_task($1, 'x', '{}', $2)", attempt, usages)
+                    await self.db.execute("select testing.complete_task($1, 'x', '{}', $2)", attempt, usages)
                 case "cancel":
                     await self.db.execute("select atlas.cancel_task($1, $2, $3)", task, attempt, usages)
                 case "ask":
@@ -370,13 +370,13 @@ async def play(database: Database, seed: int, tasks: int, actors: int) -> None:
             await asyncio.wait(players)
             done.set()
             await watcher
-        # everything comes to rest: what was lost is released, what was carried is settled
+        # everything comes to rest: what was lost is released, what was inherited is settled
         for _ in range(20):
             await db.execute("update atlas.attempt set lease_expires_at = now() - interval '1 s' where state = 'running'")
             await db.execute("select atlas.release_expired()")
             await db.execute("update atlas.task set run_after = now() where state = 'queued'")
             for task in await claim(db, 50):
-                held = {"0": used(0)} if task["carried"] else {}
+                held = {"0": used(0)} if task["inherited"] else {}
                 await db.execute("select atlas.fail_task($1, 'end', 'end', 'final', null, $2)", task["attempt_id"], held)
         (row,) = await db.fetch("select * from atlas.budget_day where scope = 'global'")
         assert row["reserved_tokens"] == 0

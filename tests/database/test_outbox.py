@@ -28,7 +28,7 @@ async def finish(db: asyncpg.Connection, count: int = 1, **metadata: Any) -> lis
     """Questions, asked and answered: two events each."""
     tasks = [await ask(db, **metadata) for _ in range(count)]
     for task in await claim(db, count):
-        await db.execute("select atlas.complete_task($1, 'x')", task["attempt_id"])
+        await db.execute("select testing.complete_task($1, 'x')", task["attempt_id"])
     return tasks
 
 
@@ -90,7 +90,7 @@ async def test_what_was_kept_goes_to_the_destinations_that_come_in_its_order(db:
     assert await db.fetchval("select atlas.adopt_outbox()") == 0, "nothing to give it to"
     one, two = await destination(db, "one"), await destination(db, "two")
     # the reply comes after the destinations, and its beginning before them
-    await db.execute("select atlas.complete_task($1, 'x')", task["attempt_id"])
+    await db.execute("select testing.complete_task($1, 'x')", task["attempt_id"])
     assert await take(db, one) == [], "its beginning is yet to be copied, and goes first"
     assert await db.fetchval("select atlas.adopt_outbox()") == 2
     assert await db.fetchval("select atlas.adopt_outbox()") == 0
@@ -275,7 +275,7 @@ async def test_progress_of_tasks_that_somebody_waits_for(db: asyncpg.Connection)
         ("message", waited_for, "github:o/r#1"), ("progress", waited_for, "github:o/r#1")]  # fmt: skip
     # a refused sign of progress is given up at once, and keeps nothing back
     lease = uuid4()
-    await db.execute("update atlas.outbox set lease_id = $1", lease)
+    await db.execute("update atlas.outbox set lease_owner = $1", lease)
     progress = next(row for row in rows if row["event_kind"] == "progress")
     await db.execute("select atlas.settle_outbox($1, '{}', $2)", lease, [{"id": progress["id"], "error": "HTTP 400"}])
     assert await db.fetchval("select state from atlas.outbox where id = $1", progress["id"]) == "skipped"

@@ -129,7 +129,7 @@ async def test_a_user_sees_its_own_and_its_projects_tasks_also_through_views(
     async with acting(database, "authenticated", CY) as cy:
         await cy.execute(INSERT, theirs)
     for task in await claim(db, 3):
-        await db.execute("select atlas.complete_task($1, 'reply')", task["attempt_id"])
+        await db.execute("select testing.complete_task($1, 'reply')", task["attempt_id"])
     async with acting(database, "authenticated", ANN) as ann:
         expected = {mine["task_id"], ours["task_id"]}
         assert {str(r["id"]) for r in await ann.fetch("select id from atlas.task")} == expected
@@ -158,8 +158,8 @@ async def test_a_user_changes_nothing_in_atlas(database: Database, db: asyncpg.C
 
 
 USERS_MAY_CALL = {
-    "as_uuid", "cancel_task", "caller_role", "candidates", "is_service", "my_projects", "owns_task", "read_parts", "search",
-    "submit_task", "today",
+    "as_uuid", "cancel_task", "caller_role", "candidates", "find_task", "get_task", "is_service", "my_projects", "owns_task", "read_parts", "search",
+    "submit_task", "task_state", "today",
 }  # fmt: skip
 
 
@@ -195,7 +195,7 @@ async def test_the_worker_calls_functions_and_nothing_else(database: Database, d
     await ask(db)
     async with database.connect("atlas_worker") as worker:
         (task,) = await claim(worker)
-        await worker.execute("select atlas.complete_task($1, 'x')", task["attempt_id"])
+        await worker.execute("select testing.complete_task($1, 'x')", task["attempt_id"])
         for name in await catalog(
             db, "select c.oid::regclass::text from pg_class c where c.relkind in ('r', 'v') and "
             "(c.relnamespace in ('atlas'::regnamespace, 'rag'::regnamespace) or c.relname like 'architect_%')",

@@ -167,7 +167,7 @@ async def test_failures_back_off_and_end_as_a_dead_letter_that_escalates(db: asy
     assert await db.fetchval("select count(*) from atlas.dead_letters") == 1
     assert await db.fetchval("select atlas.retry_task($1)", task) == "queued"
     (row,) = await claim(db)
-    await db.execute("select atlas.complete_task($1, 'at last')", row["attempt_id"])
+    await db.execute("select testing.complete_task($1, 'at last')", row["attempt_id"])
     assert (await reply(db, task))["content"] == "at last"
 
 
@@ -202,7 +202,7 @@ async def test_completing_again_changes_nothing(db: asyncpg.Connection) -> None:
     await ask(db)
     (row,) = await claim(db)
     for _ in range(2):
-        assert await db.fetchval("select atlas.complete_task($1, 'x')", row["attempt_id"]) == row["attempt_id"]
+        assert await db.fetchval("select testing.complete_task($1, 'x')", row["attempt_id"]) == row["attempt_id"]
     assert await db.fetchval("select count(*) from public.architect_out where data ->> 'content' = 'x'") == 1
 
 
@@ -217,7 +217,7 @@ async def test_a_batch_of_completions_leaves_out_the_lost(db: asyncpg.Connection
 
 
 async def test_unknown_things_are_named(db: asyncpg.Connection) -> None:
-    for call in ("atlas.complete_task($1, 'x')", "atlas.cancel_task($1)", "atlas.retry_task($1)", "atlas.erase($1)"):
+    for call in ("testing.complete_task($1, 'x')", "atlas.cancel_task($1)", "atlas.retry_task($1)", "atlas.erase($1)"):
         with pytest.raises(asyncpg.PostgresError, match=r"no (task|attempt)") as caught:
             await db.fetchval(f"select {call}", uuid4())
         assert caught.value.sqlstate == "AT004"
@@ -236,7 +236,7 @@ async def test_a_running_task_is_neither_retried_nor_erased(db: asyncpg.Connecti
 async def test_erase_removes_what_people_wrote_and_keeps_the_books(db: asyncpg.Connection) -> None:
     task = await ask(db, "my secret plan")
     (row,) = await claim(db)
-    await db.execute("select atlas.complete_task($1, 'the secret reply', '{\"sources\": [\"secret\"]}')", row["attempt_id"])
+    await db.execute("select testing.complete_task($1, 'the secret reply', '{\"sources\": [\"secret\"]}')", row["attempt_id"])
     await db.execute("select atlas.erase($1)", task)
     dump = await db.fetchval(
         "select (select jsonb_agg(i) from public.architect_in i)::text || (select jsonb_agg(o) from public.architect_out o)::text"
@@ -250,7 +250,7 @@ async def test_erase_removes_what_people_wrote_and_keeps_the_books(db: asyncpg.C
 async def test_a_thread_reaches_only_its_own_project(db: asyncpg.Connection) -> None:
     task = await ask(db, "first")
     (row,) = await claim(db)
-    await db.execute("select atlas.complete_task($1, 'answer')", row["attempt_id"])
+    await db.execute("select testing.complete_task($1, 'answer')", row["attempt_id"])
     found = await db.fetchrow("select * from atlas.get_thread($1, $2)", task, row["project_id"])
     assert (found["question"], found["reply"]) == ("first", "answer")
     assert await db.fetchrow("select * from atlas.get_thread($1, $2)", task, uuid4()) is None
@@ -269,7 +269,7 @@ async def test_hot_queries_use_their_indexes_beside_many_ended_tasks(db: asyncpg
         "'00000000-0000-0000-0000-000000000001', now(), id from public.architect_in"
     )
     await db.execute(
-        "insert into atlas.attempt (id, task_id, number, worker_id, state, lease_expires_at, finished_at) "
+        "insert into atlas.attempt (id, task_id, number, lease_owner, state, lease_expires_at, finished_at) "
         "select gen_random_uuid(), id, 1, gen_random_uuid(), 'completed', now(), now() from atlas.task"
     )
     await many(db, 50)

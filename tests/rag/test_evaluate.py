@@ -124,7 +124,7 @@ async def test_calibration_finds_the_scale_and_keeps_it(database: Database, db: 
         assert found["pairs"] == 24
         assert found["kept"] >= 0.95 > 0.5 > found["others"]
         assert found["related"][1] > found["unrelated"][1] + 0.1
-        assert await db.fetchval("select threshold from rag.space") is None, "measuring changes nothing"
+        assert await db.fetchval("select threshold from rag.embedding_index") is None, "measuring changes nothing"
         cases = tmp_path / "cases.jsonl"
         cases.write_text(
             "".join(
@@ -134,7 +134,7 @@ async def test_calibration_finds_the_scale_and_keeps_it(database: Database, db: 
         )
         done = await asyncio.to_thread(run_atlas, "rag", "calibrate", str(cases), "--save", env=env)
         assert "(saved)" in done.stdout
-        assert 0 < await db.fetchval("select threshold from rag.space") < 1
+        assert 0 < await db.fetchval("select threshold from rag.embedding_index") < 1
         few = tmp_path / "few.jsonl"
         few.write_text(cases.read_text().splitlines()[0])
         done = await asyncio.to_thread(run_atlas, "rag", "calibrate", str(few), env=env)

@@ -185,7 +185,7 @@ async def test_wrong_dimensions_are_said_at_the_door(database: Database) -> None
         vectors = await known.vectors()
         assert vectors is not None
         with pytest.raises(RefusedError, match="expected 64 dimensions, not 3"):
-            await known.store.put_vectors(vectors.space.id, [{"heading": "", "text": "x", "tokens": 1}], [[1.0, 2.0, 3.0]])
+            await known.store.put_vectors(vectors.index.id, [{"heading": "", "text": "x", "tokens": 1}], [[1.0, 2.0, 3.0]])
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ async def test_gaps_in_the_space_that_serves_are_filled(database: Database, db: 
         async with opened(database, **embedding(models.url)) as known:
             vectors = await known.vectors()
             assert vectors is not None
-            assert vectors.space.state == "serving"
+            assert vectors.index.state == "serving"
             assert await vectors.has_gaps()
             assert await vectors.build(uuid4())
             assert not await vectors.has_gaps()

@@ -144,13 +144,13 @@ async def test_what_may_not_be_cloned_fails_with_its_reason(database: Database, 
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("no json", "is no JSON"), ('{"command": "docs.added"}', "is no docs.added"),
-     ('{"command": "docs.added", "repository": "file:///etc"}', "is no docs.added"),
-     ('{"command": "docs.added", "repository": "--upload-pack=x"}', "is no docs.added"),
-     ('{"command": "docs.added", "repository": "https://x/y", "ref": "--upload-pack=x"}', "is no docs.added"),
-     ('{"command": "docs.added", "repository": "https://x/y", "changed": "a"}', "is no docs.added")],
+    [("no json", "is not JSON"), ('{"command": "docs.added"}', "is not a docs.added command"),
+     ('{"command": "docs.added", "repository": "file:///etc"}', "is not a docs.added command"),
+     ('{"command": "docs.added", "repository": "--upload-pack=x"}', "is not a docs.added command"),
+     ('{"command": "docs.added", "repository": "https://x/y", "ref": "--upload-pack=x"}', "is not a docs.added command"),
+     ('{"command": "docs.added", "repository": "https://x/y", "changed": "a"}', "is not a docs.added command")],
 )  # fmt: skip
-async def test_odd_messages_are_refused_at_the_door(db: asyncpg.Connection, content: str, said: str) -> None:
+async def test_odd_messages_are_refused_at_the_entrance(db: asyncpg.Connection, content: str, said: str) -> None:
     with pytest.raises(asyncpg.PostgresError, match=said) as refused:
         await db.execute(INSERT, docs_added("x") | {"content": content})
     assert refused.value.sqlstate == "AT001"
@@ -324,7 +324,7 @@ async def test_one_jobs_defect_does_not_end_the_others(
 async def test_a_project_that_is_not_there_is_refused_and_not_everybodys(db: asyncpg.Connection) -> None:
     message = docs_added("https://github.com/acme/docs")
     message["metadata"]["project"] = "no-such-project"
-    with pytest.raises(asyncpg.PostgresError, match="is no project") as refused:
+    with pytest.raises(asyncpg.PostgresError, match="is not a project") as refused:
         await db.execute(INSERT, message)
     assert refused.value.sqlstate == "AT001"
     message["metadata"]["project"] = "default"

@@ -67,9 +67,9 @@ async def test_the_threshold_drops_and_says_so_when_nothing_is_left(database: Da
         assert found.chunks == []
         assert re.search(r"0\.999999 dropped every passage \(the best one has \d\.\d\d\).*calibrate", found.warnings[0])
         # a calibrated one goes before the setting
-        space = await known.searcher.serving()
-        assert space is not None
-        await known.store.set_threshold(space.id, 0.05)
+        index = await known.searcher.serving()
+        assert index is not None
+        await known.store.set_threshold(index.id, 0.05)
         await known.searcher.serving(fresh=True)
         assert sources(await find(known, "lost worker lease")) == ["near.md", "far.md"]
 
@@ -104,13 +104,13 @@ async def test_people_find_what_their_projects_have(database: Database, db: asyn
         await put(known, "shared.md", "the lease", None)
         await put(known, "ours.md", "our lease", ours)
         await put(known, "theirs.md", "their secret lease", theirs)
-        space = await known.searcher.serving()
-        assert space is not None
+        index = await known.searcher.serving()
+        assert index is not None
         vector = as_vector(vector_of("secret lease", 64))
-        search = "select source from rag.search('secret lease', p_vector => $1, p_space => $2) order by 1"
-        assert [row[0] for row in await acting(database, ANN, search, vector, space.id)] == ["ours.md", "shared.md"]
-        assert [row[0] for row in await acting(database, BOB, search, vector, space.id)] == ["shared.md", "theirs.md"]
-        assert [row[0] for row in await acting(database, uuid4(), search, vector, space.id)] == ["shared.md"]
+        search = "select source from rag.search('secret lease', p_vector => $1, p_index => $2) order by 1"
+        assert [row[0] for row in await acting(database, ANN, search, vector, index.id)] == ["ours.md", "shared.md"]
+        assert [row[0] for row in await acting(database, BOB, search, vector, index.id)] == ["shared.md", "theirs.md"]
+        assert [row[0] for row in await acting(database, uuid4(), search, vector, index.id)] == ["shared.md"]
         # naming another's project opens nothing
         named = "select source from rag.search('lease', p_project => $1)"
         assert [row[0] for row in await acting(database, ANN, named, theirs)] == ["shared.md"]
@@ -161,9 +161,9 @@ async def test_a_task_finds_what_its_owner_may_read(database: Database, db: asyn
 
 
 async def many(db: asyncpg.Connection, chunks: int, project: UUID | None = None, seed: int = 0) -> int:
-    """A space of 16 dimensions with so many chunks, ten a document; answers its id."""
+    """An embedding index of 16 dimensions with so many chunks, ten a document; answers its id."""
     await db.execute("select setseed(0.5)")
-    space = int(await db.fetchval("select (rag.open_space('openai', 'many', 16)).id"))
+    index = int(await db.fetchval("select (rag.open_index('openai', 'many', 16)).id"))
     await db.execute(
         """
         with new_passage as (
@@ -179,14 +179,14 @@ async def many(db: asyncpg.Connection, chunks: int, project: UUID | None = None,
           insert into rag.chunk (document_id, seq, start_line, end_line, passage_id)
           select d.id, p.n % 10, 1, 1, p.id from numbered p join ordered d on d.n = (p.n - 1) / 10 returning passage_id
         )
-        insert into rag.embedding (space_id, passage_id, embedding)
+        insert into rag.embedding (index_id, passage_id, embedding)
         select $4, passage_id, array(select random() - 0.5 + 0 * passage_id from generate_series(1, 16))::real[]::extensions.halfvec from new_chunk
         """,
-        seed, chunks, project, space,
+        seed, chunks, project, index,
     )  # fmt: skip
-    await db.execute("select rag.serve_space($1)", space)
+    await db.execute("select rag.serve_index($1)", index)
     await db.execute("analyze rag.passage, rag.document, rag.chunk, rag.embedding")
-    return space
+    return index
 
 
 async def plans(database: Database, query: str, *arguments: object) -> str:
@@ -211,16 +211,16 @@ QUESTION = "[" + ",".join(["0.1", "-0.2"] * 8) + "]"
 
 
 async def test_a_wide_search_uses_both_indexes_and_reads_no_table_whole(database: Database, db: asyncpg.Connection) -> None:
-    space = await many(db, 8_000)
+    index = await many(db, 8_000)
     await many(db, 10, seed=1)
-    search = "select * from rag.search('text77 lease', p_vector => $1, p_space => $2)"
-    plan = await plans(database, search, QUESTION, space)
-    assert f"Index Scan using embedding_hnsw_{space} on embedding e" in plan
+    search = "select * from rag.search('text77 lease', p_vector => $1, p_index => $2)"
+    plan = await plans(database, search, QUESTION, index)
+    assert f"Index Scan using embedding_hnsw_{index} on embedding e" in plan
     assert "Bitmap Index Scan on passage_tsv" in plan
     statement = plan[plan.index("vector_way") :]
     for table in ("embedding", "passage", "chunk", "document"):
         assert f"Seq Scan on {table}" not in statement, plan
-    rows = await db.fetch(search, QUESTION, space)
+    rows = await db.fetch(search, QUESTION, index)
     assert len(rows) == 15
     # the word that every passage holds was not looked for: it would have had all of them ranked
     assert "'leas'" not in await db.fetchval("select rag.words('text77 lease')::text")
@@ -231,15 +231,15 @@ async def test_filters_do_not_starve_the_result(database: Database, db: asyncpg.
     """A project that owns little of the index is searched whole; one that owns a part is searched until enough is found."""
     few = await team(db, "few")
     some = await team(db, "some")
-    space = await many(db, 8_000)
+    index = await many(db, 8_000)
     await many(db, 50, few, seed=1)
     await many(db, 6_000, some, seed=2)
     for project, least in ((few, 50), (some, 60)):
         # as somebody who sees only this project's documents, and not the shared ones
         await db.execute("update rag.document set project_id = $1 where source like 'd0/%'", await team(db, f"others{least}"))
         rows = await db.fetch(
-            "select * from rag.search('', p_top_k => 60, p_project => $1, p_collapse => false, p_vector => $2, p_space => $3)",
-            project, QUESTION, space,
+            "select * from rag.search('', p_top_k => 60, p_project => $1, p_collapse => false, p_vector => $2, p_index => $3)",
+            project, QUESTION, index,
         )  # fmt: skip
         assert len(rows) >= least
         exact = await db.fetch(
@@ -254,8 +254,8 @@ async def test_filters_do_not_starve_the_result(database: Database, db: asyncpg.
 async def test_a_space_that_does_not_serve_is_not_searched(database: Database, db: asyncpg.Connection) -> None:
     async with opened(database) as known:
         await put(known, "a.md", "alpha")
-    with pytest.raises(asyncpg.PostgresError, match="space 99 does not serve") as refused:
-        await db.fetch("select * from rag.search('x', p_vector => '[1]', p_space => 99)")
+    with pytest.raises(asyncpg.PostgresError, match="embedding index 99 does not serve") as refused:
+        await db.fetch("select * from rag.search('x', p_vector => '[1]', p_index => 99)")
     assert refused.value.sqlstate == "AT005"
 
 

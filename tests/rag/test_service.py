@@ -64,7 +64,7 @@ async def test_query_chat_as_the_manual_has_it(database: Database, tmp_path: Pat
         assert found[0]["source"] == 'run book\'s/"x".pdf#page=1'
         health = await rag.json("GET", "/healthz", key=None)
         assert health["retrieval"] == "full text and vectors of openai words"
-        assert health["spaces"] == [{"embedder": "openai", "model": "words", "dimensions": 64, "state": "serving"}]
+        assert health["embedding_indexes"] == [{"embedder": "openai", "model": "words", "dimensions": 64, "state": "serving"}]
         page = (await rag.call("GET", "/metrics", key=None)).text
         assert 'atlas_rag_calls_total{route="/v1/query_chat",status="200"}' in page
         assert "atlas_rag_search_seconds_count" in page

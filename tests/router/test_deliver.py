@@ -35,7 +35,7 @@ class Scene:
         task = await ask(self.db, "How?", reply_to=address)
         (row,) = await claim(self.db)
         if reply is not None:
-            await self.db.execute("select atlas.complete_task($1, $2, $3)", row["attempt_id"], reply, metadata)
+            await self.db.execute("select testing.complete_task($1, $2, $3)", row["attempt_id"], reply, metadata)
         return task
 
     async def bring(self, task: UUID, status: str, content: str = "", *, kind: str | None = None, address: str = GITHUB,
@@ -80,7 +80,7 @@ async def test_one_comment_is_edited_while_the_task_runs_and_becomes_the_reply(s
     await scene.bring(task, "in_progress", kind="progress", progress={"characters": 120, "seconds": 15})
     assert scene.hub.bodies() == ["Atlas is working on it: 120 characters after 15 s, m."]
     (row,) = await scene.db.fetch("select attempt_id from atlas.task where id = $1", task)
-    await scene.db.execute("select atlas.complete_task($1, $2)", row["attempt_id"], ADR)
+    await scene.db.execute("select testing.complete_task($1, $2)", row["attempt_id"], ADR)
     event = str(uuid4())
     for _ in range(2):  # and once more, as a mirror whose answer was lost
         await scene.bring(task, "completed", ADR, event=event)
@@ -173,7 +173,7 @@ async def test_a_sign_of_life_that_is_overtaken_does_not_cover_the_reply(scene: 
         # the task ends, and its reply is shown, while the edit that says "working" is on its way
         if method == "PATCH":
             scene.hub.before = None
-            await scene.db.execute("select atlas.complete_task($1, $2)", attempt, ADR)
+            await scene.db.execute("select testing.complete_task($1, $2)", attempt, ADR)
             await scene.bring(task, "completed", ADR)
 
     scene.hub.before = overtake
@@ -241,7 +241,7 @@ async def test_a_thread_gets_its_reply_in_blocks(scene: Scene) -> None:
     await scene.bring(task, "in_progress", address=SLACK)
     assert scene.chat.texts("1700000000.000100") == ["Atlas is working on it."]
     attempt = await scene.db.fetchval("select attempt_id from atlas.task where id = $1", task)
-    await scene.db.execute("select atlas.complete_task($1, $2)", attempt, spec)
+    await scene.db.execute("select testing.complete_task($1, $2)", attempt, spec)
     for _ in range(2):
         await scene.bring(task, "completed", spec, address=SLACK)
     texts = scene.chat.texts("1700000000.000100")

@@ -33,7 +33,7 @@ async def specs(db: asyncpg.Connection, *contents: str, **metadata: Any) -> None
     for content in contents:
         await ask(db)
         (row,) = await claim(db)
-        await db.execute("select atlas.complete_task($1, $2, $3)", row["attempt_id"], content, metadata)
+        await db.execute("select testing.complete_task($1, $2, $3)", row["attempt_id"], content, metadata)
 
 
 async def test_specs_are_taken_from_pubsub_once(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ class Access:
         return await self.verifier.claims(key)
 
     def check_apikey(self, apikey: str | None) -> str:
-        """One of this stand-in's four keys: what a web page that its owner happens to visit cannot know. Raises TokenRefused."""
+        """One of this stand-in's four keys, which a web page that its owner visits cannot know. Raises TokenRefused."""
         if not apikey:
             raise TokenRefused("No API key found in request", "send it as the header apikey")
         keys = (self.keys.publishable, self.keys.secret, self.keys.anon, self.keys.service_role)

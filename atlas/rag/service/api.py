@@ -279,14 +279,16 @@ def create_app(
         body: JsonObject = {"version": __version__, "retrieval": knowledge.mode()}
         try:
             async with asyncio.timeout(2):
-                spaces = await store.spaces()
+                embedding_indexes = await store.embedding_indexes()
         except (AtlasError, TimeoutError):
             return JSONResponse({**body, "status": "unhealthy", "database": False}, status_code=503)
         jobs: asyncio.Task[None] | None = getattr(app.state, "jobs", None)
         if jobs is not None and jobs.done():
             return JSONResponse({**body, "status": "unhealthy", "database": True, "jobs": "ended"}, status_code=503)
-        shown = [{"embedder": s.embedder, "model": s.model, "dimensions": s.dimensions, "state": s.state} for s in spaces]
-        return JSONResponse({**body, "status": "ok", "database": True, "spaces": shown})
+        shown = [
+            {"embedder": s.embedder, "model": s.model, "dimensions": s.dimensions, "state": s.state} for s in embedding_indexes
+        ]
+        return JSONResponse({**body, "status": "ok", "database": True, "embedding_indexes": shown})
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics_page() -> PlainTextResponse:

@@ -85,7 +85,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
         knowledge(settings, pool, attempts=EMBED_ATTEMPTS) as patient,
     ):
         await known.vectors_if_any()
-        await known.store.advance_all()
+        await known.store.advance_epochs()
         log.info("retrieval: %s", known.mode())
         jobs = jobs_of(patient, settings, metrics, count)
 

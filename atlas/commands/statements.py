@@ -1,0 +1,81 @@
+"""What operators' commands read, as statements of SQLAlchemy Core."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from atlas.tasks.statements import view
+
+_WORKER = view("worker", "name", "version", "state", "concurrency", "seen_at")
+_LETTER = view("dead_letters", "id", "failures", "error_code", "error_message", "finished_at", "title")
+_OUTBOX = view(
+    "outbox", "id", "event_id", "task_id", "destination_id", "rejections", "last_error", "created_at", "state"
+)  # fmt: skip
+_DESTINATION = view("destination", "id", "name", "kind", "enabled", "secret_name")
+_STATUS = view(
+    "outbox_status", "destination", "kind", "enabled", "failures", "open_until", "last_error", "last_sent_at", "pending",
+    "dead", "oldest",
+)  # fmt: skip
+_POST = view("post", "task_id", "part", "url")
+_SEAL = view("audit_checkpoint", "id", "upto", "rows", "digest", "prev_mac", "mac")
+
+
+def workers_alive() -> sa.Select[Any]:
+    """Workers that were seen in the last two minutes."""
+    recent = _WORKER.c.seen_at > sa.func.now() - sa.text("interval '2 minutes'")
+    return sa.select(_WORKER).where(_WORKER.c.state != "stopped", recent).order_by(_WORKER.c.name)
+
+
+def dead_letters() -> sa.Select[Any]:
+    """Tasks that failed for good, the latest first."""
+    return sa.select(_LETTER).order_by(_LETTER.c.finished_at.desc())
+
+
+def dead_rows() -> sa.Select[Any]:
+    """Rows of the outbox that were refused for good."""
+    joined = _OUTBOX.outerjoin(_DESTINATION, _DESTINATION.c.id == _OUTBOX.c.destination_id)
+    columns = (_OUTBOX.c[name] for name in ("id", "event_id", "task_id", "rejections", "last_error", "created_at"))
+    return (
+        sa.select(*columns, _DESTINATION.c.name.label("destination"))
+        .select_from(joined)
+        .where(_OUTBOX.c.state == "dead")
+        .order_by(_OUTBOX.c.id)
+    )
+
+
+def destinations_enabled() -> sa.Select[Any]:
+    """How many destinations are enabled."""
+    return sa.select(sa.func.count()).select_from(_DESTINATION).where(_DESTINATION.c.enabled)
+
+
+def webhook_secrets() -> sa.Select[Any]:
+    """The names of the secrets that enabled webhooks are signed with."""
+    return sa.select(_DESTINATION.c.secret_name).distinct().where(_DESTINATION.c.enabled, _DESTINATION.c.kind == "webhook")
+
+
+def outbox_status() -> sa.Select[Any]:
+    """Each destination with its backlog, and whether its breaker is open."""
+    return sa.select(_STATUS, (_STATUS.c.open_until > sa.func.now()).label("open"))
+
+
+def event_state(event: UUID) -> sa.Select[Any]:
+    """What became of an event."""
+    return sa.select(_OUTBOX.c.state).where(_OUTBOX.c.event_id == event).limit(1)
+
+
+def post_urls(task: UUID, part: str) -> sa.Select[Any]:
+    """Where the posts of a task are. part: a pattern of LIKE."""
+    return (
+        sa.select(_POST.c.url)
+        .where(_POST.c.task_id == task, _POST.c.part.like(part), _POST.c.url.is_not(None))
+        .order_by(sa.func.length(_POST.c.part), _POST.c.part)
+    )
+
+
+def seals() -> sa.Select[Any]:
+    """The seals of the audit, in order."""
+    columns = (_SEAL.c[name] for name in ("id", "rows", "digest", "prev_mac", "mac"))
+    return sa.select(*columns, sa.cast(_SEAL.c.upto, sa.Text).label("upto")).order_by(_SEAL.c.id)

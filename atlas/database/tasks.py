@@ -1,0 +1,66 @@
+"""Tasks over Postgres, for operators: atlas.tasks.port.Tasks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import date
+from uuid import UUID
+
+from atlas.database.operator import Operator
+from atlas.errors import NotFoundError
+from atlas.tasks import statements
+from atlas.tasks.finding import no_such_task, task_name, the_one
+from atlas.tasks.port import Part
+from atlas.tasks.values import Row, typed
+
+
+class PostgresTasks:
+    """What an operator reads and does."""
+
+    def __init__(self, operator: Operator) -> None:
+        self._operator = operator
+
+    async def find(self, text: str, *, state: str | None = None) -> UUID:
+        rows = await self._operator.call_rows("find_task", task_name(text), state)
+        return the_one(text, [UUID(str(next(iter(row.values())))) for row in rows])
+
+    async def tasks(self, *, limit: int, state: str | None, sender: str | None, project: str | None) -> list[Row]:
+        return await self._operator.rows(statements.tasks(limit=limit, state=state, sender=sender, project=project))
+
+    async def project(self, name: str) -> UUID:
+        found = await self._operator.first(statements.project_ids(name))
+        if found is None:
+            raise NotFoundError(f"no project {name!r}", "see `atlas project list`")
+        return UUID(str(found))
+
+    async def task(self, task_id: UUID) -> Row:
+        found: Row | None = await self._operator.call("get_task", task_id)
+        if found is None:
+            raise no_such_task(task_id)
+        return typed(found)
+
+    async def state(self, task_id: UUID) -> Row:
+        found: Row | None = await self._operator.call("task_state", task_id)
+        if found is None:
+            raise no_such_task(task_id)
+        return typed(found)
+
+    async def parts_after(self, task_id: UUID, attempt: int, generation: int, offset: int) -> list[Part]:
+        rows = await self._operator.call_rows("read_parts", task_id, attempt, generation, offset)
+        return [Part(**row) for row in rows]
+
+    async def submit(self, message: Mapping[str, object]) -> Row:
+        (row,) = await self._operator.call_rows("submit_task", {**message}, None)
+        return row
+
+    async def cancel(self, task_id: UUID) -> str:
+        return str(await self._operator.call("cancel_task", task_id))
+
+    async def spend(self, by: str, *, since: date | None, until: date | None) -> list[Row]:
+        return await self._operator.rows(statements.spend(by, since=since, until=until))
+
+    @asynccontextmanager
+    async def live(self, task_id: UUID) -> AsyncIterator[None]:
+        """Operators look at the tables: they are near."""
+        yield None

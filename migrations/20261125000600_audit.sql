@@ -1,0 +1,173 @@
+-- The audit: append-only; the rows of a task are chained by hash; checkpoints seal what is committed for good.
+--
+-- A database's owner could rewrite all that is inside it. So each checkpoint carries an HMAC whose key stays outside
+-- Postgres, names the one before it, and leaves by the outbox.
+
+create table atlas.audit (
+  id bigint generated always as identity primary key,
+  xact xid8 not null default pg_current_xact_id(),
+  task_id uuid,
+  seq integer not null check (seq > 0),
+  event text not null check (event <> ''),
+  actor text not null,
+  at timestamptz not null default now(),
+  detail jsonb not null default '{}',
+  prev_hash bytea,
+  hash bytea not null,
+  unique (task_id, seq)
+);
+create index audit_xact on atlas.audit (xact);
+comment on table atlas.audit is 'Who did what when. Append-only; rows of a task are chained by hash. Never the text itself.';
+comment on column atlas.audit.id is 'Its id.';
+comment on column atlas.audit.xact is 'The transaction that wrote it; seals cover all below a snapshot.';
+comment on column atlas.audit.task_id is 'The task it belongs to.';
+comment on column atlas.audit.seq is 'Its place in the chain of its task, from 1.';
+comment on column atlas.audit.event is 'The function that did it, such as complete_task.';
+comment on column atlas.audit.actor is 'The role, and the user where there is one.';
+comment on column atlas.audit.at is 'When it happened.';
+comment on column atlas.audit.detail is 'What the event says of itself.';
+comment on column atlas.audit.prev_hash is 'The hash of the row before it in the chain.';
+comment on column atlas.audit.hash is 'sha256 over the row and the hash of the row before it (atlas.audit_hash).';
+alter table atlas.audit enable row level security;
+create policy "people see the audit of tasks they see" on atlas.audit for select to authenticated
+  using (exists (select from atlas.task t where t.id = audit.task_id));
+comment on policy "people see the audit of tasks they see" on atlas.audit is 'Row level security: people see the audit of tasks they see.';
+grant select on atlas.audit to authenticated;
+grant select on atlas.audit to service_role;
+
+create table atlas.audit_checkpoint (
+  id bigint generated always as identity primary key,
+  upto xid8 not null unique,
+  rows bigint not null check (rows >= 0),
+  digest bytea not null,
+  prev_mac bytea unique nulls not distinct,
+  mac bytea not null,
+  at timestamptz not null default now()
+);
+comment on table atlas.audit_checkpoint is 'Seals the audit rows of all transactions below upto, with an HMAC.';
+comment on column atlas.audit_checkpoint.id is 'Its id.';
+comment on column atlas.audit_checkpoint.upto is 'All transactions below this one are sealed.';
+comment on column atlas.audit_checkpoint.rows is 'How many rows it seals.';
+comment on column atlas.audit_checkpoint.digest is 'sha256 over the hashes of the rows since the seal before, by id.';
+comment on column atlas.audit_checkpoint.prev_mac is 'The seal before; two seals cannot follow the same one.';
+comment on column atlas.audit_checkpoint.mac is 'HMAC-SHA256, key outside Postgres, over upto, rows, digest and prev_mac.';
+comment on column atlas.audit_checkpoint.at is 'When it was sealed.';
+alter table atlas.audit_checkpoint enable row level security;
+grant select on atlas.audit_checkpoint to service_role;
+
+create function atlas.refuse_change() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  raise exception using errcode = 'AT006', message = format('%I.%I is append-only', tg_table_schema, tg_table_name),
+    hint = 'write what happened as a new row';
+end
+$$;
+comment on function atlas.refuse_change() is 'Keeps a table append-only, for its owner too.';
+
+create trigger append_only before update or delete or truncate on atlas.audit
+  for each statement execute function atlas.refuse_change();
+comment on trigger append_only on atlas.audit is 'Keeps a table append-only, for its owner too.';
+
+create trigger append_only before update or delete or truncate on atlas.audit_checkpoint
+  for each statement execute function atlas.refuse_change();
+comment on trigger append_only on atlas.audit_checkpoint is 'Keeps a table append-only, for its owner too.';
+
+create function atlas.audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamptz,
+  detail jsonb) returns bytea
+language sql immutable set search_path = ''
+as $$
+  select sha256(convert_to(concat_ws('|', coalesce(encode(prev_hash, 'hex'), '-'), coalesce(task_id::text, '-'), seq,
+    event, actor, extract(epoch from at), detail::text), 'UTF8'))
+$$;
+comment on function atlas.audit_hash(bytea, uuid, integer, text, text, timestamptz, jsonb) is 'The hash of an audit row.';
+grant execute on function atlas.audit_hash(bytea, uuid, integer, text, text, timestamptz, jsonb) to service_role;
+
+-- One row of one event for each of many tasks. Callers hold the tasks' row locks, so that a chain has one writer at a time.
+create function atlas.append_audits(p_event text, p_tasks uuid[], p_details jsonb[]) returns void
+language sql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+as $$
+  with now_and_who as materialized (select clock_timestamp() as at, atlas.actor() as actor)
+  insert into atlas.audit (task_id, seq, event, actor, at, detail, prev_hash, hash)
+  select i.task, coalesce(l.seq, 0) + 1, p_event, w.actor, w.at, i.detail, l.hash,
+    atlas.audit_hash(l.hash, i.task, coalesce(l.seq, 0) + 1, p_event, w.actor, w.at, i.detail)
+  from unnest(p_tasks, p_details) as i (task, detail)
+  cross join now_and_who w
+  left join lateral (
+    select a.seq, a.hash from atlas.audit a where a.task_id = i.task order by a.seq desc limit 1) l on true
+$$;
+comment on function atlas.append_audits(text, uuid[], jsonb[]) is
+  'Appends a row of one event to the chain of each task; a null task belongs to no chain. Internal.';
+
+create function atlas.append_audit(p_task uuid, p_event text, p_detail jsonb default '{}') returns void
+language sql security definer set search_path = ''
+as $$ select atlas.append_audits(p_event, array[p_task], array[p_detail]) $$;
+comment on function atlas.append_audit(uuid, text, jsonb) is 'Appends one row to a task''s chain, or to none. Internal.';
+
+-- What the next seal covers. The caller computes the HMAC over it and hands it to seal_audit in one transaction.
+create function atlas.audit_digest() returns table (upto xid8, rows bigint, digest bytea, prev_mac bytea)
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  last record;
+begin
+  if not pg_try_advisory_xact_lock(hashtextextended('atlas.audit_checkpoint', 0)) then
+    return;
+  end if;
+  select c.upto, c.mac into last from atlas.audit_checkpoint c order by c.id desc limit 1;
+  upto := pg_snapshot_xmin(pg_current_snapshot());
+  prev_mac := last.mac;
+  select count(*), sha256(coalesce(string_agg(a.hash, ''::bytea order by a.id), ''::bytea)) into rows, digest
+  from atlas.audit a
+  where a.xact < audit_digest.upto and (last.upto is null or a.xact >= last.upto);
+  if rows > 0 then
+    return next;
+  end if;
+end
+$$;
+comment on function atlas.audit_digest() is 'What is new since the last seal; no row when nothing is, or another seals.';
+grant execute on function atlas.audit_digest() to service_role, atlas_worker;
+
+create function atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea)
+returns void
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  -- what is sealed must be what is there: a caller's word is not enough
+  if not exists (select from atlas.audit_digest() d where (d.upto, d.rows, d.digest) = (p_upto, p_rows, p_digest)
+                 and d.prev_mac is not distinct from p_prev_mac) then
+    raise exception using errcode = 'AT005', message = 'seal_audit: this is not what audit_digest() says now',
+      hint = 'take the digest and seal it in one transaction, repeatable read';
+  end if;
+  insert into atlas.audit_checkpoint (upto, rows, digest, prev_mac, mac)
+  values (p_upto, p_rows, p_digest, p_prev_mac, p_mac);
+  perform atlas.emit('audit_seal', jsonb_build_object('upto', p_upto::text, 'rows', p_rows,
+    'digest', encode(p_digest, 'hex'), 'mac', encode(p_mac, 'hex'), 'prev_mac', encode(p_prev_mac, 'hex')));
+end
+$$;
+comment on function atlas.seal_audit(xid8, bigint, bytea, bytea, bytea) is 'Stores a seal, and sends it out by the outbox.';
+grant execute on function atlas.seal_audit(xid8, bigint, bytea, bytea, bytea) to service_role, atlas_worker;
+
+create function atlas.verify_audit() returns table (problem text, task_id uuid, audit_id bigint)
+language sql stable security definer set search_path = ''
+as $$
+  select 'hash does not fit the row', a.task_id, a.id from atlas.audit a
+  where a.hash <> atlas.audit_hash(a.prev_hash, a.task_id, a.seq, a.event, a.actor, a.at, a.detail)
+  union all
+  select 'chain is broken before this row', c.task_id, c.id
+  from (select a.*, lag(a.hash) over w as earlier, lag(a.seq) over w as earlier_seq from atlas.audit a
+        where a.task_id is not null window w as (partition by a.task_id order by a.seq)) c
+  where c.prev_hash is distinct from c.earlier or c.seq <> coalesce(c.earlier_seq, 0) + 1
+  union all
+  select 'seal ' || s.id || ' does not fit its rows', null, null
+  from (select c.id, c.digest, c.rows, c.upto, lag(c.upto) over (order by c.id) as since from atlas.audit_checkpoint c) s
+  cross join lateral (
+    select count(*) as rows, sha256(coalesce(string_agg(a.hash, ''::bytea order by a.id), ''::bytea)) as digest
+    from atlas.audit a where a.xact < s.upto and (s.since is null or a.xact >= s.since)) n
+  where n.rows <> s.rows or n.digest <> s.digest
+$$;
+comment on function atlas.verify_audit() is 'Every broken hash, chain or seal. The HMACs are checked where the key is.';
+grant execute on function atlas.verify_audit() to service_role;
+
+revoke execute on all functions in schema atlas, rag from public;

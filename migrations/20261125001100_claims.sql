@@ -1,0 +1,193 @@
+-- Claims: in fair turns, each with a lease on a new attempt; leases are extended while the attempt runs.
+
+-- An insert wakes every idle worker. Each waits a moment of its own, looks, and claims only if something is left.
+create function atlas.has_work(p_chats boolean default true) returns boolean
+language sql stable security definer set search_path = ''
+  set enable_seqscan = off
+as $$
+  select exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'control')
+    or (p_chats and (select c.paused_at is null from atlas.control c) and (
+      exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat')
+      or exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is not null and t.run_after <= now())))
+$$;
+comment on function atlas.has_work(boolean) is 'Whether a claim would find something now: a plain read. p_chats: questions too.';
+grant execute on function atlas.has_work(boolean) to service_role, atlas_worker;
+
+-- Nothing announces that a task's waiting is over: an idle worker asks when to look again.
+create function atlas.next_due() returns double precision
+language sql stable security definer set search_path = ''
+  set enable_seqscan = off
+as $$
+  -- greatest() passes over nulls
+  select case when min(t.run_after) is not null then greatest(0, extract(epoch from min(t.run_after) - now())) end
+  from atlas.task t
+  where t.state = 'queued' and t.wait_reason is not null and (select c.paused_at is null from atlas.control c)
+$$;
+comment on function atlas.next_due() is 'Seconds until the first waiting task is due; null where none waits, and while the queue is paused.';
+grant execute on function atlas.next_due() to service_role, atlas_worker;
+
+-- Which tasks are next: by priority, then in rounds over senders, the least recently served sender first. The k-th
+-- task of a sender belongs to round k, so a task waits for at most one earlier claim of each other active sender.
+create function atlas.next_tasks(p_senders integer, p_each integer) returns table (task_id uuid, turn bigint)
+language sql stable security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+as $$
+  with recursive active as (
+    (select t.rank, t.sender_key from atlas.task t
+     where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' order by t.rank, t.sender_key limit 1)
+    union all
+    select n.rank, n.sender_key from active a cross join lateral (
+      select t.rank, t.sender_key from atlas.task t
+      where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' and (t.rank, t.sender_key) > (a.rank, a.sender_key)
+      order by t.rank, t.sender_key limit 1) n
+  ),
+  turns as (
+    select a.rank, a.sender_key, coalesce(s.claim_seq, 0) as served
+    from active a left join lateral (
+      select t.claim_seq from atlas.task t where t.sender_key = a.sender_key and t.claim_seq is not null
+      order by t.claim_seq desc limit 1) s on true
+    order by a.rank, served, a.sender_key limit p_senders
+  )
+  select c.id, row_number() over (order by u.rank, c.round, u.served, u.sender_key)
+  from turns u cross join lateral (
+    select t.id, row_number() over (order by t.in_id) as round
+    from (select t.id, t.in_id from atlas.task t
+          where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' and t.rank = u.rank and t.sender_key = u.sender_key
+          order by t.in_id limit p_each) t) c
+$$;
+comment on function atlas.next_tasks(integer, integer) is
+  'Ready tasks in the order in which they are due: of so many senders, so many of each.';
+
+create function atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval)
+returns table (task_id uuid, attempt_id uuid, attempt integer, kind text, message jsonb, message_task_id uuid,
+  sender_key text, project_id uuid, parent_id uuid, queued_at timestamptz, lease_expires_at timestamptz,
+  cancel_requested boolean, per_run integer, inherited jsonb)
+language plpgsql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+as $$
+declare
+  chosen uuid[] := '{}'::uuid[];
+  chats uuid[];
+  width integer;
+begin
+  if exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is not null and t.run_after <= now()) then
+    update atlas.task t set wait_reason = null, wait_scope = null
+    where t.id in (select w.id from atlas.task w where w.state = 'queued' and w.wait_reason is not null
+      and w.run_after <= now() order by w.run_after limit 500 for no key update skip locked);
+  end if;
+  -- control messages are few, and go first; they are inherited out also while the queue is paused
+  if p_controls > 0 then
+    select coalesce(array_agg(c.id), '{}') into chosen from (
+      select t.id from atlas.task t
+      where t.state = 'queued' and t.kind = 'control' and t.wait_reason is null
+      order by t.in_id limit p_controls for no key update skip locked) c;
+  end if;
+  if p_chats > 0 and (select c.paused_at is null from atlas.control c) then
+    -- other claimers may hold all of the first ones: then a wider look
+    foreach width in array array[2, 32] loop
+      select array_agg(c.id order by c.turn) into chats from (
+        select t.id, n.turn from atlas.next_tasks(width * p_chats, width * p_chats) n join atlas.task t on t.id = n.task_id
+        where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
+        order by n.turn limit p_chats for no key update of t skip locked) c;
+      exit when cardinality(chats) = p_chats
+        or not exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
+                       and t.id <> all (coalesce(chats, '{}')));
+    end loop;
+    chosen := chosen || chats;
+  end if;
+  if cardinality(chosen) = 0 then
+    return;
+  end if;
+  return query
+  with picked as (
+    select t.id, gen_random_uuid() as new_attempt, nextval('atlas.claim_seq') as seq
+    from unnest(chosen) with ordinality as o (id, n) join atlas.task t on t.id = o.id
+    order by o.n
+  ),
+  claimed as (
+    update atlas.task t set state = 'running', attempt_id = p.new_attempt, attempts = t.attempts + 1,
+      claim_seq = p.seq, started_at = coalesce(t.started_at, now())
+    from picked p where t.id = p.id
+    returning t.*
+  ),
+  begun as (
+    insert into atlas.attempt (id, task_id, number, lease_owner, lease_expires_at)
+    select c.attempt_id, c.id, c.attempts, p_worker_id, now() + p_lease from claimed c
+    returning attempt.id, attempt.lease_expires_at
+  ),
+  -- a reservation whose response was begun passes on from the lost attempt, as call 0 of this one
+  inherited as (
+    update atlas.spend s set attempt_id = c.attempt_id, call = 0
+    from claimed c where s.task_id = c.id and s.state = 'reserved'
+      and s.id = (select max(o.id) from atlas.spend o where o.task_id = c.id and o.state = 'reserved')
+    returning s.task_id, s.id, s.model, s.response_id, s.reserved_tokens
+  ),
+  announced as (
+    insert into public.architect_out (data, task_id, owner, project_id)
+    select jsonb_build_object('task_id', c.id, 'role', 'architect', 'msg_type', 'spec', 'content', '',
+        'metadata', jsonb_build_object('tokens', 0, 'model', null, 'parent_id', c.parent_id,
+          'status', 'in_progress', 'schema_ver', 1)),
+      c.id, c.sender, c.project_id
+    from claimed c where c.kind = 'chat' and c.attempts = 1
+  )
+  select c.id, c.attempt_id, c.attempts, c.kind, m.data, c.message_task_id, c.sender_key, c.project_id, c.parent_id,
+    c.queued_at, b.lease_expires_at, c.cancel_requested_at is not null,
+    (select min(l.per_run) from atlas.budget l
+      where l.scope in ('global', 'project:' || c.project_id, 'sender:' || c.sender_key)),
+    case when k.task_id is not null then jsonb_build_object('spend_id', k.id, 'model', k.model,
+      'response_id', k.response_id, 'reserved_tokens', k.reserved_tokens,
+      'sequence_number', l.sequence_number, 'text', coalesce((
+        select string_agg(p.text, '' order by p."offset") from atlas.reply_part p
+        where p.attempt_id = l.id and p.generation = l.generation), '')) end
+  from claimed c
+  join begun b on b.id = c.attempt_id
+  join public.architect_in m on m.id = c.in_id
+  left join inherited k on k.task_id = c.id
+  left join lateral (
+    select e.id, e.generation, e.sequence_number from atlas.attempt e
+    where e.task_id = c.id and e.number < c.attempts and e.response_id = k.response_id
+    order by e.number desc limit 1) l on k.task_id is not null
+  order by c.claim_seq;
+  perform atlas.append_audits('claim_tasks', array_agg(t.id),
+    array_agg(jsonb_build_object('attempt', t.attempts, 'worker', p_worker_id)))
+  from atlas.task t where t.id = any (chosen);
+end
+$$;
+comment on function atlas.claim_tasks(uuid, integer, integer, interval) is
+  'Claims up to so many questions and control messages, in fair turns, each with a lease on a new attempt. inherited: the
+response that a lost attempt had begun, with its reservation, to be resumed.';
+grant execute on function atlas.claim_tasks(uuid, integer, integer, interval) to service_role, atlas_worker;
+
+create function atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval)
+returns table (attempt_id uuid, held boolean, cancel_requested boolean)
+language sql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+as $$
+  update atlas.worker set seen_at = now() where id = p_worker_id;
+  with due as (
+    select a.id from atlas.attempt a where a.id = any (p_attempts) and a.lease_owner = p_worker_id
+      and a.state = 'running' order by a.id for no key update
+  ),
+  extended as (
+    update atlas.attempt a set lease_expires_at = now() + p_lease where a.id in (select due.id from due)
+    returning a.id, a.task_id
+  )
+  select p.id, e.id is not null, coalesce(t.cancel_requested_at is not null, false)
+  from unnest(p_attempts) as p (id)
+  left join extended e on e.id = p.id
+  left join atlas.task t on t.id = e.task_id;
+$$;
+comment on function atlas.extend_leases(uuid, uuid[], interval) is
+  'Extends the leases that are still held; not held: the task is somebody else''s now, its call must stop.';
+grant execute on function atlas.extend_leases(uuid, uuid[], interval) to service_role, atlas_worker;
+
+-- One limiter for the fleet: workers stretch the interval between parts by the number of streams of all of them.
+create function atlas.count_streams() returns integer
+language sql stable security definer set search_path = ''
+as $$
+  select count(*)::integer from atlas.attempt a where a.state = 'running'
+$$;
+comment on function atlas.count_streams() is 'How many attempts the whole fleet runs now.';
+grant execute on function atlas.count_streams() to service_role, atlas_worker;
+
+revoke execute on all functions in schema atlas, rag from public;

@@ -1,0 +1,144 @@
+-- Progress: what a running reply leaves behind, and the stream that people follow.
+
+create table atlas.reply_part (
+  attempt_id uuid not null references atlas.attempt (id),
+  generation integer not null check (generation >= 0),
+  "offset" integer not null check ("offset" >= 0),
+  seq integer not null default 0 check (seq >= 0),
+  text text not null check (text <> ''),
+  task_id uuid not null references atlas.task (id),
+  created_at timestamptz not null default now(),
+  primary key (attempt_id, generation, "offset")
+);
+create index reply_part_task on atlas.reply_part (task_id);
+comment on table atlas.reply_part is 'The reply while it is written. Insert-only; read by attempt, generation, offset.';
+comment on column atlas.reply_part.attempt_id is 'The attempt it belongs to.';
+comment on column atlas.reply_part.generation is 'Rises with each fallback or repair.';
+comment on column atlas.reply_part."offset" is 'Unicode code points of this generation before this part.';
+comment on column atlas.reply_part.text is 'The text of the part.';
+comment on column atlas.reply_part.task_id is 'The task it belongs to.';
+comment on column atlas.reply_part.created_at is 'When the row was written.';
+comment on column atlas.reply_part.seq is 'Which part of its attempt, from 1; rises over generations.';
+alter table atlas.reply_part enable row level security;
+create policy "people see the replies of tasks they see" on atlas.reply_part for select to authenticated
+  using (exists (select from atlas.task t where t.id = reply_part.task_id));
+comment on policy "people see the replies of tasks they see" on atlas.reply_part is 'Row level security: people see the replies of tasks they see.';
+grant select on atlas.reply_part to authenticated;
+grant select on atlas.reply_part to service_role;
+
+-- Everything a running reply leaves behind, of many attempts in one commit. An item is
+-- {"attempt_id", "call", "generation", "response_id", "resumable", "sequence_number", "offset", "text"}.
+create function atlas.record_progress(p_items jsonb) returns table (attempt_id uuid)
+language sql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+as $$
+  with item as (
+    select i.*, a.task_id from jsonb_to_recordset(p_items) as i (attempt_id uuid, call integer, generation integer,
+      response_id text, resumable boolean, sequence_number bigint, "offset" integer, text text, model text)
+    join (select r.id, r.task_id from atlas.attempt r
+          where r.id in (select (j ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) j)
+            and r.state = 'running' order by r.id for no key update) a on a.id = i.attempt_id
+  ),
+  at as (
+    update atlas.attempt a set generation = i.generation, response_id = i.response_id, model = i.model,
+      sequence_number = case when i.response_id is distinct from a.response_id then i.sequence_number
+                             else greatest(a.sequence_number, i.sequence_number) end,
+      first_delta_at = coalesce(a.first_delta_at, case when i.text <> '' then now() end)
+    from (select distinct on (item.attempt_id) item.* from item
+          order by item.attempt_id, item.generation desc, item."offset" desc) i
+    where a.id = i.attempt_id
+  ),
+  responses as (
+    update atlas.spend s set response_id = i.response_id from item i
+    where s.attempt_id = i.attempt_id and s.call = i.call and s.state = 'reserved' and i.resumable
+      and s.response_id is distinct from i.response_id
+  ),
+  parts as (
+    insert into atlas.reply_part (attempt_id, generation, "offset", text, task_id)
+    select i.attempt_id, i.generation, i."offset", i.text, i.task_id from item i where i.text <> ''
+    on conflict do nothing
+  )
+  select distinct i.attempt_id from item i
+$$;
+comment on function atlas.record_progress(jsonb) is
+  'Stores response ids, sequence numbers and text of running replies; answers with the attempts still held.';
+grant execute on function atlas.record_progress(jsonb) to service_role, atlas_worker;
+
+create function atlas.number_part() returns trigger
+language plpgsql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan
+as $$
+begin
+  select p.seq + 1 into new.seq from atlas.reply_part p where p.attempt_id = new.attempt_id
+  order by p.generation desc, p."offset" desc limit 1;
+  new.seq := coalesce(new.seq, 1);
+  return new;
+end
+$$;
+comment on function atlas.number_part() is 'Numbers the parts of an attempt.';
+
+create trigger number_part before insert on atlas.reply_part for each row execute function atlas.number_part();
+comment on trigger number_part on atlas.reply_part is 'Numbers the parts of an attempt.';
+
+-- offset 0 begins a generation: after the first one, what readers have shown is void, and they are told so.
+create function atlas.broadcast_parts() returns trigger
+language plpgsql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan
+as $$
+begin
+  perform realtime.send(m.payload, m.event, 'task:' || m.task_id, true)
+  from (
+    select n.task_id, n.attempt_id, n.seq, 0 as place, 'reset' as event,
+      jsonb_build_object('attempt', a.number, 'generation', n.generation, 'offset', 0) as payload
+    from new_parts n join atlas.attempt a on a.id = n.attempt_id
+    where n."offset" = 0 and (n.seq > 1 or a.number > 1)
+    union all
+    select n.task_id, n.attempt_id, n.seq, 1, 'delta',
+      jsonb_build_object('attempt', a.number, 'generation', n.generation, 'seq', n.seq, 'offset', n."offset", 'text', n.text)
+    from new_parts n join atlas.attempt a on a.id = n.attempt_id
+    order by attempt_id, seq, place
+  ) m;
+  return null;
+end
+$$;
+comment on function atlas.broadcast_parts() is 'Broadcasts new parts: delta, and reset where a generation begins anew.';
+
+create trigger broadcast_parts after insert on atlas.reply_part
+  referencing new table as new_parts for each statement execute function atlas.broadcast_parts();
+comment on trigger broadcast_parts on atlas.reply_part is 'Broadcasts new parts: delta, and reset where a generation begins anew.';
+
+create function atlas.read_parts(p_task_id uuid, p_attempt integer default 0, p_generation integer default 0,
+  p_offset integer default -1)
+returns table (attempt integer, generation integer, seq integer, "offset" integer, text text)
+language sql stable set search_path = ''
+as $$
+  select a.number, p.generation, p.seq, p."offset", p.text
+  from atlas.reply_part p join atlas.attempt a on a.id = p.attempt_id
+  where p.task_id = p_task_id and (a.number, p.generation, p."offset") > (p_attempt, p_generation, p_offset)
+  order by 1, 2, 4
+$$;
+comment on function atlas.read_parts(uuid, integer, integer, integer) is
+  'The parts of a running reply after a place, in order: a reader that joins late, or lost its socket, goes on from here.';
+grant execute on function atlas.read_parts(uuid, integer, integer, integer) to authenticated, service_role;
+
+-- On Supabase realtime.messages is partitioned by day, and old partitions are dropped. On another Postgres it is a plain table
+-- (atlas/local/supabase.sql) that nobody empties.
+create function atlas.trim_messages(p_keep interval default interval '1 day') returns integer
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  n integer := 0;
+begin
+  if (select c.relkind from pg_class c where c.oid = to_regclass('realtime.messages')) = 'r'
+     and has_table_privilege('realtime.messages', 'delete') then
+    delete from realtime.messages m where m.inserted_at < now() at time zone 'UTC' - p_keep;
+    get diagnostics n = row_count;
+  end if;
+  return n;
+end
+$$;
+comment on function atlas.trim_messages(interval) is
+  'Forgets Realtime messages that are older than that, where the table is a plain one; says how many.';
+grant execute on function atlas.trim_messages(interval) to service_role, atlas_worker;
+
+revoke execute on all functions in schema atlas, rag from public;

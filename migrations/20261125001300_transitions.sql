@@ -1,0 +1,332 @@
+-- How a task ends, or goes back: complete, fail, cancel, retry, and what happens when a worker is lost.
+-- Each is one transaction over state, reply, spend, audit and outbox, and needs the attempt that is running now.
+
+-- AT002 when the attempt is not the one that runs the task now.
+create function atlas.raise_lost(p_attempt_id uuid) returns void
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  a record;
+begin
+  select x.state, x.number, x.task_id into a from atlas.attempt x where x.id = p_attempt_id;
+  if not found then
+    raise exception using errcode = 'AT004', message = format('no attempt %s', p_attempt_id),
+      hint = 'an attempt id comes from claim_tasks';
+  end if;
+  raise exception using errcode = 'AT002',
+    message = format('attempt %s of task %s is %s: its lease is lost', a.number, a.task_id, a.state),
+    hint = 'stop the call: another attempt owns the task';
+end
+$$;
+comment on function atlas.raise_lost(uuid) is 'Raises the error of an attempt that owns nothing any more.';
+
+create function atlas.reply_metadata(p_parent uuid, p_metadata jsonb) returns jsonb
+language sql immutable set search_path = ''
+as $$
+  select jsonb_build_object('tokens', 0, 'model', null, 'parent_id', p_parent,
+    'schema_ver', case when p_metadata ?| array['sources', 'usage', 'error', 'warnings', 'truncated', 'kind',
+      'traceparent', 'chunk', 'reply_to', 'project'] then 2 else 1 end) || p_metadata
+$$;
+comment on function atlas.reply_metadata(uuid, jsonb) is 'Metadata with all that the contract asks for; version 2 only where needed.';
+
+create function atlas.reply(p_task atlas.task, p_type text, p_content text, p_metadata jsonb) returns bigint
+language sql security definer set search_path = ''
+as $$
+  insert into public.architect_out (data, task_id, owner, project_id)
+  values (jsonb_build_object('task_id', p_task.message_task_id, 'role', 'architect', 'msg_type', p_type,
+      'content', p_content, 'metadata', atlas.reply_metadata(p_task.parent_id, p_metadata)),
+    p_task.message_task_id, p_task.sender, p_task.project_id)
+  returning id
+$$;
+comment on function atlas.reply(atlas.task, text, text, jsonb) is 'Writes a row of architect_out. Internal.';
+
+create function atlas.escalate(p_task_id uuid, p_code text, p_message text) returns void
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  task atlas.task;
+begin
+  select t.* into task from atlas.task t where t.id = p_task_id or t.message_task_id = p_task_id
+  order by (t.id = p_task_id) desc, t.id limit 1 for no key update;
+  if not found then
+    return;
+  end if;
+  perform atlas.reply(task, 'control', jsonb_build_object('command', 'escalate', 'task_id', task.message_task_id,
+    'code', p_code)::text, jsonb_build_object('status', task.state, 'error', jsonb_build_object('code', p_code,
+    'message', p_message)));
+  perform atlas.append_audit(task.id, 'escalate', jsonb_build_object('code', p_code));
+end
+$$;
+comment on function atlas.escalate(uuid, text, text) is 'Tells people, by a control message on architect_out.';
+grant execute on function atlas.escalate(uuid, text, text) to service_role, atlas_worker;
+
+-- Many completions in one commit. An item is {"attempt_id", "content", "metadata", "model", "usages": {"<call>": usage},
+-- "msg_type"}. Answers the attempts that were completed (also when they were before): the rest are lost.
+create function atlas.complete_tasks(p_items jsonb) returns setof uuid
+language plpgsql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+as $$
+declare
+  ids constant uuid[] := array(select (i ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) i);
+  done uuid[];
+  tasks uuid[];
+  details jsonb[];
+begin
+  perform from atlas.task t where t.attempt_id = any (ids) and t.state = 'running' order by t.id for no key update;
+  perform from atlas.attempt a where a.id = any (ids) and a.state = 'running' order by a.id for no key update;
+  return query select a.id from atlas.attempt a where a.id = any (ids) and a.state = 'completed';
+  with item as (
+    select distinct on (t.id) t.id, t.message_task_id, t.sender, t.project_id, t.parent_id, t.attempt_id, t.attempts, i.content, i.model,
+      jsonb_build_object('status', 'completed', 'model', i.model) || coalesce(i.metadata, '{}') as metadata,
+      coalesce(i.msg_type, 'spec') as msg_type, nextval('public.architect_out_id_seq') as reply_id
+    from jsonb_to_recordset(p_items) as i (attempt_id uuid, content text, metadata jsonb, model text, msg_type text)
+    join atlas.task t on t.attempt_id = i.attempt_id and t.state = 'running'
+    order by t.id
+  ),
+  replied as (
+    insert into public.architect_out (id, data, task_id, owner, project_id) overriding system value
+    select i.reply_id, jsonb_build_object('task_id', i.message_task_id, 'role', 'architect', 'msg_type', i.msg_type,
+        'content', i.content, 'metadata', atlas.reply_metadata(i.parent_id, i.metadata)),
+      i.message_task_id, i.sender, i.project_id
+    from item i order by i.reply_id
+  ),
+  ended as (
+    update atlas.attempt a set state = 'completed', finished_at = now(), model = coalesce(i.model, a.model)
+    from item i where a.id = i.attempt_id
+  ),
+  finished as (
+    update atlas.task t set state = 'completed', attempt_id = null, finished_at = now(), out_id = i.reply_id,
+      model = i.model, error_code = null, error_message = null, outage_since = null
+    from item i where t.id = i.id
+  )
+  select array_agg(i.attempt_id), array_agg(i.id), array_agg(jsonb_strip_nulls(jsonb_build_object('attempt', i.attempts,
+      'model', i.model, 'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'))))
+    into done, tasks, details from item i;
+  if done is null then
+    return;
+  end if;
+  perform atlas.append_audits('complete_task', tasks, details);
+  perform atlas.settle_attempts(done,
+    (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i));
+  return query select unnest(done);
+end
+$$;
+comment on function atlas.complete_tasks(jsonb) is
+  'Completes attempts: reply, spend, audit and outbox in one transaction. Answers those that were not lost.';
+grant execute on function atlas.complete_tasks(jsonb) to service_role, atlas_worker;
+
+-- Ends a task without a reply: failed, cancelled or dead_lettered. The caller holds the lock.
+create function atlas.end_task(p_task atlas.task, p_state text, p_code text, p_message text, p_usages jsonb)
+returns void
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  reply_id bigint;
+begin
+  reply_id := atlas.reply(p_task, case p_task.kind when 'chat' then 'spec' else 'control' end, '',
+    jsonb_build_object('status', p_state, 'error', jsonb_build_object('code', p_code, 'message', p_message)));
+  update atlas.attempt a set state = case p_state when 'cancelled' then 'cancelled' else 'failed' end,
+    finished_at = now(), error_code = p_code, error_message = p_message
+  where a.id = p_task.attempt_id;
+  update atlas.task t set state = p_state, attempt_id = null, wait_reason = null, wait_scope = null, finished_at = now(),
+    out_id = reply_id, error_code = p_code, error_message = p_message,
+    failures = t.failures + case p_state when 'cancelled' then 0 else 1 end
+  where t.id = p_task.id;
+  perform atlas.append_audit(p_task.id, case p_state when 'cancelled' then 'cancel_task' else 'fail_task' end,
+    jsonb_build_object('state', p_state, 'code', p_code, 'attempt', p_task.attempts));
+  if p_task.attempt_id is not null then
+    perform atlas.settle_attempts(array[p_task.attempt_id], jsonb_build_object(p_task.attempt_id, p_usages));
+  end if;
+end
+$$;
+comment on function atlas.end_task(atlas.task, text, text, text, jsonb) is 'Ends a task without a reply. Internal.';
+
+-- kind: 'own' counts against the task and is tried again until max_attempts; 'final' is never tried again; 'outage' is
+-- upstream's and uses no attempt; 'released' hands an unfinished task back (shutdown), its response with it.
+create function atlas.fail_task(p_attempt_id uuid, p_code text, p_message text, p_kind text default 'own',
+  p_retry_after interval default null, p_usages jsonb default '{}') returns text
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  task atlas.task;
+  pause interval;
+begin
+  if p_kind not in ('own', 'final', 'outage', 'released') then
+    raise exception using errcode = 'AT005', message = format('fail_task: kind %L is not known', p_kind),
+      hint = 'use own, final, outage or released';
+  end if;
+  select t.* into task from atlas.task t where t.attempt_id = p_attempt_id and t.state = 'running' for no key update;
+  if not found then
+    perform atlas.raise_lost(p_attempt_id);
+  end if;
+  if p_kind = 'final' then
+    perform atlas.end_task(task, 'failed', p_code, p_message, p_usages);
+    return 'failed';
+  end if;
+  if p_kind = 'own' and task.failures + 1 >= task.max_attempts then
+    perform atlas.end_task(task, 'dead_lettered', p_code, p_message, p_usages);
+    perform atlas.escalate(task.id, p_code, p_message);
+    return 'dead_lettered';
+  end if;
+  -- full jitter, doubling from 2 s up to 5 min; never less than what the provider asked for
+  pause := case p_kind
+    when 'released' then interval '0'
+    when 'outage' then greatest(coalesce(p_retry_after, '0'), (5 + random() * 25) * interval '1 second')
+    else greatest(coalesce(p_retry_after, '0'), random() * least(300, 2 * 2 ^ task.failures) * interval '1 second')
+  end;
+  perform atlas.release_task(task, case p_kind when 'outage' then 'upstream' when 'own' then 'retry' end,
+    now() + pause, case p_kind when 'own' then 'failed' else 'released' end, p_code, p_message);
+  perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages),
+    p_kind in ('released', 'outage'));
+  update atlas.task t set failures = t.failures + case p_kind when 'own' then 1 else 0 end,
+    outage_since = case p_kind when 'outage' then coalesce(t.outage_since, now()) when 'own' then null
+                               else t.outage_since end,
+    escalated_at = case when p_kind = 'outage' and t.outage_since < now() - interval '5 minutes'
+                        then coalesce(t.escalated_at, now()) else t.escalated_at end
+  where t.id = task.id;
+  if task.escalated_at is null and p_kind = 'outage' and task.outage_since < now() - interval '5 minutes' then
+    perform atlas.escalate(task.id, p_code, p_message);
+  end if;
+  if p_kind = 'released' then
+    perform atlas.wake_workers();
+  end if;
+  return 'queued';
+end
+$$;
+comment on function atlas.fail_task(uuid, text, text, text, interval, jsonb) is
+  'Ends an attempt that has no reply: own (tried again, then dead-lettered), final, outage, released. Says the state.';
+grant execute on function atlas.fail_task(uuid, text, text, text, interval, jsonb) to service_role, atlas_worker;
+
+-- Without an attempt: anybody who owns the task, or the service role, asks. A queued task is cancelled at once; a
+-- running one is flagged, and its worker confirms with the attempt and the usage of the stopped call.
+create function atlas.cancel_task(p_task_id uuid, p_attempt_id uuid default null, p_usages jsonb default '{}')
+returns text
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  task atlas.task;
+  trusted constant boolean := atlas.is_service() or atlas.caller_role() = 'atlas_worker';
+begin
+  if p_attempt_id is not null and not trusted then
+    raise exception using errcode = 'AT006', message = 'cancel_task: an attempt is confirmed by its worker only',
+      hint = 'leave the attempt out: the worker is told to stop';
+  end if;
+  select t.* into task from atlas.task t where t.id = p_task_id for no key update;
+  if not found or not (trusted or coalesce(task.sender = auth.uid(), false)) then
+    raise exception using errcode = 'AT004', message = format('no task %s', p_task_id),
+      hint = 'see `atlas tasks` or atlas.task_history for the ids';
+  end if;
+  if p_attempt_id is not null then
+    if task.attempt_id is distinct from p_attempt_id then
+      perform atlas.raise_lost(p_attempt_id);
+    end if;
+    perform atlas.end_task(task, 'cancelled', 'cancelled', 'cancelled on request', p_usages);
+    return 'cancelled';
+  end if;
+  if task.state not in ('queued', 'running') then
+    return task.state;
+  end if;
+  if task.state = 'queued' and not exists (select from atlas.spend s where s.task_id = task.id and s.state = 'reserved') then
+    perform atlas.end_task(task, 'cancelled', 'cancelled', 'cancelled before it ran', '{}');
+    return 'cancelled';
+  end if;
+  update atlas.task t set cancel_requested_at = coalesce(t.cancel_requested_at, now()), wait_reason = null,
+    wait_scope = null
+  where t.id = task.id;
+  perform atlas.append_audit(task.id, 'request_cancel', '{}');
+  -- rare, so its lock does no harm: the worker that runs it must hear of it now
+  notify atlas_wake, 'cancel';
+  return task.state;
+end
+$$;
+comment on function atlas.cancel_task(uuid, uuid, jsonb) is
+  'Cancels a task: at once when queued; a running one is flagged for its worker. Says the state it is in now.';
+grant execute on function atlas.cancel_task(uuid, uuid, jsonb) to authenticated, service_role, atlas_worker;
+
+create function atlas.retry_task(p_task_id uuid) returns text
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  task atlas.task;
+begin
+  select t.* into task from atlas.task t where t.id = p_task_id for no key update;
+  if not found then
+    raise exception using errcode = 'AT004', message = format('no task %s', p_task_id),
+      hint = 'see `atlas tasks` or atlas.task_history for the ids';
+  end if;
+  if task.title = '[erased]' then
+    raise exception using errcode = 'AT005', message = format('task %s was erased', p_task_id),
+      hint = 'ask the question again';
+  end if;
+  if task.state in ('running', 'completed') then
+    raise exception using errcode = 'AT005', message = format('task %s is %s', p_task_id, task.state),
+      hint = case task.state when 'running' then 'cancel it first' else 'ask again with `atlas ask --parent`' end;
+  end if;
+  update atlas.task t set state = 'queued', wait_reason = null, wait_scope = null, run_after = now(), failures = 0,
+    losses = 0, finished_at = null,
+    out_id = null, cancel_requested_at = null, outage_since = null, escalated_at = null,
+    error_code = null, error_message = null
+  where t.id = p_task_id;
+  perform atlas.append_audit(p_task_id, 'retry_task', jsonb_build_object('was', task.state));
+  perform atlas.wake_workers();
+  return 'queued';
+end
+$$;
+comment on function atlas.retry_task(uuid) is 'Retries a failed, cancelled, dead-lettered or waiting task, now.';
+grant execute on function atlas.retry_task(uuid) to service_role;
+
+-- Tasks whose worker is lost. What it had reserved without a response id counts in full (unknown); what has one stays
+-- reserved, and passes to the next attempt, which resumes the response or confirms that it is cancelled.
+create function atlas.release_expired(p_limit integer default 100) returns integer
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  task atlas.task;
+  lost uuid[] := '{}'::uuid[];
+  inherited jsonb;
+begin
+  for task in
+    select t.* from atlas.task t
+    where t.state = 'running' and t.attempt_id in (
+      select a.id from atlas.attempt a where a.state = 'running' and a.lease_expires_at < now()
+      order by a.lease_expires_at limit p_limit)
+    order by t.id for no key update skip locked
+  loop
+    -- the lease may have been extended while this waited for nothing: look again under the lock
+    if not exists (select from atlas.attempt a where a.id = task.attempt_id and a.lease_expires_at < now()
+                   for no key update skip locked) then
+      continue;
+    end if;
+    lost := lost || task.attempt_id;
+    perform atlas.release_task(task, null, now(), 'lost', 'lease_lost', 'the worker stopped extending its lease');
+  end loop;
+  if cardinality(lost) = 0 then
+    return 0;
+  end if;
+  perform atlas.settle_attempts(lost, '{}', true);
+  update atlas.task t set losses = t.losses + 1
+  where t.id in (select a.task_id from atlas.attempt a where a.id = any (lost));
+  -- a task that keeps losing its workers is not tried for ever
+  for task in
+    select t.* from atlas.task t where t.state = 'queued' and t.losses >= 5
+      and t.id in (select a.task_id from atlas.attempt a where a.id = any (lost))
+    order by t.id for no key update skip locked
+  loop
+    select jsonb_agg(jsonb_build_object('spend_id', s.id)) into inherited from atlas.spend s
+    where s.task_id = task.id and s.state = 'reserved';
+    if inherited is not null then
+      perform atlas.lock_days(array(select distinct s.day from atlas.spend s where s.task_id = task.id),
+        atlas.scopes_of(task.project_id, task.sender_key));
+      perform atlas.settle_spends(inherited);
+    end if;
+    perform atlas.end_task(task, 'dead_lettered', 'lease_lost', 'five workers were lost while they ran it', '{}');
+    perform atlas.escalate(task.id, 'lease_lost', 'five workers were lost while they ran it');
+  end loop;
+  perform atlas.wake_workers();
+  return cardinality(lost);
+end
+$$;
+comment on function atlas.release_expired(integer) is 'Puts tasks of lost workers back in the queue; says how many.';
+grant execute on function atlas.release_expired(integer) to service_role, atlas_worker;
+
+revoke execute on all functions in schema atlas, rag from public;

@@ -1,0 +1,111 @@
+-- The one reader of tasks: the command line, REST and the edge functions call these. Security invoker: row level security decides.
+
+create function atlas.find_task(p_text text, p_state text default null) returns setof uuid
+language sql stable set search_path = ''
+as $$
+  with digits as (select replace(lower(p_text), '-', '') as d),
+  prefix as (
+    select case when d ~ '^[0-9a-f]{4,32}$' then rpad(d, 32, '0')::uuid end as low,
+      case when d ~ '^[0-9a-f]{4,32}$' then rpad(d, 32, 'f')::uuid end as high
+    from digits
+  ),
+  found as (
+    (select t.id, t.queued_at, t.in_id from atlas.task t
+     where t.id between (select low from prefix) and (select high from prefix) limit 100)
+    union
+    (select t.id, t.queued_at, t.in_id from atlas.task t
+     where t.message_task_id between (select low from prefix) and (select high from prefix) limit 100)
+    union
+    (select t.id, t.queued_at, t.in_id from atlas.task t
+     where p_text = 'last' and t.kind = 'chat' and (p_state is null or t.state = p_state)
+     order by t.queued_at desc, t.in_id desc limit 1)
+  )
+  select f.id from found f order by f.queued_at desc, f.in_id desc limit 6
+$$;
+comment on function atlas.find_task(text, text) is
+  'The tasks whose id, or whose message''s task_id, begins with a text; at most 6, newest first. last: the latest question (in a
+state, where one is given).';
+grant execute on function atlas.find_task(text, text) to authenticated, service_role;
+
+create function atlas.task_state(p_task_id uuid) returns jsonb
+language sql stable set search_path = ''
+as $$
+  select jsonb_build_object('task_id', t.id, 'state', t.state, 'wait_reason', t.wait_reason, 'run_after', t.run_after,
+    'model', coalesce(t.model, a.model), 'queued_at', t.queued_at, 'finished_at', t.finished_at,
+    'error_code', t.error_code, 'error_message', t.error_message,
+    'reply', o.data -> 'content', 'metadata', o.data -> 'metadata', 'event_id', o.event_id)
+  from atlas.task t
+  left join atlas.attempt a on a.id = t.attempt_id
+  left join public.architect_out o on o.id = t.out_id
+  where t.id = p_task_id
+$$;
+comment on function atlas.task_state(uuid) is
+  'Where a task stands, why it waits, and its reply once it has ended; null for a task that the caller may not read.';
+grant execute on function atlas.task_state(uuid) to authenticated, service_role;
+
+create function atlas.get_task(p_task_id uuid) returns jsonb
+language sql stable set search_path = ''
+as $$
+  select to_jsonb(h) || jsonb_build_object(
+    'question', coalesce(i.data ->> 'content', h.title),
+    'reply', o.data -> 'content',
+    'metadata', coalesce(o.data -> 'metadata', '{}'),
+    'attempt_list', (
+      select coalesce(jsonb_agg(jsonb_build_object('number', a.number, 'state', a.state, 'model', a.model,
+        'started_at', a.started_at, 'finished_at', a.finished_at, 'first_delta_at', a.first_delta_at,
+        'error_code', a.error_code, 'error_message', a.error_message) order by a.number), '[]')
+      from atlas.attempt a where a.task_id = h.id),
+    'calls', (select coalesce(jsonb_agg(to_jsonb(s) order by s.id), '[]') from atlas.spend s where s.task_id = h.id),
+    'audit', (
+      select coalesce(jsonb_agg(jsonb_build_object('seq', u.seq, 'at', u.at, 'event', u.event, 'actor', u.actor,
+        'detail', u.detail) order by u.seq), '[]')
+      from atlas.audit u where u.task_id = h.id))
+  from atlas.task_history h
+  join atlas.task t on t.id = h.id
+  left join public.architect_in i on i.id = t.in_id
+  left join public.architect_out o on o.id = t.out_id
+  where h.id = p_task_id
+$$;
+comment on function atlas.get_task(uuid) is
+  'A task with its question, reply, attempts, calls and audit; null for a task that the caller may not read.';
+grant execute on function atlas.get_task(uuid) to authenticated, service_role;
+
+create function atlas.get_thread(p_task_id uuid, p_project uuid) returns table (question text, reply text, parent_id uuid)
+language sql stable security definer set search_path = ''
+as $$
+  select i.data ->> 'content', coalesce(o.data ->> 'content', ''), t.parent_id
+  from atlas.task t
+  join public.architect_in i on i.id = t.in_id
+  left join public.architect_out o on o.id = t.out_id
+  where t.id = p_task_id and t.project_id = p_project and t.kind = 'chat'
+$$;
+comment on function atlas.get_thread(uuid, uuid) is 'An earlier question of the same project and its reply.';
+grant execute on function atlas.get_thread(uuid, uuid) to service_role, atlas_worker;
+
+create function atlas.queue_metrics() returns jsonb
+language sql stable security definer set search_path = ''
+as $$
+  select jsonb_build_object(
+    -- each count by the partial index of its kind
+    'queued', (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat')
+      + (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'control'),
+    'waiting', (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is not null),
+    'running', (select count(*) from atlas.task t where t.state = 'running'),
+    'dead_lettered', (select count(*) from atlas.task t where t.state = 'dead_lettered'),
+    'outbox_dead', (select count(*) from atlas.outbox o where o.state = 'dead'),
+    'outbox', (select coalesce(jsonb_agg(jsonb_build_object('destination', s.destination, 'pending', s.pending,
+        'open', coalesce(s.open_until > now(), false),
+        'oldest_seconds', coalesce(extract(epoch from now() - s.oldest), 0))), '[]')
+      from atlas.outbox_status s where s.enabled or s.destination is null),
+    'oldest_seconds', coalesce((select extract(epoch from now() - min(greatest(t.queued_at, t.run_after)))
+      from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'), 0),
+    'paused', (select c.paused_at is not null from atlas.control c),
+    'cache_flushed_at', (select c.cache_flushed_at from atlas.control c),
+    'workers', (select count(*) from atlas.worker w where w.state <> 'stopped'
+      and w.seen_at > now() - interval '2 minutes'),
+    'budgets', atlas.get_budgets())
+$$;
+comment on function atlas.queue_metrics() is 'What /metrics, heartbeat and `atlas status` show of the queue.';
+grant execute on function atlas.queue_metrics() to service_role, atlas_worker;
+
+revoke execute on all functions in schema atlas, rag from public;
