@@ -108,7 +108,7 @@ async def _metrics(request: Request) -> Response:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server with our signals: SIGTERM ends with exit code 0, since a drained worker is no failure."""
+    """uvicorn's server with our signals: SIGTERM ends with exit code 0, since a drained worker is not a failure."""
 
     def __init__(self, config: uvicorn.Config, stop_claiming: Callable[[], None]) -> None:
         super().__init__(config)

@@ -32,7 +32,7 @@ class Settings(BaseModel):
         ("o3", "o1-pro"), description="the rest of it, comma-separated; none for no fallback"
     )
     openai_background: Literal["auto", "off"] = Field(
-        "auto", description="auto: a dead worker's call is taken up; off sends store: false (zero data retention)"
+        "auto", description="auto: a dead worker's call is resumed; off sends store: false (zero data retention)"
     )
     database_url: SecretStr | None = Field(None, description="Postgres; without it the embedded one in .atlas/")
     supabase_url: str | None = Field(None, description="the project, such as https://<ref>.supabase.co: Realtime and REST")
@@ -64,7 +64,7 @@ class Settings(BaseModel):
     rag_api_key: SecretStr | None = Field(None, description="the RAG service's bearer key, for it and its callers")
     rag_top_k: Annotated[int, Field(ge=0, le=200)] = Field(15, description="chunks that retrieval may return")
     rag_relevancy_threshold: Annotated[float, Field(ge=-1, le=1)] = Field(
-        0.65, description="chunks of a smaller cosine similarity are dropped; `atlas rag calibrate --save` goes before it"
+        0.65, description="chunks of a smaller cosine similarity are dropped; `atlas rag calibrate --save` overrides it"
     )
     rag_collapse_by_file: bool = Field(True, description="at most one chunk a file")
     rag_embedder: Literal["none", "openai", "supabase", "local"] = Field(
@@ -159,7 +159,9 @@ class Settings(BaseModel):
     def _git_allow(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for prefix in value:
             if not re.fullmatch(r"https?://[^/\s@]+/\S*", prefix):
-                raise ValueError(f"{prefix} is no beginning of a URL with a host and a slash, such as https://github.com/acme/")
+                raise ValueError(
+                    f"{prefix} is not the beginning of a URL with a host and a slash, such as https://github.com/acme/"
+                )
         return value
 
     @field_validator("supabase_url")
@@ -177,7 +179,7 @@ class Settings(BaseModel):
         try:
             _ = urlsplit(value.get_secret_value()).port if value is not None else None
         except ValueError:
-            raise ValueError("its port is no number: percent-encode special characters of the password") from None
+            raise ValueError("its port is not a number: percent-encode special characters of the password") from None
         return value
 
     @property

@@ -170,7 +170,7 @@ def faults_of(stand_in: StandIn) -> Faults:
 
 async def faults(bench: Bench, tasks: int, which: Sequence[str] = FAULTS) -> list[str]:
     """A worker with Realtime and sweeps alone, while Realtime is killed, cut off, rate-limited, and its tokens expire."""
-    lines = ["| what happens | inserted | completed | lost | hints missed | pick-up p50 | p99 | longest | sessions ended |",
+    lines = ["| what happens | inserted | completed | lost | wake-ups missed | pick-up p50 | p99 | longest | sessions ended |",
              "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     for fault in which:
         keys, port = Keys.create(), free_port()

@@ -1,4 +1,4 @@
-"""Answers a question: retrieve, prompt, reserve and generate with fallback, check, mend."""
+"""Answers a question: retrieve, prompt, reserve and generate with fallback, check, repair."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ class Architect:
         record = records.parse(text.text)
         problems = [] if text.refused else records.check(record, asked.labels)
         if problems and not text.truncated and text.model.name != "offline":
-            mended = await self._repair(run, call, text, problems, asked.labels)
-            if mended is not None:
-                text, record, problems = mended
+            repaired = await self._repair(run, call, text, problems, asked.labels)
+            if repaired is not None:
+                text, record, problems = repaired
         warnings += problems
         return _completion(run, text, record, asked.sources, warnings)
 
@@ -103,22 +103,22 @@ class Architect:
     async def _repair(
         self, run: Run, call: ModelCall, text: GeneratedText, problems: list[str], labels: list[str]
     ) -> tuple[GeneratedText, records.Adr, list[str]] | None:
-        """One more call to mend the record, if the budget allows; None: the record stays as it is."""
+        """One more call to repair the record, if the budget allows; None: the record stays as it is."""
         asked = prompt.REPAIR.format(problems="\n".join(f"- {problem}" for problem in problems))
         again = ModelCall(
             model=text.model, instructions=call.instructions, max_output_tokens=0, sources=call.sources,
             turns=(*call.turns, ("assistant", text.text), ("user", asked)), question=call.question,
         )  # fmt: skip
         try:
-            mended = await self._generation.generate(run, again, Chain(models=(text.model,), passed=()), may_wait=False)
+            repaired = await self._generation.generate(run, again, Chain(models=(text.model,), passed=()), may_wait=False)
         except (Refused, ModelError) as error:
-            log.info("the record is not mended: %s", error)
+            log.info("the record is not repaired: %s", error)
             return None
-        record = records.parse(mended.text)
+        record = records.parse(repaired.text)
         left = records.check(record, labels)
         # a repair that made it worse, or was cut or refused, is not taken
-        better = len(left) < len(problems) and not (mended.truncated or mended.refused)
-        return (mended, record, left) if better else None
+        better = len(left) < len(problems) and not (repaired.truncated or repaired.refused)
+        return (repaired, record, left) if better else None
 
 
 def _completion(

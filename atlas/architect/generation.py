@@ -162,7 +162,7 @@ class Generation:
                 raise
             usage = error.usage if error.usage != NOTHING_USED else await self._give_up(run)
             await self._settle(run, inherited.spend_id, inherited.reserved_tokens, usage, model.name)
-            raise ResponseGone(f"{inherited.response_id} cannot be taken up ({error})") from error
+            raise ResponseGone(f"{inherited.response_id} cannot be resumed ({error})") from error
         run.finished = FinishedCall(
             call=0, spend_id=inherited.spend_id, reserved_tokens=inherited.reserved_tokens, usage=text.usage, model=model.name
         )
@@ -270,7 +270,7 @@ class Generation:
         text: str = "",
         after: int | None = None,
     ) -> GeneratedText:
-        """Reads a response to its end; takes it up again, four times at most, when the way to it breaks.
+        """Reads a response to its end; resumes it, four times at most, when the way to it breaks.
 
         text, after: what a lost attempt had read of it already.
         """
@@ -310,7 +310,7 @@ class Generation:
                 cuts += 1
                 if error.terminal or not (reading.resumable and run.open_response) or cuts > 4 or error.usage is not None:
                     raise
-                log.info("%s: %s; taking %s up after %s", model.name, error, run.open_response, reading.last)
+                log.info("%s: %s; resuming %s after %s", model.name, error, run.open_response, reading.last)
                 await asyncio.sleep(random.uniform(0, min(2.0, 0.1 * 4**cuts)))  # noqa: S311  jitter
                 if reading.last is None:
                     reading.parts.clear()

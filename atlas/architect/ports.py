@@ -23,7 +23,7 @@ class Progress(Protocol):
     async def started(
         self, attempt: AttemptId, *, call: int, generation: int, model: str, response_id: str, resumable: bool
     ) -> None:
-        """A response was begun (or taken up): stored before this returns."""
+        """A response was begun (or resumed): stored before this returns."""
 
     def delta(self, attempt: AttemptId, text: str, sequence_number: int | None) -> None:
         """More text of the current generation: stored soon."""

@@ -42,7 +42,7 @@ REPAIR = """\
 Your record has these problems:
 {problems}
 
-Write the whole record again with them mended. Change nothing else.
+Write the whole record again with them fixed. Change nothing else.
 """
 
 

@@ -58,7 +58,7 @@ def _section(text: str) -> str:
 
 
 def check(adr: Adr, labels: Collection[str]) -> list[str]:
-    """What is wrong with a reply, in words that a model can mend: empty when nothing is.
+    """What is wrong with a reply, in words that a model can fix: empty when nothing is.
 
     labels: the sources that were retrieved, S1 and on.
     """

@@ -63,7 +63,7 @@ def config_changes(project: Path) -> list[str]:
     try:
         found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no TOML ({error})", "mend it first") from error
+        raise UsageError(f"{path} is not TOML ({error})", "fix it first") from error
     tables: dict[str, list[str]] = {}
 
     def want(table: str, line: str) -> None:

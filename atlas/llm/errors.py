@@ -3,7 +3,7 @@
 ModelError                what upstream did; `spent` says whether it may have cost something
 ├── RateLimited           429: tried again after retry-after
 ├── UpstreamFailed        5xx, a refused or lost connection, a time-out: tried again
-│   └── StreamCut         the stream broke after the response had begun: taken up where that is possible
+│   └── StreamCut         the stream broke after the response had begun: resumed where that is possible
 ├── Unavailable           insufficient_quota, 401, 403: not tried again, the next model is
 ├── ModelMissing          model_not_found: its successor is called
 ├── ContextOverflow       a model with more room is called
@@ -30,7 +30,7 @@ class ModelError(AtlasError):
         self.code = code
         self.retry_after = retry_after
         self.terminal = False
-        """The response itself ended so: there is nothing to take up."""
+        """The response itself ended so: there is nothing to resume."""
         self.usage = usage
         """What it cost; None where nobody knows."""
 
@@ -80,7 +80,7 @@ class Returned(Exception):
 
 
 class ResponseGone(AtlasError):
-    """The response of a lost attempt cannot be taken up; it is settled, and a new attempt begins afresh."""
+    """The response of a lost attempt cannot be resumed; it is settled, and a new attempt begins afresh."""
 
 
 class Refused(AtlasError):

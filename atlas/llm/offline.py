@@ -27,7 +27,7 @@ class OfflineGenerator:
         yield Finished(usage=NOTHING_USED)
 
     async def resume(self, response_id: str, after: int | None) -> AsyncIterator[ModelEvent]:
-        raise BadRequest(f"{response_id} is not the offline architect's: set OPENAI_API_KEY to take it up", code="no_key")
+        raise BadRequest(f"{response_id} is not the offline architect's: set OPENAI_API_KEY to resume it", code="no_key")
         yield  # makes this an async generator
 
     async def cancel(self, response_id: str) -> Usage | None:

@@ -69,7 +69,7 @@ class OpenAIGenerator:
             if not (background and "background" in str(error)):
                 raise
             if self._background:
-                log.warning("the server takes no background responses: a dead worker's call cannot be taken up")
+                log.warning("the server takes no background responses: a dead worker's call cannot be resumed")
             self._background = False
             async for event in self.generate(call):
                 yield event
@@ -243,7 +243,7 @@ async def _translated(name: str, began: Any = lambda: False) -> AsyncIterator[No
     except openai.APIError as error:
         raise _failure(error.code, error.message, None) from error
     except (json.JSONDecodeError, openai.OpenAIError, UnicodeDecodeError) as error:
-        raise UpstreamFailed(f"{name}: the answer is no JSON ({error})", code="malformed", usage=None) from error
+        raise UpstreamFailed(f"{name}: the answer is not JSON ({error})", code="malformed", usage=None) from error
 
 
 def _status(error: openai.APIStatusError, name: str) -> ModelError:

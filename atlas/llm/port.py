@@ -24,7 +24,7 @@ class ModelCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The provider has begun a response. resumable: it can be taken up again by its id."""
+    """The provider has begun a response. resumable: it can be resumed by its id."""
 
     response_id: str
     resumable: bool
@@ -32,7 +32,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """More text. sequence_number: where to take the stream up."""
+    """More text. sequence_number: where to resume the stream."""
 
     text: str
     sequence_number: int | None = None

@@ -40,7 +40,7 @@ class Stack:
         return self.postgres.start()
 
     def _secret(self, name: str, make: Callable[[], str]) -> str:
-        """A file that is made once, whole, for our eyes alone."""
+        """A file that is made once, whole, readable by us only."""
         path = self.home / name
         if not path.exists():
             fresh = path.with_suffix(".new")

@@ -65,9 +65,9 @@ def plain_url(url: str) -> str:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise CloneRefused(f"{url[:200]!r} is no URL ({error})", "send such as https://github.com/acme/docs") from None
+        raise CloneRefused(f"{url[:200]!r} is not a URL ({error})", "send such as https://github.com/acme/docs") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path.strip("/"):
-        raise CloneRefused(f"{url[:200]!r} is no https URL of a repository", "send such as https://github.com/acme/docs")
+        raise CloneRefused(f"{url[:200]!r} is not https URL of a repository", "send such as https://github.com/acme/docs")
     if parts.username is not None or parts.query or parts.fragment or any(ord(char) < 33 for char in url):
         raise CloneRefused("the URL holds a name, a password or a query", "send such as https://github.com/acme/docs")
     if any(part in (".", "..") for part in parts.path.split("/")) or re.search(r"[%\\]", parts.path):
@@ -104,7 +104,7 @@ async def latest(url: str, ref: str | None = None, *, git: str = "git") -> str:
 
 def _checked(ref: str | None) -> str | None:
     if ref is not None and (not _REF.fullmatch(ref) or ".." in ref):
-        raise CloneRefused(f"{ref[:100]!r} is no commit or branch", "send a commit's hash or a branch")
+        raise CloneRefused(f"{ref[:100]!r} is not a commit or branch", "send a commit's hash or a branch")
     return ref
 
 

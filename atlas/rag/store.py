@@ -155,7 +155,7 @@ class Store:
         return bool(await self._pool.value("select rag.serve_index($1)", index))
 
     async def set_threshold(self, index: int, threshold: float) -> None:
-        """Keeps a calibrated threshold; it goes before the setting."""
+        """Keeps a calibrated threshold; it overrides the setting."""
         await self._pool.value("select rag.set_threshold($1, $2)", index, threshold)
 
     async def record_usage(self, index: int, purpose: Literal["index", "query"], texts: int, tokens: int) -> None:

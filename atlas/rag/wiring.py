@@ -28,7 +28,7 @@ log = logging.getLogger("atlas.rag")
 
 DEFAULT_MODELS = {"openai": "text-embedding-3-small", "supabase": "gte-small"}
 USD_PER_MILLION = {"text-embedding-3-small": 0.02, "text-embedding-3-large": 0.13, "text-embedding-ada-002": 0.10}
-"""OpenAI's list prices, as of 2026-11. RAG_EMBED_USD_PER_MILLION goes before them."""
+"""OpenAI's list prices, as of 2026-11. RAG_EMBED_USD_PER_MILLION overrides them."""
 
 
 class Embedders:

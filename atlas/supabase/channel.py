@@ -131,7 +131,7 @@ class SupervisedChannel:
 
 
 class _Pulse(AsyncRealtimeChannel):
-    """Hears the answers to heartbeats, which the client drops: they come on a topic that is no channel."""
+    """Hears the answers to heartbeats, which the client drops: they come on a topic that is not a channel."""
 
     def __init__(self, client: AsyncRealtimeClient) -> None:
         super().__init__(client, "phoenix")

@@ -32,7 +32,7 @@ class TokenRefused(AtlasError):
 
 
 def is_opaque(key: str) -> bool:
-    """Whether it is a new API key, which is no JWT."""
+    """Whether it is a new API key, which is not a JWT."""
     return key.startswith("sb_")
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 Wake = Callable[[str, bool], None]
-"""Called with the source of a hint, and whether somebody asked for a cancellation. Sets an event, nothing more."""
+"""Called with the source of a wake-up, and whether somebody asked for a cancellation. Sets an event, nothing more."""
 
 
 class WakeUps(Protocol):
-    """A source of hints that there may be work."""
+    """A source of wake-ups."""
 
     name: str
 
     async def run(self, wake: Wake) -> None:
-        """Calls wake for every hint, for ever; survives a lost connection."""
+        """Calls wake at every wake-up, for ever; survives a lost connection."""

@@ -11,13 +11,13 @@ from atlas.supabase.tokens import Tokens
 from atlas.wake_ups.port import Wake
 
 SETTLED = 5.0
-"""Seconds after a join in which rows without a hint are put down to what was before it."""
+"""Seconds after a join in which rows without a wake-up are put down to what was before it."""
 
 
 class RealtimeWakeUps:
     """Hints over Realtime: inserts into architect_in, and the broadcast that its trigger sends; whichever comes first.
 
-    observe is told of every state and every trouble. missed() counts rows that came without a hint while all looked well:
+    observe is told of every state and every trouble. missed() counts rows that came without a wake-up while all looked well:
     after `tolerated` of them the session is not trusted any more.
     """
 
@@ -50,13 +50,13 @@ class RealtimeWakeUps:
         await self._channel.run()
 
     def missed(self, rows: int) -> None:
-        """So many rows were found that no hint announced."""
+        """So many rows were found that no wake-up announced."""
         if self._state != "receiving" or time.monotonic() - self._opened_at < self._settled:
             return  # they came while nobody listened, and the look that follows each join found them
         self._missed += rows
         if self._missed >= self._tolerated:
             self._missed = 0
-            self._channel.distrust("rows came without a hint")
+            self._channel.distrust("rows came without a wake-up")
 
     def opened(self) -> None:
         self._missed = 0

@@ -11,7 +11,7 @@ from atlas.wake_ups.port import Wake
 class SweepWakeUps:
     """A timer: the one source that misses nothing. Jittered, so that workers do not march in step.
 
-    It adapts: after hints were missed it is short, and doubles with each quiet sweep up to the longest (seconds).
+    It adapts: after wake-ups were missed it is short, and doubles with each quiet sweep up to the longest (seconds).
     """
 
     name = "sweep"
@@ -23,7 +23,7 @@ class SweepWakeUps:
         self._changed = asyncio.Event()
 
     def missed(self, rows: int) -> None:
-        """So many rows were found that no hint announced: look sooner for a while."""
+        """So many rows were found that no wake-up announced: look sooner for a while."""
         if rows and self.every > self._shortest:
             self.every = self._shortest
             self._changed.set()

@@ -59,7 +59,7 @@ class ProgressWriter:
         self, attempt: AttemptId, *, call: int, generation: int, model: str, response_id: str, resumable: bool
     ) -> None:
         """Begins a generation. A response that can be resumed is stored before this returns: a crash from here on is
-        taken up."""
+        resumed."""
         stream = self._streams[attempt] = _Stream(
             call=call, generation=generation, model=model, response_id=response_id, resumable=resumable
         )

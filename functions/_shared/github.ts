@@ -100,7 +100,7 @@ export class GitHub {
       try {
         json = JSON.parse(said);
       } catch {
-        throw new Upstream("GitHub's answer is no JSON");
+        throw new Upstream("GitHub's answer is not JSON");
       }
     }
     const moved = [301, 302, 307, 308].includes(response.status) ? response.headers.get("location") : null;

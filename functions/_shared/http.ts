@@ -58,10 +58,10 @@ export function asObject(text: string): JsonObject {
   try {
     found = JSON.parse(text);
   } catch {
-    throw new UserError(400, "json", "the body is no JSON");
+    throw new UserError(400, "json", "the body is not JSON");
   }
   if (typeof found !== "object" || found === null || Array.isArray(found)) {
-    throw new UserError(400, "json", "the body is no JSON object");
+    throw new UserError(400, "json", "the body is not a JSON object");
   }
   if (!isStorable(found as JsonObject)) {
     throw new UserError(

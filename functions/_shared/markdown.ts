@@ -13,7 +13,7 @@ export function split(text: string, limit: number): string[] {
   while (reopen.length + rest.length > limit) {
     const room = limit - reopen.length - 8; // for the fence that closes it
     let at = cutAt(rest, room);
-    // half of a surrogate pair is no text
+    // half of a surrogate pair is not text
     if (/[\ud800-\udbff]$/.test(rest.slice(0, at))) at -= 1;
     const piece = reopen + rest.slice(0, at);
     const fence = openFence(piece);

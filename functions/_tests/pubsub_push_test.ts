@@ -136,7 +136,7 @@ Deno.test("only Google's token of the one account is taken", () =>
     );
   }));
 
-Deno.test("a database that is away is no ack", async () => {
+Deno.test("a database that is away is not an ack", async () => {
   const { connect } = await import("../_shared/db.ts");
   const db = connect("postgresql://x:y@127.0.0.1:1/none");
   const answer = await handler({ db, keys, audience: AUDIENCE, email: EMAIL })(

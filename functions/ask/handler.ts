@@ -27,7 +27,7 @@ const CORS = {
 };
 
 /**
- * A plain HTTPS door for UI clients, under the user's own token: row level security decides what they see.
+ * Plain HTTPS for UI clients, under the user's own token: row level security decides what they see.
  *
  * POST /ask {"question", "task_id"?, "parent_id"?, "project"?} → {task_id, state, created}
  * GET /ask/<task> → {task_id, state, reply, …}
@@ -101,7 +101,7 @@ async function userOf(request: Request, deps: Deps): Promise<JWTPayload> {
     }
     throw refuse(code === "ERR_JWT_EXPIRED" ? "the token has expired" : `the token is refused (${code})`);
   }
-  if (claims.role !== "authenticated" || !UUID.test(String(claims.sub))) throw refuse("the token is no user's");
+  if (claims.role !== "authenticated" || !UUID.test(String(claims.sub))) throw refuse("the token is not a user's");
   return claims;
 }
 

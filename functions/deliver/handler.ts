@@ -32,7 +32,7 @@ async function handle(request: Request, deps: Deps): Promise<Response> {
   const data = get(payload, "data") as JsonObject | undefined;
   const type = text(payload, "type");
   if (!UUID.test(event) || typeof data !== "object" || data === null) {
-    throw new UserError(422, "shape", "this is no event of Atlas: webhook-id or data is missing");
+    throw new UserError(422, "shape", "this is not an event of Atlas: webhook-id or data is missing");
   }
   if (type === "notification") return Response.json(await notify(deps, event, text(data, "text")));
   if (!UUID.test(text(data, "task_id"))) return Response.json({ ignored: `${type} is about no task` });

@@ -71,7 +71,7 @@ async function handle(request: Request, deps: Deps): Promise<Response> {
     throw new UserError(
       415,
       "content_type",
-      "the body is no JSON",
+      "the body is not JSON",
       "set the webhook's content type to application/json",
     );
   }

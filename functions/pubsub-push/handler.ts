@@ -33,7 +33,7 @@ async function handle(request: Request, deps: Deps): Promise<Response> {
   const envelope = asObject(asText(await readBody(request, MOST)));
   const id = text(envelope, "message", "messageId") || text(envelope, "message", "message_id");
   if (id === "" || id.length > 200 || get(envelope, "message") === undefined) {
-    throw new UserError(400, "envelope", "this is no push of Pub/Sub: message.messageId is missing");
+    throw new UserError(400, "envelope", "this is not a push of Pub/Sub: message.messageId is missing");
   }
   const found = read(envelope);
   if (typeof found === "string") return await reject(deps, id, envelope, found);

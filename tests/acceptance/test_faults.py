@@ -200,7 +200,7 @@ async def test_a_dead_worker_loop_does_not_look_alive(workers: Workers, db: asyn
     worker = await workers.start()
     assert (await asyncio.to_thread(worker.get, "/livez"))[0] == 200
     assert (await asyncio.to_thread(worker.get, "/healthz"))[0] == 200
-    # a defect of the kind no retry mends: its functions are gone, so nothing can be claimed or observed
+    # a defect of the kind no retry fixes: its functions are gone, so nothing can be claimed or observed
     await db.execute("alter schema atlas rename to away")
     code, body = await asyncio.to_thread(worker.get, "/readyz")
     assert (code, body) == (503, "Postgres does not answer")

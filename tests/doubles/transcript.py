@@ -25,7 +25,7 @@ def play(name: str, *, upto: int | None = None) -> list[dict[str, Any]]:
 
 
 def _is_whole(text: str) -> bool:
-    """Long runs were cut from a few recorded frames, which are no JSON since."""
+    """Long runs were cut from a few recorded frames, which are not JSON since."""
     try:
         json.loads(text)
     except ValueError:

@@ -274,7 +274,7 @@ def test_more_names_of_secrets(tmp_path: Path, name: str) -> None:
 )  # fmt: skip
 def test_more_texts_of_secrets(text: str) -> None:
     assert secret_in(f"key = {text}\n".encode()) is not None
-    assert secret_in(mint("s" * 32, {"role": "anon", "iss": "x"}, lasts=9).encode()) is None, "what is public is no secret"
+    assert secret_in(mint("s" * 32, {"role": "anon", "iss": "x"}, lasts=9).encode()) is None, "what is public is not a secret"
 
 
 async def test_gaps_in_the_space_that_serves_are_filled(database: Database, db: asyncpg.Connection) -> None:

@@ -66,7 +66,7 @@ async def test_the_threshold_drops_and_says_so_when_nothing_is_left(database: Da
         found = await find(known, "lost worker lease", threshold=0.999999)
         assert found.chunks == []
         assert re.search(r"0\.999999 dropped every passage \(the best one has \d\.\d\d\).*calibrate", found.warnings[0])
-        # a calibrated one goes before the setting
+        # a calibrated one overrides the setting
         index = await known.searcher.serving()
         assert index is not None
         await known.store.set_threshold(index.id, 0.05)

@@ -103,4 +103,4 @@ async def test_misses_end_no_session_that_is_still_joining(monkeypatch: pytest.M
     realtime.opened()
     realtime.entered("receiving")
     realtime.missed(10)
-    assert distrusted == ["rows came without a hint"]
+    assert distrusted == ["rows came without a wake-up"]

@@ -82,7 +82,7 @@ async def test_questions_come_in_and_everything_goes_back(
             assert (found["state"], found["urls"]) == ("sent", [pull["html_url"] for pull in hub.pulls.values()])
             assert (await asyncio.to_thread(run_atlas, "export", "last", env=operator)).stdout.startswith("# Ship")
             wrong = await asyncio.to_thread(run_atlas, "export", "last", "--pr", "--repo", "../etc", env=operator)
-            assert (wrong.returncode, "is no repository" in wrong.stderr) == (4, True)
+            assert (wrong.returncode, "is not a repository" in wrong.stderr) == (4, True)
             # a follow-up in the same place goes on from the answer
             assert (
                 await github_delivery(stand_in, "issue_comment", comment("/atlas And why?", comment_id=3))

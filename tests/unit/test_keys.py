@@ -76,7 +76,7 @@ def confused() -> str:
         (lambda: signed(EC_KEY, "ES256", "unknown"), "JwtSignatureError"),
         (lambda: signed(ec.generate_private_key(ec.SECP256R1()), "ES256", "ec"), "JwtSignatureError"),
         (lambda: signed(EC_KEY, "ES256", "rsa"), "JwtSignatureError"),
-        # a public key is no HMAC secret, whatever the header says
+        # a public key is not an HMAC secret, whatever the header says
         (lambda: confused(), "JwtSignatureError"),
     ],
 )  # fmt: skip

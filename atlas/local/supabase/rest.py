@@ -62,7 +62,7 @@ class Rest:
             async with self._acting(claims) as connection:
                 rows, is_scalar = await work(request, connection, schema)
         except TokenRefused as error:
-            # as PostgREST 14: 301 for what is no token of ours, 303 for claims that do not hold
+            # as PostgREST 14: 301 for what is not a token of ours, 303 for claims that do not hold
             late = error.code == "InvalidJWTToken" and "expired" in str(error)
             return JSONResponse(_error("PGRST303", "JWT expired") if late else _error("PGRST301", str(error)), status_code=401)
         except RestError as error:
@@ -178,7 +178,7 @@ def _column(name: str) -> sa.ColumnElement[Any]:
         return sa.column(path)
     keys = [f"'{key}'" for key in rest if key.replace("_", "").isalnum()]
     if len(keys) != len(rest):
-        raise RestError("PGRST100", f"{name!r} is no column")
+        raise RestError("PGRST100", f"{name!r} is not a column")
     arrow = " -> ".join(keys[:-1])
     return sa.literal_column(f"({_quote(path)}{' -> ' + arrow if arrow else ''} {'->>' if '->>' in name else '->'} {keys[-1]})")
 
@@ -213,7 +213,7 @@ def _filter(name: str, text: str) -> sa.ColumnElement[bool]:
 def _number(query: Mapping[str, str], name: str, default: int) -> int:
     text = query.get(name, str(default))
     if not text.isdecimal():
-        raise RestError("PGRST100", f"{name}={text} is no number")
+        raise RestError("PGRST100", f"{name}={text} is not a number")
     return int(text)
 
 

@@ -39,7 +39,7 @@ def read(data: bytes, name: str) -> Document:
     try:
         soup = BeautifulSoup(data, "html.parser")
     except (RecursionError, AssertionError, ValueError) as error:
-        raise Unreadable(f"it is no HTML that can be read ({error.__class__.__name__})") from None
+        raise Unreadable(f"it is not HTML that can be read ({error.__class__.__name__})") from None
     title = soup.title.get_text(" ", strip=True) if soup.title else ""
     for tag in soup(_LEFT_OUT):
         tag.decompose()

@@ -16,7 +16,7 @@ def read(text: str, name: str) -> Document:
         cells = notebook["cells"]
         found = [(str(cell["cell_type"]), _source(cell["source"])) for cell in cells]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Unreadable(f"it is no notebook of nbformat 4 ({error.__class__.__name__}: {str(error)[:100]})") from None
+        raise Unreadable(f"it is not a notebook of nbformat 4 ({error.__class__.__name__}: {str(error)[:100]})") from None
     path: list[tuple[int, str]] = []
     title = ""
     sections = []

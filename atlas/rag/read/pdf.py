@@ -17,8 +17,8 @@ MOST_PAGES = 2_000
 def read(data: bytes, name: str) -> Document:
     """One section a page; lines carry the page's number. Raises Unreadable."""
     if b"%PDF-" not in data[:1024]:
-        raise Unreadable("it is no PDF: it does not begin as one")
-    # it warns of every flaw that it mends
+        raise Unreadable("it is not a PDF: it does not begin as one")
+    # it warns of every flaw that it fixes
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     try:
         reader = PdfReader(BytesIO(data))

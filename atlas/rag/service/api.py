@@ -44,7 +44,7 @@ def _storable(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("holds half of a surrogate pair, which is no Unicode text: send UTF-8") from None
+        raise ValueError("holds half of a surrogate pair, which is not Unicode text: send UTF-8") from None
     return text
 
 
@@ -326,7 +326,7 @@ def _handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(_request: Request, error: HTTPException) -> JSONResponse:
-        said = "the body is no JSON in UTF-8" if error.status_code == 400 else str(error.detail)
+        said = "the body is not JSON in UTF-8" if error.status_code == 400 else str(error.detail)
         return _error(error.status_code, "http", said, "see /openapi.json")
 
     @app.exception_handler(AtlasError)
