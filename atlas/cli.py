@@ -1,18 +1,77 @@
-"""`atlas`: the command line. The commands are in atlas/commands, a module a subject."""
+"""`atlas`: the command line. The commands are in atlas/commands, a module a subject, imported when one of theirs is called."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from atlas import __version__
-from atlas.commands import database, demo, dlq, knowledge, mirror, money, operate, people, rag, stack, tasks
-from atlas.commands.common import EXIT_CODES, complain, say
+from atlas.commands.console import EXIT_CODES, complain, say
+from atlas.errors import AtlasError
+from atlas.extras import missing
+
+COMMANDS = {
+    "demo": ("demo", "Set all up, ask a question, stream the reply, show what it cost."),
+    "up": ("stack", "Start the embedded Postgres, a worker, and a stand-in for Supabase, in the background."),
+    "down": ("stack", "Stop the embedded stack."),
+    "status": ("stack", "Show the queue, the workers and the budgets."),
+    "logs": ("stack", "Show the log of the worker that `atlas up` started."),
+    "worker": ("stack", "Run a worker in the foreground, with /healthz, /livez, /readyz and /metrics. SIGTERM drains it."),
+    "migrate": ("database", "Apply migrations/ to DATABASE_URL, or to the embedded Postgres."),
+    "init": ("database", "Let Atlas join a Supabase project: copy its migrations and seed, show what config.toml needs."),
+    "ask": ("tasks", "Ask a question and follow the reply."),
+    "tail": ("tasks", "Follow a task's reply, from its beginning."),
+    "tasks": ("tasks", "List tasks, newest first."),
+    "show": ("tasks", "Show a task: question, reply, attempts, calls."),
+    "cancel": ("tasks", "Cancel a task: at once when it is queued, by its worker when it runs."),
+    "retry": ("tasks", "Retry a failed, cancelled, dead or waiting task."),
+    "dlq": ("dlq", "Dead letters: what failed for good."),
+    "mirror": ("mirror", "Carry the outbox to Pub/Sub and webhooks; send messages again."),
+    "export": ("mirror", "Export a spec: to a file (stdout), a pull request, or issues."),
+    "spend": ("money", "What was spent: settled calls, in tokens and dollars."),
+    "budget": ("money", "Budgets: what a run and a day may cost."),
+    "index": ("knowledge", "Index what the team knows: Markdown, reStructuredText, code, HTML, PDF, notebooks."),
+    "search": ("knowledge", "Search what is indexed, as a task would."),
+    "rag": ("rag", "The knowledge service: serve, index in the background, measure."),
+    "login": ("people", "Log in to the project of SUPABASE_URL."),
+    "logout": ("people", "Forget the login of the project of SUPABASE_URL."),
+    "whoami": ("people", "Show who is logged in, until when, and which projects they see."),
+    "project": ("people", "Projects: whose members read each other's tasks, replies and spend."),
+    "pause": ("operate", "Stop claims of questions; what runs is finished."),
+    "resume": ("operate", "Claim questions again."),
+    "control": ("operate", "Send a control message over the bus, and print the worker's answer."),
+    "schema": ("operate", "Print the JSON Schema of the messages."),
+    "doctor": ("doctor", "Check settings, database, migrations, models, budgets, workers, audit and PATH."),
+}
+"""Each command with its module in atlas/commands and the sentence that `atlas --help` shows, in its order."""
+
+
+class Commands(TyperGroup):
+    """Imports the module of a command when it is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        if name not in COMMANDS:
+            return None
+        module, sentence = COMMANDS[name]
+        if sys.argv[1:2] in ([], ["--help"]):
+            return typer.core.TyperCommand(name, help=sentence)
+        app = typer.Typer()
+        app.command(name="-", hidden=True)(lambda: None)  # so that typer makes a group, also of one command
+        import_module(f"atlas.commands.{module}").register(app)
+        group = typer.main.get_group(app)
+        return group.commands[name]
+
 
 app = typer.Typer(
     name="atlas",
+    cls=Commands,
     help="Questions in, architecture specs out, every token accounted for.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -35,10 +94,6 @@ def _options(
     """Questions in, architecture specs out, every token accounted for."""
 
 
-for module in (demo, stack, database, tasks, dlq, mirror, money, knowledge, rag, people, operate):
-    module.register(app)
-
-
 def main() -> None:
     """The entry of the command."""
     if any("\ud800" <= character <= "\udfff" for argument in sys.argv for character in argument):
@@ -49,6 +104,12 @@ def main() -> None:
     except BrokenPipeError:
         # the reader of a pipe left (`atlas tasks | head`): not an error
         sys.stderr.close()
+    except ModuleNotFoundError as error:
+        known: AtlasError | None = missing(error)
+        if known is None:
+            raise
+        complain(known.line)
+        sys.exit(known.exit_code)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 AtlasError                  a message that names the thing, its state and the next act
 ├── SettingsError           exit 2   settings are wrong; lists every problem
 ├── UsageError              exit 2   a command got words it cannot use
-├── MissingExtra            exit 2   a part that was not installed; names the extra
+│   └── MissingExtra                 a part that was not installed; names the extra
 ├── StackError              exit 3   the embedded Postgres or a process of the stack
 ├── DatabaseDown            exit 3   Postgres cannot be reached
 ├── RefusedError            exit 4   the database refused it: the table of SQLSTATEs below
@@ -51,13 +51,11 @@ class UsageError(AtlasError):
     exit_code = 2
 
 
-class MissingExtra(AtlasError):
+class MissingExtra(SettingsError):
     """A part of Atlas that was not installed. extra: its name in pyproject.toml."""
 
-    exit_code = 2
-
     def __init__(self, extra: str, what: str) -> None:
-        super().__init__(f"{what} needs the extra [{extra}]", f"install it: pip install 'atlas-architect[{extra}]'")
+        super().__init__([f"{what} needs the extra [{extra}]: pip install 'atlas-architect[{extra}]'"])
         self.extra = extra
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -17,12 +16,14 @@ from uuid import UUID, uuid4
 from atlas import __version__
 from atlas.architect.answer import Architect
 from atlas.architect.generation import Generation
+from atlas.backoff import jittered
 from atlas.batch import Batcher
 from atlas.database.audit import seal_audit
 from atlas.database.outbox import Outbox
 from atlas.database.pool import Pool
 from atlas.database.queue import Queue
 from atlas.errors import AtlasError, DatabaseDown, RefusedError, SettingsError
+from atlas.extras import missing
 from atlas.llm.book import ModelBook
 from atlas.llm.offline import OfflineGenerator
 from atlas.llm.port import Generator
@@ -117,7 +118,7 @@ class Service:
             except (DatabaseDown, RefusedError) as error:
                 self.metrics.housekeeping_errors.inc()
                 log.error("%s: %s", work.__name__.strip("_"), error)
-            await asyncio.sleep(seconds * random.uniform(0.75, 1.25))  # noqa: S311  workers must not march in step
+            await asyncio.sleep(jittered(seconds))
 
     async def _release_expired(self) -> None:
         released = await self.queue.release_expired()
@@ -235,7 +236,10 @@ def mirror_of(settings: Settings, pool: Pool, metrics: Metrics) -> Mirror:
     async def target_of(destination: Destination) -> Target:
         if destination.kind == "pubsub":
             # imported here: it takes most of a second, and most stacks have no topic
-            from atlas.mirror.pubsub import PubSubTarget
+            try:
+                from atlas.mirror.pubsub import PubSubTarget
+            except ModuleNotFoundError as error:
+                raise missing(error) or error from error
 
             return PubSubTarget(destination.target, emulator=settings.pubsub_emulator_host, timeout=min(10.0, timeout))
         from atlas.mirror.webhook import WebhookTarget

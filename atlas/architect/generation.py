@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
-from tenacity.wait import wait_random_exponential
 
 from atlas.architect.ports import Models, Money, Progress
 from atlas.architect.reading import Reading
 from atlas.architect.room import output_limit
+from atlas.backoff import full_jitter, pause_after
 from atlas.llm.errors import (
     ContextOverflow,
     ModelError,
@@ -184,7 +183,7 @@ class Generation:
             error = state.outcome.exception() if state.outcome else None
             asked = error.retry_after if isinstance(error, ModelError) else None
             # full jitter on top of what the provider asked for
-            return (asked or 0.0) + wait_random_exponential(multiplier=0.25, max=8)(state)
+            return (asked or 0.0) + full_jitter(0.25, 8)(state)
 
         def worth_it(state: RetryCallState) -> bool:
             error = state.outcome.exception() if state.outcome else None
@@ -311,7 +310,7 @@ class Generation:
                 if error.terminal or not (reading.resumable and run.open_response) or cuts > 4 or error.usage is not None:
                     raise
                 log.info("%s: %s; resuming %s after %s", model.name, error, run.open_response, reading.last)
-                await asyncio.sleep(random.uniform(0, min(2.0, 0.1 * 4**cuts)))  # noqa: S311  jitter
+                await asyncio.sleep(pause_after(full_jitter(0.4, 2), cuts))
                 if reading.last is None:
                     reading.parts.clear()
                 events = self._generator.resume(run.open_response, reading.last)

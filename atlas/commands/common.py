@@ -17,8 +17,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from atlas.commands.console import complain, say, tell
 from atlas.database.operator import Operator
 from atlas.errors import AtlasError
+from atlas.extras import missing
 from atlas.local.address import database_url
 from atlas.settings import Settings, load
 from atlas.tasks.port import Tasks
@@ -27,14 +29,6 @@ P = ParamSpec("P")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TaskArgument = Annotated[str, typer.Argument(help="A task id, a unique prefix of one, or `last`.")]
-
-EXIT_BUDGET = 6
-EXIT_DOCTOR = 7
-
-EXIT_CODES = (
-    "Exit codes: 0 done; 1 a defect; 2 wrong words or settings; 3 Postgres or the stack is down; 4 the database refused it; "
-    "5 the task ended without a reply; 6 a budget check failed; 7 the doctor found a problem; 130 interrupted."
-)
 
 
 def runs(command: Callable[P, Awaitable[None]]) -> Callable[P, None]:
@@ -47,6 +41,12 @@ def runs(command: Callable[P, Awaitable[None]]) -> Callable[P, None]:
         except AtlasError as error:
             complain(error.line)
             raise typer.Exit(error.exit_code) from None
+        except ModuleNotFoundError as error:
+            extra = missing(error)
+            if extra is None:
+                raise
+            complain(extra.line)
+            raise typer.Exit(extra.exit_code) from None
         except (KeyboardInterrupt, asyncio.CancelledError):
             raise typer.Exit(130) from None
 
@@ -55,24 +55,6 @@ def runs(command: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 
 async def _awaited(work: Awaitable[None]) -> None:
     await work
-
-
-def complain(line: str) -> None:
-    """One line on stderr."""
-    text = Text.assemble(("atlas:", "red"), " ", " ".join(line.split()))
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text)
-
-
-def say(line: str = "", *, end: str = "\n") -> None:
-    """A line of output, as it is."""
-    sys.stdout.write(line + end)
-    sys.stdout.flush()
-
-
-def tell(line: str) -> None:
-    """A line for the person, on stderr, so that stdout holds the result alone."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
 
 
 def settings() -> Settings:

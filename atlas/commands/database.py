@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import typer
 
-from atlas.commands.common import JsonFlag, dump, runs, say, settings, tell
+from atlas.commands.common import JsonFlag, dump, runs, settings
+from atlas.commands.console import say, tell
 from atlas.database import join
 from atlas.database import migrate as migrating
 from atlas.database.pool import CONNECTION_LOST, SUPAVISOR_PORT

@@ -12,7 +12,8 @@ from uuid import UUID
 
 import typer
 
-from atlas.commands.common import Steps, complain, operator, runs, say, settings, tell
+from atlas.commands.common import Steps, operator, runs, settings
+from atlas.commands.console import complain, say, tell
 from atlas.commands.knowledge import index_paths, opened
 from atlas.commands.stack import bring_up
 from atlas.commands.tasks import fail_unless_completed, question_of, show_stream

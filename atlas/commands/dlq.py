@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from atlas.commands import statements
-from atlas.commands.common import JsonFlag, dump, operator, runs, say, show_rows
+from atlas.commands.common import JsonFlag, dump, operator, runs, show_rows
+from atlas.commands.console import say
 from atlas.database.operator import Operator
 from atlas.database.tasks import PostgresTasks
 from atlas.errors import NotFoundError, UsageError

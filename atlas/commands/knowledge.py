@@ -15,7 +15,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from atlas.commands.common import JsonFlag, complain, dump, runs, say, settings, show_rows
+from atlas.commands.common import JsonFlag, dump, runs, settings, show_rows
+from atlas.commands.console import complain, say
 from atlas.database.pool import Pool
 from atlas.errors import AtlasError, NotFoundError, UsageError
 from atlas.llm.tokens import Vocabularies
@@ -71,7 +72,7 @@ async def opened(found: Settings, url: str | None = None) -> AsyncIterator[Knowl
 async def index_paths(
     known: Knowledge, paths: list[Path], *, project: str | None, named: str | None = None, commit: str | None = None
 ) -> Report:
-    """Indexes paths, with a progress bar on a terminal; builds the configured embedder's embedding index if it does not serve yet."""
+    """Indexes paths, with a progress bar on a terminal; builds the configured embedding index if it does not serve yet."""
     files, skipped = find_files(paths, named=named)
     folders = [named if named is not None else source_name(path) for path in paths if path.is_dir()]
     indexer = await known.indexer(await project_id(known, project), Vocabularies().counter("o200k_base"))

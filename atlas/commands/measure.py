@@ -14,7 +14,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from atlas.commands.common import JsonFlag, complain, dump, runs, say, settings, show_rows
+from atlas.commands.common import JsonFlag, dump, runs, settings, show_rows
+from atlas.commands.console import complain, say
 from atlas.commands.knowledge import opened, project_id
 from atlas.errors import UsageError, WrongState
 from atlas.rag.quality.calibrate import measure_pairs

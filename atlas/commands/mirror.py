@@ -13,7 +13,8 @@ import typer
 
 from atlas import logs as logging_setup
 from atlas.commands import statements
-from atlas.commands.common import JsonFlag, TaskArgument, dump, operator, runs, say, settings, tell
+from atlas.commands.common import JsonFlag, TaskArgument, dump, operator, runs, settings
+from atlas.commands.console import say, tell
 from atlas.database.operator import Operator
 from atlas.database.tasks import PostgresTasks
 from atlas.errors import NotFoundError, UsageError

@@ -11,18 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from atlas.architect import prompt
-from atlas.commands.common import (
-    EXIT_BUDGET,
-    JsonFlag,
-    complain,
-    dump,
-    face,
-    operator,
-    runs,
-    say,
-    settings,
-    show_rows,
-)
+from atlas.commands.common import JsonFlag, dump, face, operator, runs, settings, show_rows
+from atlas.commands.console import EXIT_BUDGET, complain, say
 from atlas.commands.tasks import question_of
 from atlas.errors import UsageError
 from atlas.llm.tokens import Vocabularies

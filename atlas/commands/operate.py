@@ -1,35 +1,21 @@
-"""pause, resume, control, schema, doctor."""
+"""pause, resume, control, schema."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
-import sys
 import time
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
-import asyncpg
 import typer
 
-from atlas.commands import statements
-from atlas.commands.common import EXIT_DOCTOR, JsonFlag, dump, operator, runs, say, settings, show_rows
-from atlas.database.audit import audit_mac
-from atlas.database.migrate import pending
-from atlas.database.operator import Operator, connect
-from atlas.database.pool import CONNECTION_LOST
+from atlas.commands.common import JsonFlag, dump, operator, runs
+from atlas.commands.console import say
 from atlas.database.tasks import PostgresTasks
-from atlas.errors import AtlasError, SettingsError, TaskFailed, UsageError
-from atlas.llm.models import read_models, resolve
-from atlas.local.address import database_url
+from atlas.errors import TaskFailed, UsageError
 from atlas.messages import control as control_message
 from atlas.messages import json_schema
-from atlas.settings import Settings
-from atlas.supabase.keys import role_of
 from atlas.tasks.finding import as_uuid
 from atlas.tasks.statements import replies
 
@@ -108,195 +94,7 @@ async def schema() -> None:
     say(json.dumps(json_schema(), indent=2))
 
 
-@runs
-async def doctor(as_json: JsonFlag = False) -> None:
-    """Check settings, database, migrations, models, budgets, workers, audit and PATH. Exit code 7 on a problem."""
-    findings: list[dict[str, str]] = []
-
-    def found(level: str, what: str, text: str) -> None:
-        findings.append({"state": level, "what": what, "text": text})
-
-    _check_path(found)
-    try:
-        known = settings()
-    except SettingsError as error:
-        for problem in error.problems:
-            found("problem", "settings", problem)
-    else:
-        model = "the offline architect: set OPENAI_API_KEY for a model" if not known.openai_api_key else " > ".join(known.chain)
-        found("ok", "settings", f"models: {model}")
-        await _check_supabase(known, found)
-        try:
-            await _check_database(known, found)
-        except AtlasError as error:
-            found("problem", "database", error.line)
-    show_rows(findings, {"state": "STATE", "what": "WHAT", "text": "FINDING"}, as_json=as_json, empty="")
-    if any(finding["state"] == "problem" for finding in findings):
-        raise typer.Exit(EXIT_DOCTOR)
-
-
-async def _check_supabase(known: Settings, found: Any) -> None:
-    """Whether the project answers, and whether its keys are what they are taken for."""
-    if known.supabase_url is None:
-        return
-    import httpx  # here: most commands do without it
-
-    key = known.public_key or known.worker_key
-    if key is None:
-        found(
-            "problem",
-            "supabase",
-            "SUPABASE_URL is set without a key: set SUPABASE_PUBLISHABLE_KEY, and SUPABASE_SECRET_KEY for workers",
-        )
-        return
-    for name, one, wanted in (("people's", known.public_key, "anon"), ("workers'", known.worker_key, "service_role")):
-        role = role_of(one) if one is not None else None
-        if role not in (wanted, None):
-            found("problem", "supabase", f"{name} key is one of {role}, and must be one of {wanted}")
-    try:
-        async with httpx.AsyncClient(timeout=10) as web:
-            answer = await web.get(f"{known.supabase_url}/auth/v1/health", headers={"apikey": key})
-    except httpx.HTTPError as error:
-        found("problem", "supabase", f"{known.supabase_url} cannot be reached ({type(error).__name__}): check SUPABASE_URL")
-        return
-    level = "ok" if answer.status_code == 200 else "problem"
-    found(
-        level, "supabase", f"{known.supabase_url} answers {answer.status_code}" + ("" if level == "ok" else ": check the key")
-    )
-
-
-def _check_path(found: Any) -> None:
-    mine = Path(sys.argv[0]).resolve()
-    others = {
-        str(path)
-        for folder in os.get_exec_path()
-        if (path := Path(folder) / "atlas").exists() and os.access(path, os.X_OK) and path.resolve() != mine
-    }
-    if others:
-        found(
-            "warning", "path", f"another `atlas` is on PATH ({', '.join(sorted(others))}): `atlas-architect` is always this one"
-        )
-    elif shutil.which("atlas") is None:
-        found("ok", "path", f"`atlas` is not on PATH; it is {mine}")
-    else:
-        found("ok", "path", "one `atlas` on PATH")
-
-
-async def _check_database(known: Settings, found: Any) -> None:
-    url = database_url(known, "postgres")
-    try:
-        connection = await asyncpg.connect(url, timeout=10)
-    except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:
-        found("problem", "database", f"Postgres cannot be reached ({error}): check DATABASE_URL, or run `atlas up`")
-        return
-    try:
-        version = await connection.fetchval("select current_setting('server_version')")
-        found("ok", "database", f"Postgres {version}")
-        todo = await pending(connection)
-    finally:
-        await connection.close()
-    if todo:
-        found(
-            "problem", "migrations", f"{len(todo)} are not applied, first {todo[0].version}_{todo[0].name}: run `atlas migrate`"
-        )
-        return
-    found("ok", "migrations", "all are applied")
-    async with connect(url) as reads:
-        await _check_models(known, reads, found)
-        for row in await reads.call("get_budgets"):
-            for unit, limit in (("tokens", "daily"), ("usd", "usd_daily")):
-                used, most = float(row[f"settled_{unit}"]), row[limit]
-                if most is not None:
-                    share = used / float(most) if float(most) else 1.0
-                    level = "problem" if share >= 1 else "warning" if share >= 0.8 else "ok"
-                    found(level, "budget", f"{row['scope']}: {used:g} of {float(most):g} {unit} today ({share:.0%})")
-        workers = await reads.rows(statements.workers_alive())
-        if workers:
-            found("ok", "workers", ", ".join(f"{row['name']} ({row['version']}, {row['state']})" for row in workers))
-        else:
-            found("warning", "workers", "none is alive: run `atlas up` or `atlas worker`")
-        dead = len(await reads.rows(statements.dead_letters()))
-        if dead:
-            found("warning", "dead letters", f"{dead}: see `atlas dlq list`")
-        await _check_outbox(known, reads, found)
-        await _check_audit(known, reads, found)
-
-
-async def _check_outbox(known: Settings, reads: Operator, found: Any) -> None:
-    rows = await reads.rows(statements.outbox_status())
-    if not any(row["enabled"] for row in rows):
-        kept = next((row["pending"] for row in rows if row["destination"] is None), 0)
-        found(
-            "ok", "outbox",
-            f"no destination is configured: replies stay in architect_out; {kept} events are kept for one, each for "
-            f"{known.atlas_outbox_keep_days:g} days",
-        )  # fmt: skip
-    for row in rows:
-        if row["destination"] is None or not row["enabled"]:
-            continue
-        said = f"{row['destination']}: {row['pending']} to send"
-        if row["dead"]:
-            found("warning", "outbox", f"{row['destination']}: {row['dead']} dead rows: see `atlas dlq list --kind outbox`")
-        if row["failures"]:
-            level = "problem" if row["open"] else "warning"
-            found(level, "outbox", f"{said}; {row['failures']} failures in a row, the last: {row['last_error']}")
-        else:
-            found("ok", "outbox", said)
-    names = await reads.rows(statements.webhook_secrets())
-    for row in names:
-        if row["secret_name"] not in known.webhook_secrets:
-            found("warning", "outbox", f"{row['secret_name']} is not set here: a mirror needs it to sign")
-
-
-async def _check_models(known: Settings, reads: Operator, found: Any) -> None:
-    models = read_models(await reads.call("list_models"))
-    if not models:
-        found("problem", "models", "atlas.model is empty: run `atlas migrate --include-seed`")
-        return
-    today = datetime.now(UTC).date()
-    chain = resolve(known.chain, models, today)
-    for passed in chain.passed:
-        found("warning", "models", passed.line)
-    for model in chain.models:
-        if model.shutdown_at and model.shutdown_at <= today + timedelta(days=90):
-            found("warning", "models", f"{model.name} shuts down on {model.shutdown_at}; then {model.successor} is called")
-        elif model.name not in models:
-            found("warning", "models", f"{model.name} has no row in atlas.model: limits, price and vocabulary are not known")
-        else:
-            found("ok", "models", f"{model.name}")
-        if not model.priced and any(row["usd_daily"] is not None for row in await reads.call("get_budgets")):
-            found(
-                "problem", "models", f"{model.name} has no price, so a budget in USD refuses it: add a row to atlas.model_price"
-            )
-    if not chain.models:
-        found("problem", "models", "no model of the chain is left: set OPENAI_MODEL")
-
-
-async def _check_audit(known: Settings, reads: Operator, found: Any) -> None:
-    broken = (await reads.call_rows("verify_audit"))[:5]
-    for row in broken:
-        found("problem", "audit", f"{row['problem']} (task {row['task_id']}, row {row['audit_id']})")
-    key = known.atlas_audit_key.get_secret_value() if known.atlas_audit_key else _embedded_key(known)
-    seals = await reads.rows(statements.seals())
-    if key is None:
-        found("warning", "audit", "no ATLAS_AUDIT_KEY: the audit is chained, and not sealed")
-        return
-    earlier: bytes | None = None
-    for seal in seals:
-        fits = seal["mac"] == audit_mac(key.encode(), seal["upto"], seal["rows"], seal["digest"], seal["prev_mac"])
-        if not fits or seal["prev_mac"] != earlier:
-            found("problem", "audit", f"seal {seal['id']} was not made with this key, or follows another")
-        earlier = seal["mac"]
-    if not broken:
-        found("ok", "audit", f"chains hold, {len(seals)} seals")
-
-
-def _embedded_key(known: Settings) -> str | None:
-    path = known.atlas_home / "audit.key"
-    return path.read_text().strip() if known.database_url is None and path.exists() else None
-
-
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    for command in (pause, resume, control, schema, doctor):
+    for command in (pause, resume, control, schema):
         app.command()(command)

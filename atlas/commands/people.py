@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from atlas.commands.common import JsonFlag, dump, operator, runs, say, settings, show_rows
+from atlas.commands.common import JsonFlag, dump, operator, runs, settings, show_rows
+from atlas.commands.console import say
 from atlas.database.tasks import PostgresTasks
 from atlas.errors import NotFoundError, UsageError
 from atlas.settings import Settings

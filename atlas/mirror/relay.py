@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from atlas.backoff import half_jitter, pause_after
 from atlas.batch import Batcher
 from atlas.errors import DatabaseDown, RefusedError
 from atlas.metrics import Metrics
@@ -170,7 +170,7 @@ class Relay:
                 "%s: %s%s", self.destination.name, said, f"; its breaker is open until {until:%H:%M:%S}" if until else ""
             )
         # the row waits, and longer the longer nothing arrives, so that the next look takes another one
-        seconds = max(error.retry_after, random.uniform(0.5, 1.0) * 2**self._streak)  # noqa: S311  not in step
+        seconds = max(error.retry_after, pause_after(half_jitter(2, 16), self._streak))
         return Settlement(sent=sent, failed=[{"id": culprit.id, "error": what, "seconds": seconds}], released=later)
 
     async def _observe(self, events: Sequence[Event], began: float) -> None:

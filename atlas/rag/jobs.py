@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import cast
 from uuid import UUID
 
+from atlas.backoff import half_jitter, jittered, pause_after
 from atlas.errors import AtlasError, DatabaseDown, LeaseLost, RefusedError, SettingsError, WrongState
 from atlas.rag.document import KINDS, Kind, Unreadable, kind_of
 from atlas.rag.files import File, find_files, secret_in
@@ -93,7 +93,7 @@ class Jobs:
                     continue
             except AtlasError as error:
                 log.warning("jobs: %s", error)
-            await asyncio.sleep(self._pause * random.uniform(0.75, 1.25))  # noqa: S311  processes must not march in step
+            await asyncio.sleep(jittered(self._pause))
 
     async def _build(self) -> None:
         """Fills an embedding index that is being built, beside the jobs."""
@@ -151,7 +151,7 @@ class Jobs:
         if job.attempts >= most:
             await self._end(job, "failed", str(error))
             return
-        wait = min(300.0, 2.0**job.attempts) * random.uniform(0.5, 1)  # noqa: S311  full jitter is for the many
+        wait = pause_after(half_jitter(2, 300), job.attempts)
         log.warning("job %s goes on in %.0f s: %s", job.id, wait, error)
         with suppress(LeaseLost):
             await self._store.end_job(job.id, self._owner, "queued", error=error.line[:1000], wait=wait)

@@ -1,4 +1,4 @@
-"""One search: the question's vector from the embedder whose embedding index serves, both ways in Postgres, a reranker if there is one.
+"""One search: the question's vector from the embedder whose index serves, both ways in Postgres, a reranker if any.
 
 Every part that is away is left out, and said: a search without vectors is a search by words.
 """

@@ -110,7 +110,7 @@ class Store:
         return [EmbeddingIndex(**item) for item in await self._pool.value("select rag.embedding_indexes()")]
 
     async def open_index(self, embedder: Embedder, usd_per_million: float | None, *, revive: bool = True) -> EmbeddingIndex:
-        """The embedding index of an embedder; a new one is built beside the one that serves. Raises WrongState for a retired one where it
+        """The index of an embedder; a new one is built beside the one that serves. Raises WrongState for a retired one where it
         may not be revived."""
         row = await self._pool.value(
             "select to_jsonb(rag.open_index($1, $2, $3, $4::float8::numeric, $5))",

@@ -1,4 +1,4 @@
-"""Fills an embedding index with vectors: what has one is never embedded again, and what was embedded is stored before anything else."""
+"""Fills an embedding index: what has a vector is never embedded again, and what was embedded is stored before anything else."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
@@ -16,13 +16,15 @@ import httpx
 from atlas.database.pool import Pool
 from atlas.errors import AtlasError, SettingsError
 from atlas.llm.tokens import Count
-from atlas.rag.index import Indexer
 from atlas.rag.ports import Embedder, EmbedderDown, EmbedderRefused, Reranker
 from atlas.rag.retrieval import Cache, CachedRetriever, InProcess, PassageSource, RagService
 from atlas.rag.search import Searcher
 from atlas.rag.store import EmbeddingIndex, Store
 from atlas.rag.vectors import Vectors
 from atlas.settings import Settings
+
+if TYPE_CHECKING:
+    from atlas.rag.index import Indexer
 
 log = logging.getLogger("atlas.rag")
 
@@ -136,7 +138,7 @@ class Knowledge:
     settings: Settings
 
     async def vectors(self, *, revive: bool = True) -> Vectors | None:
-        """What fills the configured embedder's embedding index; None for full text alone. revive: also if another one took over."""
+        """What fills the configured embedder's index; None for full text alone. revive: also if another one took over."""
         embedder = await self.embedders.configured()
         if embedder is None:
             return None
@@ -144,7 +146,7 @@ class Knowledge:
         return Vectors(self.store, embedder, index)
 
     async def vectors_if_any(self) -> None:
-        """Opens the embedding index at the start, so that wrong settings end the process and not its first job. An embedder that is away
+        """Opens the index at the start, so that wrong settings end the process and not its first job. An embedder that is away
         is waited for."""
         try:
             await self.vectors()
@@ -153,6 +155,8 @@ class Knowledge:
 
     async def indexer(self, project: UUID | None, count: Count, *, revive: bool = True) -> Indexer:
         """An indexer for documents of a project (None: shared ones)."""
+        from atlas.rag.index import Indexer  # imported here: a search does without the readers
+
         return Indexer(self.store, project=project, count=count, vectors=await self.vectors(revive=revive))
 
     def mode(self) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscrib
 from realtime.message import Message
 from realtime.types import ChannelEvents, RealtimeChannelOptions
 
+from atlas.backoff import full_jitter, pause_after
 from atlas.supabase.tokens import Tokens
 
 log = logging.getLogger("atlas.realtime")
@@ -122,12 +122,12 @@ class SupervisedChannel:
                 self._session = None
             # one that lasted is no reason to wait long for the next
             failures = 1 if time.monotonic() - began > 60 else failures + 1
-            pause = random.uniform(0, min(self._patience.longest_pause, 0.5 * 2 ** min(failures, 10)))  # noqa: S311  full jitter
+            seconds = pause_after(full_jitter(1.0, self._patience.longest_pause), failures)
             level = logging.WARNING if failures <= 3 or failures % 20 == 0 else logging.DEBUG
-            log.log(level, "realtime %s: %s (%s); again in %.1f s", self._wanted.topic, trouble, trouble.kind, pause)
+            log.log(level, "realtime %s: %s (%s); again in %.1f s", self._wanted.topic, trouble, trouble.kind, seconds)
             self._listener.entered("down")
             self._listener.troubled(trouble.kind)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(seconds)
 
 
 class _Pulse(AsyncRealtimeChannel):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
 import time
 
 import asyncpg
 
+from atlas.backoff import full_jitter, pause_after
 from atlas.database.pool import CONNECTION_LOST
 from atlas.wake_ups.port import Wake
 
@@ -44,7 +44,7 @@ class ListenWakeUps:
                 await asyncio.sleep(self._off_for)
                 continue
             failures = 1 if time.monotonic() - began > 10 else failures + 1
-            await asyncio.sleep(random.uniform(0.05, min(5, 0.1 * 2 ** min(failures, 10))))  # noqa: S311  jitter
+            await asyncio.sleep(max(0.05, pause_after(full_jitter(0.2, 5), failures)))
 
     async def _listen(self, wake: Wake) -> None:
         """One connection, until it is lost; or found to hear nothing."""

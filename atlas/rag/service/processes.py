@@ -16,7 +16,6 @@ from fastapi import FastAPI
 from atlas.database.pool import Pool
 from atlas.errors import SettingsError, StackError
 from atlas.llm.tokens import Count, Vocabularies
-from atlas.local.address import database_url
 from atlas.rag.index import Indexer
 from atlas.rag.jobs import Jobs
 from atlas.rag.service.api import create_app
@@ -73,12 +72,12 @@ def gateway_of(settings: Settings, client: httpx.AsyncClient) -> Gateway:
 
 
 @asynccontextmanager
-async def build(settings: Settings) -> AsyncIterator[FastAPI]:
+async def build(settings: Settings, url: str) -> AsyncIterator[FastAPI]:
     """The app over its connections; its lifespan runs the jobs."""
     metrics = RagMetrics()
     count = Vocabularies().counter("o200k_base")
     async with (
-        Pool.connect(database_url(settings, "postgres"), patience=5.0) as pool,
+        Pool.connect(url, patience=5.0) as pool,
         httpx.AsyncClient() as client,
         # embedder and reranker together end before a worker has waited for its two seconds
         knowledge(settings, pool, patience=0.75) as known,
@@ -114,9 +113,9 @@ class _Server(uvicorn.Server):
             self._said(f"http://{self.config.host}:{self.servers[0].sockets[0].getsockname()[1]}")
 
 
-async def serve(settings: Settings, started: Callable[[str], None] = lambda _url: None) -> None:
+async def serve(settings: Settings, url: str, started: Callable[[str], None] = lambda _url: None) -> None:
     """Serves until a signal. Raises SettingsError, DatabaseDown, StackError."""
-    async with build(settings) as app:
+    async with build(settings, url) as app:
         config = uvicorn.Config(
             app, host=settings.rag_http_host, port=settings.rag_http_port, log_config=None, access_log=False, lifespan="on",
             timeout_graceful_shutdown=5, log_level=logging.WARNING, timeout_keep_alive=30, limit_concurrency=256,
@@ -129,10 +128,10 @@ async def serve(settings: Settings, started: Callable[[str], None] = lambda _url
             raise StackError(used, "set RAG_HTTP_PORT to a free one, or to 0") from error
 
 
-async def work(settings: Settings) -> None:
+async def work(settings: Settings, url: str) -> None:
     """Works on jobs until it is cancelled. Raises SettingsError, DatabaseDown."""
     async with (
-        Pool.connect(database_url(settings, "postgres"), patience=30.0) as pool,
+        Pool.connect(url, patience=30.0) as pool,
         knowledge(settings, pool, attempts=EMBED_ATTEMPTS) as known,
     ):
         await known.vectors_if_any()

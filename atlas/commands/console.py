@@ -1,0 +1,34 @@
+"""What commands say, and the codes they end with."""
+
+from __future__ import annotations
+
+import sys
+
+EXIT_BUDGET = 6
+EXIT_DOCTOR = 7
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 a defect; 2 wrong words or settings; 3 Postgres or the stack is down; 4 the database refused it; "
+    "5 the task ended without a reply; 6 a budget check failed; 7 the doctor found a problem; 130 interrupted."
+)
+
+
+def complain(line: str) -> None:
+    """One line on stderr."""
+    from rich.console import Console  # imported here: a command that succeeds does without it
+    from rich.text import Text
+
+    text = Text.assemble(("atlas:", "red"), " ", " ".join(line.split()))
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text)
+
+
+def say(line: str = "", *, end: str = "\n") -> None:
+    """A line of output, as it is."""
+    sys.stdout.write(line + end)
+    sys.stdout.flush()
+
+
+def tell(line: str) -> None:
+    """A line for the person, on stderr, so that stdout holds the result alone."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
