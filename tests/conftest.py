@@ -18,6 +18,22 @@ from tests.support.core import Database, Workers, drop_database, workers_of
 _numbers = itertools.count(1)
 
 
+_QUICK = ("fsync", "synchronous_commit", "full_page_writes")
+"""What keeps data through a crash of the machine: tests crash processes, and never the machine."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also what is long by nature: scripts/test --long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.skip(reason="long by nature: scripts/test --long runs it, and CI does"))
+
+
 @pytest.fixture(scope="session")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
     """The embedded Postgres, with a template database."""
@@ -26,6 +42,9 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
     try:
         await stack.prepare(found)
         admin = await asyncpg.connect(found.url("supabase_admin"))
+        for name in _QUICK:
+            await admin.execute(f"alter system set {name} = off")
+        await admin.execute("select pg_reload_conf()")
         await admin.execute("create database atlas_template owner postgres")
         await admin.close()
         admin = await asyncpg.connect(found.url("supabase_admin", "atlas_template"))
@@ -46,7 +65,7 @@ async def database(cluster: Cluster) -> AsyncIterator[Database]:
     """A fresh database."""
     name = f"test_{next(_numbers)}"
     admin = await asyncpg.connect(cluster.url("supabase_admin"))
-    await admin.execute(f"create database {name} template atlas_template owner postgres")
+    await admin.execute(f"create database {name} template atlas_template strategy file_copy owner postgres")
     try:
         yield Database(cluster=cluster, name=name)
     finally:

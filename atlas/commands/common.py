@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 from rich.console import Console
@@ -18,12 +18,14 @@ from rich.table import Table
 from rich.text import Text
 
 from atlas.commands.console import complain, say, tell
-from atlas.database.operator import Operator
 from atlas.errors import AtlasError
 from atlas.extras import missing
 from atlas.local.address import database_url
 from atlas.settings import Settings, load
 from atlas.tasks.port import Tasks
+
+if TYPE_CHECKING:
+    from atlas.database.operator import Operator
 
 P = ParamSpec("P")
 

@@ -13,7 +13,6 @@ from rich.markdown import Markdown
 
 from atlas.commands.common import JsonFlag, TaskArgument, cell, dump, face, operator, runs, show_rows
 from atlas.commands.console import complain, say, tell
-from atlas.database.tasks import PostgresTasks
 from atlas.errors import TaskFailed, UsageError
 from atlas.messages import chat
 from atlas.tasks.follow import ENDED, Changed, Ended, MoreText, Restart, follow
@@ -204,6 +203,8 @@ async def cancel(task: TaskArgument, as_json: JsonFlag = False) -> None:
 @runs
 async def retry(task: TaskArgument, as_json: JsonFlag = False) -> None:
     """Retry a failed, cancelled, dead or waiting task."""
+    from atlas.database.tasks import PostgresTasks  # imported here: it brings SQLAlchemy
+
     async with operator() as reads:
         found = await PostgresTasks(reads).find(task)
         state = await reads.call("retry_task", found)

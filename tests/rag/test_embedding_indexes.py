@@ -161,7 +161,7 @@ async def test_settings_of_an_embedder_are_checked(database: Database) -> None:
             await known.vectors()
     done = await asyncio.to_thread(run_atlas, "index", ".", env={"DATABASE_URL": database.url(), "RAG_EMBEDDER": "local"})
     assert done.returncode == 2
-    assert "pip install 'atlas-architect[local]'" in done.stderr
+    assert "pip install 'atlas-architect[models]'" in done.stderr
     done = await asyncio.to_thread(
         run_atlas,
         "rag",

@@ -1,4 +1,4 @@
-"""The extra [local] with a real model on a CPU, offline: `scripts/test_local` runs these in an environment of their own."""
+"""The extra [models] with a real model on a CPU, offline: `scripts/test_models` runs these in an environment of their own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 pytest.importorskip(
-    "sentence_transformers", reason="needs the extra [local]: scripts/test_local runs it, and CI does", exc_type=ImportError
+    "sentence_transformers", reason="needs the extra [models]: scripts/test_models runs it, and CI does", exc_type=ImportError
 )
 
 from atlas.errors import SettingsError
