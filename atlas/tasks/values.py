@@ -13,7 +13,7 @@ def typed(row: Row) -> Row:
     for name, value in row.items():
         if isinstance(value, str) and (name.endswith("_at") or name in ("run_after", "at")):
             row[name] = datetime.fromisoformat(value)
-        elif name in ("attempt_list", "calls", "audit"):
+        elif isinstance(value, list) and name in ("attempt_list", "calls", "audit"):
             row[name] = [typed(one) for one in value]
     if {"queued_at", "finished_at", "took"} <= row.keys() and row["took"] is not None:
         row["took"] = row["finished_at"] - row["queued_at"]

@@ -152,12 +152,17 @@ class Rest:
         given = ", ".join(f"{_quote(key)} => (select b.{_quote(key)} from b)" for key in body)  # noqa: S608  quoted
         call = f"{_quote(schema)}.{_quote(name)}({given})"
         is_scalar = not row["proretset"] and row["typtype"] != "c"
-        outer = sa.select(sa.text("r.*")).select_from(sa.text(f"{call} as r"))
+        # a set of plain values is a list of them; rows of a table or a composite type are objects
+        is_list = row["proretset"] and row["typtype"] not in ("c", "p")
+        outer = sa.select(sa.text("r as value" if is_list else "r.*")).select_from(sa.text(f"{call} as r"))
         if is_scalar:
             outer = sa.select(sa.literal_column(call).label("value"))
         if body:
             outer = outer.add_cte(sa.select(source).cte("b"))
-        return await _as_json(connection, outer), is_scalar
+        found = await _as_json(connection, outer)
+        if is_list:
+            found = json.dumps([one["value"] for one in json.loads(found)])
+        return found, is_scalar
 
 
 class _Named(sa.types.UserDefinedType[Any]):
