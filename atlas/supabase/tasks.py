@@ -29,6 +29,8 @@ from atlas.tasks.values import Row, typed
 
 Answer = TypeVar("Answer")
 PAGE = 1000
+OWN = " of yours"
+"""Whose tasks a person reads: a message says so."""
 SHOWN = tuple("unknown" if name == "unknown_calls" else name for name in COUNTS)
 
 
@@ -131,7 +133,7 @@ class RestTasks:
 
     async def find(self, text: str, *, state: str | None = None) -> UUID:
         found = await self._call("find_task", {"p_text": task_name(text), "p_state": state})
-        return the_one(text, [UUID(one) for one in found])
+        return the_one(text, [UUID(one) for one in found], OWN)
 
     async def tasks(self, *, limit: int, state: str | None, sender: str | None, project: str | None) -> list[Row]:
         query = self._table("task_history").select("*").order("queued_at", desc=True).order("id")
@@ -153,13 +155,13 @@ class RestTasks:
     async def task(self, task_id: UUID) -> Row:
         found: Row | None = await self._call("get_task", {"p_task_id": str(task_id)})
         if found is None:
-            raise no_such_task(task_id)
+            raise no_such_task(task_id, OWN)
         return typed(found)
 
     async def state(self, task_id: UUID) -> Row:
         found: Row | None = await self._call("task_state", {"p_task_id": str(task_id)})
         if found is None:
-            raise no_such_task(task_id)
+            raise no_such_task(task_id, OWN)
         return typed(found)
 
     async def parts_after(self, task_id: UUID, attempt: int, generation: int, offset: int) -> list[Part]:

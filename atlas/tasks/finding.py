@@ -18,20 +18,20 @@ def task_name(text: str) -> str:
     return name
 
 
-def the_one(text: str, found: Sequence[UUID]) -> UUID:
-    """The one task that was found. Raises NotFoundError for none, UsageError for several."""
+def the_one(text: str, found: Sequence[UUID], whose: str = "") -> UUID:
+    """The one task that was found. Raises NotFoundError for none, UsageError for several. whose: such as " of yours"."""
     if not found and text.strip().lower() == LAST:
-        raise NotFoundError("there is no task yet", 'ask with `atlas ask "…"`')
+        raise NotFoundError(f"there is no task{whose} yet", 'ask with `atlas ask "…"`')
     if not found:
-        raise NotFoundError(f"no task begins with {text}", "see `atlas tasks`")
+        raise NotFoundError(f"no task{whose} begins with {text}", "see `atlas tasks`")
     if len(found) > 1:
         raise UsageError(f"{text} fits several tasks ({', '.join(str(one)[:13] for one in found)})", "give more of the id")
     return found[0]
 
 
-def no_such_task(task_id: UUID) -> NotFoundError:
+def no_such_task(task_id: UUID, whose: str = "") -> NotFoundError:
     """The error of a task that is not there, or may not be read."""
-    return NotFoundError(f"no task {task_id}", "see `atlas tasks`")
+    return NotFoundError(f"no task {task_id}{whose}", "see `atlas tasks`")
 
 
 def as_uuid(text: str) -> UUID | None:

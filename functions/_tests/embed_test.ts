@@ -41,7 +41,7 @@ Deno.test("what it cannot do is said", async () => {
     [{ input: Array(65).fill("a") }, 422, /1 to 64/],
     [{ input: ["a", " "] }, 422, /input\[1\]/],
     [{ input: [1] }, 422, /input\[0\]/],
-    ["no json", 400, /no JSON/],
+    ["no json", 400, /not JSON/],
   ];
   for (const [body, status, message] of cases) {
     const response = await handle(post(body));

@@ -89,7 +89,7 @@ Deno.test("what breaks the contract is acked and kept, so that it does not come 
       ['{"task_id": "x", "content": "\\ud800"}', /surrogate/],
       [{ ...question(crypto.randomUUID()), metadata: { reply_to: "x".repeat(12_000) } }, /addresses_are_short/],
       [{ ...question(crypto.randomUUID()), metadata: { sender_key: "x".repeat(12_000) } }, /addresses_are_short/],
-      ["no json", /no JSON/],
+      ["no json", /not JSON/],
       ["[1]", /no JSON object/],
     ];
     for (const [message, why] of cases) {

@@ -27,7 +27,12 @@ export function handler(deps: Deps): (request: Request) => Promise<Response> {
   return guarded("embed", async (request) => {
     const token = /^Bearer (\S+)$/i.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
     if (!deps.keys.some((key) => same(key, token))) {
-      throw new UserError(401, "token", "the token is not a key of this project", "send its secret key as a bearer token");
+      throw new UserError(
+        401,
+        "token",
+        "the token is not a key of this project",
+        "send its secret key as a bearer token",
+      );
     }
     const { input, model = MODEL, ...more } = asObject(asText(await readBody(request, MOST)));
     if (model !== MODEL) throw new UserError(404, "model", `${model} is not here`, `ask for ${MODEL}`);

@@ -64,7 +64,11 @@ async function slash(form: URLSearchParams, deps: Deps): Promise<Response> {
     form.get(name) ?? ""
   );
   if (!/^[A-Z0-9]+:[A-Z0-9]+:[A-Z0-9]+$/.test(`${team}:${channel}:${user}`) || !trigger) {
-    throw new UserError(400, "form", "this is not a slash command: team_id, channel_id, user_id or trigger_id is missing");
+    throw new UserError(
+      400,
+      "form",
+      "this is not a slash command: team_id, channel_id, user_id or trigger_id is missing",
+    );
   }
   if (question === "") return say("Ask a design question: `/atlas How do we roll back a release?`");
   const task = uuidOf(`slack:${team}:${trigger}`);

@@ -18,6 +18,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from atlas import __version__
 from atlas.database.migrate import read_migrations
 from tests.support.core import ROOT, Database, Workers, ask, clean_environment, ended, run_atlas, until
 
@@ -122,7 +123,7 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["dlq", "retry", "7", "--kind", "outbox"], 4, "outbox row 7 is not waiting for that"),
     (["control", "reboot"], 4, "content.command 'reboot' is not known: use one of flush_cache"),
     (["control", "{broken"], 2, "the command is not JSON"),
-    (["control", "set_budget", "per_run"], 2, "'per_run' is not a name=value: write per_run=8000"),
+    (["control", "set_budget", "per_run"], 2, "'per_run' is not name=value: write per_run=8000"),
     (["control", "heartbeat", "--timeout", "0.2"], 5, "no worker answered within 0.2 s: see `atlas status`"),
     (["index", "missing"], 2, "missing is not there: name a file or a folder"),
     (["index", ".", "--project", "nope"], 4, "no project 'nope'"),
@@ -254,11 +255,11 @@ async def test_dead_letters_are_listed_and_retried(atlas: Atlas, db: asyncpg.Con
         await db.execute("select atlas.fail_task($1, 'bad', 'it is bad')", row["attempt_id"])
     (letter,) = await atlas.json("dlq", "list")
     assert letter["id"] == str(task)
-    assert (await atlas("dlq", "retry", str(task)[:8])).stdout == "1 taken up again\n"
+    assert (await atlas("dlq", "retry", str(task)[:8])).stdout == "1 queued again\n"
     assert (await atlas("dlq", "retry", "--all")).stdout == "0 taken up again\n"
     await db.execute("update atlas.outbox set state = 'dead' where id = (select min(id) from atlas.outbox)")
     (row,) = await atlas.json("dlq", "list", "--kind", "outbox")
-    assert (await atlas("dlq", "retry", str(row["id"]), "--kind", "outbox")).stdout == "1 taken up again\n"
+    assert (await atlas("dlq", "retry", str(row["id"]), "--kind", "outbox")).stdout == "1 queued again\n"
 
 
 async def test_each_control_command_is_answered(atlas: Atlas, workers: Workers, db: asyncpg.Connection) -> None:
@@ -311,7 +312,7 @@ async def test_the_doctor_finds_what_is_wrong(atlas: Atlas, workers: Workers, db
     assert "o1-pro was shut down on 2026-10-23: gpt-6.1-sol is called instead" in done.stdout
     assert "gpt-4.1 shuts down on 2027-01-14; then gpt-6-luna is called" in done.stdout
     assert "chains hold, 1 seals" in done.stdout
-    assert "(0.3.0, " in done.stdout
+    assert f"({__version__}, " in done.stdout
     assert "seal 1 was not made with this key" in (await atlas("doctor", code=7, ATLAS_AUDIT_KEY="another")).stdout
     worker.process.kill()
     await db.execute("alter table atlas.audit disable trigger append_only")
@@ -371,7 +372,7 @@ async def test_help_version_and_completion() -> None:
     commands = ["demo", "up", "down", "status", "logs", "worker", "migrate", "index", "search", "ask", "tail", "tasks", "show", "cancel", "retry", "dlq", "spend", "budget", "pause", "resume", "control", "schema", "doctor"]  # fmt: skip
     assert [name for name in commands if not re.search(rf"\b{name}\b", done.stdout)] == []
     assert "130 interrupted" in " ".join(done.stdout.replace("│", " ").split())
-    assert (await asyncio.to_thread(run_atlas, "--version", env={})).stdout == "atlas 0.3.0\n"
+    assert (await asyncio.to_thread(run_atlas, "--version", env={})).stdout == f"atlas {__version__}\n"
     env = clean_environment() | {"_ATLAS_COMPLETE": "complete_bash", "COMP_WORDS": "atlas ta", "COMP_CWORD": "1"}
     completed = await asyncio.to_thread(run_script, ".venv/bin/atlas", env=env)
     assert completed.stdout.split() == ["tail", "tasks"]

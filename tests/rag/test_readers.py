@@ -146,15 +146,15 @@ def test_notebooks_by_cell() -> None:
 @pytest.mark.parametrize(
     ("data", "kind", "said"),
     [
-        (b"it says it is one", "pdf", "no PDF"),
+        (b"it says it is one", "pdf", "not a PDF"),
         (b"%PDF-1.7\nbroken", "pdf", "broken PDF"),
         (pdf_of("x")[:300], "pdf", "PDF"),
         (pdf_of(""), "pdf", "holds no text"),
         (b"\x89PNG\x00\x00", "markdown", "binary"),
         (b"caf\xe9", "text", "not UTF-8"),
-        (b"{}", "notebook", "no notebook"),
-        (b"[1, 2]", "notebook", "no notebook"),
-        (b"[" * 100_000, "notebook", "no notebook"),
+        (b"{}", "notebook", "not a notebook"),
+        (b"[1, 2]", "notebook", "not a notebook"),
+        (b"[" * 100_000, "notebook", "not a notebook"),
         (b"\x00\x00<html>", "html", "binary"),
     ],
 )

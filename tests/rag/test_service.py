@@ -230,7 +230,7 @@ async def test_bad_input_gets_a_clear_error(database: Database, db: asyncpg.Conn
             ("/v1/query_chat", {"query": "x", "topk": 3}, None, 422, "topk"),
             ("/v1/query_chat", {"query": "a\x00b"}, None, 422, "NUL"),
             ("/v1/query_chat", None, b'{"query": "\\ud800"}', 422, "unicode"),
-            ("/v1/query_chat", None, b'{"query": "caf\xe9"}', 400, "no JSON in UTF-8"),
+            ("/v1/query_chat", None, b'{"query": "caf\xe9"}', 400, "not JSON in UTF-8"),
             ("/v1/query_chat", None, b"{", 422, "JSON"),
             ("/v1/query_chat", [], None, 422, "body"),
             ("/v1/embed_batch", ["x"] * 10_000, None, 422, "at most 1000"),
