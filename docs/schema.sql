@@ -1605,9 +1605,11 @@ CREATE FUNCTION atlas.find_task(p_text text, p_state text DEFAULT NULL::text) RE
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $_$
-  with digits as (select replace(lower(p_text), '-', '') as d where p_text <> 'last'),
+  with digits as (select replace(lower(p_text), '-', '') as d),
   prefix as (
-    select rpad(d, 32, '0')::uuid as low, rpad(d, 32, 'f')::uuid as high from digits where d ~ '^[0-9a-f]{4,32}$'
+    select case when d ~ '^[0-9a-f]{4,32}$' then rpad(d, 32, '0')::uuid end as low,
+      case when d ~ '^[0-9a-f]{4,32}$' then rpad(d, 32, 'f')::uuid end as high
+    from digits
   ),
   found as (
     (select t.id, t.queued_at, t.in_id from atlas.task t

@@ -1,0 +1,12 @@
+"""Rule 0029 of Supabase's advisors: definer functions that people may call, each with its reason."""
+
+from __future__ import annotations
+
+DEFINER = {
+    "atlas.cancel_task": "cancels the caller's own task alone: it asks auth.uid(), and whose task it is",
+    "atlas.my_projects": "policies call it: the projects of auth.uid(), read past the policies that need it",
+    "atlas.owns_task": "policies of Realtime's topics call it: one boolean about auth.uid()",
+    "rag.candidates": "finds ids by an index that row level security would forbid; it takes the caller's projects from auth.uid(), "
+    "and rag.search shows rows under row level security",
+}
+"""Why each definer function may be called by `authenticated`."""
