@@ -107,7 +107,7 @@ async def _metrics(request: Request) -> Response:
     return Response(_service(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-class _Server(uvicorn.Server):
+class _WorkerServer(uvicorn.Server):
     """uvicorn's server with our signals: SIGTERM ends with exit code 0, since a drained worker is not a failure."""
 
     def __init__(self, config: uvicorn.Config, stop_claiming: Callable[[], None]) -> None:
@@ -145,7 +145,7 @@ async def serve(settings: Settings) -> int:
             if stopping is not None:
                 stopping.set()
 
-        server = _Server(config, stop_claiming)
+        server = _WorkerServer(config, stop_claiming)
         try:
             await server.serve()
         except SystemExit as error:

@@ -19,9 +19,9 @@ from atlas.architect.generation import Generation
 from atlas.backoff import jittered
 from atlas.batch import Batcher
 from atlas.database.audit import seal_audit
-from atlas.database.outbox import Outbox
+from atlas.database.outbox import PostgresOutbox
 from atlas.database.pool import Pool
-from atlas.database.queue import Queue
+from atlas.database.queue import PostgresQueue
 from atlas.errors import AtlasError, DatabaseDown, RefusedError, SettingsError
 from atlas.extras import missing
 from atlas.llm.book import ModelBook
@@ -42,7 +42,7 @@ from atlas.wake_ups.sweep import SweepWakeUps
 from atlas.webhooks import Allowed, read_secrets
 from atlas.worker.attempt import Attempts
 from atlas.worker.claims import Worker
-from atlas.worker.control import Control, Server
+from atlas.worker.control import Controller, Server
 from atlas.worker.leases import Leases
 from atlas.worker.limits import Limits
 from atlas.worker.progress import ProgressWriter
@@ -60,7 +60,7 @@ class Service:
 
     settings: Settings
     pool: Pool
-    queue: Queue
+    queue: PostgresQueue
     worker: Worker
     metrics: Metrics
     book: ModelBook
@@ -147,10 +147,10 @@ class Service:
         return True
 
 
-class Money:
+class BatchedMoney:
     """atlas.architect.ports.Money: reservations of many tasks in one commit."""
 
-    def __init__(self, queue: Queue, metrics: Metrics) -> None:
+    def __init__(self, queue: PostgresQueue, metrics: Metrics) -> None:
         self._queue = queue
         self._metrics = metrics
         self._reserve: Batcher[JsonObject, JsonObject] = Batcher(queue.reserve_tokens)
@@ -172,7 +172,7 @@ async def build(
     vocabularies = Vocabularies()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(Pool.connect(url))
-        queue = Queue(pool)
+        queue = PostgresQueue(pool)
         writer = generator if generator is not None else await stack.enter_async_context(generator_of(settings))
         retriever = await stack.enter_async_context(retriever_of(settings, pool))
         book = ModelBook(queue, settings.chain, metrics)
@@ -184,11 +184,11 @@ async def build(
         leases = Leases(queue, worker_id := worker_id or uuid4(), metrics, lease=limits.lease)
         progress = ProgressWriter(queue.record_progress, leases.lost, queue.count_streams)
         generation = Generation(
-            generator=writer, money=Money(queue, metrics), progress=progress, models=book, vocabularies=vocabularies,
+            generator=writer, money=BatchedMoney(queue, metrics), progress=progress, models=book, vocabularies=vocabularies,
             metrics=metrics,
         )  # fmt: skip
         architect = Architect(generation=generation, retriever=retriever, thread=queue, models=book, vocabularies=vocabularies)
-        control = Control(queue, Server(version=__version__, models=settings.chain, started=time.monotonic()), metrics)
+        control = Controller(queue, Server(version=__version__, models=settings.chain, started=time.monotonic()), metrics)
         attempts = Attempts(
             queue=queue, architect=architect, generator=writer, control=control, progress=progress, leases=leases,
             metrics=metrics, replied=mirror.wake,
@@ -253,7 +253,7 @@ def mirror_of(settings: Settings, pool: Pool, metrics: Metrics) -> Mirror:
         return WebhookTarget(destination.target, keys, allowed=allowed, timeout=timeout, now=time.time)
 
     return Mirror(
-        outbox=Outbox(pool), target_of=target_of, metrics=metrics, lease=settings.atlas_lease_seconds,
+        outbox=PostgresOutbox(pool), target_of=target_of, metrics=metrics, lease=settings.atlas_lease_seconds,
         keep_days=settings.atlas_outbox_keep_days, topic=settings.topic,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from atlas.database.pool import Pool
 from atlas.mirror.events import Destination, Event, Settlement
 
 
-class Outbox:
+class PostgresOutbox:
     """atlas.mirror.ports.Outbox, over a pool."""
 
     def __init__(self, pool: Pool) -> None:

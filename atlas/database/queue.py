@@ -13,7 +13,7 @@ from atlas.llm.models import Model, read_models
 from atlas.task import AttemptId, ClaimedTask, Exchange, Inherited, JsonObject, TaskId, Usage
 
 
-class Queue:
+class PostgresQueue:
     """What a worker asks of the queue: atlas.worker.ports.Queue, over a pool."""
 
     def __init__(self, pool: Pool) -> None:

@@ -17,7 +17,7 @@ from atlas.llm.port import Generator
 from atlas.metrics import Metrics
 from atlas.task import Completion, Usage
 from atlas.text import clean
-from atlas.worker.control import Control
+from atlas.worker.control import Controller
 from atlas.worker.leases import Leases, Stop
 from atlas.worker.ports import Queue
 from atlas.worker.progress import ProgressWriter
@@ -29,7 +29,7 @@ class Attempts:
     """Runs attempts. replied is called when replies were committed."""
 
     def __init__(
-        self, *, queue: Queue, architect: Architect, generator: Generator, control: Control, progress: ProgressWriter,
+        self, *, queue: Queue, architect: Architect, generator: Generator, control: Controller, progress: ProgressWriter,
         leases: Leases, metrics: Metrics, replied: Callable[[], None],
     ) -> None:  # fmt: skip
         self._queue = queue

@@ -34,7 +34,7 @@ def command_of(task: ClaimedTask) -> JsonObject:
     return dict(found)
 
 
-class Control:
+class Controller:
     """Carries commands out."""
 
     def __init__(self, queue: Queue, server: Server, metrics: Metrics) -> None:

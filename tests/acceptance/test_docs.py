@@ -15,8 +15,9 @@ import pytest
 from atlas.errors import SQLSTATES
 from atlas.local.postgres import free_port
 from atlas.metrics import Metrics
-from tests.database.test_access import ANN, acting, furnish
+from tests.support.access import acting, furnish
 from tests.support.core import ROOT, Database, Workers, ask, clean_environment, ended, run_atlas
+from tests.support.people import ANN
 
 README = (ROOT / "README.md").read_text()
 

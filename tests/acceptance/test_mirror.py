@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,44 +21,16 @@ from google.pubsub_v1 import types
 from google.pubsub_v1.services.subscriber import SubscriberAsyncClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 
-from atlas.database.outbox import Outbox
+from atlas.database.outbox import PostgresOutbox
 from atlas.database.pool import Pool
-from atlas.metrics import Metrics
-from atlas.mirror.mirror import Mirror
 from atlas.mirror.pubsub import connect
-from atlas.service import mirror_of
-from atlas.settings import load
-from tests.database.test_outbox import destination, finish
 from tests.doubles.pubsub import PubSubDouble, pubsub
 from tests.doubles.webhook import Got, Receiver, receiver
 from tests.support.core import ROOT, Database, Json, Workers, ask, claim, clean_environment, command, ended, run_atlas, until
+from tests.support.mirror import SECRET, emulator, mirroring, sent
+from tests.support.outbox import destination, finish
 
 TOPIC = "projects/p/topics/architect_out"
-SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
-REAL = os.environ.get("ATLAS_TEST_PUBSUB")
-
-
-@asynccontextmanager
-async def mirroring(database: Database, **settings: str) -> AsyncIterator[tuple[Mirror, Metrics]]:
-    """A mirror in this process, as the role that workers have."""
-    env = {"ATLAS_WEBHOOK_SECRET": SECRET, "ATLAS_WEBHOOK_ALLOW": "127.0.0.1/32", "ATLAS_LEASE_SECONDS": "4"} | settings
-    metrics = Metrics()
-    async with Pool.connect(database.url("atlas_worker")) as bus:
-        mirror = mirror_of(load(env), bus, metrics)
-        mirror._look_every = 0.1
-        job = asyncio.create_task(mirror.run())
-        try:
-            yield mirror, metrics
-        finally:
-            job.cancel()
-            await asyncio.gather(job, return_exceptions=True)
-
-
-async def sent(db: asyncpg.Connection, count: int, seconds: float = 30) -> None:
-    async def look() -> bool:
-        return bool(await db.fetchval("select count(*) from atlas.outbox where state = 'sent'") >= count)
-
-    await until(look, seconds, f"{count} rows are sent")
 
 
 def in_order(messages: list[types.PubsubMessage]) -> dict[str, list[str]]:
@@ -76,13 +45,6 @@ def in_order(messages: list[types.PubsubMessage]) -> dict[str, list[str]]:
 
 
 # --- Pub/Sub --------------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def emulator() -> AsyncIterator[str]:
-    """The address of Google's emulator, or of our double."""
-    async with AsyncExitStack() as stack:
-        yield REAL or (await stack.enter_async_context(pubsub())).host
 
 
 async def test_replies_are_published_with_their_attributes_and_in_order(database: Database, db: asyncpg.Connection) -> None:
@@ -528,9 +490,9 @@ async def test_kept_events_are_trimmed_and_the_doctor_says_so(database: Database
     doctor = await asyncio.to_thread(run_atlas, "doctor", env={"DATABASE_URL": database.url()})
     assert "2 events are kept for one, each for 7 days" in doctor.stdout
     async with Pool.connect(database.url("atlas_worker")) as bus:
-        assert await Outbox(bus).trim_outbox(7) == 0
+        assert await PostgresOutbox(bus).trim_outbox(7) == 0
         await db.execute("update atlas.outbox set created_at = now() - interval '8 days'")
-        assert await Outbox(bus).trim_outbox(7) == 2
+        assert await PostgresOutbox(bus).trim_outbox(7) == 2
 
 
 async def test_an_escalation_of_a_router_is_audited_and_counted(db: asyncpg.Connection, workers: Workers) -> None:

@@ -15,7 +15,7 @@ from google.pubsub_v1.services.subscriber import SubscriberAsyncClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 
 from atlas.mirror.pubsub import connect
-from tests.acceptance.test_mirror import emulator
+from tests.support.mirror import emulator
 
 
 @asynccontextmanager

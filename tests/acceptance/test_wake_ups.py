@@ -14,7 +14,7 @@ import pytest
 
 from atlas.database.operator import connect as connect_operator
 from atlas.database.pool import Pool
-from atlas.database.queue import Queue
+from atlas.database.queue import PostgresQueue
 from atlas.database.tasks import PostgresTasks
 from atlas.local.supabase.app import StandIn
 from atlas.messages import chat
@@ -26,11 +26,11 @@ from atlas.wake_ups.listen import ListenWakeUps
 from atlas.wake_ups.realtime import RealtimeWakeUps
 from atlas.wake_ups.sweep import SweepWakeUps
 from atlas.worker.wake_signal import WakeSignal
-from tests.database.test_privileges import ANN, acting
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.pooler import pooling
 from tests.support.core import ADR, Database, WorkerProcess, Workers, ask, command, ended, stand_in_of, until
 from tests.support.faults import Faults
+from tests.support.people import ANN, acting
 
 TASK = ClaimedTask(
     task_id=TaskId(uuid4()), attempt_id=AttemptId(uuid4()), attempt=1, kind="chat", message={}, message_task_id=uuid4(), sender_key="x",
@@ -113,7 +113,7 @@ async def test_a_pooler_is_known_by_its_port_or_found_out(database: Database) ->
         async with Pool.connect(url, size=4) as bus:
             await asyncio.gather(*(bus.ping() for _ in range(50)))
             assert bus.pooled
-            await asyncio.gather(*(Queue(bus).has_work(chats=True) for _ in range(50)))
+            await asyncio.gather(*(PostgresQueue(bus).has_work(chats=True) for _ in range(50)))
 
 
 async def test_listen_and_realtime_run_side_by_side(database: Database, db: asyncpg.Connection, workers: Workers) -> None:
@@ -206,14 +206,14 @@ async def test_a_full_worker_claims_no_question(db: asyncpg.Connection, workers:
 
 async def test_whether_there_is_work_is_a_plain_read(database: Database, db: asyncpg.Connection) -> None:
     async with Pool.connect(database.url("atlas_worker")) as bus:
-        assert not await Queue(bus).has_work(chats=True)
+        assert not await PostgresQueue(bus).has_work(chats=True)
         await ask(db)
-        assert await Queue(bus).has_work(chats=True)
-        assert not await Queue(bus).has_work(chats=False)
+        assert await PostgresQueue(bus).has_work(chats=True)
+        assert not await PostgresQueue(bus).has_work(chats=False)
         await db.execute("select atlas.pause('maintenance')")
-        assert not await Queue(bus).has_work(chats=True)
+        assert not await PostgresQueue(bus).has_work(chats=True)
         await command(db, {"command": "heartbeat"})
-        assert await Queue(bus).has_work(chats=False), "commands are carried out while the queue is paused"
+        assert await PostgresQueue(bus).has_work(chats=False), "commands are carried out while the queue is paused"
 
 
 async def test_the_sweep_adapts() -> None:

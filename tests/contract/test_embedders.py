@@ -13,9 +13,11 @@ from tests.support.conformance import embedder_conforms
 
 @pytest.mark.parametrize("name", ["openai", "supabase"])
 async def test_an_embedder_over_the_network(name: str) -> None:
-    async with models_double() as double:
-        async with AsyncOpenAI(api_key="sk-test", base_url=f"{double.url}/v1", max_retries=0) as client:
-            await embedder_conforms(OpenAIEmbedder(client, name=name, model="words", dimensions=64))
+    async with (
+        models_double() as double,
+        AsyncOpenAI(api_key="sk-test", base_url=f"{double.url}/v1", max_retries=0) as client,
+    ):
+        await embedder_conforms(OpenAIEmbedder(client, name=name, model="words", dimensions=64))
 
 
 async def test_one_that_is_away_says_so() -> None:

@@ -77,7 +77,7 @@ async def test_a_rule_finds_nothing_and_can_find_something(rule: str, db: asyncp
 async def test_0029_definer_functions_that_people_may_call_have_a_reason(db: asyncpg.Connection) -> None:
     rows = await db.fetch(
         "select n.nspname || '.' || p.proname as f from pg_proc p join pg_namespace n on n.oid = p.pronamespace "
-        f"where n.nspname in {OURS} and p.prosecdef and p.prorettype <> 'trigger'::regtype "  # noqa: S608  constants
+        f"where n.nspname in {OURS} and p.prosecdef and p.prorettype <> 'trigger'::regtype "
         "and has_function_privilege('authenticated', p.oid, 'execute')"
     )
     assert {row["f"] for row in rows} == DEFINER.keys()

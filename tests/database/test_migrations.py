@@ -20,10 +20,10 @@ import pytest
 from atlas.database import migrate
 from atlas.errors import StackError
 from atlas.local.postgres import Cluster, EmbeddedPostgres, default_binaries
-from tests.database.test_privileges import ANN, acting
 from tests.support.core import ROOT, Database, run_atlas
+from tests.support.people import ANN, acting
+from tests.support.supabase_cli import CLI, supabase
 
-CLI = ROOT / "tests/node_modules/.bin/supabase"
 SNAPSHOT = ROOT / "docs/schema.sql"
 
 
@@ -47,20 +47,6 @@ async def empty_on(cluster: Cluster, name: str) -> AsyncIterator[Database]:
 async def empty(cluster: Cluster) -> AsyncIterator[Database]:
     async with empty_on(cluster, "empty") as found:
         yield found
-
-
-async def supabase(database: Database, *words: str, cwd: Path = ROOT, code: int = 0) -> str:
-    """Output of the CLI against a database."""
-    assert CLI.exists(), "the Supabase CLI is missing: scripts/test installs it"
-
-    def run() -> subprocess.CompletedProcess[str]:
-        command = [str(CLI), *words, f"--remote={database.url()}?sslmode=disable"]
-        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-
-    done = await asyncio.to_thread(run)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "does not recognize" not in done.stderr, "an unknown key of config.toml"
-    return done.stdout + done.stderr
 
 
 async def atlas(database: Database, *words: str, cwd: Path = ROOT, code: int = 0) -> str:

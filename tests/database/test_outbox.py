@@ -9,27 +9,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from tests.support.core import Database, Json, ask, claim
+from tests.support.core import Database, ask, claim
+from tests.support.outbox import destination, finish
 
 CLAIM = "select * from atlas.claim_outbox($1, $2, $3, '1 minute')"
-
-
-async def destination(db: asyncpg.Connection, name: str = "topic", *, kind: str = "pubsub", where: Json | None = None) -> UUID:
-    """A destination."""
-    target = f"projects/p/topics/{name}" if kind == "pubsub" else f"https://{name}.example.com/hook"
-    found: UUID = await db.fetchval(
-        "insert into atlas.destination (name, kind, target, secret_name, filter) values ($1, $2, $3, $4, $5) returning id",
-        name, kind, target, "ATLAS_WEBHOOK_SECRET" if kind == "webhook" else None, where or {},
-    )  # fmt: skip
-    return found
-
-
-async def finish(db: asyncpg.Connection, count: int = 1, **metadata: Any) -> list[UUID]:
-    """Questions, asked and answered: two events each."""
-    tasks = [await ask(db, **metadata) for _ in range(count)]
-    for task in await claim(db, count):
-        await db.execute("select testing.complete_task($1, 'x')", task["attempt_id"])
-    return tasks
 
 
 async def take(db: asyncpg.Connection, to: UUID, limit: int = 100, lease: UUID | None = None) -> list[Any]:

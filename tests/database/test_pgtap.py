@@ -55,7 +55,7 @@ async def test_each_file_passes(file: Path, database: Database, pgtap: str) -> N
     await installed(database, pgtap)
     lines, complained = await proved(database, file.read_text())
     plan = re.fullmatch(r"1\.\.(\d+)", lines[0])
-    assert plan is not None, lines[:3] + [complained]
+    assert plan is not None, [*lines[:3], complained]
     wrong = [line for line in lines if line.startswith(("not ok", "#"))]
     assert (wrong, complained) == ([], "")
     assert sum(line.startswith("ok ") for line in lines) == int(plan[1])

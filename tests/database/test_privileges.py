@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from uuid import UUID
 
 import asyncpg
@@ -13,18 +10,7 @@ import pytest
 from atlas.local.postgres import Cluster
 from atlas.messages import chat, control
 from tests.support.core import Database, ask, claim
-
-ANN, BOB, CY = (UUID(f"00000000-0000-4000-8000-00000000000{n}") for n in (1, 2, 3))
-
-
-@asynccontextmanager
-async def acting(database: Database, role: str, user: UUID | None = None) -> AsyncIterator[asyncpg.Connection]:
-    """A connection as PostgREST makes it: the role, and the claims of the token."""
-    async with database.connect() as connection:
-        claims = {"role": role} | ({"sub": str(user)} if user else {})
-        await connection.execute("select set_config('request.jwt.claims', $1, false)", json.dumps(claims))
-        await connection.execute(f"set role {role}")
-        yield connection
+from tests.support.people import ANN, BOB, CY, acting
 
 
 async def refused(connection: asyncpg.Connection, query: str, *arguments: object) -> str:

@@ -21,9 +21,9 @@ from atlas.rag.jobs import Jobs
 from atlas.rag.read import read
 from atlas.rag.repository import CloneFailed, CloneLimits, CloneRefused, check_allowed, cloned, plain_url
 from tests.doubles.models import models_double
-from tests.rag.test_search import acting
 from tests.support.core import ROOT, Database, Json, clean_environment, run_atlas, until
 from tests.support.knowledge import ANN, COUNT, commit, embedding, find, git, git_server, opened, sources
+from tests.support.queried import acting
 
 
 @asynccontextmanager

@@ -22,9 +22,9 @@ from atlas.rag.wiring import Knowledge
 from tests.doubles.models import models_double
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.serving import serving
-from tests.rag.test_search import acting
 from tests.support.core import ADR, Database, Workers, ask, claim, command, ended, reply, until
 from tests.support.knowledge import ANN, BOB, KEY, embedding, opened, put, service, team
+from tests.support.queried import acting
 
 
 def retriever(bus: Pool, known: Knowledge) -> CachedRetriever:

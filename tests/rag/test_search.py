@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from uuid import UUID, uuid4
 
@@ -14,15 +13,7 @@ from atlas.rag.store import as_vector
 from tests.doubles.models import models_double, vector_of
 from tests.support.core import ROOT, Database, ask, claim
 from tests.support.knowledge import ANN, BOB, embedding, find, opened, put, sources, team
-
-
-async def acting(database: Database, user: UUID, query: str, *arguments: object) -> list[asyncpg.Record]:
-    """A query as PostgREST makes it for a user."""
-    async with database.connect() as connection, connection.transaction():
-        claims = json.dumps({"sub": str(user), "role": "authenticated"})
-        await connection.execute("select set_config('request.jwt.claims', $1, true)", claims)
-        await connection.execute("set local role authenticated")
-        return list(await connection.fetch(query, *arguments))
+from tests.support.queried import acting
 
 
 async def test_both_ways_are_fused(database: Database) -> None:

@@ -15,9 +15,9 @@ import pytest
 from atlas.rag.service.gateway import Buckets
 from atlas.supabase.keys import mint
 from tests.doubles.models import models_double
-from tests.rag.test_readers import pdf_of
 from tests.support.core import Database, Json, run_atlas, until
 from tests.support.knowledge import ANN, BOB, KEY, Service, embedding, service, team
+from tests.support.pdf import pdf_of
 
 JWT_SECRET = "a secret of at least thirty-two characters"
 

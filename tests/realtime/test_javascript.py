@@ -13,9 +13,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.database.test_migrations import supabase
 from tests.doubles.openai import OpenAIDouble
 from tests.support.core import ADR, ROOT, Database, Workers, ask, person, reply, stand_in_of
+from tests.support.supabase_cli import supabase
 
 EXAMPLES = ROOT / "docs/examples"
 

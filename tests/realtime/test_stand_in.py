@@ -16,8 +16,8 @@ from atlas.local.supabase.access import Keys
 from atlas.local.supabase.app import open_stand_in
 from atlas.supabase.tokens import KeyTokens
 from atlas.wake_ups.realtime import RealtimeWakeUps
-from tests.realtime.test_conformance import Client, connected
 from tests.support.core import Database, ask, stand_in_of, until
+from tests.support.realtime import Client, connected
 
 
 def join(topic: str, where: str = "") -> str:

@@ -12,10 +12,10 @@ from typing import Any
 import asyncpg
 from google.pubsub_v1 import types
 
-from tests.acceptance.test_mirror import mirroring, sent
-from tests.database.test_outbox import finish
 from tests.doubles.pubsub import pubsub
 from tests.support.core import ROOT, Database, ask, claim, stand_in_of
+from tests.support.mirror import mirroring, sent
+from tests.support.outbox import finish
 
 # the agent keeps what it was given
 AGENT = f"{sys.executable} -c \"import sys; open('agent.log', 'a').write(sys.stdin.read() + '|')\""

@@ -67,7 +67,7 @@ class StandIn:
             socket.cut(code)
 
 
-class _Server(uvicorn.Server):
+class _QuietServer(uvicorn.Server):
     """uvicorn's server without its signals: the process, or the test, that runs it has its own."""
 
     @contextlib.contextmanager
@@ -90,7 +90,7 @@ async def open_stand_in(
             ws="websockets-sansio", ws_ping_interval=None, lifespan="off", log_level=logging.WARNING,
             timeout_graceful_shutdown=1,
         )  # fmt: skip
-        server = _Server(config)
+        server = _QuietServer(config)
 
         async def run() -> None:
             async with asyncio.TaskGroup() as group:

@@ -100,7 +100,7 @@ async def build(settings: Settings, url: str) -> AsyncIterator[FastAPI]:
         yield create_app(known, gateway=gateway_of(settings, client), count=count, metrics=metrics, lifespan=lifespan)
 
 
-class _Server(uvicorn.Server):
+class _AnnouncingServer(uvicorn.Server):
     """uvicorn's server, which says where it listens."""
 
     def __init__(self, config: uvicorn.Config, started: Callable[[str], None]) -> None:
@@ -121,7 +121,7 @@ async def serve(settings: Settings, url: str, started: Callable[[str], None] = l
             timeout_graceful_shutdown=5, log_level=logging.WARNING, timeout_keep_alive=30, limit_concurrency=256,
         )  # fmt: skip
         try:
-            await _Server(config, started).serve()
+            await _AnnouncingServer(config, started).serve()
         except SystemExit as error:
             # uvicorn's way to say that it cannot bind
             used = f"port {settings.rag_http_port} cannot be used"
