@@ -12,6 +12,7 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist .
 
 FROM python:3.13-slim-bookworm AS worker-packages
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /packages
 RUN python -m venv --without-pip /venv
 COPY requirements-image.lock ./
 RUN pip --python /venv/bin/python install --only-binary :all: --require-hashes -r requirements-image.lock
@@ -20,6 +21,7 @@ RUN pip --python /venv/bin/python install --no-deps /dist/*.whl
 
 FROM python:3.13-slim-bookworm AS rag-packages
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /packages
 RUN python -m venv --without-pip /venv
 COPY requirements-rag.lock ./
 RUN pip --python /venv/bin/python install --only-binary :all: --require-hashes -r requirements-rag.lock

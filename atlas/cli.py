@@ -16,7 +16,7 @@ from atlas.extras import missing
 
 COMMANDS = {
     "demo": ("demo", "Set all up, ask a question, stream the reply, show what it cost."),
-    "up": ("stack", "Start the embedded Postgres, a worker, and a stand-in for Supabase, in the background."),
+    "up": ("stack", "Start the embedded Postgres, a worker, and the stand-in for Supabase's clients, in the background."),
     "down": ("stack", "Stop the embedded stack."),
     "status": ("stack", "Show the queue, the workers and the budgets."),
     "logs": ("stack", "Show the log of the worker that `atlas up` started."),

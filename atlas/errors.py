@@ -56,6 +56,7 @@ class MissingExtra(SettingsError):
 
     def __init__(self, extra: str, what: str) -> None:
         super().__init__([f"{what} needs the extra [{extra}]: pip install 'atlas-architect[{extra}]'"])
+        self.args = (self.problems[0],)
         self.extra = extra
 
 

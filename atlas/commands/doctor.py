@@ -108,8 +108,8 @@ async def _check_database(known: Settings, found: Any) -> None:
         found("problem", "database", f"Postgres cannot be reached ({error}): check DATABASE_URL, or run `atlas up`")
         return
     try:
-        version = await connection.fetchval("select current_setting('server_version')")
-        found("ok", "database", f"Postgres {version}")
+        version = connection.get_server_version()
+        found("ok", "database", f"Postgres {version.major}.{version.minor}")
         todo = await pending(connection)
     finally:
         await connection.close()

@@ -53,7 +53,7 @@ async def worker() -> None:
 async def refresh() -> None:
     """Look again at every repository that was indexed before; what did not change is not embedded again."""
     async with opened(settings()) as known:
-        count = await known.store.value("select rag.refresh_all()")
+        count = await known.store.refresh_all()
     say(f"{count} repositories are queued: `atlas rag worker` (or the service) indexes them")
 
 
@@ -61,7 +61,7 @@ async def refresh() -> None:
 async def status(as_json: JsonFlag = False) -> None:
     """What is indexed, by which embedder, what it cost, and which jobs wait."""
     async with opened(settings()) as known:
-        facts = await known.store.value("select rag.index_status()")
+        facts = await known.store.index_status()
     if as_json:
         say(dump({**facts, "retrieval": known.mode()}))
         return

@@ -128,6 +128,14 @@ class Store:
         rows = await self._pool.rows("select * from rag.missing_vectors($1, $2, $3)", index, after, limit)
         return [(row["passage_id"], {"heading": row["heading"], "text": row["text"], "tokens": row["tokens"]}) for row in rows]
 
+    async def refresh_all(self) -> int:
+        """A job for each repository that was indexed before; answers how many."""
+        return int(await self._pool.value("select rag.refresh_all()"))
+
+    async def index_status(self) -> JsonObject:
+        """What is indexed, by which embedder, what it cost, and which jobs wait."""
+        return dict(await self._pool.value("select rag.index_status()"))
+
     async def advance_epochs(self) -> None:
         """What is cached is stale: searches have other settings now."""
         await self._pool.value("select rag.advance_epochs()")

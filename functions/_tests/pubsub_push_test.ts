@@ -90,7 +90,7 @@ Deno.test("what breaks the contract is acked and kept, so that it does not come 
       [{ ...question(crypto.randomUUID()), metadata: { reply_to: "x".repeat(12_000) } }, /addresses_are_short/],
       [{ ...question(crypto.randomUUID()), metadata: { sender_key: "x".repeat(12_000) } }, /addresses_are_short/],
       ["no json", /not JSON/],
-      ["[1]", /no JSON object/],
+      ["[1]", /not a JSON object/],
     ];
     for (const [message, why] of cases) {
       const answer = await take(push(message, await token()));

@@ -256,7 +256,7 @@ async def test_dead_letters_are_listed_and_retried(atlas: Atlas, db: asyncpg.Con
     (letter,) = await atlas.json("dlq", "list")
     assert letter["id"] == str(task)
     assert (await atlas("dlq", "retry", str(task)[:8])).stdout == "1 queued again\n"
-    assert (await atlas("dlq", "retry", "--all")).stdout == "0 taken up again\n"
+    assert (await atlas("dlq", "retry", "--all")).stdout == "0 queued again\n"
     await db.execute("update atlas.outbox set state = 'dead' where id = (select min(id) from atlas.outbox)")
     (row,) = await atlas.json("dlq", "list", "--kind", "outbox")
     assert (await atlas("dlq", "retry", str(row["id"]), "--kind", "outbox")).stdout == "1 queued again\n"
