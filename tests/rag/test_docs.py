@@ -32,7 +32,11 @@ def test_every_setting_that_is_named_exists() -> None:
 
 def test_every_code_of_the_service_stands_in_the_table_of_errors() -> None:
     table = (ROOT / "docs/errors.md").read_text().partition("## Codes of the RAG service")[2].partition("\n## ")[0]
-    source = (ROOT / "atlas/rag/service/api.py").read_text() + (ROOT / "atlas/rag/service/gateway.py").read_text()
+    source = (
+        (ROOT / "atlas/rag/service/api.py").read_text()
+        + (ROOT / "atlas/rag/service/gateway.py").read_text()
+        + (ROOT / "atlas/rag/service/bodies.py").read_text()
+    )
     used = set(re.findall(r'(?:CallRefused|_error)\(\s*\d{3}, "(\w+)"', source)) | {"too_large"}
     assert len(used) >= 12
     assert [code for code in used - {"internal"} if f"`{code}`" not in table] == []
