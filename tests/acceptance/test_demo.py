@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import signal
 import subprocess
@@ -82,7 +83,11 @@ def test_the_demo_with_a_key_calls_openai(tmp_path: Path, openai: OpenAIDouble) 
     assert "We ship on Fridays." in openai.calls[0]["input"][-1]["content"]
 
 
-@pytest.mark.parametrize("when", ["Postgres", "migrations", "worker", "knowledge", "stream", "at once"])
+MOMENTS = ["Postgres", "migrations", "worker", "knowledge", "stream", "at once"]
+SAMPLE = set(random.Random(4).sample(MOMENTS, 2))  # a seeded sample; scripts/test --long has all
+
+
+@pytest.mark.parametrize("when", [when if when in SAMPLE else pytest.param(when, marks=pytest.mark.long) for when in MOMENTS])
 def test_ctrl_c_leaves_nothing_behind_and_the_next_run_works(tmp_path: Path, when: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "atlas.cli", "demo"], env=clean_environment() | env_of(tmp_path), cwd=tmp_path,

@@ -78,6 +78,7 @@ async def test_sigterm_finishes_what_runs_and_exits_0(
     assert await db.fetchval("select state from atlas.worker") == "stopped"
 
 
+@pytest.mark.long
 async def test_sigterm_hands_back_what_takes_too_long_and_another_goes_on(
     workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
 ) -> None:
@@ -175,13 +176,17 @@ async def test_a_worker_that_loses_its_lease_stops_its_call_at_once(
     assert len(openai.calls) == 1
 
 
-async def test_two_workers_and_a_thousand_tasks_each_answered_exactly_once(workers: Workers, db: asyncpg.Connection) -> None:
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.long)])
+async def test_many_tasks_are_each_answered_exactly_once_by_two_workers(
+    workers: Workers, db: asyncpg.Connection, count: int
+) -> None:
     await db.execute("select atlas.set_budget('global', '{\"daily\": null}')")
     for _ in range(2):
         await workers.start(atlas_lease_seconds=30)
     await db.execute(
         "insert into public.architect_in (data) select jsonb_build_object('task_id', gen_random_uuid(), 'role', 'architect', "
-        "'msg_type', 'chat', 'content', 'question ' || n) from generate_series(1, 1000) n"
+        "'msg_type', 'chat', 'content', 'question ' || n) from generate_series(1, $1::int) n",
+        count,
     )
     left = "select count(*) = 0 from atlas.task where finished_at is null"
     await until(lambda: db.fetchval(left), 120, "all are answered")
@@ -189,11 +194,11 @@ async def test_two_workers_and_a_thousand_tasks_each_answered_exactly_once(worke
         "select t.state, count(o.id) filter (where o.data #>> '{metadata,status}' = 'completed') as replies, "
         "count(o.id) as messages from atlas.task t join public.architect_out o on o.task_id = t.id group by t.id"
     )
-    assert len(rows) == 1000
+    assert len(rows) == count
     assert {(row["state"], row["replies"], row["messages"]) for row in rows} == {("completed", 1, 2)}
     shares = await db.fetch("select count(*) from atlas.attempt group by lease_owner")
     assert len(shares) == 2, "both worked"
-    assert await db.fetchval("select count(*) from atlas.outbox") == 2000
+    assert await db.fetchval("select count(*) from atlas.outbox") == 2 * count
 
 
 async def test_a_dead_worker_loop_does_not_look_alive(workers: Workers, db: asyncpg.Connection) -> None:

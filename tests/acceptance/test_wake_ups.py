@@ -134,6 +134,7 @@ async def test_listen_and_realtime_run_side_by_side(database: Database, db: asyn
         assert await metric(worker, "atlas_wake_ups_missed_total") == 0
 
 
+@pytest.mark.long
 async def test_what_wake_ups_miss_is_found_by_a_sweep_and_makes_sweeps_frequent(
     database: Database, db: asyncpg.Connection, workers: Workers
 ) -> None:

