@@ -86,9 +86,8 @@ class Worker:
             else:
                 # a few looks more, further and further apart, for inserts that still saw us busy; then only a wake-up counts
                 quiet = min(quiet + 1, 6)
-                await self._first(
-                    self.wake_signal.wait(), self._pause(min(0.01 * 4**quiet if quiet < 5 else 3600, await self._due()))
-                )
+                due = await self._due()
+                await self._first(self.wake_signal.wait(), self._pause(min(0.01 * 4**quiet if quiet < 5 else 3600, due)))
                 # alone, a claim at once is quickest; in a fleet, whoever is first takes it, and the others only look
                 await self._pause(self.wake_signal.spread() if self.wake_signal.came else 0)
                 look_first = not self.wake_signal.came or self.wake_signal.others > 0
