@@ -17,7 +17,6 @@ from atlas.database import migrate as migrating
 from atlas.database.pool import CONNECTION_LOST, SUPAVISOR_PORT
 from atlas.errors import DatabaseDown, RefusedError, StackError, UsageError
 from atlas.local.address import database_url
-from atlas.local.stack import Stack
 
 
 @runs
@@ -34,6 +33,8 @@ async def migrate(
     known = settings()
     password = _password(worker_password_file, make=not dry_run) if worker_password_file is not None else None
     if known.database_url is None:
+        from atlas.local.stack import Stack  # imported here: the bare wheel has no embedded Postgres
+
         stack = Stack(known.atlas_home)
         if dry_run and not stack.postgres.running():
             raise StackError("the embedded Postgres is down", "run `atlas up` first; a new one gets all migrations")

@@ -14,7 +14,8 @@ import typer
 
 from atlas.commands.common import Steps, operator, runs, settings
 from atlas.commands.console import complain, say, tell
-from atlas.commands.knowledge import index_paths, opened
+from atlas.commands.knowledge import index_paths
+from atlas.commands.search import opened
 from atlas.commands.stack import bring_up
 from atlas.commands.tasks import fail_unless_completed, question_of, show_stream
 from atlas.database.tasks import PostgresTasks

@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from atlas.commands.common import JsonFlag, dump, runs, settings, show_rows
 from atlas.commands.console import complain, say
-from atlas.commands.knowledge import opened, project_id
+from atlas.commands.search import opened, project_id
 from atlas.errors import UsageError, WrongState
 from atlas.rag.quality.calibrate import measure_pairs
 from atlas.rag.quality.evaluate import DEPTHS, Case, Scores, evaluate, propose, read_cases

@@ -12,7 +12,7 @@ from atlas import logs
 from atlas.commands import measure
 from atlas.commands.common import JsonFlag, dump, runs, settings, show_rows
 from atlas.commands.console import complain, say
-from atlas.commands.knowledge import opened
+from atlas.commands.search import opened
 from atlas.local.address import database_url
 
 app = typer.Typer(help="The knowledge service: serve, index in the background, measure.", no_args_is_help=True)

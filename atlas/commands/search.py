@@ -1,0 +1,83 @@
+"""search, and what other commands of retrieval share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from atlas.commands.common import JsonFlag, runs, settings, show_rows
+from atlas.commands.console import complain, say
+from atlas.database.pool import Pool
+from atlas.errors import NotFoundError, UsageError
+from atlas.local.address import database_url
+from atlas.rag.search import Query
+from atlas.rag.wiring import Knowledge, knowledge
+from atlas.settings import Settings
+
+DEFAULT_PROJECT = "default"
+
+
+@asynccontextmanager
+async def opened(found: Settings, url: str | None = None) -> AsyncIterator[Knowledge]:
+    """Retrieval for an operator's command. Raises DatabaseDown."""
+    async with (
+        Pool.connect(url or database_url(found, "postgres"), size=2, patience=10) as bus,
+        knowledge(found, bus, attempts=4, patience=30) as known,
+    ):
+        yield known
+
+
+async def project_id(known: Knowledge, name: str | None) -> UUID | None:
+    """The project of that id or name. Raises NotFoundError."""
+    if name is None:
+        return None
+    found = await known.store.project(name)
+    if found is None:
+        raise NotFoundError(f"no project {name!r}", "see select id, name from atlas.project")
+    return found
+
+
+@runs
+async def search(
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=200)] = 10,
+    project: Annotated[str, typer.Option(help="Whose documents (id or name).")] = DEFAULT_PROJECT,
+    as_json: JsonFlag = False,
+) -> None:
+    """Search what is indexed, as a task would."""
+    if not query.strip():
+        raise UsageError("the query is empty", "ask something")
+    found = settings()
+    async with opened(found) as known:
+        result = await known.searcher.search(
+            Query(text=query, top_k=top_k, collapse=found.rag_collapse_by_file, project=await project_id(known, project))
+        )
+    for warning in result.warnings:
+        complain(warning)
+    if as_json:
+        rows = [{**{name: getattr(chunk, name) for name in chunk.__slots__}, "place": chunk.place} for chunk in result.chunks]
+        say(json.dumps(rows, ensure_ascii=False, indent=2))
+        return
+    shown = [
+        {
+            "score": f"{chunk.score:.3f}",
+            "similarity": "" if chunk.similarity is None else f"{chunk.similarity:.2f}",
+            "place": chunk.place,
+            "heading": chunk.heading,
+            "text": " ".join(chunk.text.split())[:100],
+        }
+        for chunk in result.chunks
+    ]
+    heads = {"score": "SCORE", "similarity": "COSINE", "place": "PLACE", "heading": "HEADING", "text": "TEXT"}
+    show_rows(shown, heads, as_json=False, empty="nothing found: `atlas index PATH` adds documents",
+              right=("score", "similarity"))  # fmt: skip
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this command."""
+    app.command()(search)
