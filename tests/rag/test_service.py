@@ -239,7 +239,7 @@ async def test_bad_input_gets_a_clear_error(database: Database, db: asyncpg.Conn
             ("/v1/embed_batch", [{"source": "a", "text": "x", "kind": "word"}], None, 422, "kind"),
             ("/v1/documents", {"source": "a.pdf", "text": "no PDF"}, None, 422, "a.pdf: it is not a PDF"),
             ("/v1/documents", {"source": "a.pdf", "content_base64": "JVBERi0="}, None, 422, "broken PDF"),
-            ("/v1/documents", {"source": "a.pdf", "content_base64": "$$"}, None, 422, "no base64"),
+            ("/v1/documents", {"source": "a.pdf", "content_base64": "$$"}, None, 422, "not base64"),
             ("/v1/documents", {"source": "a.md"}, None, 422, "send text, or content_base64"),
             ("/v1/documents", {"source": "a.md", "text": "-----BEGIN PRIVATE KEY-----"}, None, 422, "private key"),
             ("/v1/documents", {"source": "a.md", "text": "x", "project": str(uuid4())}, None, 404, "no project"),
