@@ -8,6 +8,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import settings
 
 from atlas.database import migrate
 from atlas.local.postgres import Cluster
@@ -17,6 +18,9 @@ from tests.support.core import Database, Workers, drop_database, workers_of
 
 _numbers = itertools.count(1)
 
+
+settings.register_profile("atlas", deadline=None)  # a busy machine is not a failure
+settings.load_profile("atlas")
 
 _QUICK = ("fsync", "synchronous_commit", "full_page_writes")
 """What keeps data through a crash of the machine: tests crash processes, and never the machine."""
