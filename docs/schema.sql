@@ -196,6 +196,161 @@ $$;
 COMMENT ON FUNCTION atlas.adopt_outbox(p_limit integer) IS 'Copies what was kept for want of a destination to those that came since; says how many rows that made. Call it until it says 0.';
 
 --
+-- Name: adopt_response(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.adopt_response(p_response jsonb) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+  v_id constant text := p_response ->> 'id';
+  v_task constant uuid := atlas.as_uuid(p_response #>> '{metadata,task}');
+  v_call constant bigint := case when p_response #>> '{metadata,call}' ~ '^\d{1,18}$' then (p_response #>> '{metadata,call}')::bigint end;
+  usage jsonb := p_response -> 'usage';
+  call atlas.spend;
+  task atlas.task;
+  was text;
+  answered boolean;
+begin
+  if coalesce(v_id, '') = '' or jsonb_typeof(p_response -> 'status') is distinct from 'string' then
+    perform atlas.refuse('response', 'has no id or no status', 'send {"id", "status", "metadata", "usage", "text"}', 'AT005',
+      'adopt_response');
+  end if;
+  if p_response ->> 'status' not in ('completed', 'incomplete', 'failed', 'cancelled') then
+    return 'known';
+  end if;
+  select s.* into call from atlas.spend s
+  where s.id = v_call and s.task_id = v_task and s.corrects is null and (s.response_id is null or s.response_id = v_id)
+    and exists (select from atlas.attempt a where a.task_id = s.task_id and a.id = atlas.as_uuid(p_response #>> '{metadata,attempt}'));
+  if not found then
+    return 'unknown';
+  end if;
+  select t.* into task from atlas.task t where t.id = call.task_id for no key update;
+  select s.* into call from atlas.spend s where s.id = call.id and (s.response_id is null or s.response_id = v_id) for update;
+  if not found then
+    return 'unknown';
+  end if;
+  was := call.state;
+  if jsonb_typeof(usage) is distinct from 'object' then
+    -- a response that failed costs nothing; of another nobody will know
+    usage := case p_response ->> 'status' when 'failed' then '{"known": "none"}' end;
+  else
+    usage := usage || '{"known": "reported"}';
+  end if;
+  answered := p_response ->> 'status' in ('completed', 'incomplete') and coalesce(p_response ->> 'text', '') <> '';
+  update atlas.spend s set response_id = v_id, adopted_at = coalesce(s.adopted_at, now()) where s.id = call.id;
+  if was = 'settled' then
+    if usage is null or call.known = 'reported'
+       or exists (select from atlas.spend c where c.corrects = call.id and c.known = 'reported') then
+      return 'known';
+    end if;
+    perform atlas.settle_call(call.id, usage);
+    perform atlas.keep_late_text(call.attempt_id, task, p_response ->> 'text');
+    return 'corrected';
+  end if;
+  if task.finished_at is not null then
+    perform atlas.settle_call(call.id, usage);
+    perform atlas.keep_late_text(call.attempt_id, task, p_response ->> 'text');
+    return 'settled';
+  end if;
+  if task.state = 'running' and task.attempt_id = call.attempt_id then
+    return 'known';
+  end if;
+  if not answered then
+    perform atlas.settle_call(call.id, usage);
+  elsif was = 'held' then
+    update atlas.spend s set state = 'reserved', held_until = null where s.id = call.id;
+  end if;
+  perform atlas.append_audit(task.id, 'adopt_response', jsonb_build_object('response', v_id, 'status', p_response ->> 'status',
+    'call', call.call, 'was', was));
+  if task.state = 'queued' and task.wait_reason in ('held', 'response', 'upstream', 'retry') then
+    update atlas.task t set wait_reason = null, wait_scope = null, run_after = now() where t.id = task.id;
+    perform atlas.wake_workers();
+  elsif task.state = 'running' and answered then
+    -- the first response that is there is the reply: the worker stops its other call, and goes on with this one
+    update atlas.task t set adopted_at = now() where t.id = task.id;
+    notify atlas_wake, 'cancel';
+  end if;
+  return case when answered then 'adopted' else 'settled' end;
+end
+$_$;
+
+--
+-- Name: FUNCTION adopt_response(p_response jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.adopt_response(p_response jsonb) IS 'Takes what the provider''s webhook tells of a response: a held call becomes known, a task that waits for it is woken, a task that
+is over has it settled. Answers unknown, known, adopted, settled or corrected.';
+
+--
+-- Name: announce_budget(text, text, text, integer, numeric, numeric); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.announce_budget(p_scope text, p_period text, p_unit text, p_level integer, p_most numeric, p_settled numeric) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_starts constant date := case p_period when 'month' then date_trunc('month', atlas.today())::date else atlas.today() end;
+begin
+  insert into atlas.budget_event (scope, period, starts, unit, level, most)
+  values (p_scope, p_period, v_starts, p_unit, p_level, p_most) on conflict do nothing;
+  if not found then
+    return;
+  end if;
+  perform atlas.emit(case p_level when 80 then 'budget.warning' else 'budget.spent' end, jsonb_build_object(
+    'scope', p_scope, 'period', p_period, 'starts', v_starts, 'unit', p_unit, 'limit', p_most, 'settled', p_settled,
+    'percent', case when p_most > 0 then round(100 * p_settled / p_most, 1) else 100 end,
+    'top_senders', (
+      select coalesce(jsonb_agg(jsonb_build_object('sender', x.sender_key, 'tokens', x.tokens, 'usd', x.usd)
+        order by x.amount desc, x.sender_key), '[]')
+      from (
+        select t.sender_key, sum(s.tokens) as tokens, sum(s.usd) as usd,
+          case p_unit when 'usd' then sum(s.usd) else sum(s.tokens) end as amount
+        from atlas.spend s join atlas.task t on t.id = s.task_id
+        where s.day >= v_starts and p_scope = any (s.scopes) and s.state = 'settled'
+        group by t.sender_key order by 4 desc nulls last, 1 limit 5) x)));
+end
+$$;
+
+--
+-- Name: FUNCTION announce_budget(p_scope text, p_period text, p_unit text, p_level integer, p_most numeric, p_settled numeric); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.announce_budget(p_scope text, p_period text, p_unit text, p_level integer, p_most numeric, p_settled numeric) IS 'Tells of a budget once: at 80 %, and when it is spent. Internal.';
+
+--
+-- Name: announce_budgets(text[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.announce_budgets(p_scopes text[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+  select atlas.announce_budget(b.scope, l.period, l.unit, v.level, l.most, l.settled)
+  from atlas.budget_now b
+  cross join lateral (values ('day', 'tokens', b.daily::numeric, b.settled_tokens::numeric), ('day', 'usd', b.usd_daily, b.settled_usd),
+    ('month', 'tokens', b.monthly, b.month_settled_tokens), ('month', 'usd', b.usd_monthly, b.month_settled_usd))
+    as l (period, unit, most, settled)
+  cross join (values (80), (100)) as v (level)
+  where b.scope = any (p_scopes) and num_nonnulls(b.daily, b.usd_daily, b.monthly, b.usd_monthly) > 0
+    and l.settled > 0 and l.settled * 100 >= l.most * v.level
+    and not exists (select from atlas.budget_event e where e.scope = b.scope and e.period = l.period and e.unit = l.unit
+      and e.level = v.level and e.most = l.most
+      and e.starts = case l.period when 'month' then date_trunc('month', atlas.today())::date else atlas.today() end)
+  order by b.scope, l.period, l.unit, v.level
+$$;
+
+--
+-- Name: FUNCTION announce_budgets(p_scopes text[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.announce_budgets(p_scopes text[]) IS 'Tells of those budgets of a list that are spent to 80 or 100 %. Internal.';
+
+--
 -- Name: append_audit(uuid, text, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -376,8 +531,8 @@ $$;
 -- Name: FUNCTION breaker_open_until(p_failures integer, p_first double precision, p_longest double precision, p_asked double precision); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.breaker_open_until(p_failures integer, p_first double precision, p_longest double precision, p_asked double precision) IS 'The breaker of models and destinations: from the third failure in a row it opens, for p_first seconds doubled up to p_longest,
-half of it jitter, and never for less than was asked for (300 s at most). Null: it stays closed. Internal.';
+COMMENT ON FUNCTION atlas.breaker_open_until(p_failures integer, p_first double precision, p_longest double precision, p_asked double precision) IS 'The breaker of destinations: from the third failure in a row it opens, for p_first seconds doubled up to p_longest, half of it
+jitter, and never for less than was asked for (300 s at most). Null: it stays closed. Internal.';
 
 --
 -- Name: broadcast_cancel(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -414,11 +569,12 @@ begin
     select n.task_id, n.attempt_id, n.seq, 0 as place, 'reset' as event,
       jsonb_build_object('attempt', a.number, 'generation', n.generation, 'offset', 0) as payload
     from new_parts n join atlas.attempt a on a.id = n.attempt_id
-    where n."offset" = 0 and (n.seq > 1 or a.number > 1)
+    where n."offset" = 0 and not n.inherited and (n.seq > 1 or a.number > 1)
     union all
     select n.task_id, n.attempt_id, n.seq, 1, 'delta',
       jsonb_build_object('attempt', a.number, 'generation', n.generation, 'seq', n.seq, 'offset', n."offset", 'text', n.text)
     from new_parts n join atlas.attempt a on a.id = n.attempt_id
+    where not n.inherited
     order by attempt_id, seq, place
   ) m;
   return null;
@@ -479,6 +635,7 @@ begin
   if task.state not in ('queued', 'running') then
     return task.state;
   end if;
+  -- a held call ends by itself; a response that is under way is stopped by a worker
   if task.state = 'queued' and not exists (select from atlas.spend s where s.task_id = task.id and s.state = 'reserved') then
     perform atlas.end_task(task, 'cancelled', 'cancelled', 'cancelled before it ran', '{}');
     return 'cancelled';
@@ -506,11 +663,11 @@ COMMENT ON FUNCTION atlas.cancel_task(p_task_id uuid, p_attempt_id uuid, p_usage
 CREATE FUNCTION atlas.check_control(message jsonb) RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
-    AS $_$
+    AS $$
 declare
   command jsonb := atlas.control_command(message);
   names constant text[] := array['flush_cache', 'heartbeat', 'set_budget', 'escalate', 'cancel', 'pause', 'resume'];
-  key text;
+  limits jsonb;
 begin
   if command is null then
     perform atlas.refuse('content', 'of a control message must be JSON with a "command"',
@@ -521,24 +678,14 @@ begin
       'use one of ' || array_to_string(names, ', '));
   end if;
   if command ->> 'command' = 'set_budget' then
-    if not command ?| array['per_run', 'daily', 'usd_daily'] then
+    select jsonb_object_agg(l.key, l.value) into limits from jsonb_each(command) l
+    where l.key in ('per_run', 'daily', 'monthly', 'usd_per_run', 'usd_daily', 'usd_monthly', 'enforcement', 'when_spent');
+    if limits is null then
       perform atlas.refuse('content', 'of set_budget names no budget',
         'add per_run, daily (tokens) or usd_daily, such as {"command":"set_budget","per_run":8000}');
     end if;
-    foreach key in array array['per_run', 'daily', 'usd_daily'] loop
-      if command ? key and jsonb_typeof(command -> key) <> 'null'
-         and not (jsonb_typeof(command -> key) = 'number' and (command ->> key)::numeric >= 0
-                  and (command ->> key)::numeric <= case key when 'per_run' then 2147483647 when 'usd_daily' then 1e7 else 1e12 end
-                  and (key = 'usd_daily' or (command ->> key)::numeric = trunc((command ->> key)::numeric))) then
-        perform atlas.refuse('content.' || key, format('%s is not a budget', command -> key),
-          case key when 'usd_daily' then 'send US dollars a day, at least 0, or null for none'
-                   else 'send a whole number of tokens, at least 0, or null for none' end);
-      end if;
-    end loop;
-    if command ? 'scope' and coalesce(command ->> 'scope', '') !~ '^(global|project:[0-9a-f-]{36}|sender:.+)$' then
-      perform atlas.refuse('content.scope', format('%s is not a scope', command -> 'scope'),
-        'use global, project:<uuid> or sender:<key>');
-    end if;
+    perform atlas.check_limits(case when command ? 'scope' then command ->> 'scope' else 'global' end, limits, 'AT001',
+      'architect_in', 'content.');
   end if;
   if command ->> 'command' = 'cancel'
      and command ? 'task_id' and atlas.as_uuid(command ->> 'task_id') is null then
@@ -546,13 +693,162 @@ begin
       'name the task to cancel by its id');
   end if;
 end
-$_$;
+$$;
 
 --
 -- Name: FUNCTION check_control(message jsonb); Type: COMMENT; Schema: atlas; Owner: -
 --
 
 COMMENT ON FUNCTION atlas.check_control(message jsonb) IS 'Refuses a control message that no worker could carry out.';
+
+--
+-- Name: check_ledger(date); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.check_ledger(p_since date DEFAULT NULL::date) RETURNS TABLE(problem text, subject text, expected numeric, found numeric)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  with call as (
+    select s.* from atlas.spend s where p_since is null or s.day >= p_since
+  ),
+  corrected as (
+    select c.id, c.day, c.scopes, c.reserved_tokens, c.state,
+      c.tokens + coalesce((select sum(x.tokens) from atlas.spend x where x.corrects = c.id), 0) as tokens
+    from call c where c.corrects is null
+  ),
+  booked as (
+    select d.day, d.scope, d.reserved_tokens, d.settled_tokens, d.overrun_tokens, d.reserved_usd, d.settled_usd,
+      coalesce(s.reserved_tokens, 0) as real_reserved, coalesce(s.tokens, 0) as real_settled,
+      coalesce(s.reserved_usd, 0) as real_reserved_usd, coalesce(s.usd, 0) as real_settled_usd, coalesce(o.overrun, 0) as real_overrun
+    from atlas.budget_day d
+    left join (
+      select c.day, x.scope, sum(c.reserved_tokens) filter (where c.state <> 'settled') as reserved_tokens,
+        sum(c.tokens) as tokens, sum(c.reserved_usd) filter (where c.state <> 'settled') as reserved_usd, sum(c.usd) as usd
+      from call c cross join unnest(c.scopes) x (scope) group by c.day, x.scope) s on s.day = d.day and s.scope = d.scope
+    left join (
+      select c.day, x.scope, sum(greatest(0, c.tokens - c.reserved_tokens)) as overrun
+      from corrected c cross join unnest(c.scopes) x (scope) where c.state = 'settled' group by c.day, x.scope) o
+      on o.day = d.day and o.scope = d.scope
+    where p_since is null or d.day >= p_since
+  ),
+  touched as (select distinct c.task_id from call c),
+  by_task as (
+    select t.task_id, sum(s.tokens) as tokens, sum(s.usd) as usd, count(*) filter (where s.corrects is null) as calls
+    from touched t join atlas.spend s on s.task_id = t.task_id group by t.task_id
+  ),
+  told as (
+    select t.task_id, sum((c.value ->> 'tokens')::numeric) as tokens, sum((c.value ->> 'usd')::numeric) as usd
+    from touched t join atlas.audit a on a.task_id = t.task_id and a.event = 'record_usage'
+    cross join jsonb_array_elements(a.detail -> 'calls') c group by t.task_id
+  ),
+  reserved as (
+    select t.task_id, count(*) as calls from touched t
+    join atlas.audit a on a.task_id = t.task_id and a.event = 'reserve_tokens' group by t.task_id
+  )
+  select 'a budget''s reserved tokens are not those of its calls', b.day || ' ' || b.scope, b.real_reserved, b.reserved_tokens
+  from booked b where b.real_reserved <> b.reserved_tokens
+  union all
+  select 'a budget''s settled tokens are not those of its calls', b.day || ' ' || b.scope, b.real_settled, b.settled_tokens
+  from booked b where b.real_settled <> b.settled_tokens
+  union all
+  select 'a budget''s reserved USD are not those of its calls', b.day || ' ' || b.scope, b.real_reserved_usd, b.reserved_usd
+  from booked b where b.real_reserved_usd <> b.reserved_usd
+  union all
+  select 'a budget''s settled USD are not those of its calls', b.day || ' ' || b.scope, b.real_settled_usd, b.settled_usd
+  from booked b where b.real_settled_usd <> b.settled_usd
+  union all
+  select 'a budget''s overrun is not that of its calls', b.day || ' ' || b.scope, b.real_overrun, b.overrun_tokens
+  from booked b where b.real_overrun <> b.overrun_tokens
+  union all
+  select 'a call is in no day of its budget', c.id::text, 1, 0
+  from call c join lateral unnest(c.scopes) x (scope) on true
+  join atlas.budget b on b.scope = x.scope
+  where c.tokens > 0 and c.reserved_at > b.updated_at and c.day = atlas.today()
+    and not exists (select from atlas.budget_day d where d.day = c.day and d.scope = x.scope)
+  union all
+  select 'a reservation belongs to nobody', c.id::text, 0, c.reserved_tokens
+  from call c join atlas.attempt a on a.id = c.attempt_id
+  where c.state = 'reserved' and c.response_id is null and a.state <> 'running'
+  union all
+  select 'the audit of a task has other tokens than its calls', b.task_id::text, b.tokens, coalesce(t.tokens, 0)
+  from by_task b left join told t on t.task_id = b.task_id where coalesce(b.tokens, 0) <> coalesce(t.tokens, 0)
+  union all
+  select 'the audit of a task has other USD than its calls', b.task_id::text, b.usd, coalesce(t.usd, 0)
+  from by_task b left join told t on t.task_id = b.task_id where coalesce(b.usd, 0) <> coalesce(t.usd, 0)
+  union all
+  select 'the audit of a task has another number of reservations than calls', b.task_id::text, b.calls, coalesce(r.calls, 0)
+  from by_task b left join reserved r on r.task_id = b.task_id where b.calls <> coalesce(r.calls, 0)
+  union all
+  select 'a task has another number of attempts than it counts', t.task_id::text, k.attempts,
+    (select count(*) from atlas.attempt a where a.task_id = t.task_id)
+  from touched t join atlas.task k on k.id = t.task_id
+  where k.attempts <> (select count(*) from atlas.attempt a where a.task_id = t.task_id)
+  union all
+  select 'a task runs without its attempt, or an attempt without its task', coalesce(k.id, a.task_id)::text, 1, 0
+  from (select t.id, t.attempt_id from atlas.task t where t.state = 'running') k
+  full join (select x.id, x.task_id from atlas.attempt x where x.state = 'running') a on a.id = k.attempt_id
+  where k.id is null or a.id is null
+  union all
+  select 'a task waits for reservations that do not exist', t.id::text, 0, 1
+  from atlas.task t
+  where t.wait_reason = 'reserved_budget' and t.run_after > now() + interval '90 seconds'
+    and not exists (select from atlas.spend s where s.state <> 'settled' and t.wait_scope = any (s.scopes))
+  union all
+  select 'a held call is not settled long after its hold', c.id::text, 0, c.reserved_tokens
+  from call c where c.state = 'held' and c.held_until < now() - interval '10 minutes'
+$$;
+
+--
+-- Name: FUNCTION check_ledger(p_since date); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.check_ledger(p_since date) IS 'A row for each disagreement between budget days, calls, attempts and audit, since a UTC day; no row: the books are right.';
+
+--
+-- Name: check_limits(text, jsonb, text, text, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.check_limits(p_scope text, p_limits jsonb, p_state text DEFAULT 'AT005'::text, p_thing text DEFAULT 'set_budget'::text, p_prefix text DEFAULT ''::text) RETURNS void
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+  names constant text[] := array['per_run', 'daily', 'monthly', 'usd_per_run', 'usd_daily', 'usd_monthly'];
+  modes constant jsonb := '{"enforcement": ["hard", "soft"], "when_spent": ["defer", "reject"]}';
+  name text;
+  value jsonb;
+begin
+  if coalesce(p_scope, '') !~ '^(global|project:[0-9a-f-]{36}|(sender|model):.+)$' then
+    perform atlas.refuse(p_prefix || 'scope', format('%L is not a scope', p_scope),
+      'use global, project:<uuid>, sender:<key> or model:<name>', p_state, p_thing);
+  end if;
+  for name, value in select * from jsonb_each(p_limits) loop
+    if modes ? name then
+      if not modes -> name @> value or jsonb_typeof(value) <> 'string' then
+        perform atlas.refuse(p_prefix || name, format('%s is not known', value),
+          format('use %s or %s', modes -> name ->> 0, modes -> name ->> 1), p_state, p_thing);
+      end if;
+    elsif name <> all (names) then
+      perform atlas.refuse(p_prefix || name, 'is not a limit', 'use one of ' || array_to_string(names || array['enforcement', 'when_spent'], ', '),
+        p_state, p_thing);
+    elsif jsonb_typeof(value) not in ('number', 'null')
+       or (value #>> '{}')::numeric not between 0 and (case name when 'per_run' then 2147483647 else 1e12 end)
+       or (name like 'usd%' and (value #>> '{}')::numeric > 1e7)
+       or (name not like 'usd%' and (value #>> '{}')::numeric <> trunc((value #>> '{}')::numeric)) then
+      perform atlas.refuse(p_prefix || name, format('%s is not a budget', value),
+        case when name like 'usd%' then 'send US dollars, from 0 to 10,000,000, or null for none'
+             else 'send a whole number of tokens, at least 0, or null for none' end, p_state, p_thing);
+    end if;
+  end loop;
+end
+$_$;
+
+--
+-- Name: FUNCTION check_limits(p_scope text, p_limits jsonb, p_state text, p_thing text, p_prefix text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.check_limits(p_scope text, p_limits jsonb, p_state text, p_thing text, p_prefix text) IS 'Refuses limits that are not ones, naming the field and the fix. Internal.';
 
 --
 -- Name: check_message(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -637,6 +933,11 @@ begin
       perform atlas.refuse('metadata.' || kind, 'must be a string', 'send a string, or leave it out');
     end if;
   end loop;
+  if jsonb_typeof(metadata -> 'completion_window') <> 'null'
+     and metadata -> 'completion_window' not in ('"soonest"', '"2h"', '"8h"') then
+    perform atlas.refuse('metadata.completion_window', format('%s is not known', metadata -> 'completion_window'),
+      'send "2h" or "8h" for a later and cheaper reply, or leave it out');
+  end if;
   if jsonb_typeof(metadata -> 'priority') <> 'null'
      and not (jsonb_typeof(metadata -> 'priority') = 'number' and metadata ->> 'priority' ~ '^-?[0-9]{1,3}$'
               and (metadata ->> 'priority')::int between -100 and 100) then
@@ -760,7 +1061,7 @@ begin
     where t.id in (select w.id from atlas.task w where w.state = 'queued' and w.wait_reason is not null
       and w.run_after <= now() order by w.run_after limit 500 for no key update skip locked);
   end if;
-  -- control messages are few, and go first; they are inherited out also while the queue is paused
+  -- control messages are few, and go first; they are carried out also while the queue is paused
   if p_controls > 0 then
     select coalesce(array_agg(c.id), '{}') into chosen from (
       select t.id from atlas.task t
@@ -800,12 +1101,15 @@ begin
     select c.attempt_id, c.id, c.attempts, p_worker_id, now() + p_lease from claimed c
     returning attempt.id, attempt.lease_expires_at
   ),
-  -- a reservation whose response was begun passes on from the lost attempt, as call 0 of this one
+  -- a reservation whose response was begun passes on from the lost attempt, as call 0 of this one; of several the one that the
+  -- provider told of
   inherited as (
     update atlas.spend s set attempt_id = c.attempt_id, call = 0
-    from claimed c where s.task_id = c.id and s.state = 'reserved'
-      and s.id = (select max(o.id) from atlas.spend o where o.task_id = c.id and o.state = 'reserved')
-    returning s.task_id, s.id, s.model, s.response_id, s.reserved_tokens
+    from claimed c where s.task_id = c.id and s.state = 'reserved' and s.response_id is not null
+      and s.id = (select o.id from atlas.spend o
+        where o.task_id = c.id and o.state = 'reserved' and o.response_id is not null
+        order by (o.adopted_at is not null) desc, o.id desc limit 1)
+    returning s.task_id, s.id, s.model, s.response_id, s.reserved_tokens, s.reserved_at, s.completion_window
   ),
   announced as (
     insert into public.architect_out (data, task_id, owner, project_id)
@@ -821,7 +1125,8 @@ begin
       where l.scope in ('global', 'project:' || c.project_id, 'sender:' || c.sender_key)),
     case when k.task_id is not null then jsonb_build_object('spend_id', k.id, 'model', k.model,
       'response_id', k.response_id, 'reserved_tokens', k.reserved_tokens,
-      'sequence_number', l.sequence_number, 'text', coalesce((
+      'age_seconds', extract(epoch from now() - k.reserved_at), 'completion_window', k.completion_window,
+      'sequence_number', l.sequence_number, 'response_offset', coalesce(l.response_offset, 0), 'text', coalesce((
         select string_agg(p.text, '' order by p."offset") from atlas.reply_part p
         where p.attempt_id = l.id and p.generation = l.generation), '')) end
   from claimed c
@@ -829,7 +1134,7 @@ begin
   join public.architect_in m on m.id = c.in_id
   left join inherited k on k.task_id = c.id
   left join lateral (
-    select e.id, e.generation, e.sequence_number from atlas.attempt e
+    select e.id, e.generation, e.sequence_number, e.response_offset from atlas.attempt e
     where e.task_id = c.id and e.number < c.attempts and e.response_id = k.response_id
     order by e.number desc limit 1) l on k.task_id is not null
   order by c.claim_seq;
@@ -897,7 +1202,7 @@ begin
   end if;
   perform atlas.append_audits('complete_task', tasks, details);
   perform atlas.settle_attempts(done,
-    (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i));
+    (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i), true);
   return query select unnest(done);
 end
 $$;
@@ -949,10 +1254,12 @@ CREATE TABLE atlas.model_price (
     valid_from date NOT NULL,
     input_usd numeric(12,6) NOT NULL,
     cached_usd numeric(12,6),
+    cache_write_usd numeric(12,6),
     output_usd numeric(12,6) NOT NULL,
     long_input_from integer,
     long_input_factor numeric(6,3) DEFAULT 1 NOT NULL,
     long_output_factor numeric(6,3) DEFAULT 1 NOT NULL,
+    CONSTRAINT model_price_cache_write_usd_check CHECK ((cache_write_usd >= (0)::numeric)),
     CONSTRAINT model_price_cached_usd_check CHECK ((cached_usd >= (0)::numeric)),
     CONSTRAINT model_price_input_usd_check CHECK ((input_usd >= (0)::numeric)),
     CONSTRAINT model_price_long_input_factor_check CHECK ((long_input_factor >= (1)::numeric)),
@@ -992,6 +1299,12 @@ COMMENT ON COLUMN atlas.model_price.input_usd IS 'US dollars per million input t
 COMMENT ON COLUMN atlas.model_price.cached_usd IS 'Null: cached input costs as much as other input.';
 
 --
+-- Name: COLUMN model_price.cache_write_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_price.cache_write_usd IS 'Null: input that the provider writes to its cache costs as much as other input.';
+
+--
 -- Name: COLUMN model_price.output_usd; Type: COMMENT; Schema: atlas; Owner: -
 --
 
@@ -1016,25 +1329,27 @@ COMMENT ON COLUMN atlas.model_price.long_input_factor IS 'Multiplies the prices 
 COMMENT ON COLUMN atlas.model_price.long_output_factor IS 'Multiplies the price of output above long_input_from.';
 
 --
--- Name: cost(atlas.model_price, bigint, bigint, bigint); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: cost(atlas.model_price, bigint, bigint, bigint, bigint, numeric); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint) RETURNS numeric
+CREATE FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint, cache_write bigint DEFAULT 0, factor numeric DEFAULT 1) RETURNS numeric
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
   select round((
-      ((input - cached) * price.input_usd + cached * coalesce(price.cached_usd, price.input_usd))
+      ((input - cached - cache_write) * price.input_usd + cached * coalesce(price.cached_usd, price.input_usd)
+        + cache_write * coalesce(price.cache_write_usd, price.input_usd))
         * case when input > price.long_input_from then price.long_input_factor else 1 end
       + output * price.output_usd * case when input > price.long_input_from then price.long_output_factor else 1 end
-    ) / 1000000, 9)
+    ) * factor / 1000000, 9)
 $$;
 
 --
--- Name: FUNCTION cost(price atlas.model_price, input bigint, cached bigint, output bigint); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION cost(price atlas.model_price, input bigint, cached bigint, output bigint, cache_write bigint, factor numeric); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint) IS 'US dollars of a call: input (of which cached) and output tokens (reasoning among them) at a price row.';
+COMMENT ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint, cache_write bigint, factor numeric) IS 'US dollars of a call: input (of which cached, and of which written to the cache) and output tokens (reasoning among them) at a
+price row, times the factor of its tier and window.';
 
 --
 -- Name: count_streams(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1069,6 +1384,47 @@ CREATE FUNCTION atlas.create_project(p_name text) RETURNS uuid
 COMMENT ON FUNCTION atlas.create_project(p_name text) IS 'Makes a project; answers its id, or null where its name is taken.';
 
 --
+-- Name: defer_upstream(text, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.defer_upstream(p_message text, p_limit integer DEFAULT 500) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  deferred integer;
+  task_id uuid;
+begin
+  update atlas.task t set wait_reason = 'upstream', wait_scope = null, run_after = now() + interval '1 second' * (50 + random() * 20),
+    outage_since = coalesce(t.outage_since, now()), error_code = 'upstream', error_message = left(p_message, 2000)
+  where t.id in (
+    select q.id from atlas.task q where q.state = 'queued' and q.kind = 'chat' and q.cancel_requested_at is null
+      -- a response that is under way is asked for, whatever becomes of new calls
+      and not exists (select from atlas.spend s where s.task_id = q.id and s.state = 'reserved' and s.response_id is not null)
+      and (q.wait_reason is null or (q.wait_reason is not null and q.run_after <= now()))
+    order by q.in_id limit p_limit for no key update skip locked);
+  get diagnostics deferred = row_count;
+  for task_id in
+    update atlas.task t set escalated_at = now()
+    where t.id in (select q.id from atlas.task q where q.wait_reason = 'upstream' and q.escalated_at is null
+      and q.outage_since < now() - interval '5 minutes' order by q.in_id limit 100 for no key update skip locked)
+    returning t.id
+  loop
+    perform atlas.escalate(task_id, 'upstream', p_message);
+  end loop;
+  return deferred;
+end
+$$;
+
+--
+-- Name: FUNCTION defer_upstream(p_message text, p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.defer_upstream(p_message text, p_limit integer) IS 'Sets questions aside that are ready while no model answers; says how many. A model that answers again wakes them.';
+
+--
 -- Name: drop_post(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -1084,31 +1440,6 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.drop_post(p_task_id uuid, p_part text) IS 'A post was refused for certain, or is gone: the next call makes it anew.';
-
---
--- Name: emit(text, jsonb, uuid, uuid); Type: FUNCTION; Schema: atlas; Owner: -
---
-
-CREATE FUNCTION atlas.emit(p_kind text, p_payload jsonb, p_task_id uuid DEFAULT NULL::uuid, p_event_id uuid DEFAULT gen_random_uuid()) RETURNS integer
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-  with sent as (
-    insert into atlas.outbox (event_id, event_kind, task_id, payload, position, destination_id)
-    select p_event_id, p_kind, p_task_id, p_payload, e.position, r
-    from (select nextval('public.architect_out_id_seq') as position) e, atlas.routes(p_kind, p_payload, null) r
-    where r is not null or p_kind = 'audit_seal'
-    on conflict on constraint outbox_once do nothing
-    returning 1
-  )
-  select count(*)::integer from sent
-$$;
-
---
--- Name: FUNCTION emit(p_kind text, p_payload jsonb, p_task_id uuid, p_event_id uuid); Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON FUNCTION atlas.emit(p_kind text, p_payload jsonb, p_task_id uuid, p_event_id uuid) IS 'Puts an event into the outbox; says for how many destinations. Internal.';
 
 --
 -- Name: task; Type: TABLE; Schema: atlas; Owner: -
@@ -1133,11 +1464,13 @@ CREATE TABLE atlas.task (
     wait_scope text,
     failures integer DEFAULT 0 NOT NULL,
     losses integer DEFAULT 0 NOT NULL,
+    early_losses integer DEFAULT 0 NOT NULL,
     max_attempts integer DEFAULT 3 NOT NULL,
     attempt_id uuid,
     attempts integer DEFAULT 0 NOT NULL,
     claim_seq bigint,
     cancel_requested_at timestamp with time zone,
+    adopted_at timestamp with time zone,
     outage_since timestamp with time zone,
     escalated_at timestamp with time zone,
     started_at timestamp with time zone,
@@ -1151,13 +1484,14 @@ CREATE TABLE atlas.task (
     CONSTRAINT task_check1 CHECK (((state = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'dead_lettered'::text])) = (finished_at IS NOT NULL))),
     CONSTRAINT task_check2 CHECK (((wait_reason IS NULL) OR (state = 'queued'::text))),
     CONSTRAINT task_check3 CHECK (((state <> ALL (ARRAY['failed'::text, 'dead_lettered'::text])) OR (error_code IS NOT NULL))),
+    CONSTRAINT task_early_losses_check CHECK ((early_losses >= 0)),
     CONSTRAINT task_failures_check CHECK ((failures >= 0)),
     CONSTRAINT task_kind_check CHECK ((kind = ANY (ARRAY['chat'::text, 'control'::text]))),
     CONSTRAINT task_losses_check CHECK ((losses >= 0)),
     CONSTRAINT task_max_attempts_check CHECK ((max_attempts > 0)),
     CONSTRAINT task_priority_check CHECK (((priority >= '-100'::integer) AND (priority <= 100))),
     CONSTRAINT task_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'dead_lettered'::text]))),
-    CONSTRAINT task_wait_reason_check CHECK ((wait_reason = ANY (ARRAY['scheduled'::text, 'retry'::text, 'reserved_budget'::text, 'settled_budget'::text, 'upstream'::text])))
+    CONSTRAINT task_wait_reason_check CHECK ((wait_reason = ANY (ARRAY['scheduled'::text, 'retry'::text, 'reserved_budget'::text, 'settled_budget'::text, 'upstream'::text, 'held'::text, 'response'::text])))
 );
 
 --
@@ -1254,7 +1588,8 @@ COMMENT ON COLUMN atlas.task.run_after IS 'Not before this time.';
 -- Name: COLUMN task.wait_reason; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.task.wait_reason IS 'Why a queued task is not ready yet.';
+COMMENT ON COLUMN atlas.task.wait_reason IS 'Why a queued task is not ready yet. response: its response is under way. held: nobody knows yet
+whether its call was made.';
 
 --
 -- Name: COLUMN task.wait_scope; Type: COMMENT; Schema: atlas; Owner: -
@@ -1272,7 +1607,13 @@ COMMENT ON COLUMN atlas.task.failures IS 'Failures of its own; outages and lost 
 -- Name: COLUMN task.losses; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.task.losses IS 'Workers that were lost while they ran it.';
+COMMENT ON COLUMN atlas.task.losses IS 'Workers that were lost while they ran it and had reserved; five end it.';
+
+--
+-- Name: COLUMN task.early_losses; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.early_losses IS 'Workers that were lost before they had reserved; ten end it.';
 
 --
 -- Name: COLUMN task.max_attempts; Type: COMMENT; Schema: atlas; Owner: -
@@ -1303,6 +1644,12 @@ COMMENT ON COLUMN atlas.task.claim_seq IS 'Order of the last claim: turns over s
 --
 
 COMMENT ON COLUMN atlas.task.cancel_requested_at IS 'When somebody asked to stop it while it ran.';
+
+--
+-- Name: COLUMN task.adopted_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.adopted_at IS 'While it ran, another of its calls turned out to be answered: its worker goes over to that.';
 
 --
 -- Name: COLUMN task.outage_since; Type: COMMENT; Schema: atlas; Owner: -
@@ -1353,6 +1700,99 @@ COMMENT ON COLUMN atlas.task.error_code IS 'Why it ended without a reply, in one
 COMMENT ON COLUMN atlas.task.error_message IS 'Why it ended without a reply.';
 
 --
+-- Name: due_again(atlas.task, text, interval); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.due_again(p_task atlas.task, p_kind text, p_retry_after interval) RETURNS timestamp with time zone
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+  select now() + case p_kind
+    when 'released' then interval '0'
+    when 'held' then interval '0'  -- wait_for_holds says how long
+    when 'own' then greatest(coalesce(p_retry_after, '0'), random() * least(300, 2 * 2 ^ p_task.failures) * interval '1 second')
+    when 'response' then coalesce(p_retry_after, interval '2 seconds')
+    else greatest(coalesce(p_retry_after, '0'), (0.5 + random() / 2) * interval '1 second' * least(60, greatest(5,
+      coalesce(extract(epoch from now() - p_task.outage_since), 0) / 2))) end
+$$;
+
+--
+-- Name: FUNCTION due_again(p_task atlas.task, p_kind text, p_retry_after interval); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.due_again(p_task atlas.task, p_kind text, p_retry_after interval) IS 'When a task that is handed back is due again. Internal.';
+
+--
+-- Name: emit(text, jsonb, uuid, uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.emit(p_kind text, p_payload jsonb, p_task_id uuid DEFAULT NULL::uuid, p_event_id uuid DEFAULT gen_random_uuid()) RETURNS integer
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  with sent as (
+    insert into atlas.outbox (event_id, event_kind, task_id, payload, position, destination_id)
+    select p_event_id, p_kind, p_task_id, p_payload, e.position, r
+    from (select nextval('public.architect_out_id_seq') as position) e, atlas.routes(p_kind, p_payload, null) r
+    where r is not null or p_kind = 'audit_seal'
+    on conflict on constraint outbox_once do nothing
+    returning 1
+  )
+  select count(*)::integer from sent
+$$;
+
+--
+-- Name: FUNCTION emit(p_kind text, p_payload jsonb, p_task_id uuid, p_event_id uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.emit(p_kind text, p_payload jsonb, p_task_id uuid, p_event_id uuid) IS 'Puts an event into the outbox; says for how many destinations. Internal.';
+
+--
+-- Name: end_holds(integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.end_holds(p_limit integer DEFAULT 200) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  ids bigint[];
+  v_tasks uuid[];
+  v_scopes text[];
+  items jsonb;
+begin
+  select array_agg(h.id) into ids from (
+    select s.id from atlas.spend s where s.state = 'held' and s.held_until <= now() order by s.held_until limit p_limit) h;
+  if ids is null then
+    return 0;
+  end if;
+  -- tasks first, then days, as everywhere; who holds one of them now ends the hold itself, or the next look does
+  select array_agg(l.id) into v_tasks from (
+    select t.id from atlas.task t where t.id in (select s.task_id from atlas.spend s where s.id = any (ids))
+    order by t.id for no key update skip locked) l;
+  select jsonb_agg(jsonb_build_object('spend_id', s.id, 'usage',
+      case r.hold_unknown when 'release' then '{"known": "presumed_none"}'::jsonb end)) into items
+  from atlas.spend s cross join atlas.spend_rules r
+  where s.id = any (ids) and s.task_id = any (v_tasks) and s.state = 'held' and s.held_until <= now();
+  if items is null then
+    return 0;
+  end if;
+  select array_agg(distinct x) into v_scopes from atlas.spend s cross join unnest(s.scopes) x where s.id = any (ids);
+  perform atlas.lock_days(array(select distinct s.day from atlas.spend s where s.id = any (ids)), v_scopes);
+  perform atlas.settle_spends(items);
+  perform atlas.announce_budgets(v_scopes);
+  perform atlas.wake_waiting(v_scopes, 2 + 2 * jsonb_array_length(items));
+  return jsonb_array_length(items);
+end
+$$;
+
+--
+-- Name: FUNCTION end_holds(p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.end_holds(p_limit integer) IS 'Ends the holds whose time is over; says how many.';
+
+--
 -- Name: end_task(atlas.task, text, text, text, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -1375,7 +1815,7 @@ begin
   perform atlas.append_audit(p_task.id, case p_state when 'cancelled' then 'cancel_task' else 'fail_task' end,
     jsonb_build_object('state', p_state, 'code', p_code, 'attempt', p_task.attempts));
   if p_task.attempt_id is not null then
-    perform atlas.settle_attempts(array[p_task.attempt_id], jsonb_build_object(p_task.attempt_id, p_usages));
+    perform atlas.settle_attempts(array[p_task.attempt_id], jsonb_build_object(p_task.attempt_id, p_usages), true);
   end if;
 end
 $$;
@@ -1409,7 +1849,8 @@ begin
   update public.architect_in i set data = i.data || '{"content": "[erased]"}' where i.id = task.in_id;
   update public.architect_out o set data = jsonb_set(o.data || '{"content": "[erased]"}', '{metadata}',
     (o.data -> 'metadata') - 'sources' - 'error' - 'warnings') where o.task_id = task.message_task_id;
-  update atlas.attempt a set error_message = '[erased]' where a.task_id = p_task_id and a.error_message is not null;
+  update atlas.attempt a set error_message = case when a.error_message is not null then '[erased]' end, late_text = null
+  where a.task_id = p_task_id and (a.error_message is not null or a.late_text is not null);
   update atlas.task t set title = '[erased]', error_message = case when t.error_message is not null then '[erased]' end
   where t.id = p_task_id;
   perform atlas.append_audit(p_task_id, 'erase', '{}');
@@ -1455,7 +1896,7 @@ COMMENT ON FUNCTION atlas.escalate(p_task_id uuid, p_code text, p_message text) 
 -- Name: extend_leases(uuid, uuid[], interval); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval) RETURNS TABLE(attempt_id uuid, held boolean, cancel_requested boolean)
+CREATE FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval) RETURNS TABLE(attempt_id uuid, held boolean, cancel_requested boolean, adopted boolean)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1470,7 +1911,7 @@ CREATE FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease
     update atlas.attempt a set lease_expires_at = now() + p_lease where a.id in (select due.id from due)
     returning a.id, a.task_id
   )
-  select p.id, e.id is not null, coalesce(t.cancel_requested_at is not null, false)
+  select p.id, e.id is not null, coalesce(t.cancel_requested_at is not null, false), coalesce(t.adopted_at is not null, false)
   from unnest(p_attempts) as p (id)
   left join extended e on e.id = p.id
   left join atlas.task t on t.id = e.task_id;
@@ -1480,7 +1921,8 @@ $$;
 -- Name: FUNCTION extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval) IS 'Extends the leases that are still held; not held: the task is somebody else''s now, its call must stop.';
+COMMENT ON FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval) IS 'Extends the leases that are still held; not held: the task is somebody else''s now, its call must stop. adopted: another call of
+the task is answered already, and this one must stop for it.';
 
 --
 -- Name: extend_post(uuid, text, interval); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1513,17 +1955,32 @@ CREATE FUNCTION atlas.fail_task(p_attempt_id uuid, p_code text, p_message text, 
     AS $$
 declare
   task atlas.task;
-  pause interval;
+  lowered text;
 begin
-  if p_kind not in ('own', 'final', 'outage', 'released') then
+  if p_kind not in ('own', 'final', 'budget', 'outage', 'held', 'response', 'released') then
     raise exception using errcode = 'AT005', message = format('fail_task: kind %L is not known', p_kind),
-      hint = 'use own, final, outage or released';
+      hint = 'use own, final, budget, outage, held, response or released';
   end if;
   select t.* into task from atlas.task t where t.attempt_id = p_attempt_id and t.state = 'running' for no key update;
   if not found then
     perform atlas.raise_lost(p_attempt_id);
   end if;
-  if p_kind = 'final' then
+  -- a response that is gone is generated anew, once
+  if p_code = 'response_gone' and exists (select from atlas.attempt a where a.task_id = task.id and a.error_code = p_code) then
+    p_kind := 'own';
+  end if;
+  if p_kind = 'budget' then
+    select b.scope into lowered from atlas.budget b
+    where b.scope in ('global', 'project:' || task.project_id, 'sender:' || task.sender_key) and b.lowered_at > task.queued_at
+    order by b.scope limit 1;
+    if found then
+      perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages), true);
+      perform atlas.wait_for_budget(task, jsonb_build_object('outcome', 'defer', 'code', p_code, 'scope', lowered, 'message', p_message,
+        'until', (atlas.today() + 1)::timestamp at time zone 'UTC'));
+      return 'queued';
+    end if;
+  end if;
+  if p_kind in ('final', 'budget') then
     perform atlas.end_task(task, 'failed', p_code, p_message, p_usages);
     return 'failed';
   end if;
@@ -1532,23 +1989,18 @@ begin
     perform atlas.escalate(task.id, p_code, p_message);
     return 'dead_lettered';
   end if;
-  -- full jitter, doubling from 2 s up to 5 min; never less than what the provider asked for
-  pause := case p_kind
-    when 'released' then interval '0'
-    when 'outage' then greatest(coalesce(p_retry_after, '0'), (5 + random() * 25) * interval '1 second')
-    else greatest(coalesce(p_retry_after, '0'), random() * least(300, 2 * 2 ^ task.failures) * interval '1 second')
-  end;
-  perform atlas.release_task(task, case p_kind when 'outage' then 'upstream' when 'own' then 'retry' end,
-    now() + pause, case p_kind when 'own' then 'failed' else 'released' end, p_code, p_message);
-  perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages),
-    p_kind in ('released', 'outage'));
+  perform atlas.release_task(task, case p_kind when 'outage' then 'upstream' when 'own' then 'retry' when 'released' then null
+      else p_kind end,
+    atlas.due_again(task, p_kind, p_retry_after), case p_kind when 'own' then 'failed' else 'released' end, p_code, p_message);
+  perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages), true);
+  perform atlas.wait_for_holds(array[task.id]);
   update atlas.task t set failures = t.failures + case p_kind when 'own' then 1 else 0 end,
-    outage_since = case p_kind when 'outage' then coalesce(t.outage_since, now()) when 'own' then null
-                               else t.outage_since end,
-    escalated_at = case when p_kind = 'outage' and t.outage_since < now() - interval '5 minutes'
+    outage_since = case when p_kind in ('outage', 'held') then coalesce(t.outage_since, now()) when p_kind = 'own' then null
+                        else t.outage_since end,
+    escalated_at = case when p_kind in ('outage', 'held') and t.outage_since < now() - interval '5 minutes'
                         then coalesce(t.escalated_at, now()) else t.escalated_at end
   where t.id = task.id;
-  if task.escalated_at is null and p_kind = 'outage' and task.outage_since < now() - interval '5 minutes' then
+  if task.escalated_at is null and p_kind in ('outage', 'held') and task.outage_since < now() - interval '5 minutes' then
     perform atlas.escalate(task.id, p_code, p_message);
   end if;
   if p_kind = 'released' then
@@ -1562,7 +2014,8 @@ $$;
 -- Name: FUNCTION fail_task(p_attempt_id uuid, p_code text, p_message text, p_kind text, p_retry_after interval, p_usages jsonb); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.fail_task(p_attempt_id uuid, p_code text, p_message text, p_kind text, p_retry_after interval, p_usages jsonb) IS 'Ends an attempt that has no reply: own (tried again, then dead-lettered), final, outage, released. Says the state.';
+COMMENT ON FUNCTION atlas.fail_task(p_attempt_id uuid, p_code text, p_message text, p_kind text, p_retry_after interval, p_usages jsonb) IS 'Ends an attempt that has no reply: own (tried again, then dead-lettered), final, budget, outage, held, response, released. Says
+the state.';
 
 --
 -- Name: fill_outbox(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1679,17 +2132,20 @@ CREATE FUNCTION atlas.get_budgets() RETURNS jsonb
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  select coalesce(jsonb_agg(to_jsonb(b) || coalesce(to_jsonb(d) - 'scope', jsonb_build_object('day', atlas.today(),
-      'reserved_tokens', 0, 'settled_tokens', 0, 'overrun_tokens', 0, 'reserved_usd', 0, 'settled_usd', 0))
+  select coalesce(jsonb_agg(to_jsonb(b) || jsonb_build_object('held_tokens', coalesce(h.tokens, 0), 'held_usd', coalesce(h.usd, 0))
     order by b.scope), '[]')
-  from atlas.budget b left join atlas.budget_day d on d.scope = b.scope and d.day = atlas.today()
+  from atlas.budget_now b
+  left join lateral (
+    select sum(s.reserved_tokens) as tokens, sum(s.reserved_usd) as usd
+    from atlas.spend s where s.state = 'held' and s.day = b.day and b.scope = any (s.scopes)) h on true
+  where b.scope = 'global' or num_nonnulls(b.per_run, b.usd_per_run, b.daily, b.usd_daily, b.monthly, b.usd_monthly) > 0
 $$;
 
 --
 -- Name: FUNCTION get_budgets(); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.get_budgets() IS 'All limits with what today holds.';
+COMMENT ON FUNCTION atlas.get_budgets() IS 'All limits with what today and this month hold.';
 
 --
 -- Name: get_delivery(uuid); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1769,6 +2225,21 @@ $$;
 COMMENT ON FUNCTION atlas.get_thread(p_task_id uuid, p_project uuid) IS 'An earlier question of the same project and its reply.';
 
 --
+-- Name: grouped(numeric); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.grouped(value numeric) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$ select to_char(value, case when value = trunc(value) then 'FM999,999,999,999,990' else 'FM999,999,990.0000' end) $$;
+
+--
+-- Name: FUNCTION grouped(value numeric); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.grouped(value numeric) IS 'A number as people read it, such as 73,768 or 0.0450. Internal.';
+
+--
 -- Name: has_work(boolean); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -1831,6 +2302,25 @@ $$;
 COMMENT ON FUNCTION atlas.is_service() IS 'True for the service role and for roles that inherit it (postgres); false for people, whatever their token says.';
 
 --
+-- Name: keep_late_text(uuid, atlas.task, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.keep_late_text(p_attempt_id uuid, p_task atlas.task, p_text text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update atlas.attempt a set late_text = p_text
+  where a.id = p_attempt_id and coalesce(p_text, '') <> '' and p_task.title <> '[erased]'
+    and not exists (select from public.architect_out o where o.id = p_task.out_id and o.data ->> 'content' = p_text)
+$$;
+
+--
+-- Name: FUNCTION keep_late_text(p_attempt_id uuid, p_task atlas.task, p_text text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.keep_late_text(p_attempt_id uuid, p_task atlas.task, p_text text) IS 'Keeps the text of a response that came after its task was over, unless it is the reply. Internal.';
+
+--
 -- Name: last_task_at(text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -1848,6 +2338,51 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.last_task_at(p_reply_to text) IS 'The latest answered question of an address, such as github:owner/repo#7.';
+
+--
+-- Name: lease_rate(text, bigint, bigint); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.lease_rate(p_model text, p_requests bigint, p_tokens bigint) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  bucket record;
+  need numeric;
+  pause numeric := 0;
+  share numeric;
+  granted jsonb := '{}';
+begin
+  for bucket in
+    select b.unit, b.per_minute, b.blocked_until,
+      least(b.per_minute, b.level + extract(epoch from clock_timestamp() - b.as_of) * b.per_minute / 60) as level
+    from atlas.rate_bucket b where b.model = p_model order by b.unit for no key update
+  loop
+    -- what is larger than the whole bucket waits until it is full
+    need := least(bucket.per_minute, case bucket.unit when 'requests' then p_requests else p_tokens end);
+    pause := greatest(pause, (need - bucket.level) * 60 / bucket.per_minute,
+      coalesce(extract(epoch from bucket.blocked_until - clock_timestamp()), 0));
+    share := floor(least(bucket.level, greatest(need, bucket.per_minute / 60.0)));
+    granted := granted || jsonb_build_object(bucket.unit, share);
+  end loop;
+  if pause > 0 then
+    return jsonb_build_object('wait', pause);
+  end if;
+  update atlas.rate_bucket b set as_of = clock_timestamp(),
+    level = greatest(0, least(b.per_minute, b.level + extract(epoch from clock_timestamp() - b.as_of) * b.per_minute / 60)
+      - (granted ->> b.unit)::numeric)
+  where b.model = p_model;
+  return granted;
+end
+$$;
+
+--
+-- Name: FUNCTION lease_rate(p_model text, p_requests bigint, p_tokens bigint); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.lease_rate(p_model text, p_requests bigint, p_tokens bigint) IS 'Leases requests and tokens of a model''s rate limit: {"requests", "tokens"}, about a second''s worth or what is asked for; a unit
+that is missing has no limit; {"wait": seconds} where it has to be waited for.';
 
 --
 -- Name: list_destinations(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1893,8 +2428,15 @@ CREATE FUNCTION atlas.list_models() RETURNS jsonb
     SET search_path TO ''
     AS $$
   select coalesce(jsonb_agg(to_jsonb(m) || jsonb_build_object(
-      'priced', p.model is not null, 'open_until', s.open_until, 'missing_since', s.missing_since) order by m.name), '[]')
-  from atlas.model m
+      'priced', p.model is not null, 'breaker', coalesce(s.state, 'closed'), 'breaker_since', s.since,
+      'last_error', s.last_error, 'missing_since', s.missing_since, 'usual_output', s.usual_output) order by m.name), '[]')
+  from (select x.name, x.shutdown_at, x.successor, x.context_tokens, x.max_output_tokens, x.vocabulary, x.reasoning,
+          x.reasoning_effort, x.streams, x.temperature
+        from atlas.model x
+        union all
+        -- a model of somebody's settings that has no row has a breaker all the same
+        select y.model, null, null, null, null, null, false, null, true, false from atlas.model_state y
+        where not exists (select from atlas.model x where x.name = y.model)) m
   left join atlas.model_state s on s.model = m.name
   left join lateral (select (atlas.price_on(m.name, (now() at time zone 'UTC')::date)).model) p on true
 $$;
@@ -1963,14 +2505,53 @@ CREATE FUNCTION atlas.matches(filter jsonb, event_kind text, data jsonb, sender 
     and case when filter ? 'kind'
         then atlas.wants(filter -> 'kind', event_kind) or atlas.wants(filter -> 'kind', data #>> '{metadata,kind}')
         -- who names no kind gets what is of interest to everybody
-        else event_kind in ('message', 'audit_seal') end
+        else event_kind in ('message', 'audit_seal', 'budget.warning', 'budget.spent') end
 $$;
 
 --
 -- Name: FUNCTION matches(filter jsonb, event_kind text, data jsonb, sender text); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.matches(filter jsonb, event_kind text, data jsonb, sender text) IS 'Whether a destination wants an event. kind: message, audit_seal, notification, progress, export, or a message''s metadata.kind.';
+COMMENT ON FUNCTION atlas.matches(filter jsonb, event_kind text, data jsonb, sender text) IS 'Whether a destination wants an event. kind: message, audit_seal, notification, progress, export,
+budget.warning, budget.spent, or a message''s metadata.kind.';
+
+--
+-- Name: measure_models(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.measure_models() RETURNS integer
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+  with model as (
+    select s.model from atlas.model_state s
+    where s.measured_at is null or s.measured_at < now() - interval '10 minutes' for no key update skip locked
+  ),
+  measured as (
+    select m.model, (
+      select percentile_disc(0.99) within group (order by r.output)
+      from (
+        -- a reply that was cut and continued is one reply
+        select sum(c.output_tokens) as output
+        from (select s.attempt_id, s.output_tokens from atlas.spend s
+              where s.model = m.model and s.known = 'reported' and s.corrects is null and s.state = 'settled'
+              order by s.settled_at desc limit 2000) c
+        group by c.attempt_id) r) as output
+    from model m
+  ),
+  written as (
+    update atlas.model_state s set usual_output = greatest(4000, m.output), measured_at = now()
+    from measured m where s.model = m.model returning 1
+  )
+  select count(*)::integer from written
+$$;
+
+--
+-- Name: FUNCTION measure_models(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.measure_models() IS 'Measures how long the replies of each model usually are: the 99th percentile of its latest 2,000 calls, 4,000 tokens at least.';
 
 --
 -- Name: my_projects(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2094,8 +2675,8 @@ begin
   end if;
   insert into atlas.budget_day (day, scope, reserved_tokens, settled_tokens, reserved_usd, settled_usd)
   select p_day, p_scope,
-    coalesce(sum(s.reserved_tokens) filter (where s.state = 'reserved'), 0), coalesce(sum(s.tokens), 0),
-    coalesce(sum(s.reserved_usd) filter (where s.state = 'reserved'), 0), coalesce(sum(s.usd), 0)
+    coalesce(sum(s.reserved_tokens) filter (where s.state <> 'settled'), 0), coalesce(sum(s.tokens), 0),
+    coalesce(sum(s.reserved_usd) filter (where s.state <> 'settled'), 0), coalesce(sum(s.usd), 0)
   from atlas.spend s where s.day = p_day and p_scope = any (s.scopes)
   on conflict do nothing;
 end
@@ -2145,6 +2726,24 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.pause(p_reason text) IS 'Stops claims of questions; running ones finish, control messages go on.';
+
+--
+-- Name: price_factor_of(text, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.price_factor_of(p_tier text, p_window text) RETURNS numeric
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select coalesce((select f.factor from atlas.price_factor f where f.kind = 'tier' and f.name = p_tier), 1)
+    * coalesce((select f.factor from atlas.price_factor f where f.kind = 'window' and f.name = p_window), 1)
+$$;
+
+--
+-- Name: FUNCTION price_factor_of(p_tier text, p_window text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.price_factor_of(p_tier text, p_window text) IS 'What a service tier and a completion window multiply the price by together; 1 for names that are not known.';
 
 --
 -- Name: price_on(text, date); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2296,6 +2895,9 @@ CREATE FUNCTION atlas.queue_metrics() RETURNS jsonb
     'cache_flushed_at', (select c.cache_flushed_at from atlas.control c),
     'workers', (select count(*) from atlas.worker w where w.state <> 'stopped'
       and w.seen_at > now() - interval '2 minutes'),
+    'models', (select coalesce(jsonb_object_agg(s.model, jsonb_build_object('breaker', s.state, 'since', s.since,
+        'last_error', s.last_error)), '{}') from atlas.model_state s),
+    'held_calls', (select count(*) from atlas.spend s where s.state = 'held'),
     'budgets', atlas.get_budgets())
 $$;
 
@@ -2304,6 +2906,74 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.queue_metrics() IS 'What /metrics, heartbeat and `atlas status` show of the queue.';
+
+--
+-- Name: quote_task(uuid, text, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.quote_task(p_project uuid DEFAULT NULL::uuid, p_window text DEFAULT 'soonest'::text, p_tier text DEFAULT 'default'::text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  service constant boolean := atlas.is_service();
+  task atlas.task;
+  run bigint;
+  run_usd numeric;
+  v_factor numeric;
+begin
+  if p_window not in ('soonest', '2h', '8h') then
+    perform atlas.refuse('window', format('%L is not known', p_window), 'use soonest, 2h or 8h', 'AT005', 'quote_task');
+  end if;
+  task.sender_key := case when service then 'service' else auth.uid()::text end;
+  if task.sender_key is null then
+    raise exception using errcode = 'AT006', message = 'quote_task: nobody is signed in', hint = 'sign in, or use the service key';
+  end if;
+  task.project_id := coalesce(case when service then p_project else atlas.project_of(auth.uid(), p_project::text) end,
+    '00000000-0000-0000-0000-000000000001');
+  v_factor := atlas.price_factor_of(p_tier, p_window);
+  select min(b.per_run), min(b.usd_per_run) into run, run_usd from atlas.budget b
+  where b.enforcement = 'hard' and b.scope = any (atlas.scopes_of(task.project_id, task.sender_key, ''));
+  return jsonb_build_object('run_tokens', run, 'window', p_window, 'factor', v_factor,
+    'models', (
+      select coalesce(jsonb_agg(jsonb_build_object('model', m.model,
+          'worst_usd', least(run_usd, w.usd), 'likely_usd', least(run_usd, l.usd), 'breaker', coalesce(s.state, 'closed')) order by m.n), '[]')
+      from (
+        select c.model, c.n from (select w.models from atlas.worker w where w.state <> 'stopped' and w.seen_at > now() - interval '2 minutes'
+                      and w.models <> '{}' order by w.started_at desc limit 1) k
+        cross join unnest(k.models) with ordinality as c (model, n)) m
+      left join atlas.model_state s on s.model = m.model
+      left join atlas.model x on x.name = m.model
+      cross join lateral (select atlas.price_on(m.model, atlas.today()) as price) p
+      cross join lateral (select greatest(
+        atlas.worst_cost(p.price, 0, least(run, x.max_output_tokens), v_factor),
+        atlas.worst_cost(p.price, run / 2, least(run - run / 2, x.max_output_tokens), v_factor)) as usd) w
+      cross join lateral (
+        select percentile_cont(0.5) within group (order by c.usd / c.factor)::numeric(18, 9) * v_factor as usd
+        from (select h.usd, h.factor from atlas.spend h where h.model = m.model and h.known = 'reported' and h.corrects is null
+              order by h.settled_at desc limit 200) c) l),
+    'left', (
+      select jsonb_agg(jsonb_build_object('scope', q.scope, 'period', q.period, 'unit', q.unit, 'most', q.most,
+        'left', greatest(0, q.most - q.counted)) order by (q.most - q.counted) / nullif(q.most, 0) nulls first)
+      from (
+        select b.scope, v.*
+        from atlas.budget_now b
+        left join atlas.share_of(task) share on b.scope like 'sender:%'
+        cross join lateral (values
+          ('day', 'tokens', coalesce(b.daily, share.daily)::numeric, b.settled_tokens + b.reserved_tokens),
+          ('day', 'usd', coalesce(b.usd_daily, share.usd_daily), b.settled_usd + b.reserved_usd),
+          ('month', 'tokens', b.monthly, b.month_settled_tokens + b.month_reserved_tokens),
+          ('month', 'usd', b.usd_monthly, b.month_settled_usd + b.month_reserved_usd)) as v (period, unit, most, counted)
+        where b.scope = any (atlas.scopes_of(task.project_id, task.sender_key, '')) and b.enforcement = 'hard' and v.most is not null) q));
+end
+$$;
+
+--
+-- Name: FUNCTION quote_task(p_project uuid, p_window text, p_tier text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.quote_task(p_project uuid, p_window text, p_tier text) IS 'What a question of the caller would cost: {"models": [{"model", "worst_usd", "likely_usd"}], "run_tokens", "left": [{"scope",
+"period", "unit", "most", "left"}]}. likely is the median of the model''s latest 200 calls; null: none yet.';
 
 --
 -- Name: raise_lost(uuid); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2448,28 +3118,93 @@ $$;
 COMMENT ON FUNCTION atlas.record_destination(p_destination uuid, p_ok boolean, p_error text, p_seconds double precision) IS 'Notes that a destination answered, or failed; the third failure in a row opens its breaker. Answers until when it is open.';
 
 --
--- Name: record_model(text, boolean, text, boolean); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: record_model(text, text, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.record_model(model_name text, ok boolean, error text DEFAULT NULL::text, missing boolean DEFAULT false) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
+CREATE FUNCTION atlas.record_model(p_model text, p_outcome text, p_error text DEFAULT NULL::text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  insert into atlas.model_state as s (model, failures, last_error, missing_since, open_until)
-  values (model_name, case when ok then 0 else 1 end, error, case when missing then now() end, null)
-  on conflict (model) do update set
-    failures = case when ok then 0 else s.failures + 1 end,
-    last_error = case when ok then null else error end,
-    missing_since = case when ok then null when missing then coalesce(s.missing_since, now()) else s.missing_since end,
-    open_until = case when ok or missing then null else atlas.breaker_open_until(s.failures + 1, 5, 60) end,
+declare
+  was atlas.model_state;
+  recent timestamptz[];
+  opens boolean;
+  result text;
+begin
+  if p_outcome not in ('ok', 'failed', 'missing') then
+    raise exception using errcode = 'AT005', message = format('record_model: outcome %L is not known', p_outcome),
+      hint = 'use ok, failed or missing';
+  end if;
+  insert into atlas.model_state (model) values (p_model) on conflict do nothing;
+  select s.* into was from atlas.model_state s where s.model = p_model for no key update;
+  recent := (was.failed_at || clock_timestamp())[greatest(1, cardinality(was.failed_at) - 1):];
+  opens := (cardinality(recent) = 3 and recent[1] > clock_timestamp() - interval '10 seconds')
+    or (cardinality(recent) > 1 and recent[cardinality(recent) - 1] > clock_timestamp() - interval '5 seconds'
+        and coalesce(was.succeeded_at, was.since) < clock_timestamp() - interval '5 seconds');
+  -- only the call that was tried closes it: what began before the outage may end well all the same
+  result := case p_outcome
+    when 'failed' then case when was.state <> 'closed' or opens then 'open' else 'closed' end
+    when 'ok' then case when was.state = 'open' or (was.state = 'half_open' and was.trial_at <= clock_timestamp()) then was.state
+                        else 'closed' end
+    else 'closed' end;
+  update atlas.model_state s set state = result,
+    since = case when s.state = result then s.since else now() end,
+    failed_at = case when p_outcome = 'failed' then recent when result = 'closed' then '{}' else s.failed_at end,
+    succeeded_at = case p_outcome when 'ok' then clock_timestamp() else s.succeeded_at end,
+    probe_at = case when result = 'open' and s.state <> 'open' then clock_timestamp() + interval '1 second' else s.probe_at end,
+    trials = case when result = 'closed' then 0 when s.state = 'half_open' then s.trials + 1 else s.trials end,
+    last_error = case when p_outcome <> 'ok' then left(p_error, 500) when result = 'closed' then null else s.last_error end,
+    missing_since = case p_outcome when 'ok' then null when 'missing' then coalesce(s.missing_since, now())
+                                   else s.missing_since end,
     updated_at = now()
+  where s.model = p_model;
+  if result = 'closed' and was.state <> 'closed' then
+    perform atlas.wake_upstream();
+  end if;
+  return result;
+end
 $$;
 
 --
--- Name: FUNCTION record_model(model_name text, ok boolean, error text, missing boolean); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION record_model(p_model text, p_outcome text, p_error text); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.record_model(model_name text, ok boolean, error text, missing boolean) IS 'Shares what a call learned of a model with the fleet: three failures in a row open its breaker.';
+COMMENT ON FUNCTION atlas.record_model(p_model text, p_outcome text, p_error text) IS 'Shares what a call learned of a model with the fleet: ok, failed or missing. Answers with the state of its breaker now. A model
+that answers again wakes what waits for it.';
+
+--
+-- Name: record_probe(text, boolean, text, date); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.record_probe(p_model text, p_ok boolean, p_error text DEFAULT NULL::text, p_shutdown_at date DEFAULT NULL::date) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if p_ok then
+    update atlas.model m set shutdown_at = p_shutdown_at
+    where m.name = p_model and p_shutdown_at is not null and m.shutdown_at is distinct from p_shutdown_at;
+    if found then
+      perform atlas.append_audit(null, 'record_probe', jsonb_build_object('model', p_model, 'shutdown_at', p_shutdown_at));
+    end if;
+    update atlas.model_state s set state = 'half_open', since = now(), updated_at = now(),
+      trial_at = clock_timestamp() + interval '1 second' * case s.trials when 0 then 0 else least(5, 2 ^ s.trials) end
+    where s.model = p_model and s.state = 'open';
+    if found then
+      perform atlas.wake_upstream(1);
+    end if;
+  else
+    update atlas.model_state s set last_error = left(p_error, 500), updated_at = now()
+    where s.model = p_model and s.state <> 'closed';
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION record_probe(p_model text, p_ok boolean, p_error text, p_shutdown_at date); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.record_probe(p_model text, p_ok boolean, p_error text, p_shutdown_at date) IS 'What a probe of a model found, and the day on which the provider says that it shuts down. One task that waits may try a call.';
 
 --
 -- Name: record_progress(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2483,13 +3218,14 @@ CREATE FUNCTION atlas.record_progress(p_items jsonb) RETURNS TABLE(attempt_id uu
     AS $$
   with item as (
     select i.*, a.task_id from jsonb_to_recordset(p_items) as i (attempt_id uuid, call integer, generation integer,
-      response_id text, resumable boolean, sequence_number bigint, "offset" integer, text text, model text)
+      response_id text, resumable boolean, sequence_number bigint, "offset" integer, text text, model text, inherited boolean, response_offset integer)
     join (select r.id, r.task_id from atlas.attempt r
           where r.id in (select (j ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) j)
             and r.state = 'running' order by r.id for no key update) a on a.id = i.attempt_id
   ),
   at as (
     update atlas.attempt a set generation = i.generation, response_id = i.response_id, model = i.model,
+      response_offset = coalesce(i.response_offset, 0),
       sequence_number = case when i.response_id is distinct from a.response_id then i.sequence_number
                              else greatest(a.sequence_number, i.sequence_number) end,
       first_delta_at = coalesce(a.first_delta_at, case when i.text <> '' then now() end)
@@ -2498,13 +3234,14 @@ CREATE FUNCTION atlas.record_progress(p_items jsonb) RETURNS TABLE(attempt_id uu
     where a.id = i.attempt_id
   ),
   responses as (
-    update atlas.spend s set response_id = i.response_id from item i
-    where s.attempt_id = i.attempt_id and s.call = i.call and s.state = 'reserved' and i.resumable
-      and s.response_id is distinct from i.response_id
+    update atlas.spend s set response_id = case when i.resumable then i.response_id else s.response_id end, unstored = not i.resumable
+    from item i
+    where s.attempt_id = i.attempt_id and s.call = i.call and s.corrects is null and s.state = 'reserved'
+      and (s.unstored = i.resumable or (i.resumable and s.response_id is distinct from i.response_id))
   ),
   parts as (
-    insert into atlas.reply_part (attempt_id, generation, "offset", text, task_id)
-    select i.attempt_id, i.generation, i."offset", i.text, i.task_id from item i where i.text <> ''
+    insert into atlas.reply_part (attempt_id, generation, "offset", text, inherited, task_id)
+    select i.attempt_id, i.generation, i."offset", i.text, coalesce(i.inherited, false), i.task_id from item i where i.text <> ''
     on conflict do nothing
   )
   select distinct i.attempt_id from item i
@@ -2515,6 +3252,32 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.record_progress(p_items jsonb) IS 'Stores response ids, sequence numbers and text of running replies; answers with the attempts still held.';
+
+--
+-- Name: record_rate(text, jsonb, interval); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.record_rate(p_model text, p_limits jsonb, p_retry_after interval DEFAULT NULL::interval) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  insert into atlas.rate_bucket as b (model, unit, per_minute, level, blocked_until)
+  select p_model, l.unit, l.per_minute, greatest(0, least(l.per_minute, l.remaining)), clock_timestamp() + p_retry_after
+  from jsonb_to_recordset(p_limits) as l (unit text, per_minute bigint, remaining numeric)
+  where l.per_minute > 0 and l.unit in ('requests', 'tokens')
+  order by l.unit
+  on conflict (model, unit) do update set per_minute = excluded.per_minute, as_of = clock_timestamp(),
+    blocked_until = coalesce(excluded.blocked_until, b.blocked_until),
+    -- what other workers have leased and not used yet is missing in the header: the smaller one is true
+    level = least(excluded.level, excluded.per_minute,
+      b.level + extract(epoch from clock_timestamp() - b.as_of) * b.per_minute / 60)
+$$;
+
+--
+-- Name: FUNCTION record_rate(p_model text, p_limits jsonb, p_retry_after interval); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.record_rate(p_model text, p_limits jsonb, p_retry_after interval) IS 'What a response''s x-ratelimit-* headers say: [{"unit", "per_minute", "remaining"}]; p_retry_after where it was a 429.';
 
 --
 -- Name: record_usage(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2537,7 +3300,9 @@ begin
   order by t.id for no key update;
   select jsonb_agg(i) into allowed from jsonb_array_elements(p_items) i
   join atlas.spend s on s.id = (i ->> 'spend_id')::bigint join atlas.task t on t.id = s.task_id
-  where service or (s.attempt_id = (i ->> 'attempt_id')::uuid and t.attempt_id = s.attempt_id);
+  -- a call that its task has left behind is settled by whichever worker asked what became of it
+  where service or (s.attempt_id = (i ->> 'attempt_id')::uuid and (t.attempt_id = s.attempt_id
+    or (s.response_id is not null and (t.finished_at is not null or t.attempt_id <> s.attempt_id))));
   if allowed is null then
     return 0;
   end if;
@@ -2547,6 +3312,7 @@ begin
   -- only a correction can make settled money fall, and let in who was deferred
   corrects := exists (select from atlas.spend s where s.id = any (ids) and s.state = 'settled');
   perform atlas.settle_spends(allowed);
+  perform atlas.announce_budgets(v_scopes);
   perform atlas.wake_waiting(v_scopes, 2 + 2 * n, corrects);
   return n;
 end
@@ -2559,24 +3325,23 @@ $$;
 COMMENT ON FUNCTION atlas.record_usage(p_items jsonb) IS 'Settles calls, or corrects what was unknown: [{"spend_id", "usage": {"input_tokens","output_tokens","known",…}}].';
 
 --
--- Name: refuse(text, text, text, text); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: refuse(text, text, text, text, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.refuse(field text, problem text, fix text, state text DEFAULT 'AT001'::text) RETURNS void
+CREATE FUNCTION atlas.refuse(field text, problem text, fix text, state text DEFAULT 'AT001'::text, thing text DEFAULT 'architect_in'::text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 begin
-  raise exception using errcode = state, message = format('architect_in: %s %s', field, problem), hint = fix,
-    column = field;
+  raise exception using errcode = state, message = format('%s: %s %s', thing, field, problem), hint = fix, column = field;
 end
 $$;
 
 --
--- Name: FUNCTION refuse(field text, problem text, fix text, state text); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION refuse(field text, problem text, fix text, state text, thing text); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.refuse(field text, problem text, fix text, state text) IS 'Raises the error of a message that breaks the contract.';
+COMMENT ON FUNCTION atlas.refuse(field text, problem text, fix text, state text, thing text) IS 'Raises the error of a message that breaks the contract.';
 
 --
 -- Name: refuse_change(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2599,24 +3364,24 @@ $$;
 COMMENT ON FUNCTION atlas.refuse_change() IS 'Keeps a table append-only, for its owner too.';
 
 --
--- Name: register_worker(uuid, text, text, integer); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: register_worker(uuid, text, text, integer, text[]); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer) RETURNS void
+CREATE FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[] DEFAULT '{}'::text[]) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
   delete from atlas.worker w where w.seen_at < now() - interval '1 day';
-  insert into atlas.worker (id, name, version, concurrency)
-  values (p_worker_id, p_name, p_version, p_concurrency)
+  insert into atlas.worker (id, name, version, concurrency, models)
+  values (p_worker_id, p_name, p_version, p_concurrency, p_models)
   on conflict (id) do update set state = 'busy', seen_at = now();
 $$;
 
 --
--- Name: FUNCTION register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[]); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer) IS 'Says that a worker is there.';
+COMMENT ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[]) IS 'Says that a worker is there, and which models it calls.';
 
 --
 -- Name: reject_message(text, text, jsonb, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2652,7 +3417,7 @@ CREATE FUNCTION atlas.release_expired(p_limit integer DEFAULT 100) RETURNS integ
 declare
   task atlas.task;
   lost uuid[] := '{}'::uuid[];
-  inherited jsonb;
+  tasks uuid[] := '{}'::uuid[];
 begin
   for task in
     select t.* from atlas.task t
@@ -2667,29 +3432,30 @@ begin
       continue;
     end if;
     lost := lost || task.attempt_id;
+    tasks := tasks || task.id;
     perform atlas.release_task(task, null, now(), 'lost', 'lease_lost', 'the worker stopped extending its lease');
   end loop;
   if cardinality(lost) = 0 then
     return 0;
   end if;
+  update atlas.task t set losses = t.losses + case when x.reserved then 1 else 0 end,
+    early_losses = t.early_losses + case when x.reserved then 0 else 1 end
+  from (select a.task_id, exists (select from atlas.spend s where s.attempt_id = a.id) as reserved
+        from atlas.attempt a where a.id = any (lost)) x
+  where t.id = x.task_id;
   perform atlas.settle_attempts(lost, '{}', true);
-  update atlas.task t set losses = t.losses + 1
-  where t.id in (select a.task_id from atlas.attempt a where a.id = any (lost));
+  perform atlas.wait_for_holds(tasks);
   -- a task that keeps losing its workers is not tried for ever
   for task in
-    select t.* from atlas.task t where t.state = 'queued' and t.losses >= 5
-      and t.id in (select a.task_id from atlas.attempt a where a.id = any (lost))
+    select t.* from atlas.task t
+    where t.id = any (tasks) and t.state = 'queued' and (t.losses >= 10 or t.early_losses >= 10 or (t.losses >= 5
+      and not exists (select from atlas.spend s where s.task_id = t.id and s.state = 'reserved' and s.response_id is not null)))
     order by t.id for no key update skip locked
   loop
-    select jsonb_agg(jsonb_build_object('spend_id', s.id)) into inherited from atlas.spend s
-    where s.task_id = task.id and s.state = 'reserved';
-    if inherited is not null then
-      perform atlas.lock_days(array(select distinct s.day from atlas.spend s where s.task_id = task.id),
-        atlas.scopes_of(task.project_id, task.sender_key));
-      perform atlas.settle_spends(inherited);
-    end if;
-    perform atlas.end_task(task, 'dead_lettered', 'lease_lost', 'five workers were lost while they ran it', '{}');
-    perform atlas.escalate(task.id, 'lease_lost', 'five workers were lost while they ran it');
+    perform atlas.end_task(task, 'dead_lettered', 'lease_lost', format('%s workers were lost while they ran it%s',
+      greatest(task.losses, task.early_losses), case when task.losses < 5 then ', before they had reserved anything' else '' end), '{}');
+    perform atlas.escalate(task.id, 'lease_lost', format('%s workers were lost while they ran it',
+      greatest(task.losses, task.early_losses)));
   end loop;
   perform atlas.wake_workers();
   return cardinality(lost);
@@ -2712,7 +3478,10 @@ CREATE FUNCTION atlas.release_task(p_task atlas.task, p_reason text, p_until tim
     AS $$
   update atlas.attempt set state = p_state, finished_at = now(), error_code = p_code, error_message = p_message
   where id = p_task.attempt_id;
-  update atlas.task set state = 'queued', attempt_id = null, wait_reason = p_reason, wait_scope = null, run_after = p_until,
+  -- somebody asked to cancel it: that waits for nothing
+  update atlas.task t set state = 'queued', attempt_id = null, wait_scope = null, adopted_at = null,
+    wait_reason = case when t.cancel_requested_at is null then p_reason end,
+    run_after = case when t.cancel_requested_at is null then p_until else now() end,
     error_code = p_code, error_message = p_message
   where id = p_task.id;
   select atlas.append_audit(p_task.id, 'release_task', jsonb_strip_nulls(jsonb_build_object('reason', p_reason, 'state',
@@ -2931,82 +3700,106 @@ COMMENT ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_reposito
 again asks for nothing more.';
 
 --
--- Name: reserve_one(atlas.task, integer, text, bigint, bigint); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: reserve_one(atlas.task, integer, text, bigint, bigint, text, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint) RETURNS jsonb
+CREATE FUNCTION atlas.reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint, p_tier text, p_window text) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
   v_day constant date := atlas.today();
-  scopes constant text[] := atlas.scopes_of(p_task.project_id, p_task.sender_key);
+  scopes constant text[] := atlas.scopes_of(p_task.project_id, p_task.sender_key, p_model);
   price constant atlas.model_price := atlas.price_on(p_model, v_day);
+  v_factor constant numeric := atlas.price_factor_of(p_tier, p_window);
   need constant bigint := p_input + p_output;
-  usd constant numeric := atlas.cost(price, p_input, 0, p_output);
-  line record;
+  usd constant numeric := atlas.worst_cost(price, p_input, p_output, v_factor);
   earlier record;
-  used bigint;
+  hit record;
+  used record;
+  spend_id bigint;
+  holds timestamptz;
 begin
   select s.id, s.state, s.reserved_tokens, s.reserved_usd into earlier from atlas.spend s
-  where s.attempt_id = p_task.attempt_id and s.call = p_call;
+  where s.attempt_id = p_task.attempt_id and s.call = p_call and s.corrects is null;
   if found and (earlier.state <> 'reserved' or earlier.reserved_tokens < need) then
     return jsonb_build_object('outcome', 'refuse', 'code', 'call_number', 'scope', 'global', 'message',
       format('call %s of this attempt is taken: number the next call %s', p_call, p_call + 1));
   elsif found then
     return jsonb_build_object('outcome', 'reserved', 'spend_id', earlier.id, 'tokens', earlier.reserved_tokens,
-      'usd', earlier.reserved_usd);
+      'usd', earlier.reserved_usd, 'again', true);
   end if;
-  select coalesce(sum(coalesce(s.tokens, s.reserved_tokens)), 0) into used
-  from atlas.spend s where s.attempt_id = p_task.attempt_id;
-  for line in
-    select b.scope, b.per_run, b.daily, b.usd_daily, d.reserved_tokens, d.settled_tokens, d.overrun_tokens,
-      d.reserved_usd, d.settled_usd
-    from atlas.budget b join atlas.budget_day d on d.scope = b.scope and d.day = v_day
-    where b.scope = any (scopes) order by b.scope
-  loop
-    if used + need > line.per_run then
-      return jsonb_build_object('outcome', 'refuse', 'code', 'run_budget', 'scope', line.scope,
-        'message', format('%s tokens needed, %s of %s left in this run', need, line.per_run - used, line.per_run));
+  select min(s.held_until) into holds from atlas.spend s where s.task_id = p_task.id and s.state = 'held' having count(*) > 1;
+  if found then
+    return jsonb_build_object('outcome', 'wait', 'code', 'held', 'until', holds, 'message',
+      format('two calls were sent and not answered: the next one is made when their hold ends, at %s',
+        to_char(holds at time zone 'UTC', 'HH24:MI:SS "UTC"')));
+  end if;
+  -- what a lost attempt left on hold counts in the day and the month, not in this run
+  select coalesce(sum(coalesce(s.tokens, s.reserved_tokens)), 0) as tokens, coalesce(sum(coalesce(s.usd, s.reserved_usd)), 0) as usd
+    into used from atlas.spend s where s.attempt_id = p_task.attempt_id and s.state <> 'held';
+  select b.scope into hit from atlas.budget_now b
+  where b.scope = any (scopes) and b.enforcement = 'hard' and usd is null
+    and num_nonnulls(b.usd_per_run, b.usd_daily, b.usd_monthly) > 0 order by b.scope limit 1;
+  if found then
+    return jsonb_build_object('outcome', 'refuse', 'code', 'model_unpriced', 'scope', hit.scope,
+      'message', format('model %s has no price, and %s has a budget in USD', p_model, hit.scope));
+  end if;
+  select b.scope, b.when_spent, b.lowered_at > p_task.queued_at as lowered, l.*,
+    l.settled + l.need > l.most and (not l.shared or l.settled > 0) as spent into hit
+  from atlas.budget_now b
+  left join atlas.share_of(p_task) share on b.scope like 'sender:%'
+  cross join lateral (values
+    ('run', 'in this run', 'tokens', b.per_run::numeric, used.tokens, 0::numeric, need::numeric, null::date, false),
+    ('run', 'in this run', 'USD', b.usd_per_run, used.usd, 0, usd, null, false),
+    ('day', 'today', 'tokens', coalesce(b.daily, share.daily), b.settled_tokens, b.reserved_tokens, need, v_day + 1, b.daily is null),
+    ('day', 'today', 'USD', coalesce(b.usd_daily, share.usd_daily), b.settled_usd, b.reserved_usd, usd, v_day + 1,
+      b.usd_daily is null),
+    ('month', 'this month', 'tokens', b.monthly, b.month_settled_tokens, b.month_reserved_tokens, need,
+      (date_trunc('month', v_day) + interval '1 month')::date, false),
+    ('month', 'this month', 'USD', b.usd_monthly, b.month_settled_usd, b.month_reserved_usd, usd,
+      (date_trunc('month', v_day) + interval '1 month')::date, false)
+  ) as l (period, said, unit, most, settled, reserved, need, following, shared)
+  where b.scope = any (scopes) and b.enforcement = 'hard' and l.settled + l.reserved + l.need > l.most
+    -- a share never stands in the way of a person's first call of a day
+    and not (l.shared and l.settled + l.reserved = 0)
+  -- what can never fit first, then what is spent the longest, then what others have reserved
+  order by ((l.need > l.most and not l.shared) or l.period = 'run') desc, l.settled + l.need > l.most desc, l.following desc nulls first, b.scope limit 1;
+  if found then
+    -- what is left is too little for a call: for those who ask it is spent
+    if hit.spent and hit.period <> 'run' and hit.need <= hit.most and not hit.shared then
+      perform atlas.announce_budget(hit.scope, hit.period, lower(hit.unit), 100, hit.most, hit.settled);
     end if;
-    if need > line.daily or usd > line.usd_daily then
-      return jsonb_build_object('outcome', 'refuse', 'code', 'day_budget', 'scope', line.scope, 'message',
-        case when need > line.daily then format('%s tokens needed, the day''s budget (%s) is %s', need, line.scope, line.daily)
-             else format('%s USD needed, the day''s budget (%s) is %s', round(usd, 4), line.scope, line.usd_daily) end);
-    end if;
-    if line.usd_daily is not null and usd is null then
-      return jsonb_build_object('outcome', 'refuse', 'code', 'model_unpriced', 'scope', line.scope,
-        'message', format('model %s has no price, and %s has a budget in USD', p_model, line.scope));
-    end if;
-    if line.settled_tokens + need > line.daily or line.settled_usd + usd > line.usd_daily then
-      return jsonb_build_object('outcome', 'defer', 'code', 'day_budget', 'scope', line.scope,
-        'settled_tokens', line.settled_tokens, 'until', (v_day + 1)::timestamp at time zone 'UTC',
-        'message', format('the day''s budget (%s) is spent: %s of %s tokens, %s of %s USD', line.scope,
-          line.settled_tokens, coalesce(line.daily::text, 'any'), round(line.settled_usd, 4),
-          coalesce(line.usd_daily::text, 'any')));
-    end if;
-    if line.settled_tokens + line.reserved_tokens + need > line.daily
-       or line.settled_usd + line.reserved_usd + usd > line.usd_daily then
-      return jsonb_build_object('outcome', 'wait', 'code', 'reserved_budget', 'scope', line.scope,
-        'settled_tokens', line.settled_tokens,
-        'message', format('others have reserved what is left of the day''s budget (%s)', line.scope));
-    end if;
-  end loop;
+    return jsonb_strip_nulls(jsonb_build_object(
+      'outcome', case
+        when hit.spent and not hit.lowered is true and ((hit.need > hit.most and not hit.shared) or hit.period = 'run') then 'refuse'
+        when hit.spent and hit.when_spent = 'reject' and not hit.lowered is true then 'refuse'
+        when hit.spent then 'defer' else 'wait' end,
+      'code', case when hit.period = 'run' then 'run_budget' when hit.spent then hit.period || '_budget' else 'reserved_budget' end,
+      'scope', hit.scope, 'settled', hit.settled, 'reserved', hit.reserved, 'most', hit.most,
+      'until', case when hit.spent then coalesce(hit.following, v_day + 1)::timestamp at time zone 'UTC' end,
+      'message', format('%s: %s needs %s%s at worst, %s left of %s%s %s (%s spent%s)', hit.scope, p_model, atlas.grouped(hit.need),
+        case hit.unit when 'USD' then ' USD' else '' end,
+        atlas.grouped(greatest(0, hit.most - hit.settled - case when hit.spent then 0 else hit.reserved end)),
+        atlas.grouped(hit.most), case hit.unit when 'USD' then ' USD' else '' end, hit.said, atlas.grouped(hit.settled),
+        case when not hit.spent then ', ' || atlas.grouped(hit.reserved) || ' reserved by calls under way' else '' end)));
+  end if;
   update atlas.budget_day d set reserved_tokens = d.reserved_tokens + need,
     reserved_usd = d.reserved_usd + coalesce(usd, 0)
   where d.day = v_day and d.scope = any (scopes);
-  insert into atlas.spend (task_id, attempt_id, call, model, price_from, day, scopes, reserved_tokens, reserved_usd)
-  values (p_task.id, p_task.attempt_id, p_call, p_model, price.valid_from, v_day, scopes, need, usd)
-  returning id into used;
-  return jsonb_build_object('outcome', 'reserved', 'spend_id', used, 'tokens', need, 'usd', usd);
+  insert into atlas.spend (task_id, attempt_id, call, model, price_from, tier, completion_window, factor, day, scopes,
+    reserved_tokens, reserved_usd)
+  values (p_task.id, p_task.attempt_id, p_call, p_model, price.valid_from, p_tier, p_window, v_factor, v_day, scopes, need, usd)
+  returning id into spend_id;
+  return jsonb_build_object('outcome', 'reserved', 'spend_id', spend_id, 'tokens', need, 'usd', usd);
 end
 $$;
 
 --
--- Name: FUNCTION reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint, p_tier text, p_window text); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint) IS 'Reserves the worst case of one call, or says why not. Internal: the caller holds the locks.';
+COMMENT ON FUNCTION atlas.reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint, p_tier text, p_window text) IS 'Reserves the worst case of one call, or says why not. Internal: the caller holds the locks.';
 
 --
 -- Name: reserve_tokens(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3028,41 +3821,63 @@ declare
 begin
   perform from atlas.task t where t.attempt_id = any (attempt_ids) and t.state = 'running' order by t.id for no key update;
   perform from atlas.attempt a where a.id = any (attempt_ids) and a.state = 'running' order by a.id for no key update;
-  select array_agg(distinct x) into v_scopes from atlas.task t
-  cross join unnest(array['global', 'project:' || t.project_id, 'sender:' || t.sender_key]) x
-  where t.attempt_id = any (attempt_ids) and t.state = 'running';
+  select array_agg(distinct x) into v_scopes
+  from jsonb_to_recordset(p_requests) as r (attempt_id uuid, model text)
+  join atlas.task t on t.attempt_id = r.attempt_id and t.state = 'running'
+  cross join unnest(array['global', 'project:' || t.project_id, 'sender:' || t.sender_key, 'model:' || r.model]) x;
+  -- a person's share of the day is counted in a budget of their own
+  insert into atlas.budget (scope)
+  select x from unnest(v_scopes) x
+  where x like 'sender:%' and x <> 'sender:service' and not exists (select from atlas.budget b where b.scope = x)
+    and (select r.sender_daily_share is not null from atlas.spend_rules r)
+  order by x on conflict do nothing;
   perform atlas.lock_days(array[v_day], v_scopes);
   return query
   with request as (
-    select r.n, r.attempt_id, r.call, r.model, r.input_tokens + r.output_tokens as need, t.id as task_id,
-      array['global', 'project:' || t.project_id, 'sender:' || t.sender_key] as scopes, (p.price).valid_from,
-      atlas.cost(p.price, r.input_tokens, 0, r.output_tokens) as usd,
+    select r.n, r.attempt_id, r.call, r.model, r.input_tokens + r.output_tokens as need, t.id as task_id, t.sender_key,
+      array['global', 'project:' || t.project_id, 'sender:' || t.sender_key, 'model:' || r.model] as scopes, (p.price).valid_from,
+      coalesce(r.tier, 'default') as tier, coalesce(r.completion_window, 'soonest') as completion_window, f.factor,
+      atlas.worst_cost(p.price, r.input_tokens, r.output_tokens, f.factor) as usd,
       case when r.call = 0 then 0 else (select coalesce(sum(coalesce(s.tokens, s.reserved_tokens)), 0)
-        from atlas.spend s where s.attempt_id = r.attempt_id) end as used
+        from atlas.spend s where s.attempt_id = r.attempt_id and s.state <> 'held') end as used,
+      case when r.call = 0 then 0 else (select coalesce(sum(coalesce(s.usd, s.reserved_usd)), 0)
+        from atlas.spend s where s.attempt_id = r.attempt_id and s.state <> 'held') end as used_usd,
+      share.daily as share_daily, share.usd_daily as share_usd
     from rows from (jsonb_to_recordset(p_requests) as (attempt_id uuid, call integer, model text, input_tokens bigint,
-      output_tokens bigint)) with ordinality as r (attempt_id, call, model, input_tokens, output_tokens, n)
+      output_tokens bigint, tier text, completion_window text)) with ordinality
+      as r (attempt_id, call, model, input_tokens, output_tokens, tier, completion_window, n)
     left join atlas.task t on t.attempt_id = r.attempt_id and t.state = 'running'
     left join lateral (select atlas.price_on(r.model, v_day) as price) p on true
+    left join lateral (select atlas.price_factor_of(r.tier, r.completion_window) as factor) f on true
+    left join lateral atlas.share_of(t) share on true
   ),
   total as (
-    select x.scope, sum(q.need) as need, sum(q.usd) as usd, max(q.used + q.need) as longest, bool_and(q.usd is not null) as priced
+    select x.scope, sum(q.need) as need, sum(q.usd) as usd, max(q.used + q.need) as longest, max(q.used_usd + q.usd) as longest_usd,
+      bool_and(q.usd is not null) as priced,
+      case when x.scope like 'sender:%' then min(q.share_daily) end as share_daily,
+      case when x.scope like 'sender:%' then min(q.share_usd) end as share_usd
     from request q cross join unnest(q.scopes) x (scope) group by x.scope
   ),
   verdict as (
     select not exists (select from request q where q.task_id is null)
       and (select count(distinct q.attempt_id) = count(*) from request q)
       and not exists (select from atlas.spend s join request q on q.attempt_id = s.attempt_id and q.call = s.call)
+      and not exists (select from atlas.spend s join request q on q.task_id = s.task_id and s.state = 'held')
       and not exists (
-        select from total o join atlas.budget b on b.scope = o.scope
-        join atlas.budget_day d on d.scope = o.scope and d.day = v_day
-        where o.longest > b.per_run
-          or d.settled_tokens + d.reserved_tokens + o.need > b.daily
-          or (b.usd_daily is not null
-              and (not o.priced or d.settled_usd + d.reserved_usd + o.usd > b.usd_daily))) as fits
+        select from total o join atlas.budget_now b on b.scope = o.scope
+        where b.enforcement = 'hard' and (
+          o.longest > b.per_run or o.longest_usd > b.usd_per_run
+          or b.settled_tokens + b.reserved_tokens + o.need > coalesce(b.daily, o.share_daily)
+          or b.settled_usd + b.reserved_usd + o.usd > coalesce(b.usd_daily, o.share_usd)
+          or b.month_settled_tokens + b.month_reserved_tokens + o.need > b.monthly
+          or b.month_settled_usd + b.month_reserved_usd + o.usd > b.usd_monthly
+          or (not o.priced and num_nonnulls(b.usd_per_run, b.usd_daily, b.usd_monthly) > 0))) as fits
   ),
   reserved as (
-    insert into atlas.spend (task_id, attempt_id, call, model, price_from, day, scopes, reserved_tokens, reserved_usd)
-    select q.task_id, q.attempt_id, q.call, q.model, q.valid_from, v_day, q.scopes, q.need, q.usd
+    insert into atlas.spend (task_id, attempt_id, call, model, price_from, tier, completion_window, factor, day, scopes,
+      reserved_tokens, reserved_usd)
+    select q.task_id, q.attempt_id, q.call, q.model, q.valid_from, q.tier, q.completion_window, q.factor, v_day, q.scopes,
+      q.need, q.usd
     from request q cross join verdict v where v.fits order by q.n
     returning id, spend.attempt_id
   ),
@@ -3077,31 +3892,25 @@ begin
     perform atlas.append_audits('reserve_tokens', array_agg(s.task_id), array_agg(jsonb_build_object('call', s.call,
       'model', s.model, 'tokens', s.reserved_tokens, 'usd', s.reserved_usd)))
     from jsonb_to_recordset(p_requests) as r (attempt_id uuid, call integer)
-    join atlas.spend s on s.attempt_id = r.attempt_id and s.call = r.call;
+    join atlas.spend s on s.attempt_id = r.attempt_id and s.call = r.call and s.corrects is null;
     return;
   end if;
   for request in
     select r.* from jsonb_to_recordset(p_requests) as r (attempt_id uuid, call integer, model text,
-      input_tokens bigint, output_tokens bigint, may_wait boolean)
+      input_tokens bigint, output_tokens bigint, tier text, completion_window text, may_wait boolean)
   loop
     select t.* into task from atlas.task t where t.attempt_id = request.attempt_id and t.state = 'running';
     if not found then
       return next jsonb_build_object('outcome', 'lost');
       continue;
     end if;
-    answer := atlas.reserve_one(task, request.call, request.model, request.input_tokens, request.output_tokens);
-    if answer ->> 'outcome' = 'reserved' then
+    answer := atlas.reserve_one(task, request.call, request.model, request.input_tokens, request.output_tokens,
+      coalesce(request.tier, 'default'), coalesce(request.completion_window, 'soonest'));
+    if answer ->> 'outcome' = 'reserved' and not answer ? 'again' then
       perform atlas.append_audit(task.id, 'reserve_tokens', jsonb_build_object('call', request.call,
         'model', request.model, 'tokens', answer -> 'tokens', 'usd', answer -> 'usd'));
     elsif answer ->> 'outcome' in ('wait', 'defer') and coalesce(request.may_wait, true) then
-      -- a settlement wakes it; the minute is a net for a wake-up that found the row locked
-      perform atlas.release_task(task,
-        case answer ->> 'outcome' when 'wait' then 'reserved_budget' else 'settled_budget' end,
-        case answer ->> 'outcome' when 'wait' then now() + interval '1 minute' else (answer ->> 'until')::timestamptz end,
-        'released', answer ->> 'code', answer ->> 'message');
-      -- somebody asked to cancel it: that does not wait for money
-      update atlas.task t set wait_scope = answer ->> 'scope' where t.id = task.id and t.cancel_requested_at is null;
-      update atlas.task t set wait_reason = null, run_after = now() where t.id = task.id and t.cancel_requested_at is not null;
+      perform atlas.wait_for_budget(task, answer);
     end if;
     return next answer;
   end loop;
@@ -3184,7 +3993,7 @@ begin
       hint = case task.state when 'running' then 'cancel it first' else 'ask again with `atlas ask --parent`' end;
   end if;
   update atlas.task t set state = 'queued', wait_reason = null, wait_scope = null, run_after = now(), failures = 0,
-    losses = 0, finished_at = null,
+    losses = 0, early_losses = 0, finished_at = null,
     out_id = null, cancel_requested_at = null, outage_since = null, escalated_at = null,
     error_code = null, error_message = null
   where t.id = p_task_id;
@@ -3220,19 +4029,19 @@ $$;
 COMMENT ON FUNCTION atlas.routes(event_kind text, data jsonb, sender text) IS 'The destinations of an event. Internal.';
 
 --
--- Name: scopes_of(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: scopes_of(uuid, text, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.scopes_of(project uuid, sender text) RETURNS text[]
+CREATE FUNCTION atlas.scopes_of(project uuid, sender text, model text) RETURNS text[]
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
-    AS $$ select array['global', 'project:' || project, 'sender:' || sender] $$;
+    AS $$ select array['global', 'project:' || project, 'sender:' || sender, 'model:' || model] $$;
 
 --
--- Name: FUNCTION scopes_of(project uuid, sender text); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION scopes_of(project uuid, sender text, model text); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.scopes_of(project uuid, sender text) IS 'The budgets a task is counted in.';
+COMMENT ON FUNCTION atlas.scopes_of(project uuid, sender text, model text) IS 'The budgets that a call of a task counts in.';
 
 --
 -- Name: seal_audit(xid8, bigint, bytea, bytea, bytea); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3270,32 +4079,43 @@ CREATE TABLE atlas.budget (
     scope text NOT NULL,
     per_run integer,
     daily bigint,
+    monthly bigint,
+    usd_per_run numeric(14,6),
     usd_daily numeric(14,6),
+    usd_monthly numeric(14,6),
+    enforcement text DEFAULT 'hard'::text NOT NULL,
+    when_spent text DEFAULT 'defer'::text NOT NULL,
     controlled text[] DEFAULT '{}'::text[] NOT NULL,
     set_by text GENERATED ALWAYS AS (
 CASE
     WHEN (controlled = '{}'::text[]) THEN 'settings'::text
     ELSE 'control'::text
 END) STORED NOT NULL,
+    lowered_at timestamp with time zone,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT budget_controlled_check CHECK ((controlled <@ ARRAY['per_run'::text, 'daily'::text, 'usd_daily'::text])),
+    CONSTRAINT budget_controlled_check CHECK ((controlled <@ ARRAY['per_run'::text, 'daily'::text, 'monthly'::text, 'usd_per_run'::text, 'usd_daily'::text, 'usd_monthly'::text, 'enforcement'::text, 'when_spent'::text])),
     CONSTRAINT budget_daily_check CHECK ((daily >= 0)),
+    CONSTRAINT budget_enforcement_check CHECK ((enforcement = ANY (ARRAY['hard'::text, 'soft'::text]))),
+    CONSTRAINT budget_monthly_check CHECK ((monthly >= 0)),
     CONSTRAINT budget_per_run_check CHECK ((per_run >= 0)),
-    CONSTRAINT budget_scope_check CHECK ((scope ~ '^(global|(project|sender):.+)$'::text)),
-    CONSTRAINT budget_usd_daily_check CHECK ((usd_daily >= (0)::numeric))
+    CONSTRAINT budget_scope_check CHECK ((scope ~ '^(global|(project|sender|model):.+)$'::text)),
+    CONSTRAINT budget_usd_daily_check CHECK ((usd_daily >= (0)::numeric)),
+    CONSTRAINT budget_usd_monthly_check CHECK ((usd_monthly >= (0)::numeric)),
+    CONSTRAINT budget_usd_per_run_check CHECK ((usd_per_run >= (0)::numeric)),
+    CONSTRAINT budget_when_spent_check CHECK ((when_spent = ANY (ARRAY['defer'::text, 'reject'::text])))
 );
 
 --
 -- Name: TABLE budget; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON TABLE atlas.budget IS 'Limits: the whole fleet''s (global), a project''s, a sender''s. Null means none.';
+COMMENT ON TABLE atlas.budget IS 'Limits: the whole fleet''s (global), a project''s, a sender''s, a model''s. Null means none.';
 
 --
 -- Name: COLUMN budget.scope; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.budget.scope IS 'global, project:<id> or sender:<key>.';
+COMMENT ON COLUMN atlas.budget.scope IS 'global, project:<id>, sender:<key> or model:<name>.';
 
 --
 -- Name: COLUMN budget.per_run; Type: COMMENT; Schema: atlas; Owner: -
@@ -3310,10 +4130,40 @@ COMMENT ON COLUMN atlas.budget.per_run IS 'Tokens of one attempt, input and outp
 COMMENT ON COLUMN atlas.budget.daily IS 'Tokens of one UTC day.';
 
 --
+-- Name: COLUMN budget.monthly; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget.monthly IS 'Tokens of one calendar month (UTC).';
+
+--
+-- Name: COLUMN budget.usd_per_run; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget.usd_per_run IS 'US dollars of one attempt.';
+
+--
 -- Name: COLUMN budget.usd_daily; Type: COMMENT; Schema: atlas; Owner: -
 --
 
 COMMENT ON COLUMN atlas.budget.usd_daily IS 'US dollars of one UTC day.';
+
+--
+-- Name: COLUMN budget.usd_monthly; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget.usd_monthly IS 'US dollars of one calendar month (UTC).';
+
+--
+-- Name: COLUMN budget.enforcement; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget.enforcement IS 'hard: nothing is called beyond it. soft: it is only told of.';
+
+--
+-- Name: COLUMN budget.when_spent; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget.when_spent IS 'What a task does when it is spent. defer: waits for the next day or month. reject: fails.';
 
 --
 -- Name: COLUMN budget.controlled; Type: COMMENT; Schema: atlas; Owner: -
@@ -3326,6 +4176,12 @@ COMMENT ON COLUMN atlas.budget.controlled IS 'Limits that set_budget set: those 
 --
 
 COMMENT ON COLUMN atlas.budget.set_by IS 'settings: all from a worker''s environment; control: set_budget set some.';
+
+--
+-- Name: COLUMN budget.lowered_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget.lowered_at IS 'When a limit last fell: what had been asked before waits, and never fails by it.';
 
 --
 -- Name: COLUMN budget.updated_at; Type: COMMENT; Schema: atlas; Owner: -
@@ -3342,31 +4198,59 @@ CREATE FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text DEF
     SET search_path TO ''
     AS $$
 declare
+  names constant text[] := array['per_run', 'daily', 'monthly', 'usd_per_run', 'usd_daily', 'usd_monthly'];
+  old atlas.budget;
   result atlas.budget;
+  wanted text[];
+  v_day date;
 begin
+  if not (atlas.is_service() or atlas.caller_role() = 'atlas_worker') and not exists (
+    select from atlas.member m where m.user_id = auth.uid() and m.role = 'admin' and 'project:' || m.project_id = p_scope) then
+    raise exception using errcode = 'AT006', message = format('set_budget: %s is not a project that you are an admin of', p_scope),
+      hint = 'ask an admin of the project, or an operator';
+  end if;
+  perform atlas.check_limits(p_scope, p_limits);
   if p_scope like 'project:%' and not exists (select from atlas.project p where p.id = atlas.as_uuid(substr(p_scope, 9))) then
     raise exception using errcode = 'AT004', message = format('set_budget: no project %s', substr(p_scope, 9)),
       hint = 'name a project by its id: select id, name from atlas.project';
   end if;
   insert into atlas.budget (scope) values (p_scope) on conflict do nothing;
+  select b.* into old from atlas.budget b where b.scope = p_scope for update;
+  wanted := array(select k from jsonb_object_keys(p_limits) k where p_set_by = 'control' or k <> all (old.controlled));
   update atlas.budget b set
     per_run = case when 'per_run' = any (wanted) then (p_limits ->> 'per_run')::numeric::integer else b.per_run end,
     daily = case when 'daily' = any (wanted) then (p_limits ->> 'daily')::numeric::bigint else b.daily end,
+    monthly = case when 'monthly' = any (wanted) then (p_limits ->> 'monthly')::numeric::bigint else b.monthly end,
+    usd_per_run = case when 'usd_per_run' = any (wanted) then (p_limits ->> 'usd_per_run')::numeric else b.usd_per_run end,
     usd_daily = case when 'usd_daily' = any (wanted) then (p_limits ->> 'usd_daily')::numeric else b.usd_daily end,
+    usd_monthly = case when 'usd_monthly' = any (wanted) then (p_limits ->> 'usd_monthly')::numeric else b.usd_monthly end,
+    enforcement = case when 'enforcement' = any (wanted) then p_limits ->> 'enforcement' else b.enforcement end,
+    when_spent = case when 'when_spent' = any (wanted) then p_limits ->> 'when_spent' else b.when_spent end,
     controlled = case p_set_by when 'control' then array(select distinct x from unnest(b.controlled || wanted) x order by x)
                                else b.controlled end,
     updated_at = now()
-  from (select array(select k from jsonb_object_keys(p_limits) k
-    where k in ('per_run', 'daily', 'usd_daily')
-      and (p_set_by = 'control' or k <> all ((select o.controlled from atlas.budget o where o.scope = p_scope)::text[]))) as wanted) w
   where b.scope = p_scope
   returning b.* into result;
+  if exists (select from unnest(names) n
+             where (to_jsonb(result) ->> n)::numeric < coalesce((to_jsonb(old) ->> n)::numeric, 'infinity')) then
+    update atlas.budget b set lowered_at = now() where b.scope = p_scope returning b.* into result;
+  end if;
   if p_set_by = 'control' then
     perform atlas.append_audit(null, 'set_budget', jsonb_build_object('scope', p_scope) || p_limits);
   end if;
+  -- a limit of a month counts what the month held before there was a budget
+  if result.monthly is not null or result.usd_monthly is not null then
+    for v_day in
+      select distinct s.day from atlas.spend s
+      where s.day between date_trunc('month', atlas.today())::date and atlas.today() order by s.day
+    loop
+      perform atlas.open_day(p_scope, v_day);
+    end loop;
+  end if;
   perform atlas.lock_days(array[atlas.today()], array[p_scope]);
   -- a higher limit may let in who waited for the next day, or for others
-  perform atlas.wake_waiting(array[p_scope], 100000, true);
+  perform atlas.wake_waiting(array(select distinct t.wait_scope from atlas.task t
+    where t.wait_scope = p_scope or (t.wait_scope like 'sender:%' and p_scope ~ '^(global|project:)')), 100000, true);
   return result;
 end
 $$;
@@ -3375,13 +4259,36 @@ $$;
 -- Name: FUNCTION set_budget(p_scope text, p_limits jsonb, p_set_by text); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text) IS 'Sets limits of a scope: {"per_run": tokens, "daily": tokens, "usd_daily": dollars}; null removes one.';
+COMMENT ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text) IS 'Sets limits of a scope: {"per_run": tokens, "daily", "monthly", "usd_per_run": dollars, "usd_daily", "usd_monthly",
+"enforcement": hard|soft, "when_spent": defer|reject}; null removes one. What waits for it goes on at once.';
+
+--
+-- Name: set_spend_rules(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.set_spend_rules(p_rules jsonb) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update atlas.spend_rules r set
+    hold_seconds = coalesce((p_rules ->> 'hold_seconds')::integer, r.hold_seconds),
+    held_retry_seconds = coalesce((p_rules ->> 'held_retry_seconds')::integer, r.held_retry_seconds),
+    hold_unknown = coalesce(p_rules ->> 'hold_unknown', r.hold_unknown),
+    sender_daily_share = case when p_rules ? 'sender_daily_share' then (p_rules ->> 'sender_daily_share')::numeric
+                              else r.sender_daily_share end
+$$;
+
+--
+-- Name: FUNCTION set_spend_rules(p_rules jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.set_spend_rules(p_rules jsonb) IS 'Sets {"hold_seconds", "held_retry_seconds", "hold_unknown", "sender_daily_share"} for the whole fleet.';
 
 --
 -- Name: settle_attempts(uuid[], jsonb, boolean); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_inherit boolean DEFAULT false) RETURNS void
+CREATE FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
@@ -3392,14 +4299,14 @@ declare
   v_days date[];
   v_scopes text[];
 begin
-  select jsonb_agg(jsonb_build_object('spend_id', s.id, 'usage', p_usages -> s.attempt_id::text -> s.call::text)),
-      array_agg(distinct s.day)
+  select jsonb_agg(jsonb_build_object('spend_id', s.id, 'usage', coalesce(p_usages -> s.attempt_id::text -> s.call::text,
+      case when p_keep and not s.unstored then '{"known": "held"}'::jsonb end))), array_agg(distinct s.day)
     into items, v_days
   from atlas.spend s
-  where s.attempt_id = any (p_attempts)
-    and (s.state = 'reserved' or (s.known <> 'reported' and p_usages -> s.attempt_id::text -> s.call::text is not null))
-    and not (p_inherit and s.response_id is not null and p_usages -> s.attempt_id::text -> s.call::text is null
-             and s.id = (select max(o.id) from atlas.spend o where o.attempt_id = s.attempt_id and o.state = 'reserved'));
+  where s.attempt_id = any (p_attempts) and s.corrects is null
+    and (s.state = 'reserved' or (s.state = 'held' and p_usages -> s.attempt_id::text -> s.call::text is not null)
+      or (s.known <> 'reported' and p_usages -> s.attempt_id::text -> s.call::text is not null))
+    and not (p_keep and s.response_id is not null and p_usages -> s.attempt_id::text -> s.call::text is null);
   if items is null then
     return;
   end if;
@@ -3407,15 +4314,41 @@ begin
   where s.attempt_id = any (p_attempts);
   perform atlas.lock_days(v_days, v_scopes);
   perform atlas.settle_spends(items);
+  perform atlas.announce_budgets(v_scopes);
   perform atlas.wake_waiting(v_scopes, 2 + 2 * cardinality(p_attempts));
 end
 $$;
 
 --
--- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_inherit boolean); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_inherit boolean) IS 'Settles what attempts still have reserved. Internal.';
+COMMENT ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean) IS 'Settles what attempts still have reserved. Internal.';
+
+--
+-- Name: settle_call(bigint, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.settle_call(p_spend_id bigint, p_usage jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  call atlas.spend;
+begin
+  select s.* into call from atlas.spend s where s.id = p_spend_id;
+  perform atlas.lock_days(array[call.day], call.scopes);
+  perform atlas.settle_spends(jsonb_build_array(jsonb_build_object('spend_id', p_spend_id, 'usage', p_usage)));
+  perform atlas.announce_budgets(call.scopes);
+  perform atlas.wake_waiting(call.scopes, 4, call.state = 'settled');
+end
+$$;
+
+--
+-- Name: FUNCTION settle_call(p_spend_id bigint, p_usage jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.settle_call(p_spend_id bigint, p_usage jsonb) IS 'Settles or corrects one call. Internal: the caller holds its task.';
 
 --
 -- Name: settle_outbox(uuid, bigint[], jsonb, jsonb, bigint[]); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3496,28 +4429,74 @@ declare
   details jsonb[];
 begin
   with item as (
-    select distinct on (s.id) s.id, s.task_id, s.call, s.model, s.price_from, s.day, s.scopes, s.reserved_tokens, s.reserved_usd,
-      s.state = 'reserved' as was_open, coalesce(s.tokens, 0) as was_tokens, coalesce(s.usd, 0) as was_usd,
-      case when i.usage ->> 'input_tokens' is null or i.usage ->> 'output_tokens' is null then 'unknown'
+    select distinct on (s.id) s.id, s.task_id, s.attempt_id, s.call, s.model, s.price_from, s.tier, s.completion_window, s.day,
+      s.scopes, s.reserved_tokens, s.reserved_usd, s.response_id, s.state <> 'settled' as was_open, s.tokens as was_tokens,
+      s.usd as was_usd, s.input_tokens as was_input, s.cached_tokens as was_cached, s.cache_write_tokens as was_write,
+      s.output_tokens as was_output, s.reasoning_tokens as was_reasoning,
+      case when i.usage ->> 'known' in ('none', 'presumed_none', 'held') then i.usage ->> 'known'
+           when i.usage ->> 'input_tokens' is null or i.usage ->> 'output_tokens' is null then 'unknown'
            else coalesce(i.usage ->> 'known', 'unknown') end as known,
-      (i.usage ->> 'input_tokens')::bigint as input, coalesce((i.usage ->> 'cached_tokens')::bigint, 0) as cached,
-      (i.usage ->> 'output_tokens')::bigint as output, (i.usage ->> 'reasoning_tokens')::bigint as reasoning
+      coalesce((i.usage ->> 'input_tokens')::bigint, 0) as input, coalesce((i.usage ->> 'cached_tokens')::bigint, 0) as cached,
+      coalesce((i.usage ->> 'cache_write_tokens')::bigint, 0) as cache_write,
+      coalesce((i.usage ->> 'output_tokens')::bigint, 0) as output,
+      coalesce((i.usage ->> 'reasoning_tokens')::bigint, 0) as reasoning, i.usage ->> 'tier' as tier_given
     from jsonb_to_recordset(p_items) as i (spend_id bigint, usage jsonb)
-    join atlas.spend s on s.id = i.spend_id
-    where s.state = 'reserved' or (s.known <> 'reported' and coalesce(i.usage ->> 'known', 'unknown') <> 'unknown')
+    join atlas.spend s on s.id = i.spend_id and s.corrects is null
+    where s.state <> 'settled'
+      or (s.known <> 'reported' and i.usage ->> 'known' in ('reported', 'estimated') and i.usage ->> 'input_tokens' is not null
+          and not exists (select from atlas.spend c where c.corrects = s.id and c.known = 'reported'))
     order by s.id
   ),
   priced as (
-    select i.*, case i.known when 'unknown' then i.reserved_tokens else i.input + i.output end as tokens,
-      case i.known when 'unknown' then i.reserved_usd else atlas.cost(p, i.input, i.cached, i.output) end as usd
+    select i.*, atlas.price_factor_of(coalesce(i.tier_given, i.tier), i.completion_window) as factor,
+      case i.known when 'unknown' then i.reserved_tokens else i.input + i.output end as new_tokens,
+      case when i.known = 'unknown' then i.reserved_usd
+           when i.known in ('none', 'presumed_none') then 0
+           -- its price row was taken away meanwhile: the worst case counts
+           when p.model is null then i.reserved_usd
+           else atlas.cost(p, i.input, i.cached, i.output, i.cache_write,
+             atlas.price_factor_of(coalesce(i.tier_given, i.tier), i.completion_window)) end as new_usd
     from item i left join atlas.model_price p on p.model = i.model and p.valid_from = i.price_from
   ),
+  moved as (
+    -- what it counts already, with the corrections that were made of it
+    select p.*, case when p.was_open then 0 else p.was_tokens + coalesce(c.tokens, 0) end as counted_tokens,
+      case when p.was_open then 0 else coalesce(p.was_usd, 0) + coalesce(c.usd, 0) end as counted_usd,
+      coalesce(p.was_input, 0) + coalesce(c.input_tokens, 0) as counted_input,
+      coalesce(p.was_cached, 0) + coalesce(c.cached_tokens, 0) as counted_cached,
+      coalesce(p.was_write, 0) + coalesce(c.cache_write_tokens, 0) as counted_write,
+      coalesce(p.was_output, 0) + coalesce(c.output_tokens, 0) as counted_output,
+      coalesce(p.was_reasoning, 0) + coalesce(c.reasoning_tokens, 0) as counted_reasoning
+    from priced p
+    left join lateral (
+      select sum(x.tokens) as tokens, sum(x.usd) as usd, sum(x.input_tokens) as input_tokens, sum(x.cached_tokens) as cached_tokens,
+        sum(x.cache_write_tokens) as cache_write_tokens, sum(x.output_tokens) as output_tokens, sum(x.reasoning_tokens) as reasoning_tokens
+      from atlas.spend x where x.corrects = p.id and not p.was_open) c on true
+  ),
   settled as (
-    update atlas.spend s set state = 'settled', known = p.known, input_tokens = p.input,
-      cached_tokens = case when p.known <> 'unknown' then p.cached end, output_tokens = p.output,
-      reasoning_tokens = p.reasoning, tokens = p.tokens, usd = p.usd,
-      over_reservation = p.tokens > p.reserved_tokens, settled_at = now()
-    from priced p where s.id = p.id
+    update atlas.spend s set state = 'settled', held_until = null, known = p.known,
+      input_tokens = case when p.known <> 'unknown' then p.input end, cached_tokens = case when p.known <> 'unknown' then p.cached end,
+      cache_write_tokens = case when p.known <> 'unknown' then p.cache_write end,
+      output_tokens = case when p.known <> 'unknown' then p.output end,
+      reasoning_tokens = case when p.known <> 'unknown' then p.reasoning end,
+      tokens = p.new_tokens, usd = p.new_usd, tier_given = p.tier_given, factor = p.factor,
+      over_reservation = p.new_tokens > p.reserved_tokens, settled_at = now()
+    from moved p where s.id = p.id and p.was_open and p.known <> 'held'
+  ),
+  held as (
+    update atlas.spend s set state = 'held', held_until = now() + interval '1 second' * (r.hold_seconds
+      + case s.completion_window when '2h' then 7200 when '8h' then 28800 else 0 end)
+    from moved p, atlas.spend_rules r where s.id = p.id and s.state = 'reserved' and p.known = 'held'
+  ),
+  corrected as (
+    insert into atlas.spend (task_id, attempt_id, call, corrects, state, model, price_from, tier, completion_window, tier_given,
+      factor, day, scopes, reserved_tokens, response_id, input_tokens, cached_tokens, cache_write_tokens, output_tokens,
+      reasoning_tokens, tokens, usd, known, settled_at)
+    select p.task_id, p.attempt_id, p.call, p.id, 'settled', p.model, p.price_from, p.tier, p.completion_window, p.tier_given,
+      p.factor, p.day, p.scopes, 0, p.response_id, p.input - p.counted_input, p.cached - p.counted_cached,
+      p.cache_write - p.counted_write, p.output - p.counted_output, p.reasoning - p.counted_reasoning,
+      p.new_tokens - p.counted_tokens, p.new_usd - p.counted_usd, p.known, now()
+    from moved p where not p.was_open
   ),
   booked as (
     update atlas.budget_day d set
@@ -3528,16 +4507,18 @@ begin
       select p.day, c.scope,
         coalesce(sum(p.reserved_tokens) filter (where p.was_open), 0) as released_tokens,
         coalesce(sum(p.reserved_usd) filter (where p.was_open), 0) as released_usd,
-        sum(p.tokens - p.was_tokens) as tokens, sum(coalesce(p.usd, 0) - p.was_usd) as usd,
-        sum(greatest(0, p.tokens - p.reserved_tokens) - greatest(0, p.was_tokens - p.reserved_tokens)) as overrun
-      from priced p cross join unnest(p.scopes) c (scope) group by p.day, c.scope) x
+        sum(p.new_tokens - p.counted_tokens) as tokens, sum(coalesce(p.new_usd, 0) - p.counted_usd) as usd,
+        sum(greatest(0, p.new_tokens - p.reserved_tokens) - greatest(0, p.counted_tokens - p.reserved_tokens)) as overrun
+      from moved p cross join unnest(p.scopes) c (scope) where p.known <> 'held' group by p.day, c.scope) x
     where d.day = x.day and d.scope = x.scope
   ),
   told as (
     select p.task_id, jsonb_build_object('calls', jsonb_agg(jsonb_strip_nulls(jsonb_build_object('call', p.call,
-      'model', p.model, 'tokens', p.tokens, 'usd', p.usd, 'known', p.known,
-      'over_reservation', case when p.tokens > p.reserved_tokens then true end)) order by p.id)) as detail
-    from priced p group by p.task_id
+      'model', p.model, 'tokens', case when p.known <> 'held' then p.new_tokens - p.counted_tokens end,
+      'usd', case when p.known <> 'held' then p.new_usd - p.counted_usd end, 'known', p.known,
+      'corrects', case when not p.was_open then p.id end,
+      'over_reservation', case when p.was_open and p.new_tokens > p.reserved_tokens then true end)) order by p.id)) as detail
+    from moved p group by p.task_id
   )
   select array_agg(t.task_id), array_agg(t.detail) into tasks, details from told t;
   if tasks is not null then
@@ -3550,7 +4531,28 @@ $$;
 -- Name: FUNCTION settle_spends(p_items jsonb); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.settle_spends(p_items jsonb) IS 'Settles or corrects calls. Internal: the caller holds the locks.';
+COMMENT ON FUNCTION atlas.settle_spends(p_items jsonb) IS 'Settles, holds or corrects calls. Internal: the caller holds the locks.';
+
+--
+-- Name: share_of(atlas.task); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.share_of(p_task atlas.task) RETURNS TABLE(daily bigint, usd_daily numeric)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select floor(r.sender_daily_share * coalesce(p.daily, g.daily))::bigint, r.sender_daily_share * coalesce(p.usd_daily, g.usd_daily)
+  from atlas.spend_rules r
+  left join atlas.budget g on g.scope = 'global' and g.enforcement = 'hard'
+  left join atlas.budget p on p.scope = 'project:' || p_task.project_id and p.enforcement = 'hard'
+  where p_task.sender_key <> 'service'
+$$;
+
+--
+-- Name: FUNCTION share_of(p_task atlas.task); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.share_of(p_task atlas.task) IS 'What a sender without a budget of their own may spend a day; no row for the service role. Internal.';
 
 --
 -- Name: skip_outbox(bigint[]); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3614,6 +4616,73 @@ $$;
 COMMENT ON FUNCTION atlas.submit_task(data jsonb, sender uuid) IS 'Sends a message. The same question again makes no second task: it answers with the first one''s state.';
 
 --
+-- Name: take_orphans(integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.take_orphans(p_limit integer DEFAULT 20) RETURNS TABLE(spend_id bigint, attempt_id uuid, response_id text)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update atlas.spend s set asked_at = now()
+  where s.id in (
+    select o.id from atlas.spend o join atlas.task t on t.id = o.task_id
+    where o.state = 'reserved' and o.response_id is not null and (o.asked_at is null or o.asked_at < now() - interval '1 minute')
+      and (t.finished_at is not null or t.attempt_id <> o.attempt_id)
+    order by o.id limit p_limit for no key update of o skip locked)
+  returning s.id, s.attempt_id, s.response_id
+$$;
+
+--
+-- Name: FUNCTION take_orphans(p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.take_orphans(p_limit integer) IS 'Responses that no attempt reads any more and that are not settled: the caller cancels them and records their usage.';
+
+--
+-- Name: take_probes(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.take_probes() RETURNS SETOF text
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update atlas.model_state s set probe_at = clock_timestamp() + interval '2 seconds'
+  where s.model in (select d.model from atlas.model_state d where d.state = 'open' and d.probe_at <= clock_timestamp()
+                    for no key update skip locked)
+  returning s.model
+$$;
+
+--
+-- Name: FUNCTION take_probes(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.take_probes() IS 'The models whose breaker is open and whose probe is due; the caller probes them now.';
+
+--
+-- Name: take_trial(text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.take_trial(p_model text) RETURNS boolean
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  with taken as (
+    -- whoever tries and dies is followed by another
+    update atlas.model_state s set trial_at = clock_timestamp() + interval '20 seconds'
+    where s.model = p_model and s.state = 'half_open' and s.trial_at <= clock_timestamp()
+    returning 1
+  )
+  select exists (select from taken)
+    or not exists (select from atlas.model_state s where s.model = p_model and s.state <> 'closed')
+$$;
+
+--
+-- Name: FUNCTION take_trial(p_model text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.take_trial(p_model text) IS 'Whether the caller may call a model now: its breaker is closed, or half open and this is the one call that is tried.';
+
+--
 -- Name: task_state(uuid); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -3624,6 +4693,9 @@ CREATE FUNCTION atlas.task_state(p_task_id uuid) RETURNS jsonb
   select jsonb_build_object('task_id', t.id, 'state', t.state, 'wait_reason', t.wait_reason, 'run_after', t.run_after,
     'model', coalesce(t.model, a.model), 'queued_at', t.queued_at, 'finished_at', t.finished_at,
     'error_code', t.error_code, 'error_message', t.error_message,
+    'expected_at', case when t.wait_reason = 'response' then (
+      select max(s.reserved_at) + case max(s.completion_window) when '2h' then interval '2 hours' when '8h' then interval '8 hours' end
+      from atlas.spend s where s.task_id = t.id and s.state = 'reserved') end,
     'reply', o.data -> 'content', 'metadata', o.data -> 'metadata', 'event_id', o.event_id)
   from atlas.task t
   left join atlas.attempt a on a.id = t.attempt_id
@@ -3841,6 +4913,93 @@ $$;
 COMMENT ON FUNCTION atlas.verify_audit() IS 'Every broken hash, chain or seal. The HMACs are checked where the key is.';
 
 --
+-- Name: wait_for_budget(atlas.task, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.wait_for_budget(p_task atlas.task, p_answer jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  -- a settlement wakes it; the minute is a net for a wake-up that found the row locked
+  perform atlas.release_task(p_task,
+    case when p_answer ->> 'code' = 'held' then 'held' when p_answer ->> 'outcome' = 'wait' then 'reserved_budget' else 'settled_budget' end,
+    coalesce((p_answer ->> 'until')::timestamptz, now() + interval '1 minute'), 'released', p_answer ->> 'code',
+    p_answer ->> 'message');
+  update atlas.task t set wait_scope = p_answer ->> 'scope' where t.id = p_task.id and t.wait_reason is not null;
+  -- earlier calls of the attempt that nobody has settled
+  perform atlas.settle_attempts(array[p_task.attempt_id], '{}', true);
+end
+$$;
+
+--
+-- Name: FUNCTION wait_for_budget(p_task atlas.task, p_answer jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.wait_for_budget(p_task atlas.task, p_answer jsonb) IS 'Hands a task back to the queue that no budget has room for now. Internal.';
+
+--
+-- Name: wait_for_holds(uuid[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.wait_for_holds(p_tasks uuid[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+  update atlas.task t set wait_reason = 'held', wait_scope = null,
+    run_after = greatest(t.run_after, case when h.calls = 1 then now() + interval '1 second' * r.held_retry_seconds else h.ends end)
+  from (
+    select s.task_id, count(*) as calls, min(s.held_until) as ends, max(s.reserved_at) as latest from atlas.spend s
+    where s.task_id = any (p_tasks) and s.state = 'held' group by s.task_id) h
+  cross join atlas.spend_rules r
+  where t.id = h.task_id and t.state = 'queued' and t.cancel_requested_at is null
+    -- a response that is known is asked for at once, whatever else is held
+    and not exists (select from atlas.spend o where o.task_id = t.id and o.state = 'reserved' and o.response_id is not null)
+$$;
+
+--
+-- Name: FUNCTION wait_for_holds(p_tasks uuid[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.wait_for_holds(p_tasks uuid[]) IS 'Makes tasks wait whose calls are held. Internal.';
+
+--
+-- Name: wake_upstream(integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.wake_upstream(p_limit integer DEFAULT 100000) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  woken integer;
+begin
+  with waiting as (
+    select t.id, row_number() over (order by t.in_id) as n from (
+      select w.id, w.in_id from atlas.task w where w.wait_reason = 'upstream' order by w.in_id limit p_limit
+      for no key update skip locked) t
+  )
+  update atlas.task t set run_after = now() + interval '1 second' * least(3, w.n / 50.0 * random())
+  from waiting w where t.id = w.id;
+  get diagnostics woken = row_count;
+  if woken > 0 then
+    perform atlas.wake_workers();
+  end if;
+  return woken;
+end
+$$;
+
+--
+-- Name: FUNCTION wake_upstream(p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.wake_upstream(p_limit integer) IS 'Makes tasks due that waited for a model, spread over at most three seconds. Internal.';
+
+--
 -- Name: wake_waiting(text[], integer, boolean); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -3911,6 +5070,24 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.wants(wanted jsonb, value text) IS 'Whether one field of a filter lets a value through: absent lets all through.';
+
+--
+-- Name: worst_cost(atlas.model_price, bigint, bigint, numeric); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric DEFAULT 1) RETURNS numeric
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+  select case when price.cache_write_usd > price.input_usd then atlas.cost(price, input, 0, output, input, factor)
+              else atlas.cost(price, input, 0, output, 0, factor) end
+$$;
+
+--
+-- Name: FUNCTION worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric) IS 'The most that a call can cost: all of its input at the dearest price that input can have.';
 
 --
 -- Name: add_job(jsonb, uuid, uuid); Type: FUNCTION; Schema: rag; Owner: -
@@ -5323,13 +6500,16 @@ CREATE TABLE atlas.attempt (
     response_id text,
     sequence_number bigint,
     generation integer DEFAULT 0 NOT NULL,
+    response_offset integer DEFAULT 0 NOT NULL,
     first_delta_at timestamp with time zone,
     progress_sent_at timestamp with time zone,
+    late_text text,
     error_code text,
     error_message text,
     CONSTRAINT attempt_check CHECK (((state = 'running'::text) = (finished_at IS NULL))),
     CONSTRAINT attempt_generation_check CHECK ((generation >= 0)),
     CONSTRAINT attempt_number_check CHECK ((number > 0)),
+    CONSTRAINT attempt_response_offset_check CHECK ((response_offset >= 0)),
     CONSTRAINT attempt_state_check CHECK ((state = ANY (ARRAY['running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'released'::text, 'lost'::text])))
 );
 
@@ -5412,6 +6592,12 @@ COMMENT ON COLUMN atlas.attempt.sequence_number IS 'Where the provider''s stream
 COMMENT ON COLUMN atlas.attempt.generation IS 'Rises with each fallback or repair; parts count from 0 in each.';
 
 --
+-- Name: COLUMN attempt.response_offset; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.response_offset IS 'Where in its generation the text of this response begins: after that of the call it continues.';
+
+--
 -- Name: COLUMN attempt.first_delta_at; Type: COMMENT; Schema: atlas; Owner: -
 --
 
@@ -5422,6 +6608,12 @@ COMMENT ON COLUMN atlas.attempt.first_delta_at IS 'When its first text was store
 --
 
 COMMENT ON COLUMN atlas.attempt.progress_sent_at IS 'When a sign of progress was last sent.';
+
+--
+-- Name: COLUMN attempt.late_text; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.attempt.late_text IS 'A response that came when its task was over already.';
 
 --
 -- Name: COLUMN attempt.error_code; Type: COMMENT; Schema: atlas; Owner: -
@@ -5651,13 +6843,13 @@ COMMENT ON COLUMN atlas.budget_day.scope IS 'The budget.';
 -- Name: COLUMN budget_day.reserved_tokens; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.budget_day.reserved_tokens IS 'Tokens of calls under way, at their worst case.';
+COMMENT ON COLUMN atlas.budget_day.reserved_tokens IS 'Tokens of calls under way or held, at their worst case.';
 
 --
 -- Name: COLUMN budget_day.settled_tokens; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.budget_day.settled_tokens IS 'Tokens of settled calls.';
+COMMENT ON COLUMN atlas.budget_day.settled_tokens IS 'Tokens of settled calls, corrections included.';
 
 --
 -- Name: COLUMN budget_day.overrun_tokens; Type: COMMENT; Schema: atlas; Owner: -
@@ -5669,13 +6861,246 @@ COMMENT ON COLUMN atlas.budget_day.overrun_tokens IS 'Usage above its reservatio
 -- Name: COLUMN budget_day.reserved_usd; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.budget_day.reserved_usd IS 'US dollars of calls under way, at their worst case.';
+COMMENT ON COLUMN atlas.budget_day.reserved_usd IS 'US dollars of calls under way or held, at their worst case.';
 
 --
 -- Name: COLUMN budget_day.settled_usd; Type: COMMENT; Schema: atlas; Owner: -
 --
 
 COMMENT ON COLUMN atlas.budget_day.settled_usd IS 'US dollars of settled calls.';
+
+--
+-- Name: budget_event; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.budget_event (
+    scope text NOT NULL,
+    period text NOT NULL,
+    starts date NOT NULL,
+    unit text NOT NULL,
+    level smallint NOT NULL,
+    most numeric NOT NULL,
+    at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT budget_event_level_check CHECK ((level = ANY (ARRAY[80, 100]))),
+    CONSTRAINT budget_event_most_check CHECK ((most >= (0)::numeric)),
+    CONSTRAINT budget_event_period_check CHECK ((period = ANY (ARRAY['day'::text, 'month'::text]))),
+    CONSTRAINT budget_event_unit_check CHECK ((unit = ANY (ARRAY['tokens'::text, 'usd'::text])))
+);
+
+--
+-- Name: TABLE budget_event; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.budget_event IS 'Which budgets were told of, so that each is told of once a period; a new limit is told of anew.';
+
+--
+-- Name: COLUMN budget_event.scope; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_event.scope IS 'The budget.';
+
+--
+-- Name: COLUMN budget_event.period; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_event.period IS 'day or month.';
+
+--
+-- Name: COLUMN budget_event.starts; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_event.starts IS 'The first UTC day of the period.';
+
+--
+-- Name: COLUMN budget_event.unit; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_event.unit IS 'tokens or usd.';
+
+--
+-- Name: COLUMN budget_event.level; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_event.level IS '80: budget.warning. 100: budget.spent.';
+
+--
+-- Name: COLUMN budget_event.most; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_event.most IS 'The limit.';
+
+--
+-- Name: COLUMN budget_event.at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_event.at IS 'When it was told.';
+
+--
+-- Name: budget_now; Type: VIEW; Schema: atlas; Owner: -
+--
+
+CREATE VIEW atlas.budget_now WITH (security_invoker='true') AS
+ SELECT b.scope,
+    b.per_run,
+    b.usd_per_run,
+    b.daily,
+    b.usd_daily,
+    b.monthly,
+    b.usd_monthly,
+    b.enforcement,
+    b.when_spent,
+    b.lowered_at,
+    b.set_by,
+    atlas.today() AS day,
+    COALESCE(d.reserved_tokens, (0)::bigint) AS reserved_tokens,
+    COALESCE(d.settled_tokens, (0)::bigint) AS settled_tokens,
+    COALESCE(d.overrun_tokens, (0)::bigint) AS overrun_tokens,
+    COALESCE(d.reserved_usd, (0)::numeric) AS reserved_usd,
+    COALESCE(d.settled_usd, (0)::numeric) AS settled_usd,
+    m.reserved_tokens AS month_reserved_tokens,
+    m.settled_tokens AS month_settled_tokens,
+    m.reserved_usd AS month_reserved_usd,
+    m.settled_usd AS month_settled_usd
+   FROM ((atlas.budget b
+     LEFT JOIN atlas.budget_day d ON (((d.scope = b.scope) AND (d.day = atlas.today()))))
+     LEFT JOIN LATERAL ( SELECT (COALESCE(sum(x.reserved_tokens), (0)::numeric))::bigint AS reserved_tokens,
+            (COALESCE(sum(x.settled_tokens), (0)::numeric))::bigint AS settled_tokens,
+            COALESCE(sum(x.reserved_usd), (0)::numeric) AS reserved_usd,
+            COALESCE(sum(x.settled_usd), (0)::numeric) AS settled_usd
+           FROM atlas.budget_day x
+          WHERE ((x.scope = b.scope) AND (x.day >= (date_trunc('month'::text, (atlas.today())::timestamp with time zone))::date) AND ((b.monthly IS NOT NULL) OR (b.usd_monthly IS NOT NULL)))) m ON (true));
+
+--
+-- Name: VIEW budget_now; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON VIEW atlas.budget_now IS 'Every budget with what today and, where it has a limit of a month, this month hold (UTC).';
+
+--
+-- Name: COLUMN budget_now.scope; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.scope IS 'global, project:<id>, sender:<key> or model:<name>.';
+
+--
+-- Name: COLUMN budget_now.per_run; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.per_run IS 'Tokens of one attempt, input and output together.';
+
+--
+-- Name: COLUMN budget_now.usd_per_run; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.usd_per_run IS 'US dollars of one attempt.';
+
+--
+-- Name: COLUMN budget_now.daily; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.daily IS 'Tokens of one UTC day.';
+
+--
+-- Name: COLUMN budget_now.usd_daily; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.usd_daily IS 'US dollars of one UTC day.';
+
+--
+-- Name: COLUMN budget_now.monthly; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.monthly IS 'Tokens of one calendar month (UTC).';
+
+--
+-- Name: COLUMN budget_now.usd_monthly; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.usd_monthly IS 'US dollars of one calendar month (UTC).';
+
+--
+-- Name: COLUMN budget_now.enforcement; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.enforcement IS 'hard: nothing is called beyond it. soft: it is only told of.';
+
+--
+-- Name: COLUMN budget_now.when_spent; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.when_spent IS 'What a task does when it is spent: defer or reject.';
+
+--
+-- Name: COLUMN budget_now.lowered_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.lowered_at IS 'When a limit last fell.';
+
+--
+-- Name: COLUMN budget_now.set_by; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.set_by IS 'settings: all from a worker''s environment; control: set_budget set some.';
+
+--
+-- Name: COLUMN budget_now.day; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.day IS 'The UTC day.';
+
+--
+-- Name: COLUMN budget_now.reserved_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.reserved_tokens IS 'Tokens of calls under way or held, at their worst case.';
+
+--
+-- Name: COLUMN budget_now.settled_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.settled_tokens IS 'Tokens of settled calls, corrections included.';
+
+--
+-- Name: COLUMN budget_now.overrun_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.overrun_tokens IS 'Usage above its reservation: recorded in full, never clipped.';
+
+--
+-- Name: COLUMN budget_now.reserved_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.reserved_usd IS 'US dollars of calls under way or held, at their worst case.';
+
+--
+-- Name: COLUMN budget_now.settled_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.settled_usd IS 'US dollars of settled calls.';
+
+--
+-- Name: COLUMN budget_now.month_reserved_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.month_reserved_tokens IS 'Reserved of this month; 0 without a limit of a month.';
+
+--
+-- Name: COLUMN budget_now.month_settled_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.month_settled_tokens IS 'Settled of this month; 0 without a limit of a month.';
+
+--
+-- Name: COLUMN budget_now.month_reserved_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.month_reserved_usd IS 'US dollars reserved of this month; 0 without a limit of a month.';
+
+--
+-- Name: COLUMN budget_now.month_settled_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.month_settled_usd IS 'US dollars settled of this month; 0 without a limit of a month.';
 
 --
 -- Name: claim_seq; Type: SEQUENCE; Schema: atlas; Owner: -
@@ -6098,7 +7523,7 @@ CREATE TABLE atlas.model (
     CONSTRAINT model_check CHECK ((successor IS DISTINCT FROM name)),
     CONSTRAINT model_context_tokens_check CHECK ((context_tokens > 0)),
     CONSTRAINT model_max_output_tokens_check CHECK ((max_output_tokens > 0)),
-    CONSTRAINT model_reasoning_effort_check CHECK ((reasoning_effort = ANY (ARRAY['none'::text, 'minimal'::text, 'low'::text, 'medium'::text, 'high'::text, 'xhigh'::text]))),
+    CONSTRAINT model_reasoning_effort_check CHECK ((reasoning_effort = ANY (ARRAY['none'::text, 'minimal'::text, 'low'::text, 'medium'::text, 'high'::text, 'xhigh'::text, 'max'::text]))),
     CONSTRAINT model_vocabulary_check CHECK ((vocabulary = ANY (ARRAY['o200k_base'::text, 'cl100k_base'::text])))
 );
 
@@ -6180,12 +7605,21 @@ COMMENT ON COLUMN atlas.model.note IS 'For people.';
 
 CREATE TABLE atlas.model_state (
     model text NOT NULL,
-    open_until timestamp with time zone,
-    failures integer DEFAULT 0 NOT NULL,
+    state text DEFAULT 'closed'::text NOT NULL,
+    since timestamp with time zone DEFAULT now() NOT NULL,
+    failed_at timestamp with time zone[] DEFAULT '{}'::timestamp with time zone[] NOT NULL,
+    succeeded_at timestamp with time zone,
+    probe_at timestamp with time zone DEFAULT now() NOT NULL,
+    trial_at timestamp with time zone DEFAULT now() NOT NULL,
+    trials integer DEFAULT 0 NOT NULL,
     last_error text,
     missing_since timestamp with time zone,
+    usual_output integer,
+    measured_at timestamp with time zone,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT model_state_failures_check CHECK ((failures >= 0))
+    CONSTRAINT model_state_state_check CHECK ((state = ANY (ARRAY['closed'::text, 'open'::text, 'half_open'::text]))),
+    CONSTRAINT model_state_trials_check CHECK ((trials >= 0)),
+    CONSTRAINT model_state_usual_output_check CHECK ((usual_output > 0))
 );
 
 --
@@ -6201,16 +7635,46 @@ COMMENT ON TABLE atlas.model_state IS 'What the fleet learned of each model: its
 COMMENT ON COLUMN atlas.model_state.model IS 'The model that answered, or was called.';
 
 --
--- Name: COLUMN model_state.open_until; Type: COMMENT; Schema: atlas; Owner: -
+-- Name: COLUMN model_state.state; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.model_state.open_until IS 'The breaker: not called before this time.';
+COMMENT ON COLUMN atlas.model_state.state IS 'closed: it is called. open: it is probed only. half_open: one call is tried.';
 
 --
--- Name: COLUMN model_state.failures; Type: COMMENT; Schema: atlas; Owner: -
+-- Name: COLUMN model_state.since; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.model_state.failures IS 'Failures in a row.';
+COMMENT ON COLUMN atlas.model_state.since IS 'Since when it is in this state.';
+
+--
+-- Name: COLUMN model_state.failed_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_state.failed_at IS 'The latest three failures since the last success.';
+
+--
+-- Name: COLUMN model_state.succeeded_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_state.succeeded_at IS 'When it last answered a call, written at most once a second.';
+
+--
+-- Name: COLUMN model_state.probe_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_state.probe_at IS 'While it is open: when the next probe is due.';
+
+--
+-- Name: COLUMN model_state.trial_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_state.trial_at IS 'While it is half open: from when one call may be tried.';
+
+--
+-- Name: COLUMN model_state.trials; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_state.trials IS 'Tried calls that failed in a row; each doubles the pause before the next, up to 5 s.';
 
 --
 -- Name: COLUMN model_state.last_error; Type: COMMENT; Schema: atlas; Owner: -
@@ -6223,6 +7687,18 @@ COMMENT ON COLUMN atlas.model_state.last_error IS 'What the last failure said.';
 --
 
 COMMENT ON COLUMN atlas.model_state.missing_since IS 'The provider said model_not_found: its successor is called.';
+
+--
+-- Name: COLUMN model_state.usual_output; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_state.usual_output IS 'The 99th percentile of its replies here, in tokens: what a first call reserves.';
+
+--
+-- Name: COLUMN model_state.measured_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.model_state.measured_at IS 'When usual_output was last measured.';
 
 --
 -- Name: COLUMN model_state.updated_at; Type: COMMENT; Schema: atlas; Owner: -
@@ -6289,7 +7765,7 @@ CREATE TABLE atlas.outbox (
     CONSTRAINT outbox_check CHECK (((out_id IS NULL) <> (payload IS NULL))),
     CONSTRAINT outbox_check1 CHECK (((state = 'sent'::text) = (sent_at IS NOT NULL))),
     CONSTRAINT outbox_check2 CHECK (((lease_owner IS NULL) = (lease_expires_at IS NULL))),
-    CONSTRAINT outbox_event_kind_check CHECK ((event_kind = ANY (ARRAY['message'::text, 'audit_seal'::text, 'notification'::text, 'progress'::text, 'export'::text]))),
+    CONSTRAINT outbox_event_kind_check CHECK ((event_kind = ANY (ARRAY['message'::text, 'audit_seal'::text, 'notification'::text, 'progress'::text, 'export'::text, 'budget.warning'::text, 'budget.spent'::text]))),
     CONSTRAINT outbox_rejections_check CHECK ((rejections >= 0)),
     CONSTRAINT outbox_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sent'::text, 'dead'::text, 'skipped'::text])))
 );
@@ -6316,7 +7792,7 @@ COMMENT ON COLUMN atlas.outbox.event_id IS 'The event, the same for every destin
 -- Name: COLUMN outbox.event_kind; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.outbox.event_kind IS 'message (a row of architect_out), audit_seal, notification, progress or export.';
+COMMENT ON COLUMN atlas.outbox.event_kind IS 'message (a row of architect_out), audit_seal, notification, progress, export, budget.warning or budget.spent.';
 
 --
 -- Name: COLUMN outbox.destination_id; Type: COMMENT; Schema: atlas; Owner: -
@@ -6578,6 +8054,42 @@ COMMENT ON COLUMN atlas.post.lease_expires_at IS 'Until then another call may st
 COMMENT ON COLUMN atlas.post.created_at IS 'When it was first asked for.';
 
 --
+-- Name: price_factor; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.price_factor (
+    kind text NOT NULL,
+    name text NOT NULL,
+    factor numeric(6,3) NOT NULL,
+    CONSTRAINT price_factor_factor_check CHECK ((factor > (0)::numeric)),
+    CONSTRAINT price_factor_kind_check CHECK ((kind = ANY (ARRAY['tier'::text, 'window'::text])))
+);
+
+--
+-- Name: TABLE price_factor; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.price_factor IS 'What a service tier or a completion window multiplies the whole price by.';
+
+--
+-- Name: COLUMN price_factor.kind; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.price_factor.kind IS 'tier (default, flex, fast, priority) or window (soonest, 2h, 8h).';
+
+--
+-- Name: COLUMN price_factor.name; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.price_factor.name IS 'Its name in the provider''s API.';
+
+--
+-- Name: COLUMN price_factor.factor; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.price_factor.factor IS '0.5 is half the price.';
+
+--
 -- Name: project; Type: TABLE; Schema: atlas; Owner: -
 --
 
@@ -6669,6 +8181,70 @@ COMMENT ON COLUMN atlas.queue_status.newest IS 'When the newest of them was queu
 COMMENT ON COLUMN atlas.queue_status.next_run_after IS 'When the first of those that wait is due.';
 
 --
+-- Name: rate_bucket; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.rate_bucket (
+    model text NOT NULL,
+    unit text NOT NULL,
+    per_minute bigint NOT NULL,
+    level numeric(20,3) NOT NULL,
+    as_of timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    blocked_until timestamp with time zone,
+    CONSTRAINT level_within_limit CHECK (((level >= (0)::numeric) AND (level <= (per_minute)::numeric))),
+    CONSTRAINT rate_bucket_per_minute_check CHECK ((per_minute > 0)),
+    CONSTRAINT rate_bucket_unit_check CHECK ((unit = ANY (ARRAY['requests'::text, 'tokens'::text])))
+);
+
+--
+-- Name: TABLE rate_bucket; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.rate_bucket IS 'The provider''s rate limits of a model; a model without rows has none that is known.';
+
+--
+-- Name: COLUMN rate_bucket.model; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.rate_bucket.model IS 'The model that is called.';
+
+--
+-- Name: COLUMN rate_bucket.unit; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.rate_bucket.unit IS 'requests or tokens.';
+
+--
+-- Name: COLUMN rate_bucket.per_minute; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.rate_bucket.per_minute IS 'The limit, as x-ratelimit-limit-* said it last.';
+
+--
+-- Name: COLUMN rate_bucket.level; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.rate_bucket.level IS 'What was left at as_of; it fills up within a minute.';
+
+--
+-- Name: COLUMN rate_bucket.as_of; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.rate_bucket.as_of IS 'When level was true.';
+
+--
+-- Name: COLUMN rate_bucket.blocked_until; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.rate_bucket.blocked_until IS 'The provider said 429: nothing is leased before this time.';
+
+--
+-- Name: CONSTRAINT level_within_limit ON rate_bucket; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON CONSTRAINT level_within_limit ON atlas.rate_bucket IS 'A bucket holds at most a minute''s worth.';
+
+--
 -- Name: rejected_message; Type: TABLE; Schema: atlas; Owner: -
 --
 
@@ -6739,6 +8315,7 @@ CREATE TABLE atlas.reply_part (
     "offset" integer NOT NULL,
     seq integer DEFAULT 0 NOT NULL,
     text text NOT NULL,
+    inherited boolean DEFAULT false NOT NULL,
     task_id uuid NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT reply_part_generation_check CHECK ((generation >= 0)),
@@ -6784,6 +8361,12 @@ COMMENT ON COLUMN atlas.reply_part.seq IS 'Which part of its attempt, from 1; ri
 COMMENT ON COLUMN atlas.reply_part.text IS 'The text of the part.';
 
 --
+-- Name: COLUMN reply_part.inherited; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.reply_part.inherited IS 'It repeats what a lost attempt had of the same response: readers have it already.';
+
+--
 -- Name: COLUMN reply_part.task_id; Type: COMMENT; Schema: atlas; Owner: -
 --
 
@@ -6804,44 +8387,54 @@ CREATE TABLE atlas.spend (
     task_id uuid NOT NULL,
     attempt_id uuid NOT NULL,
     call integer NOT NULL,
+    corrects bigint,
     state text DEFAULT 'reserved'::text NOT NULL,
     model text NOT NULL,
     price_from date,
+    tier text DEFAULT 'default'::text NOT NULL,
+    completion_window text DEFAULT 'soonest'::text NOT NULL,
+    tier_given text,
+    factor numeric(6,3) DEFAULT 1 NOT NULL,
     day date NOT NULL,
     scopes text[] NOT NULL,
     reserved_tokens bigint NOT NULL,
     reserved_usd numeric(18,9),
     response_id text,
+    unstored boolean DEFAULT false NOT NULL,
+    adopted_at timestamp with time zone,
+    held_until timestamp with time zone,
+    asked_at timestamp with time zone,
     input_tokens bigint,
     cached_tokens bigint,
+    cache_write_tokens bigint,
     output_tokens bigint,
     reasoning_tokens bigint,
     tokens bigint,
     usd numeric(18,9),
     known text,
     over_reservation boolean DEFAULT false NOT NULL,
+    reserved_at timestamp with time zone DEFAULT now() NOT NULL,
     settled_at timestamp with time zone,
-    CONSTRAINT spend_cached_tokens_check CHECK ((cached_tokens >= 0)),
+    CONSTRAINT corrections_are_settled CHECK (((corrects IS NULL) OR ((state = 'settled'::text) AND (reserved_tokens = 0)))),
+    CONSTRAINT only_corrections_are_negative CHECK (((corrects IS NOT NULL) OR (LEAST((input_tokens)::numeric, (cached_tokens)::numeric, (cache_write_tokens)::numeric, (output_tokens)::numeric, (reasoning_tokens)::numeric, (tokens)::numeric, usd) >= (0)::numeric))),
     CONSTRAINT spend_call_check CHECK ((call >= 0)),
     CONSTRAINT spend_check CHECK (((state = 'settled'::text) = (settled_at IS NOT NULL))),
     CONSTRAINT spend_check1 CHECK (((state = 'settled'::text) = (known IS NOT NULL))),
     CONSTRAINT spend_check2 CHECK (((state = 'settled'::text) = (tokens IS NOT NULL))),
-    CONSTRAINT spend_input_tokens_check CHECK ((input_tokens >= 0)),
-    CONSTRAINT spend_known_check CHECK ((known = ANY (ARRAY['reported'::text, 'estimated'::text, 'unknown'::text]))),
-    CONSTRAINT spend_output_tokens_check CHECK ((output_tokens >= 0)),
-    CONSTRAINT spend_reasoning_tokens_check CHECK ((reasoning_tokens >= 0)),
+    CONSTRAINT spend_check3 CHECK (((state = 'held'::text) = (held_until IS NOT NULL))),
+    CONSTRAINT spend_check4 CHECK (((known <> ALL (ARRAY['none'::text, 'presumed_none'::text])) OR (tokens = 0))),
+    CONSTRAINT spend_factor_check CHECK ((factor > (0)::numeric)),
+    CONSTRAINT spend_known_check CHECK ((known = ANY (ARRAY['reported'::text, 'estimated'::text, 'unknown'::text, 'none'::text, 'presumed_none'::text]))),
     CONSTRAINT spend_reserved_tokens_check CHECK ((reserved_tokens >= 0)),
     CONSTRAINT spend_reserved_usd_check CHECK ((reserved_usd >= (0)::numeric)),
-    CONSTRAINT spend_state_check CHECK ((state = ANY (ARRAY['reserved'::text, 'settled'::text]))),
-    CONSTRAINT spend_tokens_check CHECK ((tokens >= 0)),
-    CONSTRAINT spend_usd_check CHECK ((usd >= (0)::numeric))
+    CONSTRAINT spend_state_check CHECK ((state = ANY (ARRAY['reserved'::text, 'held'::text, 'settled'::text])))
 );
 
 --
 -- Name: TABLE spend; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON TABLE atlas.spend IS 'One row a model call, from its reservation to its settlement.';
+COMMENT ON TABLE atlas.spend IS 'One row a model call, from its reservation to its settlement; a correction is a row of its own.';
 
 --
 -- Name: COLUMN spend.id; Type: COMMENT; Schema: atlas; Owner: -
@@ -6868,10 +8461,16 @@ COMMENT ON COLUMN atlas.spend.attempt_id IS 'The attempt that made the call, or 
 COMMENT ON COLUMN atlas.spend.call IS 'Which call of its attempt, from 0. Makes reserving idempotent.';
 
 --
+-- Name: COLUMN spend.corrects; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.corrects IS 'The settled call that this row corrects, by its differences.';
+
+--
 -- Name: COLUMN spend.state; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.spend.state IS 'reserved while the call is under way, then settled.';
+COMMENT ON COLUMN atlas.spend.state IS 'reserved while the call is under way; held: sent, and not answered; settled.';
 
 --
 -- Name: COLUMN spend.model; Type: COMMENT; Schema: atlas; Owner: -
@@ -6884,6 +8483,30 @@ COMMENT ON COLUMN atlas.spend.model IS 'The model that answered, or was called.'
 --
 
 COMMENT ON COLUMN atlas.spend.price_from IS 'valid_from of the price row used; null where the model has no price.';
+
+--
+-- Name: COLUMN spend.tier; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.tier IS 'The service tier that was asked for.';
+
+--
+-- Name: COLUMN spend.completion_window; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.completion_window IS 'soonest, 2h or 8h: until when the reply was asked for.';
+
+--
+-- Name: COLUMN spend.tier_given; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.tier_given IS 'The service tier that the response reports; the price goes by it.';
+
+--
+-- Name: COLUMN spend.factor; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.factor IS 'What tier and window multiply the price by.';
 
 --
 -- Name: COLUMN spend.day; Type: COMMENT; Schema: atlas; Owner: -
@@ -6916,6 +8539,30 @@ COMMENT ON COLUMN atlas.spend.reserved_usd IS 'The worst case in US dollars; nul
 COMMENT ON COLUMN atlas.spend.response_id IS 'The provider''s id of the response.';
 
 --
+-- Name: COLUMN spend.unstored; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.unstored IS 'Its response had begun, and the provider does not keep it: when its reader is lost, it is.';
+
+--
+-- Name: COLUMN spend.adopted_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.adopted_at IS 'When the provider''s webhook told of its response.';
+
+--
+-- Name: COLUMN spend.held_until; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.held_until IS 'When its hold ends: then it is presumed not made, or booked in full, as atlas.spend_rules says.';
+
+--
+-- Name: COLUMN spend.asked_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.asked_at IS 'When the provider was last asked what became of it.';
+
+--
 -- Name: COLUMN spend.input_tokens; Type: COMMENT; Schema: atlas; Owner: -
 --
 
@@ -6926,6 +8573,12 @@ COMMENT ON COLUMN atlas.spend.input_tokens IS 'Tokens sent.';
 --
 
 COMMENT ON COLUMN atlas.spend.cached_tokens IS 'Those of the input that the provider had cached.';
+
+--
+-- Name: COLUMN spend.cache_write_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.cache_write_tokens IS 'Those of the input that the provider wrote to its cache.';
 
 --
 -- Name: COLUMN spend.output_tokens; Type: COMMENT; Schema: atlas; Owner: -
@@ -6943,7 +8596,7 @@ COMMENT ON COLUMN atlas.spend.reasoning_tokens IS 'Those of the output that nobo
 -- Name: COLUMN spend.tokens; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.spend.tokens IS 'What counts: input and output, or the reservation while usage is unknown.';
+COMMENT ON COLUMN atlas.spend.tokens IS 'What counts: input and output, or the reservation while usage is unknown; of a correction the difference.';
 
 --
 -- Name: COLUMN spend.usd; Type: COMMENT; Schema: atlas; Owner: -
@@ -6955,7 +8608,8 @@ COMMENT ON COLUMN atlas.spend.usd IS 'US dollars.';
 -- Name: COLUMN spend.known; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.spend.known IS 'reported by the provider; estimated; unknown: the whole reservation counts until it is corrected.';
+COMMENT ON COLUMN atlas.spend.known IS 'reported by the provider; estimated; unknown: the whole reservation counts until it is corrected; none: it was not made, or the
+provider refused it; presumed_none: sent, never answered, and nothing was heard of it.';
 
 --
 -- Name: COLUMN spend.over_reservation; Type: COMMENT; Schema: atlas; Owner: -
@@ -6964,10 +8618,28 @@ COMMENT ON COLUMN atlas.spend.known IS 'reported by the provider; estimated; unk
 COMMENT ON COLUMN atlas.spend.over_reservation IS 'The provider used more than was reserved; it counts in full.';
 
 --
+-- Name: COLUMN spend.reserved_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.reserved_at IS 'When it was reserved, just before the call.';
+
+--
 -- Name: COLUMN spend.settled_at; Type: COMMENT; Schema: atlas; Owner: -
 --
 
 COMMENT ON COLUMN atlas.spend.settled_at IS 'When the usage was known, or given up.';
+
+--
+-- Name: CONSTRAINT corrections_are_settled ON spend; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON CONSTRAINT corrections_are_settled ON atlas.spend IS 'A correction reserves nothing.';
+
+--
+-- Name: CONSTRAINT only_corrections_are_negative ON spend; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON CONSTRAINT only_corrections_are_negative ON atlas.spend IS 'A correction is the difference, and may be negative.';
 
 --
 -- Name: spend_by_day; Type: VIEW; Schema: atlas; Owner: -
@@ -6975,23 +8647,35 @@ COMMENT ON COLUMN atlas.spend.settled_at IS 'When the usage was known, or given 
 
 CREATE VIEW atlas.spend_by_day WITH (security_invoker='true') AS
  SELECT day,
-    count(*) AS calls,
+    count(*) FILTER (WHERE ((state = 'settled'::text) AND (corrects IS NULL))) AS calls,
     sum(input_tokens) AS input_tokens,
     sum(cached_tokens) AS cached_tokens,
     sum(output_tokens) AS output_tokens,
     sum(reasoning_tokens) AS reasoning_tokens,
     sum(tokens) AS tokens,
     sum(usd) AS usd,
-    count(*) FILTER (WHERE (known = 'unknown'::text)) AS unknown_calls
+    count(*) FILTER (WHERE ((known = 'unknown'::text) AND (NOT (EXISTS ( SELECT
+           FROM atlas.spend c
+          WHERE (c.corrects = s.id)))))) AS unknown_calls,
+    sum(cache_write_tokens) AS cache_write_tokens,
+    count(*) FILTER (WHERE (state = 'held'::text)) AS held_calls,
+    sum(reserved_tokens) FILTER (WHERE (state = 'held'::text)) AS held_tokens,
+    sum(reserved_usd) FILTER (WHERE (state = 'held'::text)) AS held_usd,
+    count(*) FILTER (WHERE ((known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
+           FROM atlas.spend c
+          WHERE (c.corrects = s.id)))))) AS presumed_calls,
+    sum(reserved_usd) FILTER (WHERE ((known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
+           FROM atlas.spend c
+          WHERE (c.corrects = s.id)))))) AS presumed_usd
    FROM atlas.spend s
-  WHERE (state = 'settled'::text)
+  WHERE (state <> 'reserved'::text)
   GROUP BY day;
 
 --
 -- Name: VIEW spend_by_day; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON VIEW atlas.spend_by_day IS 'Settled calls a UTC day.';
+COMMENT ON VIEW atlas.spend_by_day IS 'Calls a UTC day.';
 
 --
 -- Name: COLUMN spend_by_day.day; Type: COMMENT; Schema: atlas; Owner: -
@@ -7048,29 +8732,77 @@ COMMENT ON COLUMN atlas.spend_by_day.usd IS 'US dollars.';
 COMMENT ON COLUMN atlas.spend_by_day.unknown_calls IS 'Calls of unknown usage: they count at their worst case.';
 
 --
+-- Name: COLUMN spend_by_day.cache_write_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_day.cache_write_tokens IS 'Those of the input that the provider wrote to its cache.';
+
+--
+-- Name: COLUMN spend_by_day.held_calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_day.held_calls IS 'Calls that were sent and not answered: they count at their worst case until their hold ends.';
+
+--
+-- Name: COLUMN spend_by_day.held_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_day.held_tokens IS 'Tokens that held calls reserve; not among tokens.';
+
+--
+-- Name: COLUMN spend_by_day.held_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_day.held_usd IS 'US dollars that held calls reserve; not among usd.';
+
+--
+-- Name: COLUMN spend_by_day.presumed_calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_day.presumed_calls IS 'Calls presumed not made, since nobody heard of them.';
+
+--
+-- Name: COLUMN spend_by_day.presumed_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_day.presumed_usd IS 'US dollars that those would have cost at worst; not among usd.';
+
+--
 -- Name: spend_by_model; Type: VIEW; Schema: atlas; Owner: -
 --
 
 CREATE VIEW atlas.spend_by_model WITH (security_invoker='true') AS
  SELECT day,
     model,
-    count(*) AS calls,
+    count(*) FILTER (WHERE ((state = 'settled'::text) AND (corrects IS NULL))) AS calls,
     sum(input_tokens) AS input_tokens,
     sum(output_tokens) AS output_tokens,
     sum(tokens) AS tokens,
     sum(usd) AS usd,
     sum(cached_tokens) AS cached_tokens,
     sum(reasoning_tokens) AS reasoning_tokens,
-    count(*) FILTER (WHERE (known = 'unknown'::text)) AS unknown_calls
+    count(*) FILTER (WHERE ((known = 'unknown'::text) AND (NOT (EXISTS ( SELECT
+           FROM atlas.spend c
+          WHERE (c.corrects = s.id)))))) AS unknown_calls,
+    sum(cache_write_tokens) AS cache_write_tokens,
+    count(*) FILTER (WHERE (state = 'held'::text)) AS held_calls,
+    sum(reserved_tokens) FILTER (WHERE (state = 'held'::text)) AS held_tokens,
+    sum(reserved_usd) FILTER (WHERE (state = 'held'::text)) AS held_usd,
+    count(*) FILTER (WHERE ((known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
+           FROM atlas.spend c
+          WHERE (c.corrects = s.id)))))) AS presumed_calls,
+    sum(reserved_usd) FILTER (WHERE ((known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
+           FROM atlas.spend c
+          WHERE (c.corrects = s.id)))))) AS presumed_usd
    FROM atlas.spend s
-  WHERE (state = 'settled'::text)
+  WHERE (state <> 'reserved'::text)
   GROUP BY day, model;
 
 --
 -- Name: VIEW spend_by_model; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON VIEW atlas.spend_by_model IS 'Settled calls a UTC day and model.';
+COMMENT ON VIEW atlas.spend_by_model IS 'Calls a UTC day and model.';
 
 --
 -- Name: COLUMN spend_by_model.day; Type: COMMENT; Schema: atlas; Owner: -
@@ -7133,6 +8865,42 @@ COMMENT ON COLUMN atlas.spend_by_model.reasoning_tokens IS 'Those of the output 
 COMMENT ON COLUMN atlas.spend_by_model.unknown_calls IS 'Calls of unknown usage: they count at their worst case.';
 
 --
+-- Name: COLUMN spend_by_model.cache_write_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_model.cache_write_tokens IS 'Those of the input that the provider wrote to its cache.';
+
+--
+-- Name: COLUMN spend_by_model.held_calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_model.held_calls IS 'Calls that were sent and not answered: they count at their worst case until their hold ends.';
+
+--
+-- Name: COLUMN spend_by_model.held_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_model.held_tokens IS 'Tokens that held calls reserve; not among tokens.';
+
+--
+-- Name: COLUMN spend_by_model.held_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_model.held_usd IS 'US dollars that held calls reserve; not among usd.';
+
+--
+-- Name: COLUMN spend_by_model.presumed_calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_model.presumed_calls IS 'Calls presumed not made, since nobody heard of them.';
+
+--
+-- Name: COLUMN spend_by_model.presumed_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_model.presumed_usd IS 'US dollars that those would have cost at worst; not among usd.';
+
+--
 -- Name: spend_by_project; Type: VIEW; Schema: atlas; Owner: -
 --
 
@@ -7140,25 +8908,37 @@ CREATE VIEW atlas.spend_by_project WITH (security_invoker='true') AS
  SELECT s.day,
     t.project_id,
     p.name AS project,
-    count(*) AS calls,
+    count(*) FILTER (WHERE ((s.state = 'settled'::text) AND (s.corrects IS NULL))) AS calls,
     sum(s.input_tokens) AS input_tokens,
     sum(s.cached_tokens) AS cached_tokens,
     sum(s.output_tokens) AS output_tokens,
     sum(s.reasoning_tokens) AS reasoning_tokens,
     sum(s.tokens) AS tokens,
     sum(s.usd) AS usd,
-    count(*) FILTER (WHERE (s.known = 'unknown'::text)) AS unknown_calls
+    count(*) FILTER (WHERE ((s.known = 'unknown'::text) AND (NOT (EXISTS ( SELECT
+           FROM atlas.spend c
+          WHERE (c.corrects = s.id)))))) AS unknown_calls,
+    sum(s.cache_write_tokens) AS cache_write_tokens,
+    count(*) FILTER (WHERE (s.state = 'held'::text)) AS held_calls,
+    sum(s.reserved_tokens) FILTER (WHERE (s.state = 'held'::text)) AS held_tokens,
+    sum(s.reserved_usd) FILTER (WHERE (s.state = 'held'::text)) AS held_usd,
+    count(*) FILTER (WHERE ((s.known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
+           FROM atlas.spend c
+          WHERE (c.corrects = s.id)))))) AS presumed_calls,
+    sum(s.reserved_usd) FILTER (WHERE ((s.known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
+           FROM atlas.spend c
+          WHERE (c.corrects = s.id)))))) AS presumed_usd
    FROM ((atlas.spend s
      JOIN atlas.task t ON ((t.id = s.task_id)))
      LEFT JOIN atlas.project p ON ((p.id = t.project_id)))
-  WHERE (s.state = 'settled'::text)
+  WHERE (s.state <> 'reserved'::text)
   GROUP BY s.day, t.project_id, p.name;
 
 --
 -- Name: VIEW spend_by_project; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON VIEW atlas.spend_by_project IS 'Settled calls a UTC day and project.';
+COMMENT ON VIEW atlas.spend_by_project IS 'Calls a UTC day and project.';
 
 --
 -- Name: COLUMN spend_by_project.day; Type: COMMENT; Schema: atlas; Owner: -
@@ -7227,6 +9007,42 @@ COMMENT ON COLUMN atlas.spend_by_project.usd IS 'US dollars.';
 COMMENT ON COLUMN atlas.spend_by_project.unknown_calls IS 'Calls of unknown usage: they count at their worst case.';
 
 --
+-- Name: COLUMN spend_by_project.cache_write_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.cache_write_tokens IS 'Those of the input that the provider wrote to its cache.';
+
+--
+-- Name: COLUMN spend_by_project.held_calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.held_calls IS 'Calls that were sent and not answered: they count at their worst case until their hold ends.';
+
+--
+-- Name: COLUMN spend_by_project.held_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.held_tokens IS 'Tokens that held calls reserve; not among tokens.';
+
+--
+-- Name: COLUMN spend_by_project.held_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.held_usd IS 'US dollars that held calls reserve; not among usd.';
+
+--
+-- Name: COLUMN spend_by_project.presumed_calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.presumed_calls IS 'Calls presumed not made, since nobody heard of them.';
+
+--
+-- Name: COLUMN spend_by_project.presumed_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_project.presumed_usd IS 'US dollars that those would have cost at worst; not among usd.';
+
+--
 -- Name: spend_by_sender; Type: VIEW; Schema: atlas; Owner: -
 --
 
@@ -7234,24 +9050,36 @@ CREATE VIEW atlas.spend_by_sender WITH (security_invoker='true') AS
  SELECT s.day,
     t.sender_key,
     t.project_id,
-    count(*) AS calls,
+    count(*) FILTER (WHERE ((s.state = 'settled'::text) AND (s.corrects IS NULL))) AS calls,
     sum(s.input_tokens) AS input_tokens,
     sum(s.output_tokens) AS output_tokens,
     sum(s.tokens) AS tokens,
     sum(s.usd) AS usd,
     sum(s.cached_tokens) AS cached_tokens,
     sum(s.reasoning_tokens) AS reasoning_tokens,
-    count(*) FILTER (WHERE (s.known = 'unknown'::text)) AS unknown_calls
+    count(*) FILTER (WHERE ((s.known = 'unknown'::text) AND (NOT (EXISTS ( SELECT
+           FROM atlas.spend c
+          WHERE (c.corrects = s.id)))))) AS unknown_calls,
+    sum(s.cache_write_tokens) AS cache_write_tokens,
+    count(*) FILTER (WHERE (s.state = 'held'::text)) AS held_calls,
+    sum(s.reserved_tokens) FILTER (WHERE (s.state = 'held'::text)) AS held_tokens,
+    sum(s.reserved_usd) FILTER (WHERE (s.state = 'held'::text)) AS held_usd,
+    count(*) FILTER (WHERE ((s.known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
+           FROM atlas.spend c
+          WHERE (c.corrects = s.id)))))) AS presumed_calls,
+    sum(s.reserved_usd) FILTER (WHERE ((s.known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
+           FROM atlas.spend c
+          WHERE (c.corrects = s.id)))))) AS presumed_usd
    FROM (atlas.spend s
      JOIN atlas.task t ON ((t.id = s.task_id)))
-  WHERE (s.state = 'settled'::text)
+  WHERE (s.state <> 'reserved'::text)
   GROUP BY s.day, t.sender_key, t.project_id;
 
 --
 -- Name: VIEW spend_by_sender; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON VIEW atlas.spend_by_sender IS 'Settled calls a UTC day, sender and project.';
+COMMENT ON VIEW atlas.spend_by_sender IS 'Calls a UTC day, sender and project.';
 
 --
 -- Name: COLUMN spend_by_sender.day; Type: COMMENT; Schema: atlas; Owner: -
@@ -7320,6 +9148,42 @@ COMMENT ON COLUMN atlas.spend_by_sender.reasoning_tokens IS 'Those of the output
 COMMENT ON COLUMN atlas.spend_by_sender.unknown_calls IS 'Calls of unknown usage: they count at their worst case.';
 
 --
+-- Name: COLUMN spend_by_sender.cache_write_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.cache_write_tokens IS 'Those of the input that the provider wrote to its cache.';
+
+--
+-- Name: COLUMN spend_by_sender.held_calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.held_calls IS 'Calls that were sent and not answered: they count at their worst case until their hold ends.';
+
+--
+-- Name: COLUMN spend_by_sender.held_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.held_tokens IS 'Tokens that held calls reserve; not among tokens.';
+
+--
+-- Name: COLUMN spend_by_sender.held_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.held_usd IS 'US dollars that held calls reserve; not among usd.';
+
+--
+-- Name: COLUMN spend_by_sender.presumed_calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.presumed_calls IS 'Calls presumed not made, since nobody heard of them.';
+
+--
+-- Name: COLUMN spend_by_sender.presumed_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_sender.presumed_usd IS 'US dollars that those would have cost at worst; not among usd.';
+
+--
 -- Name: spend_id_seq; Type: SEQUENCE; Schema: atlas; Owner: -
 --
 
@@ -7331,6 +9195,59 @@ ALTER TABLE atlas.spend ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+
+--
+-- Name: spend_rules; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.spend_rules (
+    only_row boolean DEFAULT true NOT NULL,
+    hold_seconds integer DEFAULT 900 NOT NULL,
+    held_retry_seconds integer DEFAULT 60 NOT NULL,
+    hold_unknown text DEFAULT 'release'::text NOT NULL,
+    sender_daily_share numeric(4,3) DEFAULT 0.5,
+    CONSTRAINT spend_rules_held_retry_seconds_check CHECK ((held_retry_seconds >= 0)),
+    CONSTRAINT spend_rules_hold_seconds_check CHECK ((hold_seconds >= 0)),
+    CONSTRAINT spend_rules_hold_unknown_check CHECK ((hold_unknown = ANY (ARRAY['release'::text, 'settle'::text]))),
+    CONSTRAINT spend_rules_only_row_check CHECK (only_row),
+    CONSTRAINT spend_rules_sender_daily_share_check CHECK (((sender_daily_share > (0)::numeric) AND (sender_daily_share <= (1)::numeric)))
+);
+
+--
+-- Name: TABLE spend_rules; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.spend_rules IS 'One row: how calls without an answer and people without a budget are treated. Workers set it when they start.';
+
+--
+-- Name: COLUMN spend_rules.only_row; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_rules.only_row IS 'There is one row.';
+
+--
+-- Name: COLUMN spend_rules.hold_seconds; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_rules.hold_seconds IS 'How long the reservation of a call that was sent and not answered goes on counting.';
+
+--
+-- Name: COLUMN spend_rules.held_retry_seconds; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_rules.held_retry_seconds IS 'How long its task waits before its second call.';
+
+--
+-- Name: COLUMN spend_rules.hold_unknown; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_rules.hold_unknown IS 'What becomes of it then. release: presumed not made. settle: booked in full.';
+
+--
+-- Name: COLUMN spend_rules.sender_daily_share; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_rules.sender_daily_share IS 'Of their project''s day, what a person without a budget of their own may spend; null: all.';
 
 --
 -- Name: task_history; Type: VIEW; Schema: atlas; Owner: -
@@ -7499,6 +9416,7 @@ CREATE TABLE atlas.worker (
     version text NOT NULL,
     state text DEFAULT 'busy'::text NOT NULL,
     concurrency integer NOT NULL,
+    models text[] DEFAULT '{}'::text[] NOT NULL,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
     seen_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT worker_concurrency_check CHECK ((concurrency > 0)),
@@ -7540,6 +9458,12 @@ COMMENT ON COLUMN atlas.worker.state IS 'idle waits for a wake-up, busy claims b
 --
 
 COMMENT ON COLUMN atlas.worker.concurrency IS 'Tasks it runs at once.';
+
+--
+-- Name: COLUMN worker.models; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.worker.models IS 'Its chain: the model it calls first, and those it falls back to.';
 
 --
 -- Name: COLUMN worker.started_at; Type: COMMENT; Schema: atlas; Owner: -
@@ -8263,6 +10187,13 @@ ALTER TABLE ONLY atlas.budget_day
     ADD CONSTRAINT budget_day_pkey PRIMARY KEY (day, scope);
 
 --
+-- Name: budget_event budget_event_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.budget_event
+    ADD CONSTRAINT budget_event_pkey PRIMARY KEY (scope, period, starts, unit, level, most);
+
+--
 -- Name: budget budget_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -8367,6 +10298,13 @@ ALTER TABLE ONLY atlas.post
     ADD CONSTRAINT post_pkey PRIMARY KEY (task_id, part);
 
 --
+-- Name: price_factor price_factor_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.price_factor
+    ADD CONSTRAINT price_factor_pkey PRIMARY KEY (kind, name);
+
+--
 -- Name: project project_name_key; Type: CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -8379,6 +10317,13 @@ ALTER TABLE ONLY atlas.project
 
 ALTER TABLE ONLY atlas.project
     ADD CONSTRAINT project_pkey PRIMARY KEY (id);
+
+--
+-- Name: rate_bucket rate_bucket_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.rate_bucket
+    ADD CONSTRAINT rate_bucket_pkey PRIMARY KEY (model, unit);
 
 --
 -- Name: rejected_message rejected_message_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
@@ -8395,18 +10340,18 @@ ALTER TABLE ONLY atlas.reply_part
     ADD CONSTRAINT reply_part_pkey PRIMARY KEY (attempt_id, generation, "offset");
 
 --
--- Name: spend spend_attempt_id_call_key; Type: CONSTRAINT; Schema: atlas; Owner: -
---
-
-ALTER TABLE ONLY atlas.spend
-    ADD CONSTRAINT spend_attempt_id_call_key UNIQUE (attempt_id, call);
-
---
 -- Name: spend spend_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
 --
 
 ALTER TABLE ONLY atlas.spend
     ADD CONSTRAINT spend_pkey PRIMARY KEY (id);
+
+--
+-- Name: spend_rules spend_rules_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.spend_rules
+    ADD CONSTRAINT spend_rules_pkey PRIMARY KEY (only_row);
 
 --
 -- Name: task task_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
@@ -8567,6 +10512,12 @@ CREATE UNIQUE INDEX attempt_one_running ON atlas.attempt USING btree (task_id) W
 CREATE INDEX audit_xact ON atlas.audit USING btree (xact);
 
 --
+-- Name: budget_day_scope; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX budget_day_scope ON atlas.budget_day USING btree (scope, day);
+
+--
 -- Name: inbound_received; Type: INDEX; Schema: atlas; Owner: -
 --
 
@@ -8609,16 +10560,46 @@ CREATE INDEX outbox_task ON atlas.outbox USING btree (task_id, destination_id, "
 CREATE INDEX reply_part_task ON atlas.reply_part USING btree (task_id);
 
 --
+-- Name: spend_call; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE UNIQUE INDEX spend_call ON atlas.spend USING btree (attempt_id, call) WHERE (corrects IS NULL);
+
+--
+-- Name: spend_corrects; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX spend_corrects ON atlas.spend USING btree (corrects) WHERE (corrects IS NOT NULL);
+
+--
 -- Name: spend_day; Type: INDEX; Schema: atlas; Owner: -
 --
 
 CREATE INDEX spend_day ON atlas.spend USING btree (day);
 
 --
+-- Name: spend_held; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX spend_held ON atlas.spend USING btree (held_until) WHERE (state = 'held'::text);
+
+--
+-- Name: spend_model; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX spend_model ON atlas.spend USING btree (model, settled_at DESC) WHERE ((known = 'reported'::text) AND (corrects IS NULL));
+
+--
 -- Name: spend_open; Type: INDEX; Schema: atlas; Owner: -
 --
 
-CREATE INDEX spend_open ON atlas.spend USING btree (task_id) WHERE (state = 'reserved'::text);
+CREATE INDEX spend_open ON atlas.spend USING btree (task_id) WHERE (state <> 'settled'::text);
+
+--
+-- Name: spend_response; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX spend_response ON atlas.spend USING btree (response_id) WHERE (response_id IS NOT NULL);
 
 --
 -- Name: spend_task; Type: INDEX; Schema: atlas; Owner: -
@@ -8685,6 +10666,12 @@ CREATE INDEX task_running ON atlas.task USING btree (attempt_id) WHERE (state = 
 --
 
 CREATE INDEX task_served ON atlas.task USING btree (sender_key, claim_seq DESC) WHERE (claim_seq IS NOT NULL);
+
+--
+-- Name: task_upstream; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX task_upstream ON atlas.task USING btree (in_id) WHERE (wait_reason = 'upstream'::text);
 
 --
 -- Name: task_waiting; Type: INDEX; Schema: atlas; Owner: -
@@ -8986,6 +10973,13 @@ ALTER TABLE ONLY atlas.budget_day
     ADD CONSTRAINT budget_day_scope_fkey FOREIGN KEY (scope) REFERENCES atlas.budget(scope) ON DELETE CASCADE;
 
 --
+-- Name: budget_event budget_event_scope_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.budget_event
+    ADD CONSTRAINT budget_event_scope_fkey FOREIGN KEY (scope) REFERENCES atlas.budget(scope) ON DELETE CASCADE;
+
+--
 -- Name: member member_project_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -9040,6 +11034,13 @@ ALTER TABLE ONLY atlas.reply_part
 
 ALTER TABLE ONLY atlas.spend
     ADD CONSTRAINT spend_attempt_id_fkey FOREIGN KEY (attempt_id) REFERENCES atlas.attempt(id);
+
+--
+-- Name: spend spend_corrects_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.spend
+    ADD CONSTRAINT spend_corrects_fkey FOREIGN KEY (corrects) REFERENCES atlas.spend(id);
 
 --
 -- Name: spend spend_task_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
@@ -9170,6 +11171,12 @@ ALTER TABLE atlas.budget ENABLE ROW LEVEL SECURITY;
 ALTER TABLE atlas.budget_day ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: budget_event; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.budget_event ENABLE ROW LEVEL SECURITY;
+
+--
 -- Name: control; Type: ROW SECURITY; Schema: atlas; Owner: -
 --
 
@@ -9180,6 +11187,18 @@ ALTER TABLE atlas.control ENABLE ROW LEVEL SECURITY;
 --
 
 ALTER TABLE atlas.destination ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: price_factor everyone with a login sees the factors; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "everyone with a login sees the factors" ON atlas.price_factor FOR SELECT TO authenticated USING (true);
+
+--
+-- Name: POLICY "everyone with a login sees the factors" ON price_factor; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "everyone with a login sees the factors" ON atlas.price_factor IS 'Row level security: everyone with a login sees the factors.';
 
 --
 -- Name: model everyone with a login sees the models; Type: POLICY; Schema: atlas; Owner: -
@@ -9404,10 +11423,22 @@ COMMENT ON POLICY "people see their projects and the default one" ON atlas.proje
 ALTER TABLE atlas.post ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: price_factor; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.price_factor ENABLE ROW LEVEL SECURITY;
+
+--
 -- Name: project; Type: ROW SECURITY; Schema: atlas; Owner: -
 --
 
 ALTER TABLE atlas.project ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: rate_bucket; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.rate_bucket ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: rejected_message; Type: ROW SECURITY; Schema: atlas; Owner: -
@@ -9426,6 +11457,12 @@ ALTER TABLE atlas.reply_part ENABLE ROW LEVEL SECURITY;
 --
 
 ALTER TABLE atlas.spend ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: spend_rules; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.spend_rules ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: task; Type: ROW SECURITY; Schema: atlas; Owner: -
@@ -9691,6 +11728,25 @@ GRANT ALL ON FUNCTION atlas.adopt_outbox(p_limit integer) TO service_role;
 GRANT ALL ON FUNCTION atlas.adopt_outbox(p_limit integer) TO atlas_worker;
 
 --
+-- Name: FUNCTION adopt_response(p_response jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.adopt_response(p_response jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.adopt_response(p_response jsonb) TO service_role;
+
+--
+-- Name: FUNCTION announce_budget(p_scope text, p_period text, p_unit text, p_level integer, p_most numeric, p_settled numeric); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.announce_budget(p_scope text, p_period text, p_unit text, p_level integer, p_most numeric, p_settled numeric) FROM PUBLIC;
+
+--
+-- Name: FUNCTION announce_budgets(p_scopes text[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.announce_budgets(p_scopes text[]) FROM PUBLIC;
+
+--
 -- Name: FUNCTION append_audit(p_task uuid, p_event text, p_detail jsonb); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -9781,6 +11837,20 @@ GRANT ALL ON FUNCTION atlas.cancel_task(p_task_id uuid, p_attempt_id uuid, p_usa
 REVOKE ALL ON FUNCTION atlas.check_control(message jsonb) FROM PUBLIC;
 
 --
+-- Name: FUNCTION check_ledger(p_since date); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.check_ledger(p_since date) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.check_ledger(p_since date) TO service_role;
+GRANT ALL ON FUNCTION atlas.check_ledger(p_since date) TO atlas_worker;
+
+--
+-- Name: FUNCTION check_limits(p_scope text, p_limits jsonb, p_state text, p_thing text, p_prefix text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.check_limits(p_scope text, p_limits jsonb, p_state text, p_thing text, p_prefix text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION check_message(message jsonb); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -9831,12 +11901,12 @@ GRANT SELECT ON TABLE atlas.model_price TO authenticated;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.model_price TO service_role;
 
 --
--- Name: FUNCTION cost(price atlas.model_price, input bigint, cached bigint, output bigint); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION cost(price atlas.model_price, input bigint, cached bigint, output bigint, cache_write bigint, factor numeric); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint) TO service_role;
-GRANT ALL ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint) TO atlas_worker;
+REVOKE ALL ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint, cache_write bigint, factor numeric) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint, cache_write bigint, factor numeric) TO service_role;
+GRANT ALL ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint, cache_write bigint, factor numeric) TO atlas_worker;
 
 --
 -- Name: FUNCTION count_streams(); Type: ACL; Schema: atlas; Owner: -
@@ -9854,11 +11924,32 @@ REVOKE ALL ON FUNCTION atlas.create_project(p_name text) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.create_project(p_name text) TO service_role;
 
 --
+-- Name: FUNCTION defer_upstream(p_message text, p_limit integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.defer_upstream(p_message text, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.defer_upstream(p_message text, p_limit integer) TO service_role;
+GRANT ALL ON FUNCTION atlas.defer_upstream(p_message text, p_limit integer) TO atlas_worker;
+
+--
 -- Name: FUNCTION drop_post(p_task_id uuid, p_part text); Type: ACL; Schema: atlas; Owner: -
 --
 
 REVOKE ALL ON FUNCTION atlas.drop_post(p_task_id uuid, p_part text) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.drop_post(p_task_id uuid, p_part text) TO service_role;
+
+--
+-- Name: TABLE task; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.task TO authenticated;
+GRANT SELECT ON TABLE atlas.task TO service_role;
+
+--
+-- Name: FUNCTION due_again(p_task atlas.task, p_kind text, p_retry_after interval); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.due_again(p_task atlas.task, p_kind text, p_retry_after interval) FROM PUBLIC;
 
 --
 -- Name: FUNCTION emit(p_kind text, p_payload jsonb, p_task_id uuid, p_event_id uuid); Type: ACL; Schema: atlas; Owner: -
@@ -9867,11 +11958,12 @@ GRANT ALL ON FUNCTION atlas.drop_post(p_task_id uuid, p_part text) TO service_ro
 REVOKE ALL ON FUNCTION atlas.emit(p_kind text, p_payload jsonb, p_task_id uuid, p_event_id uuid) FROM PUBLIC;
 
 --
--- Name: TABLE task; Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION end_holds(p_limit integer); Type: ACL; Schema: atlas; Owner: -
 --
 
-GRANT SELECT ON TABLE atlas.task TO authenticated;
-GRANT SELECT ON TABLE atlas.task TO service_role;
+REVOKE ALL ON FUNCTION atlas.end_holds(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.end_holds(p_limit integer) TO service_role;
+GRANT ALL ON FUNCTION atlas.end_holds(p_limit integer) TO atlas_worker;
 
 --
 -- Name: FUNCTION end_task(p_task atlas.task, p_state text, p_code text, p_message text, p_usages jsonb); Type: ACL; Schema: atlas; Owner: -
@@ -9978,6 +12070,12 @@ GRANT ALL ON FUNCTION atlas.get_thread(p_task_id uuid, p_project uuid) TO servic
 GRANT ALL ON FUNCTION atlas.get_thread(p_task_id uuid, p_project uuid) TO atlas_worker;
 
 --
+-- Name: FUNCTION grouped(value numeric); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.grouped(value numeric) FROM PUBLIC;
+
+--
 -- Name: FUNCTION has_work(p_chats boolean); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -10001,11 +12099,25 @@ GRANT ALL ON FUNCTION atlas.is_service() TO service_role;
 GRANT ALL ON FUNCTION atlas.is_service() TO atlas_worker;
 
 --
+-- Name: FUNCTION keep_late_text(p_attempt_id uuid, p_task atlas.task, p_text text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.keep_late_text(p_attempt_id uuid, p_task atlas.task, p_text text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION last_task_at(p_reply_to text); Type: ACL; Schema: atlas; Owner: -
 --
 
 REVOKE ALL ON FUNCTION atlas.last_task_at(p_reply_to text) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.last_task_at(p_reply_to text) TO service_role;
+
+--
+-- Name: FUNCTION lease_rate(p_model text, p_requests bigint, p_tokens bigint); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.lease_rate(p_model text, p_requests bigint, p_tokens bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.lease_rate(p_model text, p_requests bigint, p_tokens bigint) TO service_role;
+GRANT ALL ON FUNCTION atlas.lease_rate(p_model text, p_requests bigint, p_tokens bigint) TO atlas_worker;
 
 --
 -- Name: FUNCTION list_destinations(); Type: ACL; Schema: atlas; Owner: -
@@ -10049,6 +12161,14 @@ GRANT ALL ON FUNCTION atlas.mark_worker(p_worker_id uuid, p_state text) TO atlas
 --
 
 REVOKE ALL ON FUNCTION atlas.matches(filter jsonb, event_kind text, data jsonb, sender text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION measure_models(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.measure_models() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.measure_models() TO service_role;
+GRANT ALL ON FUNCTION atlas.measure_models() TO atlas_worker;
 
 --
 -- Name: FUNCTION my_projects(); Type: ACL; Schema: atlas; Owner: -
@@ -10101,6 +12221,14 @@ GRANT ALL ON FUNCTION atlas.pause(p_reason text) TO service_role;
 GRANT ALL ON FUNCTION atlas.pause(p_reason text) TO atlas_worker;
 
 --
+-- Name: FUNCTION price_factor_of(p_tier text, p_window text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.price_factor_of(p_tier text, p_window text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.price_factor_of(p_tier text, p_window text) TO service_role;
+GRANT ALL ON FUNCTION atlas.price_factor_of(p_tier text, p_window text) TO atlas_worker;
+
+--
 -- Name: FUNCTION price_on(model_name text, day date); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -10137,6 +12265,14 @@ GRANT ALL ON FUNCTION atlas.queue_metrics() TO service_role;
 GRANT ALL ON FUNCTION atlas.queue_metrics() TO atlas_worker;
 
 --
+-- Name: FUNCTION quote_task(p_project uuid, p_window text, p_tier text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.quote_task(p_project uuid, p_window text, p_tier text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.quote_task(p_project uuid, p_window text, p_tier text) TO authenticated;
+GRANT ALL ON FUNCTION atlas.quote_task(p_project uuid, p_window text, p_tier text) TO service_role;
+
+--
 -- Name: FUNCTION raise_lost(p_attempt_id uuid); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -10167,12 +12303,20 @@ GRANT ALL ON FUNCTION atlas.record_destination(p_destination uuid, p_ok boolean,
 GRANT ALL ON FUNCTION atlas.record_destination(p_destination uuid, p_ok boolean, p_error text, p_seconds double precision) TO atlas_worker;
 
 --
--- Name: FUNCTION record_model(model_name text, ok boolean, error text, missing boolean); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION record_model(p_model text, p_outcome text, p_error text); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.record_model(model_name text, ok boolean, error text, missing boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.record_model(model_name text, ok boolean, error text, missing boolean) TO service_role;
-GRANT ALL ON FUNCTION atlas.record_model(model_name text, ok boolean, error text, missing boolean) TO atlas_worker;
+REVOKE ALL ON FUNCTION atlas.record_model(p_model text, p_outcome text, p_error text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.record_model(p_model text, p_outcome text, p_error text) TO service_role;
+GRANT ALL ON FUNCTION atlas.record_model(p_model text, p_outcome text, p_error text) TO atlas_worker;
+
+--
+-- Name: FUNCTION record_probe(p_model text, p_ok boolean, p_error text, p_shutdown_at date); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.record_probe(p_model text, p_ok boolean, p_error text, p_shutdown_at date) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.record_probe(p_model text, p_ok boolean, p_error text, p_shutdown_at date) TO service_role;
+GRANT ALL ON FUNCTION atlas.record_probe(p_model text, p_ok boolean, p_error text, p_shutdown_at date) TO atlas_worker;
 
 --
 -- Name: FUNCTION record_progress(p_items jsonb); Type: ACL; Schema: atlas; Owner: -
@@ -10183,6 +12327,14 @@ GRANT ALL ON FUNCTION atlas.record_progress(p_items jsonb) TO service_role;
 GRANT ALL ON FUNCTION atlas.record_progress(p_items jsonb) TO atlas_worker;
 
 --
+-- Name: FUNCTION record_rate(p_model text, p_limits jsonb, p_retry_after interval); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.record_rate(p_model text, p_limits jsonb, p_retry_after interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.record_rate(p_model text, p_limits jsonb, p_retry_after interval) TO service_role;
+GRANT ALL ON FUNCTION atlas.record_rate(p_model text, p_limits jsonb, p_retry_after interval) TO atlas_worker;
+
+--
 -- Name: FUNCTION record_usage(p_items jsonb); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -10191,10 +12343,10 @@ GRANT ALL ON FUNCTION atlas.record_usage(p_items jsonb) TO service_role;
 GRANT ALL ON FUNCTION atlas.record_usage(p_items jsonb) TO atlas_worker;
 
 --
--- Name: FUNCTION refuse(field text, problem text, fix text, state text); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION refuse(field text, problem text, fix text, state text, thing text); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.refuse(field text, problem text, fix text, state text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION atlas.refuse(field text, problem text, fix text, state text, thing text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION refuse_change(); Type: ACL; Schema: atlas; Owner: -
@@ -10203,12 +12355,12 @@ REVOKE ALL ON FUNCTION atlas.refuse(field text, problem text, fix text, state te
 REVOKE ALL ON FUNCTION atlas.refuse_change() FROM PUBLIC;
 
 --
--- Name: FUNCTION register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[]); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer) TO service_role;
-GRANT ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer) TO atlas_worker;
+REVOKE ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[]) TO service_role;
+GRANT ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[]) TO atlas_worker;
 
 --
 -- Name: FUNCTION reject_message(p_source text, p_event_id text, p_payload jsonb, p_reason text); Type: ACL; Schema: atlas; Owner: -
@@ -10273,10 +12425,10 @@ REVOKE ALL ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repos
 GRANT ALL ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text, p_event_id uuid) TO service_role;
 
 --
--- Name: FUNCTION reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint, p_tier text, p_window text); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION atlas.reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint, p_tier text, p_window text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION reserve_tokens(p_requests jsonb); Type: ACL; Schema: atlas; Owner: -
@@ -10315,10 +12467,10 @@ GRANT ALL ON FUNCTION atlas.retry_task(p_task_id uuid) TO service_role;
 REVOKE ALL ON FUNCTION atlas.routes(event_kind text, data jsonb, sender text) FROM PUBLIC;
 
 --
--- Name: FUNCTION scopes_of(project uuid, sender text); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION scopes_of(project uuid, sender text, model text); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.scopes_of(project uuid, sender text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION atlas.scopes_of(project uuid, sender text, model text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea); Type: ACL; Schema: atlas; Owner: -
@@ -10340,14 +12492,29 @@ GRANT SELECT ON TABLE atlas.budget TO service_role;
 --
 
 REVOKE ALL ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text) TO authenticated;
 GRANT ALL ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text) TO service_role;
 GRANT ALL ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text) TO atlas_worker;
 
 --
--- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_inherit boolean); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION set_spend_rules(p_rules jsonb); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_inherit boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION atlas.set_spend_rules(p_rules jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.set_spend_rules(p_rules jsonb) TO service_role;
+GRANT ALL ON FUNCTION atlas.set_spend_rules(p_rules jsonb) TO atlas_worker;
+
+--
+-- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean) FROM PUBLIC;
+
+--
+-- Name: FUNCTION settle_call(p_spend_id bigint, p_usage jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.settle_call(p_spend_id bigint, p_usage jsonb) FROM PUBLIC;
 
 --
 -- Name: FUNCTION settle_outbox(p_lease_owner uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]); Type: ACL; Schema: atlas; Owner: -
@@ -10364,6 +12531,12 @@ GRANT ALL ON FUNCTION atlas.settle_outbox(p_lease_owner uuid, p_sent bigint[], p
 REVOKE ALL ON FUNCTION atlas.settle_spends(p_items jsonb) FROM PUBLIC;
 
 --
+-- Name: FUNCTION share_of(p_task atlas.task); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.share_of(p_task atlas.task) FROM PUBLIC;
+
+--
 -- Name: FUNCTION skip_outbox(p_ids bigint[]); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -10377,6 +12550,30 @@ GRANT ALL ON FUNCTION atlas.skip_outbox(p_ids bigint[]) TO service_role;
 REVOKE ALL ON FUNCTION atlas.submit_task(data jsonb, sender uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.submit_task(data jsonb, sender uuid) TO authenticated;
 GRANT ALL ON FUNCTION atlas.submit_task(data jsonb, sender uuid) TO service_role;
+
+--
+-- Name: FUNCTION take_orphans(p_limit integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.take_orphans(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.take_orphans(p_limit integer) TO service_role;
+GRANT ALL ON FUNCTION atlas.take_orphans(p_limit integer) TO atlas_worker;
+
+--
+-- Name: FUNCTION take_probes(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.take_probes() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.take_probes() TO service_role;
+GRANT ALL ON FUNCTION atlas.take_probes() TO atlas_worker;
+
+--
+-- Name: FUNCTION take_trial(p_model text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.take_trial(p_model text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.take_trial(p_model text) TO service_role;
+GRANT ALL ON FUNCTION atlas.take_trial(p_model text) TO atlas_worker;
 
 --
 -- Name: FUNCTION task_state(p_task_id uuid); Type: ACL; Schema: atlas; Owner: -
@@ -10439,6 +12636,24 @@ REVOKE ALL ON FUNCTION atlas.verify_audit() FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.verify_audit() TO service_role;
 
 --
+-- Name: FUNCTION wait_for_budget(p_task atlas.task, p_answer jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.wait_for_budget(p_task atlas.task, p_answer jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION wait_for_holds(p_tasks uuid[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.wait_for_holds(p_tasks uuid[]) FROM PUBLIC;
+
+--
+-- Name: FUNCTION wake_upstream(p_limit integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.wake_upstream(p_limit integer) FROM PUBLIC;
+
+--
 -- Name: FUNCTION wake_waiting(p_scopes text[], p_limit integer, p_all boolean); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -10455,6 +12670,14 @@ REVOKE ALL ON FUNCTION atlas.wake_workers(p_also_busy boolean, p_queued integer)
 --
 
 REVOKE ALL ON FUNCTION atlas.wants(wanted jsonb, value text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric) TO service_role;
+GRANT ALL ON FUNCTION atlas.worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric) TO atlas_worker;
 
 --
 -- Name: FUNCTION add_job(p_items jsonb, p_project uuid, p_sender uuid); Type: ACL; Schema: rag; Owner: -
@@ -10779,6 +13002,19 @@ GRANT SELECT ON TABLE atlas.budget_day TO authenticated;
 GRANT SELECT ON TABLE atlas.budget_day TO service_role;
 
 --
+-- Name: TABLE budget_event; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.budget_event TO service_role;
+
+--
+-- Name: TABLE budget_now; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.budget_now TO authenticated;
+GRANT SELECT ON TABLE atlas.budget_now TO service_role;
+
+--
 -- Name: TABLE control; Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -10856,6 +13092,13 @@ GRANT SELECT ON TABLE atlas.post TO authenticated;
 GRANT SELECT ON TABLE atlas.post TO service_role;
 
 --
+-- Name: TABLE price_factor; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.price_factor TO authenticated;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.price_factor TO service_role;
+
+--
 -- Name: TABLE project; Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -10868,6 +13111,12 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.project TO service_role;
 
 GRANT SELECT ON TABLE atlas.queue_status TO authenticated;
 GRANT SELECT ON TABLE atlas.queue_status TO service_role;
+
+--
+-- Name: TABLE rate_bucket; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.rate_bucket TO service_role;
 
 --
 -- Name: TABLE rejected_message; Type: ACL; Schema: atlas; Owner: -
@@ -10916,6 +13165,12 @@ GRANT SELECT ON TABLE atlas.spend_by_project TO service_role;
 
 GRANT SELECT ON TABLE atlas.spend_by_sender TO authenticated;
 GRANT SELECT ON TABLE atlas.spend_by_sender TO service_role;
+
+--
+-- Name: TABLE spend_rules; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.spend_rules TO service_role;
 
 --
 -- Name: TABLE task_history; Type: ACL; Schema: atlas; Owner: -

@@ -89,15 +89,15 @@ end
 $$;
 
 -- Validation errors carry SQLSTATE AT001, the field in COLUMN, and the fix in HINT.
-create function atlas.refuse(field text, problem text, fix text, state text default 'AT001') returns void
+create function atlas.refuse(field text, problem text, fix text, state text default 'AT001', thing text default 'architect_in')
+returns void
 language plpgsql set search_path = ''
 as $$
 begin
-  raise exception using errcode = state, message = format('architect_in: %s %s', field, problem), hint = fix,
-    column = field;
+  raise exception using errcode = state, message = format('%s: %s %s', thing, field, problem), hint = fix, column = field;
 end
 $$;
-comment on function atlas.refuse(text, text, text, text) is 'Raises the error of a message that breaks the contract.';
+comment on function atlas.refuse(text, text, text, text, text) is 'Raises the error of a message that breaks the contract.';
 
 create function atlas.as_uuid(value text) returns uuid
 language sql immutable set search_path = ''
@@ -147,7 +147,7 @@ as $$
 declare
   command jsonb := atlas.control_command(message);
   names constant text[] := array['flush_cache', 'heartbeat', 'set_budget', 'escalate', 'cancel', 'pause', 'resume'];
-  key text;
+  limits jsonb;
 begin
   if command is null then
     perform atlas.refuse('content', 'of a control message must be JSON with a "command"',
@@ -158,24 +158,14 @@ begin
       'use one of ' || array_to_string(names, ', '));
   end if;
   if command ->> 'command' = 'set_budget' then
-    if not command ?| array['per_run', 'daily', 'usd_daily'] then
+    select jsonb_object_agg(l.key, l.value) into limits from jsonb_each(command) l
+    where l.key in ('per_run', 'daily', 'monthly', 'usd_per_run', 'usd_daily', 'usd_monthly', 'enforcement', 'when_spent');
+    if limits is null then
       perform atlas.refuse('content', 'of set_budget names no budget',
         'add per_run, daily (tokens) or usd_daily, such as {"command":"set_budget","per_run":8000}');
     end if;
-    foreach key in array array['per_run', 'daily', 'usd_daily'] loop
-      if command ? key and jsonb_typeof(command -> key) <> 'null'
-         and not (jsonb_typeof(command -> key) = 'number' and (command ->> key)::numeric >= 0
-                  and (command ->> key)::numeric <= case key when 'per_run' then 2147483647 when 'usd_daily' then 1e7 else 1e12 end
-                  and (key = 'usd_daily' or (command ->> key)::numeric = trunc((command ->> key)::numeric))) then
-        perform atlas.refuse('content.' || key, format('%s is not a budget', command -> key),
-          case key when 'usd_daily' then 'send US dollars a day, at least 0, or null for none'
-                   else 'send a whole number of tokens, at least 0, or null for none' end);
-      end if;
-    end loop;
-    if command ? 'scope' and coalesce(command ->> 'scope', '') !~ '^(global|project:[0-9a-f-]{36}|sender:.+)$' then
-      perform atlas.refuse('content.scope', format('%s is not a scope', command -> 'scope'),
-        'use global, project:<uuid> or sender:<key>');
-    end if;
+    perform atlas.check_limits(case when command ? 'scope' then command ->> 'scope' else 'global' end, limits, 'AT001',
+      'architect_in', 'content.');
   end if;
   if command ->> 'command' = 'cancel'
      and command ? 'task_id' and atlas.as_uuid(command ->> 'task_id') is null then
@@ -213,6 +203,11 @@ begin
       perform atlas.refuse('metadata.' || kind, 'must be a string', 'send a string, or leave it out');
     end if;
   end loop;
+  if jsonb_typeof(metadata -> 'completion_window') <> 'null'
+     and metadata -> 'completion_window' not in ('"soonest"', '"2h"', '"8h"') then
+    perform atlas.refuse('metadata.completion_window', format('%s is not known', metadata -> 'completion_window'),
+      'send "2h" or "8h" for a later and cheaper reply, or leave it out');
+  end if;
   if jsonb_typeof(metadata -> 'priority') <> 'null'
      and not (jsonb_typeof(metadata -> 'priority') = 'number' and metadata ->> 'priority' ~ '^-?[0-9]{1,3}$'
               and (metadata ->> 'priority')::int between -100 and 100) then

@@ -1,4 +1,4 @@
--- Models: what each can do, when it goes, who follows it, what it costs since when, and what the fleet learned of it.
+-- Models: what each can do, when it goes, who follows it, and what it costs since when.
 -- Rows come from seed/models.sql; an operator changes them in Studio without a release.
 
 create table atlas.model (
@@ -9,7 +9,7 @@ create table atlas.model (
   max_output_tokens integer check (max_output_tokens > 0),
   vocabulary text check (vocabulary in ('o200k_base', 'cl100k_base')),
   reasoning boolean not null default false,
-  reasoning_effort text check (reasoning_effort in ('none', 'minimal', 'low', 'medium', 'high', 'xhigh')),
+  reasoning_effort text check (reasoning_effort in ('none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max')),
   streams boolean not null default true,
   temperature boolean not null default false,
   note text,
@@ -39,6 +39,7 @@ create table atlas.model_price (
   valid_from date not null,
   input_usd numeric(12, 6) not null check (input_usd >= 0),
   cached_usd numeric(12, 6) check (cached_usd >= 0),
+  cache_write_usd numeric(12, 6) check (cache_write_usd >= 0),
   output_usd numeric(12, 6) not null check (output_usd >= 0),
   long_input_from integer check (long_input_from > 0),
   long_input_factor numeric(6, 3) not null default 1 check (long_input_factor >= 1),
@@ -50,6 +51,7 @@ comment on column atlas.model_price.model is 'The model that answered, or was ca
 comment on column atlas.model_price.valid_from is 'The UTC day from which the price counts.';
 comment on column atlas.model_price.input_usd is 'US dollars per million input tokens.';
 comment on column atlas.model_price.cached_usd is 'Null: cached input costs as much as other input.';
+comment on column atlas.model_price.cache_write_usd is 'Null: input that the provider writes to its cache costs as much as other input.';
 comment on column atlas.model_price.output_usd is 'US dollars per million output tokens.';
 comment on column atlas.model_price.long_input_from is 'Above this many input tokens the two factors apply.';
 comment on column atlas.model_price.long_input_factor is 'Multiplies the prices of input above long_input_from.';
@@ -60,23 +62,23 @@ comment on policy "everyone with a login sees the prices" on atlas.model_price i
 grant select on atlas.model_price to authenticated;
 grant select, insert, update, delete on atlas.model_price to service_role;
 
-create table atlas.model_state (
-  model text primary key,
-  open_until timestamptz,
-  failures integer not null default 0 check (failures >= 0),
-  last_error text,
-  missing_since timestamptz,
-  updated_at timestamptz not null default now()
+create table atlas.price_factor (
+  kind text not null check (kind in ('tier', 'window')),
+  name text not null,
+  factor numeric(6, 3) not null check (factor > 0),
+  primary key (kind, name)
 );
-comment on table atlas.model_state is 'What the fleet learned of each model: its breaker, and whether it is gone.';
-comment on column atlas.model_state.model is 'The model that answered, or was called.';
-comment on column atlas.model_state.open_until is 'The breaker: not called before this time.';
-comment on column atlas.model_state.failures is 'Failures in a row.';
-comment on column atlas.model_state.last_error is 'What the last failure said.';
-comment on column atlas.model_state.missing_since is 'The provider said model_not_found: its successor is called.';
-comment on column atlas.model_state.updated_at is 'When the row last changed.';
-alter table atlas.model_state enable row level security;
-grant select, insert, update, delete on atlas.model_state to service_role;
+comment on table atlas.price_factor is 'What a service tier or a completion window multiplies the whole price by.';
+comment on column atlas.price_factor.kind is 'tier (default, flex, fast, priority) or window (soonest, 2h, 8h).';
+comment on column atlas.price_factor.name is 'Its name in the provider''s API.';
+comment on column atlas.price_factor.factor is '0.5 is half the price.';
+alter table atlas.price_factor enable row level security;
+create policy "everyone with a login sees the factors" on atlas.price_factor for select to authenticated using (true);
+comment on policy "everyone with a login sees the factors" on atlas.price_factor is 'Row level security: everyone with a login sees the factors.';
+grant select on atlas.price_factor to authenticated;
+grant select, insert, update, delete on atlas.price_factor to service_role;
+insert into atlas.price_factor (kind, name, factor) values ('tier', 'default', 1), ('tier', 'flex', 0.5), ('tier', 'fast', 2),
+  ('tier', 'priority', 2), ('window', 'soonest', 1), ('window', '2h', 0.7), ('window', '8h', 0.6);
 
 create function atlas.price_on(model_name text, day date) returns atlas.model_price
 language sql stable security definer set search_path = ''
@@ -88,57 +90,40 @@ $$;
 comment on function atlas.price_on(text, date) is 'The price row of a model on a day; null where it has none.';
 grant execute on function atlas.price_on(text, date) to service_role, atlas_worker;
 
-create function atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint) returns numeric
+create function atlas.price_factor_of(p_tier text, p_window text) returns numeric
+language sql stable security definer set search_path = ''
+as $$
+  select coalesce((select f.factor from atlas.price_factor f where f.kind = 'tier' and f.name = p_tier), 1)
+    * coalesce((select f.factor from atlas.price_factor f where f.kind = 'window' and f.name = p_window), 1)
+$$;
+comment on function atlas.price_factor_of(text, text) is
+  'What a service tier and a completion window multiply the price by together; 1 for names that are not known.';
+grant execute on function atlas.price_factor_of(text, text) to service_role, atlas_worker;
+
+create function atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint, cache_write bigint default 0,
+  factor numeric default 1) returns numeric
 language sql immutable set search_path = ''
 as $$
   select round((
-      ((input - cached) * price.input_usd + cached * coalesce(price.cached_usd, price.input_usd))
+      ((input - cached - cache_write) * price.input_usd + cached * coalesce(price.cached_usd, price.input_usd)
+        + cache_write * coalesce(price.cache_write_usd, price.input_usd))
         * case when input > price.long_input_from then price.long_input_factor else 1 end
       + output * price.output_usd * case when input > price.long_input_from then price.long_output_factor else 1 end
-    ) / 1000000, 9)
+    ) * factor / 1000000, 9)
 $$;
-comment on function atlas.cost(atlas.model_price, bigint, bigint, bigint) is
-  'US dollars of a call: input (of which cached) and output tokens (reasoning among them) at a price row.';
-grant execute on function atlas.cost(atlas.model_price, bigint, bigint, bigint) to service_role, atlas_worker;
+comment on function atlas.cost(atlas.model_price, bigint, bigint, bigint, bigint, numeric) is
+  'US dollars of a call: input (of which cached, and of which written to the cache) and output tokens (reasoning among them) at a
+price row, times the factor of its tier and window.';
+grant execute on function atlas.cost(atlas.model_price, bigint, bigint, bigint, bigint, numeric) to service_role, atlas_worker;
 
-create function atlas.list_models() returns jsonb
-language sql stable security definer set search_path = ''
+create function atlas.worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric default 1) returns numeric
+language sql immutable set search_path = ''
 as $$
-  select coalesce(jsonb_agg(to_jsonb(m) || jsonb_build_object(
-      'priced', p.model is not null, 'open_until', s.open_until, 'missing_since', s.missing_since) order by m.name), '[]')
-  from atlas.model m
-  left join atlas.model_state s on s.model = m.name
-  left join lateral (select (atlas.price_on(m.name, (now() at time zone 'UTC')::date)).model) p on true
+  select case when price.cache_write_usd > price.input_usd then atlas.cost(price, input, 0, output, input, factor)
+              else atlas.cost(price, input, 0, output, 0, factor) end
 $$;
-comment on function atlas.list_models() is 'All models with their life, limits and what the fleet learned of them.';
-grant execute on function atlas.list_models() to service_role, atlas_worker;
-
-create function atlas.breaker_open_until(p_failures integer, p_first double precision, p_longest double precision,
-  p_asked double precision default 0) returns timestamptz
-language sql volatile set search_path = ''
-as $$
-  select case when p_failures >= 3 then now() + interval '1 second' * greatest(least(p_asked, 300),
-    (0.5 + random() / 2) * least(p_longest, p_first * 2 ^ least(p_failures - 3, 6))) end
-$$;
-comment on function atlas.breaker_open_until(integer, double precision, double precision, double precision) is
-  'The breaker of models and destinations: from the third failure in a row it opens, for p_first seconds doubled up to p_longest,
-half of it jitter, and never for less than was asked for (300 s at most). Null: it stays closed. Internal.';
-
-create function atlas.record_model(model_name text, ok boolean, error text default null, missing boolean default false)
-returns void
-language sql security definer set search_path = ''
-as $$
-  insert into atlas.model_state as s (model, failures, last_error, missing_since, open_until)
-  values (model_name, case when ok then 0 else 1 end, error, case when missing then now() end, null)
-  on conflict (model) do update set
-    failures = case when ok then 0 else s.failures + 1 end,
-    last_error = case when ok then null else error end,
-    missing_since = case when ok then null when missing then coalesce(s.missing_since, now()) else s.missing_since end,
-    open_until = case when ok or missing then null else atlas.breaker_open_until(s.failures + 1, 5, 60) end,
-    updated_at = now()
-$$;
-comment on function atlas.record_model(text, boolean, text, boolean) is
-  'Shares what a call learned of a model with the fleet: three failures in a row open its breaker.';
-grant execute on function atlas.record_model(text, boolean, text, boolean) to service_role, atlas_worker;
+comment on function atlas.worst_cost(atlas.model_price, bigint, bigint, numeric) is
+  'The most that a call can cost: all of its input at the dearest price that input can have.';
+grant execute on function atlas.worst_cost(atlas.model_price, bigint, bigint, numeric) to service_role, atlas_worker;
 
 revoke execute on all functions in schema atlas, rag from public;

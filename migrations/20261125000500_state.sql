@@ -26,15 +26,17 @@ create table atlas.task (
   rank smallint not null generated always as (-priority) stored,
   queued_at timestamptz not null default now(),
   run_after timestamptz not null default now(),
-  wait_reason text check (wait_reason in ('scheduled', 'retry', 'reserved_budget', 'settled_budget', 'upstream')),
+  wait_reason text check (wait_reason in ('scheduled', 'retry', 'reserved_budget', 'settled_budget', 'upstream', 'held', 'response')),
   wait_scope text,
   failures integer not null default 0 check (failures >= 0),
   losses integer not null default 0 check (losses >= 0),
+  early_losses integer not null default 0 check (early_losses >= 0),
   max_attempts integer not null default 3 check (max_attempts > 0),
   attempt_id uuid,
   attempts integer not null default 0 check (attempts >= 0),
   claim_seq bigint,
   cancel_requested_at timestamptz,
+  adopted_at timestamptz,
   outage_since timestamptz,
   escalated_at timestamptz,
   started_at timestamptz,
@@ -57,6 +59,7 @@ create index task_waiting_budget on atlas.task (wait_scope, in_id) where wait_sc
 create index task_served on atlas.task (sender_key, claim_seq desc) where claim_seq is not null;
 create index task_running on atlas.task (attempt_id) where state = 'running';
 create index task_message on atlas.task (message_task_id);
+create index task_upstream on atlas.task (in_id) where wait_reason = 'upstream';
 create index task_owner on atlas.task (sender, queued_at desc);
 create index task_project on atlas.task (project_id, queued_at desc);
 create index task_recent on atlas.task (queued_at desc);
@@ -77,15 +80,18 @@ comment on column atlas.task.priority is 'Higher goes first, from -100 to 100.';
 comment on column atlas.task.rank is 'Minus the priority, so that one ascending index serves claims.';
 comment on column atlas.task.queued_at is 'When it was asked.';
 comment on column atlas.task.run_after is 'Not before this time.';
-comment on column atlas.task.wait_reason is 'Why a queued task is not ready yet.';
+comment on column atlas.task.wait_reason is 'Why a queued task is not ready yet. response: its response is under way. held: nobody knows yet
+whether its call was made.';
 comment on column atlas.task.wait_scope is 'The budget that a waiting task waits for.';
 comment on column atlas.task.failures is 'Failures of its own; outages and lost workers do not count.';
-comment on column atlas.task.losses is 'Workers that were lost while they ran it.';
+comment on column atlas.task.losses is 'Workers that were lost while they ran it and had reserved; five end it.';
+comment on column atlas.task.early_losses is 'Workers that were lost before they had reserved; ten end it.';
 comment on column atlas.task.max_attempts is 'Failures of its own after which it is dead-lettered.';
 comment on column atlas.task.attempt_id is 'The attempt that runs it now.';
 comment on column atlas.task.attempts is 'How many attempts were begun.';
 comment on column atlas.task.claim_seq is 'Order of the last claim: turns over senders go by it.';
 comment on column atlas.task.cancel_requested_at is 'When somebody asked to stop it while it ran.';
+comment on column atlas.task.adopted_at is 'While it ran, another of its calls turned out to be answered: its worker goes over to that.';
 comment on column atlas.task.outage_since is 'Since when upstream has kept it from an answer.';
 comment on column atlas.task.escalated_at is 'When people were told of an outage that keeps it.';
 comment on column atlas.task.started_at is 'When it began.';
@@ -110,6 +116,7 @@ create table atlas.worker (
   version text not null,
   state text not null default 'busy' check (state in ('idle', 'busy', 'stopped')),
   concurrency integer not null check (concurrency > 0),
+  models text[] not null default '{}',
   started_at timestamptz not null default now(),
   seen_at timestamptz not null default now()
 );
@@ -119,6 +126,7 @@ comment on column atlas.worker.name is 'Host and process.';
 comment on column atlas.worker.version is 'Its version of Atlas.';
 comment on column atlas.worker.state is 'idle waits for a wake-up, busy claims by itself, stopped has left.';
 comment on column atlas.worker.concurrency is 'Tasks it runs at once.';
+comment on column atlas.worker.models is 'Its chain: the model it calls first, and those it falls back to.';
 comment on column atlas.worker.started_at is 'When it began.';
 comment on column atlas.worker.seen_at is 'When it last said that it is there.';
 alter table atlas.worker enable row level security;
@@ -138,8 +146,10 @@ create table atlas.attempt (
   response_id text,
   sequence_number bigint,
   generation integer not null default 0 check (generation >= 0),
+  response_offset integer not null default 0 check (response_offset >= 0),
   first_delta_at timestamptz,
   progress_sent_at timestamptz,
+  late_text text,
   error_code text,
   error_message text,
   unique (task_id, number),
@@ -160,9 +170,11 @@ comment on column atlas.attempt.model is 'The model that answered, or was called
 comment on column atlas.attempt.response_id is 'The provider''s id of the reply being written.';
 comment on column atlas.attempt.sequence_number is 'Where the provider''s stream can be resumed.';
 comment on column atlas.attempt.generation is 'Rises with each fallback or repair; parts count from 0 in each.';
+comment on column atlas.attempt.response_offset is 'Where in its generation the text of this response begins: after that of the call it continues.';
 comment on column atlas.attempt.first_delta_at is 'When its first text was stored.';
 comment on column atlas.attempt.error_code is 'Why it ended without a reply, in one word.';
 comment on column atlas.attempt.error_message is 'Why it ended without a reply.';
+comment on column atlas.attempt.late_text is 'A response that came when its task was over already.';
 comment on column atlas.attempt.progress_sent_at is 'When a sign of progress was last sent.';
 alter table atlas.attempt enable row level security;
 create policy "people see the attempts of tasks they see" on atlas.attempt for select to authenticated

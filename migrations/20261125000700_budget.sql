@@ -1,25 +1,69 @@
 -- The money: reserved before it is spent, settled with what was used, never lost.
 --
--- settled + reserved <= limit, in tokens and in dollars, a day and a scope. Where only the reservations of others stand
--- in the way, a task waits, and a settlement wakes it. Where settled spend does, it is deferred to the next day, or
--- refused if even an empty day would not hold it. The fleet's one hot row is locked last and by many tasks at once.
+-- settled + reserved <= limit, in tokens and in dollars, a run, a day and a month, and a scope. Where only the reservations of
+-- others stand in the way, a task waits, and a settlement wakes it. Where settled spend does, it is deferred until the next day
+-- or month, or rejected, as the budget says. The fleet's one hot row is locked last and by many tasks at once.
+
+create table atlas.spend_rules (
+  only_row boolean primary key default true check (only_row),
+  hold_seconds integer not null default 900 check (hold_seconds >= 0),
+  held_retry_seconds integer not null default 60 check (held_retry_seconds >= 0),
+  hold_unknown text not null default 'release' check (hold_unknown in ('release', 'settle')),
+  sender_daily_share numeric(4, 3) check (sender_daily_share > 0 and sender_daily_share <= 1) default 0.5
+);
+comment on table atlas.spend_rules is 'One row: how calls without an answer and people without a budget are treated. Workers set it when they start.';
+comment on column atlas.spend_rules.only_row is 'There is one row.';
+comment on column atlas.spend_rules.hold_seconds is 'How long the reservation of a call that was sent and not answered goes on counting.';
+comment on column atlas.spend_rules.held_retry_seconds is 'How long its task waits before its second call.';
+comment on column atlas.spend_rules.hold_unknown is 'What becomes of it then. release: presumed not made. settle: booked in full.';
+comment on column atlas.spend_rules.sender_daily_share is 'Of their project''s day, what a person without a budget of their own may spend; null: all.';
+alter table atlas.spend_rules enable row level security;
+grant select on atlas.spend_rules to service_role;
+insert into atlas.spend_rules default values;
+
+create function atlas.set_spend_rules(p_rules jsonb) returns void
+language sql security definer set search_path = ''
+as $$
+  update atlas.spend_rules r set
+    hold_seconds = coalesce((p_rules ->> 'hold_seconds')::integer, r.hold_seconds),
+    held_retry_seconds = coalesce((p_rules ->> 'held_retry_seconds')::integer, r.held_retry_seconds),
+    hold_unknown = coalesce(p_rules ->> 'hold_unknown', r.hold_unknown),
+    sender_daily_share = case when p_rules ? 'sender_daily_share' then (p_rules ->> 'sender_daily_share')::numeric
+                              else r.sender_daily_share end
+$$;
+comment on function atlas.set_spend_rules(jsonb) is
+  'Sets {"hold_seconds", "held_retry_seconds", "hold_unknown", "sender_daily_share"} for the whole fleet.';
+grant execute on function atlas.set_spend_rules(jsonb) to service_role, atlas_worker;
 
 create table atlas.budget (
-  scope text primary key check (scope ~ '^(global|(project|sender):.+)$'),
+  scope text primary key check (scope ~ '^(global|(project|sender|model):.+)$'),
   per_run integer check (per_run >= 0),
   daily bigint check (daily >= 0),
+  monthly bigint check (monthly >= 0),
+  usd_per_run numeric(14, 6) check (usd_per_run >= 0),
   usd_daily numeric(14, 6) check (usd_daily >= 0),
-  controlled text[] not null default '{}' check (controlled <@ array['per_run', 'daily', 'usd_daily']),
+  usd_monthly numeric(14, 6) check (usd_monthly >= 0),
+  enforcement text not null default 'hard' check (enforcement in ('hard', 'soft')),
+  when_spent text not null default 'defer' check (when_spent in ('defer', 'reject')),
+  controlled text[] not null default '{}' check (controlled <@ array['per_run', 'daily', 'monthly', 'usd_per_run', 'usd_daily',
+    'usd_monthly', 'enforcement', 'when_spent']),
   set_by text not null generated always as (case when controlled = '{}' then 'settings' else 'control' end) stored,
+  lowered_at timestamptz,
   updated_at timestamptz not null default now()
 );
-comment on table atlas.budget is 'Limits: the whole fleet''s (global), a project''s, a sender''s. Null means none.';
-comment on column atlas.budget.scope is 'global, project:<id> or sender:<key>.';
+comment on table atlas.budget is 'Limits: the whole fleet''s (global), a project''s, a sender''s, a model''s. Null means none.';
+comment on column atlas.budget.scope is 'global, project:<id>, sender:<key> or model:<name>.';
 comment on column atlas.budget.per_run is 'Tokens of one attempt, input and output together.';
 comment on column atlas.budget.daily is 'Tokens of one UTC day.';
+comment on column atlas.budget.monthly is 'Tokens of one calendar month (UTC).';
+comment on column atlas.budget.usd_per_run is 'US dollars of one attempt.';
 comment on column atlas.budget.usd_daily is 'US dollars of one UTC day.';
+comment on column atlas.budget.usd_monthly is 'US dollars of one calendar month (UTC).';
+comment on column atlas.budget.enforcement is 'hard: nothing is called beyond it. soft: it is only told of.';
+comment on column atlas.budget.when_spent is 'What a task does when it is spent. defer: waits for the next day or month. reject: fails.';
 comment on column atlas.budget.controlled is 'Limits that set_budget set: those of a worker''s environment do not replace them.';
 comment on column atlas.budget.set_by is 'settings: all from a worker''s environment; control: set_budget set some.';
+comment on column atlas.budget.lowered_at is 'When a limit last fell: what had been asked before waits, and never fails by it.';
 comment on column atlas.budget.updated_at is 'When the row last changed.';
 alter table atlas.budget enable row level security;
 create policy "people see their own and their projects' budgets" on atlas.budget for select to authenticated
@@ -40,13 +84,14 @@ create table atlas.budget_day (
   settled_usd numeric(18, 9) not null default 0 check (settled_usd >= 0),
   primary key (day, scope)
 ) with (fillfactor = 50);
+create index budget_day_scope on atlas.budget_day (scope, day);
 comment on table atlas.budget_day is 'What each budget holds on a UTC day: settled + reserved <= limit.';
 comment on column atlas.budget_day.day is 'The UTC day.';
 comment on column atlas.budget_day.scope is 'The budget.';
-comment on column atlas.budget_day.reserved_tokens is 'Tokens of calls under way, at their worst case.';
-comment on column atlas.budget_day.settled_tokens is 'Tokens of settled calls.';
+comment on column atlas.budget_day.reserved_tokens is 'Tokens of calls under way or held, at their worst case.';
+comment on column atlas.budget_day.settled_tokens is 'Tokens of settled calls, corrections included.';
 comment on column atlas.budget_day.overrun_tokens is 'Usage above its reservation: recorded in full, never clipped.';
-comment on column atlas.budget_day.reserved_usd is 'US dollars of calls under way, at their worst case.';
+comment on column atlas.budget_day.reserved_usd is 'US dollars of calls under way or held, at their worst case.';
 comment on column atlas.budget_day.settled_usd is 'US dollars of settled calls.';
 alter table atlas.budget_day enable row level security;
 create policy "people see their own and their projects' days" on atlas.budget_day for select to authenticated
@@ -56,76 +101,16 @@ comment on policy "people see their own and their projects' days" on atlas.budge
 grant select on atlas.budget_day to authenticated;
 grant select on atlas.budget_day to service_role;
 
-create table atlas.spend (
-  id bigint generated always as identity primary key,
-  task_id uuid not null references atlas.task (id),
-  attempt_id uuid not null references atlas.attempt (id),
-  call integer not null check (call >= 0),
-  state text not null default 'reserved' check (state in ('reserved', 'settled')),
-  model text not null,
-  price_from date,
-  day date not null,
-  scopes text[] not null,
-  reserved_tokens bigint not null check (reserved_tokens >= 0),
-  reserved_usd numeric(18, 9) check (reserved_usd >= 0),
-  response_id text,
-  input_tokens bigint check (input_tokens >= 0),
-  cached_tokens bigint check (cached_tokens >= 0),
-  output_tokens bigint check (output_tokens >= 0),
-  reasoning_tokens bigint check (reasoning_tokens >= 0),
-  tokens bigint check (tokens >= 0),
-  usd numeric(18, 9) check (usd >= 0),
-  known text check (known in ('reported', 'estimated', 'unknown')),
-  over_reservation boolean not null default false,
-  settled_at timestamptz,
-  unique (attempt_id, call),
-  check ((state = 'settled') = (settled_at is not null)),
-  check ((state = 'settled') = (known is not null)),
-  check ((state = 'settled') = (tokens is not null))
-);
-create index spend_task on atlas.spend (task_id);
-create index spend_open on atlas.spend (task_id) where state = 'reserved';
-create index spend_day on atlas.spend (day);
-comment on table atlas.spend is 'One row a model call, from its reservation to its settlement.';
-comment on column atlas.spend.id is 'Its id.';
-comment on column atlas.spend.task_id is 'The task it belongs to.';
-comment on column atlas.spend.attempt_id is 'The attempt that made the call, or that took it up from a lost one.';
-comment on column atlas.spend.call is 'Which call of its attempt, from 0. Makes reserving idempotent.';
-comment on column atlas.spend.state is 'reserved while the call is under way, then settled.';
-comment on column atlas.spend.model is 'The model that answered, or was called.';
-comment on column atlas.spend.price_from is 'valid_from of the price row used; null where the model has no price.';
-comment on column atlas.spend.day is 'The UTC day.';
-comment on column atlas.spend.scopes is 'The budgets that it counts against.';
-comment on column atlas.spend.reserved_tokens is 'The worst case: counted input with a margin, and the most output.';
-comment on column atlas.spend.reserved_usd is 'The worst case in US dollars; null where the model has no price.';
-comment on column atlas.spend.response_id is 'The provider''s id of the response.';
-comment on column atlas.spend.input_tokens is 'Tokens sent.';
-comment on column atlas.spend.cached_tokens is 'Those of the input that the provider had cached.';
-comment on column atlas.spend.output_tokens is 'Reasoning tokens are among them.';
-comment on column atlas.spend.reasoning_tokens is 'Those of the output that nobody sees.';
-comment on column atlas.spend.tokens is 'What counts: input and output, or the reservation while usage is unknown.';
-comment on column atlas.spend.usd is 'US dollars.';
-comment on column atlas.spend.known is
-  'reported by the provider; estimated; unknown: the whole reservation counts until it is corrected.';
-comment on column atlas.spend.over_reservation is 'The provider used more than was reserved; it counts in full.';
-comment on column atlas.spend.settled_at is 'When the usage was known, or given up.';
-alter table atlas.spend enable row level security;
-create policy "people see the spend of tasks they see" on atlas.spend for select to authenticated
-  using (exists (select from atlas.task t where t.id = spend.task_id));
-comment on policy "people see the spend of tasks they see" on atlas.spend is 'Row level security: people see the spend of tasks they see.';
-grant select on atlas.spend to authenticated;
-grant select on atlas.spend to service_role;
-
 create function atlas.today() returns date
 language sql stable set search_path = ''
 as $$ select (now() at time zone 'UTC')::date $$;
 comment on function atlas.today() is 'The budget''s day: UTC.';
 grant execute on function atlas.today() to authenticated, service_role, atlas_worker;
 
-create function atlas.scopes_of(project uuid, sender text) returns text[]
+create function atlas.scopes_of(project uuid, sender text, model text) returns text[]
 language sql immutable set search_path = ''
-as $$ select array['global', 'project:' || project, 'sender:' || sender] $$;
-comment on function atlas.scopes_of(uuid, text) is 'The budgets a task is counted in.';
+as $$ select array['global', 'project:' || project, 'sender:' || sender, 'model:' || model] $$;
+comment on function atlas.scopes_of(uuid, text, text) is 'The budgets that a call of a task counts in.';
 
 -- Opens a day's row of a budget. A budget set in the middle of a day counts what was spent and reserved before it.
 create function atlas.open_day(p_scope text, p_day date) returns void
@@ -144,8 +129,8 @@ begin
   end if;
   insert into atlas.budget_day (day, scope, reserved_tokens, settled_tokens, reserved_usd, settled_usd)
   select p_day, p_scope,
-    coalesce(sum(s.reserved_tokens) filter (where s.state = 'reserved'), 0), coalesce(sum(s.tokens), 0),
-    coalesce(sum(s.reserved_usd) filter (where s.state = 'reserved'), 0), coalesce(sum(s.usd), 0)
+    coalesce(sum(s.reserved_tokens) filter (where s.state <> 'settled'), 0), coalesce(sum(s.tokens), 0),
+    coalesce(sum(s.reserved_usd) filter (where s.state <> 'settled'), 0), coalesce(sum(s.usd), 0)
   from atlas.spend s where s.day = p_day and p_scope = any (s.scopes)
   on conflict do nothing;
 end
@@ -166,53 +151,163 @@ as $$
 $$;
 comment on function atlas.lock_days(date[], text[]) is 'Opens and locks days of budgets, in the one order.';
 
--- Limits. Those of the environment give way to those that set_budget set.
+-- What each budget allows and holds today and this month.
+create view atlas.budget_now with (security_invoker = true) as
+select b.scope, b.per_run, b.usd_per_run, b.daily, b.usd_daily, b.monthly, b.usd_monthly, b.enforcement, b.when_spent, b.lowered_at,
+  b.set_by, atlas.today() as day,
+  coalesce(d.reserved_tokens, 0) as reserved_tokens, coalesce(d.settled_tokens, 0) as settled_tokens,
+  coalesce(d.overrun_tokens, 0) as overrun_tokens, coalesce(d.reserved_usd, 0) as reserved_usd,
+  coalesce(d.settled_usd, 0) as settled_usd,
+  m.reserved_tokens as month_reserved_tokens, m.settled_tokens as month_settled_tokens,
+  m.reserved_usd as month_reserved_usd, m.settled_usd as month_settled_usd
+from atlas.budget b
+left join atlas.budget_day d on d.scope = b.scope and d.day = atlas.today()
+left join lateral (
+  select coalesce(sum(x.reserved_tokens), 0)::bigint as reserved_tokens, coalesce(sum(x.settled_tokens), 0)::bigint as settled_tokens,
+    coalesce(sum(x.reserved_usd), 0) as reserved_usd, coalesce(sum(x.settled_usd), 0) as settled_usd
+  from atlas.budget_day x
+  where x.scope = b.scope and x.day >= date_trunc('month', atlas.today())::date
+    and (b.monthly is not null or b.usd_monthly is not null)) m on true;
+comment on view atlas.budget_now is 'Every budget with what today and, where it has a limit of a month, this month hold (UTC).';
+comment on column atlas.budget_now.scope is 'global, project:<id>, sender:<key> or model:<name>.';
+comment on column atlas.budget_now.per_run is 'Tokens of one attempt, input and output together.';
+comment on column atlas.budget_now.usd_per_run is 'US dollars of one attempt.';
+comment on column atlas.budget_now.daily is 'Tokens of one UTC day.';
+comment on column atlas.budget_now.usd_daily is 'US dollars of one UTC day.';
+comment on column atlas.budget_now.monthly is 'Tokens of one calendar month (UTC).';
+comment on column atlas.budget_now.usd_monthly is 'US dollars of one calendar month (UTC).';
+comment on column atlas.budget_now.enforcement is 'hard: nothing is called beyond it. soft: it is only told of.';
+comment on column atlas.budget_now.when_spent is 'What a task does when it is spent: defer or reject.';
+comment on column atlas.budget_now.lowered_at is 'When a limit last fell.';
+comment on column atlas.budget_now.set_by is 'settings: all from a worker''s environment; control: set_budget set some.';
+comment on column atlas.budget_now.day is 'The UTC day.';
+comment on column atlas.budget_now.reserved_tokens is 'Tokens of calls under way or held, at their worst case.';
+comment on column atlas.budget_now.settled_tokens is 'Tokens of settled calls, corrections included.';
+comment on column atlas.budget_now.overrun_tokens is 'Usage above its reservation: recorded in full, never clipped.';
+comment on column atlas.budget_now.reserved_usd is 'US dollars of calls under way or held, at their worst case.';
+comment on column atlas.budget_now.settled_usd is 'US dollars of settled calls.';
+comment on column atlas.budget_now.month_reserved_tokens is 'Reserved of this month; 0 without a limit of a month.';
+comment on column atlas.budget_now.month_settled_tokens is 'Settled of this month; 0 without a limit of a month.';
+comment on column atlas.budget_now.month_reserved_usd is 'US dollars reserved of this month; 0 without a limit of a month.';
+comment on column atlas.budget_now.month_settled_usd is 'US dollars settled of this month; 0 without a limit of a month.';
+grant select on atlas.budget_now to authenticated, service_role;
+
+-- A budget that is wrong is refused here, whoever sets it: a control message, the command line, SQL.
+create function atlas.check_limits(p_scope text, p_limits jsonb, p_state text default 'AT005',
+  p_thing text default 'set_budget', p_prefix text default '') returns void
+language plpgsql stable security definer set search_path = ''
+as $$
+declare
+  names constant text[] := array['per_run', 'daily', 'monthly', 'usd_per_run', 'usd_daily', 'usd_monthly'];
+  modes constant jsonb := '{"enforcement": ["hard", "soft"], "when_spent": ["defer", "reject"]}';
+  name text;
+  value jsonb;
+begin
+  if coalesce(p_scope, '') !~ '^(global|project:[0-9a-f-]{36}|(sender|model):.+)$' then
+    perform atlas.refuse(p_prefix || 'scope', format('%L is not a scope', p_scope),
+      'use global, project:<uuid>, sender:<key> or model:<name>', p_state, p_thing);
+  end if;
+  for name, value in select * from jsonb_each(p_limits) loop
+    if modes ? name then
+      if not modes -> name @> value or jsonb_typeof(value) <> 'string' then
+        perform atlas.refuse(p_prefix || name, format('%s is not known', value),
+          format('use %s or %s', modes -> name ->> 0, modes -> name ->> 1), p_state, p_thing);
+      end if;
+    elsif name <> all (names) then
+      perform atlas.refuse(p_prefix || name, 'is not a limit', 'use one of ' || array_to_string(names || array['enforcement', 'when_spent'], ', '),
+        p_state, p_thing);
+    elsif jsonb_typeof(value) not in ('number', 'null')
+       or (value #>> '{}')::numeric not between 0 and (case name when 'per_run' then 2147483647 else 1e12 end)
+       or (name like 'usd%' and (value #>> '{}')::numeric > 1e7)
+       or (name not like 'usd%' and (value #>> '{}')::numeric <> trunc((value #>> '{}')::numeric)) then
+      perform atlas.refuse(p_prefix || name, format('%s is not a budget', value),
+        case when name like 'usd%' then 'send US dollars, from 0 to 10,000,000, or null for none'
+             else 'send a whole number of tokens, at least 0, or null for none' end, p_state, p_thing);
+    end if;
+  end loop;
+end
+$$;
+comment on function atlas.check_limits(text, jsonb, text, text, text) is 'Refuses limits that are not ones, naming the field and the fix. Internal.';
+
+-- Limits. Those of the environment give way to those that set_budget set. An admin of a project may set the project's.
 create function atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text default 'control')
 returns atlas.budget
 language plpgsql security definer set search_path = ''
 as $$
 declare
+  names constant text[] := array['per_run', 'daily', 'monthly', 'usd_per_run', 'usd_daily', 'usd_monthly'];
+  old atlas.budget;
   result atlas.budget;
+  wanted text[];
+  v_day date;
 begin
+  if not (atlas.is_service() or atlas.caller_role() = 'atlas_worker') and not exists (
+    select from atlas.member m where m.user_id = auth.uid() and m.role = 'admin' and 'project:' || m.project_id = p_scope) then
+    raise exception using errcode = 'AT006', message = format('set_budget: %s is not a project that you are an admin of', p_scope),
+      hint = 'ask an admin of the project, or an operator';
+  end if;
+  perform atlas.check_limits(p_scope, p_limits);
   if p_scope like 'project:%' and not exists (select from atlas.project p where p.id = atlas.as_uuid(substr(p_scope, 9))) then
     raise exception using errcode = 'AT004', message = format('set_budget: no project %s', substr(p_scope, 9)),
       hint = 'name a project by its id: select id, name from atlas.project';
   end if;
   insert into atlas.budget (scope) values (p_scope) on conflict do nothing;
+  select b.* into old from atlas.budget b where b.scope = p_scope for update;
+  wanted := array(select k from jsonb_object_keys(p_limits) k where p_set_by = 'control' or k <> all (old.controlled));
   update atlas.budget b set
     per_run = case when 'per_run' = any (wanted) then (p_limits ->> 'per_run')::numeric::integer else b.per_run end,
     daily = case when 'daily' = any (wanted) then (p_limits ->> 'daily')::numeric::bigint else b.daily end,
+    monthly = case when 'monthly' = any (wanted) then (p_limits ->> 'monthly')::numeric::bigint else b.monthly end,
+    usd_per_run = case when 'usd_per_run' = any (wanted) then (p_limits ->> 'usd_per_run')::numeric else b.usd_per_run end,
     usd_daily = case when 'usd_daily' = any (wanted) then (p_limits ->> 'usd_daily')::numeric else b.usd_daily end,
+    usd_monthly = case when 'usd_monthly' = any (wanted) then (p_limits ->> 'usd_monthly')::numeric else b.usd_monthly end,
+    enforcement = case when 'enforcement' = any (wanted) then p_limits ->> 'enforcement' else b.enforcement end,
+    when_spent = case when 'when_spent' = any (wanted) then p_limits ->> 'when_spent' else b.when_spent end,
     controlled = case p_set_by when 'control' then array(select distinct x from unnest(b.controlled || wanted) x order by x)
                                else b.controlled end,
     updated_at = now()
-  from (select array(select k from jsonb_object_keys(p_limits) k
-    where k in ('per_run', 'daily', 'usd_daily')
-      and (p_set_by = 'control' or k <> all ((select o.controlled from atlas.budget o where o.scope = p_scope)::text[]))) as wanted) w
   where b.scope = p_scope
   returning b.* into result;
+  if exists (select from unnest(names) n
+             where (to_jsonb(result) ->> n)::numeric < coalesce((to_jsonb(old) ->> n)::numeric, 'infinity')) then
+    update atlas.budget b set lowered_at = now() where b.scope = p_scope returning b.* into result;
+  end if;
   if p_set_by = 'control' then
     perform atlas.append_audit(null, 'set_budget', jsonb_build_object('scope', p_scope) || p_limits);
   end if;
+  -- a limit of a month counts what the month held before there was a budget
+  if result.monthly is not null or result.usd_monthly is not null then
+    for v_day in
+      select distinct s.day from atlas.spend s
+      where s.day between date_trunc('month', atlas.today())::date and atlas.today() order by s.day
+    loop
+      perform atlas.open_day(p_scope, v_day);
+    end loop;
+  end if;
   perform atlas.lock_days(array[atlas.today()], array[p_scope]);
   -- a higher limit may let in who waited for the next day, or for others
-  perform atlas.wake_waiting(array[p_scope], 100000, true);
+  perform atlas.wake_waiting(array(select distinct t.wait_scope from atlas.task t
+    where t.wait_scope = p_scope or (t.wait_scope like 'sender:%' and p_scope ~ '^(global|project:)')), 100000, true);
   return result;
 end
 $$;
 comment on function atlas.set_budget(text, jsonb, text) is
-  'Sets limits of a scope: {"per_run": tokens, "daily": tokens, "usd_daily": dollars}; null removes one.';
-grant execute on function atlas.set_budget(text, jsonb, text) to service_role, atlas_worker;
+  'Sets limits of a scope: {"per_run": tokens, "daily", "monthly", "usd_per_run": dollars, "usd_daily", "usd_monthly",
+"enforcement": hard|soft, "when_spent": defer|reject}; null removes one. What waits for it goes on at once.';
+grant execute on function atlas.set_budget(text, jsonb, text) to authenticated, service_role, atlas_worker;
 
 create function atlas.get_budgets() returns jsonb
 language sql stable security definer set search_path = ''
 as $$
-  select coalesce(jsonb_agg(to_jsonb(b) || coalesce(to_jsonb(d) - 'scope', jsonb_build_object('day', atlas.today(),
-      'reserved_tokens', 0, 'settled_tokens', 0, 'overrun_tokens', 0, 'reserved_usd', 0, 'settled_usd', 0))
+  select coalesce(jsonb_agg(to_jsonb(b) || jsonb_build_object('held_tokens', coalesce(h.tokens, 0), 'held_usd', coalesce(h.usd, 0))
     order by b.scope), '[]')
-  from atlas.budget b left join atlas.budget_day d on d.scope = b.scope and d.day = atlas.today()
+  from atlas.budget_now b
+  left join lateral (
+    select sum(s.reserved_tokens) as tokens, sum(s.reserved_usd) as usd
+    from atlas.spend s where s.state = 'held' and s.day = b.day and b.scope = any (s.scopes)) h on true
+  where b.scope = 'global' or num_nonnulls(b.per_run, b.usd_per_run, b.daily, b.usd_daily, b.monthly, b.usd_monthly) > 0
 $$;
-comment on function atlas.get_budgets() is 'All limits with what today holds.';
+comment on function atlas.get_budgets() is 'All limits with what today and this month hold.';
 grant execute on function atlas.get_budgets() to service_role, atlas_worker;
 
 revoke execute on all functions in schema atlas, rag from public;

@@ -1,8 +1,10 @@
--- Settlements: after a call its reservation becomes what was used; what is not known counts in full until it is corrected.
+-- Settlements: after a call its reservation becomes what was used. What nobody knows yet is held; what nobody will know counts
+-- in full; what is learned later is a correction, a row of its own.
 
--- Settles or corrects calls; the caller holds the locks. An item is {"spend_id", "usage"}; a usage is {"input_tokens",
--- "cached_tokens", "output_tokens", "reasoning_tokens", "known"}, null: not known, so the whole reservation counts. What
--- was settled as unknown or estimated may be corrected; what was reported stands.
+-- Settles, holds or corrects calls; the caller holds the locks. An item is {"spend_id", "usage"}; a usage is {"input_tokens",
+-- "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "tier", "known"}. known: reported, estimated;
+-- none, presumed_none (it cost nothing); held (nobody knows yet: the reservation goes on counting). A usage of null: nobody
+-- will know, so the whole reservation counts. What was reported stands; all else may be corrected by a report.
 create function atlas.settle_spends(p_items jsonb) returns void
 language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off
@@ -12,28 +14,74 @@ declare
   details jsonb[];
 begin
   with item as (
-    select distinct on (s.id) s.id, s.task_id, s.call, s.model, s.price_from, s.day, s.scopes, s.reserved_tokens, s.reserved_usd,
-      s.state = 'reserved' as was_open, coalesce(s.tokens, 0) as was_tokens, coalesce(s.usd, 0) as was_usd,
-      case when i.usage ->> 'input_tokens' is null or i.usage ->> 'output_tokens' is null then 'unknown'
+    select distinct on (s.id) s.id, s.task_id, s.attempt_id, s.call, s.model, s.price_from, s.tier, s.completion_window, s.day,
+      s.scopes, s.reserved_tokens, s.reserved_usd, s.response_id, s.state <> 'settled' as was_open, s.tokens as was_tokens,
+      s.usd as was_usd, s.input_tokens as was_input, s.cached_tokens as was_cached, s.cache_write_tokens as was_write,
+      s.output_tokens as was_output, s.reasoning_tokens as was_reasoning,
+      case when i.usage ->> 'known' in ('none', 'presumed_none', 'held') then i.usage ->> 'known'
+           when i.usage ->> 'input_tokens' is null or i.usage ->> 'output_tokens' is null then 'unknown'
            else coalesce(i.usage ->> 'known', 'unknown') end as known,
-      (i.usage ->> 'input_tokens')::bigint as input, coalesce((i.usage ->> 'cached_tokens')::bigint, 0) as cached,
-      (i.usage ->> 'output_tokens')::bigint as output, (i.usage ->> 'reasoning_tokens')::bigint as reasoning
+      coalesce((i.usage ->> 'input_tokens')::bigint, 0) as input, coalesce((i.usage ->> 'cached_tokens')::bigint, 0) as cached,
+      coalesce((i.usage ->> 'cache_write_tokens')::bigint, 0) as cache_write,
+      coalesce((i.usage ->> 'output_tokens')::bigint, 0) as output,
+      coalesce((i.usage ->> 'reasoning_tokens')::bigint, 0) as reasoning, i.usage ->> 'tier' as tier_given
     from jsonb_to_recordset(p_items) as i (spend_id bigint, usage jsonb)
-    join atlas.spend s on s.id = i.spend_id
-    where s.state = 'reserved' or (s.known <> 'reported' and coalesce(i.usage ->> 'known', 'unknown') <> 'unknown')
+    join atlas.spend s on s.id = i.spend_id and s.corrects is null
+    where s.state <> 'settled'
+      or (s.known <> 'reported' and i.usage ->> 'known' in ('reported', 'estimated') and i.usage ->> 'input_tokens' is not null
+          and not exists (select from atlas.spend c where c.corrects = s.id and c.known = 'reported'))
     order by s.id
   ),
   priced as (
-    select i.*, case i.known when 'unknown' then i.reserved_tokens else i.input + i.output end as tokens,
-      case i.known when 'unknown' then i.reserved_usd else atlas.cost(p, i.input, i.cached, i.output) end as usd
+    select i.*, atlas.price_factor_of(coalesce(i.tier_given, i.tier), i.completion_window) as factor,
+      case i.known when 'unknown' then i.reserved_tokens else i.input + i.output end as new_tokens,
+      case when i.known = 'unknown' then i.reserved_usd
+           when i.known in ('none', 'presumed_none') then 0
+           -- its price row was taken away meanwhile: the worst case counts
+           when p.model is null then i.reserved_usd
+           else atlas.cost(p, i.input, i.cached, i.output, i.cache_write,
+             atlas.price_factor_of(coalesce(i.tier_given, i.tier), i.completion_window)) end as new_usd
     from item i left join atlas.model_price p on p.model = i.model and p.valid_from = i.price_from
   ),
+  moved as (
+    -- what it counts already, with the corrections that were made of it
+    select p.*, case when p.was_open then 0 else p.was_tokens + coalesce(c.tokens, 0) end as counted_tokens,
+      case when p.was_open then 0 else coalesce(p.was_usd, 0) + coalesce(c.usd, 0) end as counted_usd,
+      coalesce(p.was_input, 0) + coalesce(c.input_tokens, 0) as counted_input,
+      coalesce(p.was_cached, 0) + coalesce(c.cached_tokens, 0) as counted_cached,
+      coalesce(p.was_write, 0) + coalesce(c.cache_write_tokens, 0) as counted_write,
+      coalesce(p.was_output, 0) + coalesce(c.output_tokens, 0) as counted_output,
+      coalesce(p.was_reasoning, 0) + coalesce(c.reasoning_tokens, 0) as counted_reasoning
+    from priced p
+    left join lateral (
+      select sum(x.tokens) as tokens, sum(x.usd) as usd, sum(x.input_tokens) as input_tokens, sum(x.cached_tokens) as cached_tokens,
+        sum(x.cache_write_tokens) as cache_write_tokens, sum(x.output_tokens) as output_tokens, sum(x.reasoning_tokens) as reasoning_tokens
+      from atlas.spend x where x.corrects = p.id and not p.was_open) c on true
+  ),
   settled as (
-    update atlas.spend s set state = 'settled', known = p.known, input_tokens = p.input,
-      cached_tokens = case when p.known <> 'unknown' then p.cached end, output_tokens = p.output,
-      reasoning_tokens = p.reasoning, tokens = p.tokens, usd = p.usd,
-      over_reservation = p.tokens > p.reserved_tokens, settled_at = now()
-    from priced p where s.id = p.id
+    update atlas.spend s set state = 'settled', held_until = null, known = p.known,
+      input_tokens = case when p.known <> 'unknown' then p.input end, cached_tokens = case when p.known <> 'unknown' then p.cached end,
+      cache_write_tokens = case when p.known <> 'unknown' then p.cache_write end,
+      output_tokens = case when p.known <> 'unknown' then p.output end,
+      reasoning_tokens = case when p.known <> 'unknown' then p.reasoning end,
+      tokens = p.new_tokens, usd = p.new_usd, tier_given = p.tier_given, factor = p.factor,
+      over_reservation = p.new_tokens > p.reserved_tokens, settled_at = now()
+    from moved p where s.id = p.id and p.was_open and p.known <> 'held'
+  ),
+  held as (
+    update atlas.spend s set state = 'held', held_until = now() + interval '1 second' * (r.hold_seconds
+      + case s.completion_window when '2h' then 7200 when '8h' then 28800 else 0 end)
+    from moved p, atlas.spend_rules r where s.id = p.id and s.state = 'reserved' and p.known = 'held'
+  ),
+  corrected as (
+    insert into atlas.spend (task_id, attempt_id, call, corrects, state, model, price_from, tier, completion_window, tier_given,
+      factor, day, scopes, reserved_tokens, response_id, input_tokens, cached_tokens, cache_write_tokens, output_tokens,
+      reasoning_tokens, tokens, usd, known, settled_at)
+    select p.task_id, p.attempt_id, p.call, p.id, 'settled', p.model, p.price_from, p.tier, p.completion_window, p.tier_given,
+      p.factor, p.day, p.scopes, 0, p.response_id, p.input - p.counted_input, p.cached - p.counted_cached,
+      p.cache_write - p.counted_write, p.output - p.counted_output, p.reasoning - p.counted_reasoning,
+      p.new_tokens - p.counted_tokens, p.new_usd - p.counted_usd, p.known, now()
+    from moved p where not p.was_open
   ),
   booked as (
     update atlas.budget_day d set
@@ -44,16 +92,18 @@ begin
       select p.day, c.scope,
         coalesce(sum(p.reserved_tokens) filter (where p.was_open), 0) as released_tokens,
         coalesce(sum(p.reserved_usd) filter (where p.was_open), 0) as released_usd,
-        sum(p.tokens - p.was_tokens) as tokens, sum(coalesce(p.usd, 0) - p.was_usd) as usd,
-        sum(greatest(0, p.tokens - p.reserved_tokens) - greatest(0, p.was_tokens - p.reserved_tokens)) as overrun
-      from priced p cross join unnest(p.scopes) c (scope) group by p.day, c.scope) x
+        sum(p.new_tokens - p.counted_tokens) as tokens, sum(coalesce(p.new_usd, 0) - p.counted_usd) as usd,
+        sum(greatest(0, p.new_tokens - p.reserved_tokens) - greatest(0, p.counted_tokens - p.reserved_tokens)) as overrun
+      from moved p cross join unnest(p.scopes) c (scope) where p.known <> 'held' group by p.day, c.scope) x
     where d.day = x.day and d.scope = x.scope
   ),
   told as (
     select p.task_id, jsonb_build_object('calls', jsonb_agg(jsonb_strip_nulls(jsonb_build_object('call', p.call,
-      'model', p.model, 'tokens', p.tokens, 'usd', p.usd, 'known', p.known,
-      'over_reservation', case when p.tokens > p.reserved_tokens then true end)) order by p.id)) as detail
-    from priced p group by p.task_id
+      'model', p.model, 'tokens', case when p.known <> 'held' then p.new_tokens - p.counted_tokens end,
+      'usd', case when p.known <> 'held' then p.new_usd - p.counted_usd end, 'known', p.known,
+      'corrects', case when not p.was_open then p.id end,
+      'over_reservation', case when p.was_open and p.new_tokens > p.reserved_tokens then true end)) order by p.id)) as detail
+    from moved p group by p.task_id
   )
   select array_agg(t.task_id), array_agg(t.detail) into tasks, details from told t;
   if tasks is not null then
@@ -61,11 +111,12 @@ begin
   end if;
 end
 $$;
-comment on function atlas.settle_spends(jsonb) is 'Settles or corrects calls. Internal: the caller holds the locks.';
+comment on function atlas.settle_spends(jsonb) is 'Settles, holds or corrects calls. Internal: the caller holds the locks.';
 
--- Settles all open calls of attempts; usages: {"<attempt id>": {"<call>": usage}}. What has no usage counts in full;
--- with p_inherit, what has a response id and no usage stays reserved for the next attempt instead.
-create function atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_inherit boolean default false) returns void
+-- Settles all open calls of attempts; usages: {"<attempt id>": {"<call>": usage}}. A call without a usage counts in full; with
+-- p_keep nobody guesses: one that has a response keeps it, to be asked for, and one that has none is held (unless its response had
+-- begun, and is not stored).
+create function atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean default false) returns void
 language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off
 as $$
@@ -74,14 +125,14 @@ declare
   v_days date[];
   v_scopes text[];
 begin
-  select jsonb_agg(jsonb_build_object('spend_id', s.id, 'usage', p_usages -> s.attempt_id::text -> s.call::text)),
-      array_agg(distinct s.day)
+  select jsonb_agg(jsonb_build_object('spend_id', s.id, 'usage', coalesce(p_usages -> s.attempt_id::text -> s.call::text,
+      case when p_keep and not s.unstored then '{"known": "held"}'::jsonb end))), array_agg(distinct s.day)
     into items, v_days
   from atlas.spend s
-  where s.attempt_id = any (p_attempts)
-    and (s.state = 'reserved' or (s.known <> 'reported' and p_usages -> s.attempt_id::text -> s.call::text is not null))
-    and not (p_inherit and s.response_id is not null and p_usages -> s.attempt_id::text -> s.call::text is null
-             and s.id = (select max(o.id) from atlas.spend o where o.attempt_id = s.attempt_id and o.state = 'reserved'));
+  where s.attempt_id = any (p_attempts) and s.corrects is null
+    and (s.state = 'reserved' or (s.state = 'held' and p_usages -> s.attempt_id::text -> s.call::text is not null)
+      or (s.known <> 'reported' and p_usages -> s.attempt_id::text -> s.call::text is not null))
+    and not (p_keep and s.response_id is not null and p_usages -> s.attempt_id::text -> s.call::text is null);
   if items is null then
     return;
   end if;
@@ -89,6 +140,7 @@ begin
   where s.attempt_id = any (p_attempts);
   perform atlas.lock_days(v_days, v_scopes);
   perform atlas.settle_spends(items);
+  perform atlas.announce_budgets(v_scopes);
   perform atlas.wake_waiting(v_scopes, 2 + 2 * cardinality(p_attempts));
 end
 $$;
@@ -113,7 +165,9 @@ begin
   order by t.id for no key update;
   select jsonb_agg(i) into allowed from jsonb_array_elements(p_items) i
   join atlas.spend s on s.id = (i ->> 'spend_id')::bigint join atlas.task t on t.id = s.task_id
-  where service or (s.attempt_id = (i ->> 'attempt_id')::uuid and t.attempt_id = s.attempt_id);
+  -- a call that its task has left behind is settled by whichever worker asked what became of it
+  where service or (s.attempt_id = (i ->> 'attempt_id')::uuid and (t.attempt_id = s.attempt_id
+    or (s.response_id is not null and (t.finished_at is not null or t.attempt_id <> s.attempt_id))));
   if allowed is null then
     return 0;
   end if;
@@ -123,6 +177,7 @@ begin
   -- only a correction can make settled money fall, and let in who was deferred
   corrects := exists (select from atlas.spend s where s.id = any (ids) and s.state = 'settled');
   perform atlas.settle_spends(allowed);
+  perform atlas.announce_budgets(v_scopes);
   perform atlas.wake_waiting(v_scopes, 2 + 2 * n, corrects);
   return n;
 end

@@ -75,7 +75,7 @@ begin
     where t.id in (select w.id from atlas.task w where w.state = 'queued' and w.wait_reason is not null
       and w.run_after <= now() order by w.run_after limit 500 for no key update skip locked);
   end if;
-  -- control messages are few, and go first; they are inherited out also while the queue is paused
+  -- control messages are few, and go first; they are carried out also while the queue is paused
   if p_controls > 0 then
     select coalesce(array_agg(c.id), '{}') into chosen from (
       select t.id from atlas.task t
@@ -115,12 +115,15 @@ begin
     select c.attempt_id, c.id, c.attempts, p_worker_id, now() + p_lease from claimed c
     returning attempt.id, attempt.lease_expires_at
   ),
-  -- a reservation whose response was begun passes on from the lost attempt, as call 0 of this one
+  -- a reservation whose response was begun passes on from the lost attempt, as call 0 of this one; of several the one that the
+  -- provider told of
   inherited as (
     update atlas.spend s set attempt_id = c.attempt_id, call = 0
-    from claimed c where s.task_id = c.id and s.state = 'reserved'
-      and s.id = (select max(o.id) from atlas.spend o where o.task_id = c.id and o.state = 'reserved')
-    returning s.task_id, s.id, s.model, s.response_id, s.reserved_tokens
+    from claimed c where s.task_id = c.id and s.state = 'reserved' and s.response_id is not null
+      and s.id = (select o.id from atlas.spend o
+        where o.task_id = c.id and o.state = 'reserved' and o.response_id is not null
+        order by (o.adopted_at is not null) desc, o.id desc limit 1)
+    returning s.task_id, s.id, s.model, s.response_id, s.reserved_tokens, s.reserved_at, s.completion_window
   ),
   announced as (
     insert into public.architect_out (data, task_id, owner, project_id)
@@ -136,7 +139,8 @@ begin
       where l.scope in ('global', 'project:' || c.project_id, 'sender:' || c.sender_key)),
     case when k.task_id is not null then jsonb_build_object('spend_id', k.id, 'model', k.model,
       'response_id', k.response_id, 'reserved_tokens', k.reserved_tokens,
-      'sequence_number', l.sequence_number, 'text', coalesce((
+      'age_seconds', extract(epoch from now() - k.reserved_at), 'completion_window', k.completion_window,
+      'sequence_number', l.sequence_number, 'response_offset', coalesce(l.response_offset, 0), 'text', coalesce((
         select string_agg(p.text, '' order by p."offset") from atlas.reply_part p
         where p.attempt_id = l.id and p.generation = l.generation), '')) end
   from claimed c
@@ -144,7 +148,7 @@ begin
   join public.architect_in m on m.id = c.in_id
   left join inherited k on k.task_id = c.id
   left join lateral (
-    select e.id, e.generation, e.sequence_number from atlas.attempt e
+    select e.id, e.generation, e.sequence_number, e.response_offset from atlas.attempt e
     where e.task_id = c.id and e.number < c.attempts and e.response_id = k.response_id
     order by e.number desc limit 1) l on k.task_id is not null
   order by c.claim_seq;
@@ -159,7 +163,7 @@ response that a lost attempt had begun, with its reservation, to be resumed.';
 grant execute on function atlas.claim_tasks(uuid, integer, integer, interval) to service_role, atlas_worker;
 
 create function atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval)
-returns table (attempt_id uuid, held boolean, cancel_requested boolean)
+returns table (attempt_id uuid, held boolean, cancel_requested boolean, adopted boolean)
 language sql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off
 as $$
@@ -172,14 +176,73 @@ as $$
     update atlas.attempt a set lease_expires_at = now() + p_lease where a.id in (select due.id from due)
     returning a.id, a.task_id
   )
-  select p.id, e.id is not null, coalesce(t.cancel_requested_at is not null, false)
+  select p.id, e.id is not null, coalesce(t.cancel_requested_at is not null, false), coalesce(t.adopted_at is not null, false)
   from unnest(p_attempts) as p (id)
   left join extended e on e.id = p.id
   left join atlas.task t on t.id = e.task_id;
 $$;
 comment on function atlas.extend_leases(uuid, uuid[], interval) is
-  'Extends the leases that are still held; not held: the task is somebody else''s now, its call must stop.';
+  'Extends the leases that are still held; not held: the task is somebody else''s now, its call must stop. adopted: another call of
+the task is answered already, and this one must stop for it.';
 grant execute on function atlas.extend_leases(uuid, uuid[], interval) to service_role, atlas_worker;
+
+-- While no model answers, no question is sent. What is ready is set aside in one statement, and says why; the model that answers
+-- again wakes it. After five minutes each task's people are told once.
+create function atlas.defer_upstream(p_message text, p_limit integer default 500) returns integer
+language plpgsql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+as $$
+declare
+  deferred integer;
+  task_id uuid;
+begin
+  update atlas.task t set wait_reason = 'upstream', wait_scope = null, run_after = now() + interval '1 second' * (50 + random() * 20),
+    outage_since = coalesce(t.outage_since, now()), error_code = 'upstream', error_message = left(p_message, 2000)
+  where t.id in (
+    select q.id from atlas.task q where q.state = 'queued' and q.kind = 'chat' and q.cancel_requested_at is null
+      -- a response that is under way is asked for, whatever becomes of new calls
+      and not exists (select from atlas.spend s where s.task_id = q.id and s.state = 'reserved' and s.response_id is not null)
+      and (q.wait_reason is null or (q.wait_reason is not null and q.run_after <= now()))
+    order by q.in_id limit p_limit for no key update skip locked);
+  get diagnostics deferred = row_count;
+  for task_id in
+    update atlas.task t set escalated_at = now()
+    where t.id in (select q.id from atlas.task q where q.wait_reason = 'upstream' and q.escalated_at is null
+      and q.outage_since < now() - interval '5 minutes' order by q.in_id limit 100 for no key update skip locked)
+    returning t.id
+  loop
+    perform atlas.escalate(task_id, 'upstream', p_message);
+  end loop;
+  return deferred;
+end
+$$;
+comment on function atlas.defer_upstream(text, integer) is
+  'Sets questions aside that are ready while no model answers; says how many. A model that answers again wakes them.';
+grant execute on function atlas.defer_upstream(text, integer) to service_role, atlas_worker;
+
+-- Those that waited for a model come back one after another, so that it is not stormed.
+create function atlas.wake_upstream(p_limit integer default 100000) returns integer
+language plpgsql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+as $$
+declare
+  woken integer;
+begin
+  with waiting as (
+    select t.id, row_number() over (order by t.in_id) as n from (
+      select w.id, w.in_id from atlas.task w where w.wait_reason = 'upstream' order by w.in_id limit p_limit
+      for no key update skip locked) t
+  )
+  update atlas.task t set run_after = now() + interval '1 second' * least(3, w.n / 50.0 * random())
+  from waiting w where t.id = w.id;
+  get diagnostics woken = row_count;
+  if woken > 0 then
+    perform atlas.wake_workers();
+  end if;
+  return woken;
+end
+$$;
+comment on function atlas.wake_upstream(integer) is 'Makes tasks due that waited for a model, spread over at most three seconds. Internal.';
 
 -- One limiter for the fleet: workers stretch the interval between parts by the number of streams of all of them.
 create function atlas.count_streams() returns integer

@@ -6,6 +6,7 @@ create table atlas.reply_part (
   "offset" integer not null check ("offset" >= 0),
   seq integer not null default 0 check (seq >= 0),
   text text not null check (text <> ''),
+  inherited boolean not null default false,
   task_id uuid not null references atlas.task (id),
   created_at timestamptz not null default now(),
   primary key (attempt_id, generation, "offset")
@@ -16,6 +17,7 @@ comment on column atlas.reply_part.attempt_id is 'The attempt it belongs to.';
 comment on column atlas.reply_part.generation is 'Rises with each fallback or repair.';
 comment on column atlas.reply_part."offset" is 'Unicode code points of this generation before this part.';
 comment on column atlas.reply_part.text is 'The text of the part.';
+comment on column atlas.reply_part.inherited is 'It repeats what a lost attempt had of the same response: readers have it already.';
 comment on column atlas.reply_part.task_id is 'The task it belongs to.';
 comment on column atlas.reply_part.created_at is 'When the row was written.';
 comment on column atlas.reply_part.seq is 'Which part of its attempt, from 1; rises over generations.';
@@ -27,20 +29,21 @@ grant select on atlas.reply_part to authenticated;
 grant select on atlas.reply_part to service_role;
 
 -- Everything a running reply leaves behind, of many attempts in one commit. An item is
--- {"attempt_id", "call", "generation", "response_id", "resumable", "sequence_number", "offset", "text"}.
+-- {"attempt_id", "call", "generation", "response_id", "resumable", "sequence_number", "offset", "text", "inherited", "response_offset"}.
 create function atlas.record_progress(p_items jsonb) returns table (attempt_id uuid)
 language sql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off
 as $$
   with item as (
     select i.*, a.task_id from jsonb_to_recordset(p_items) as i (attempt_id uuid, call integer, generation integer,
-      response_id text, resumable boolean, sequence_number bigint, "offset" integer, text text, model text)
+      response_id text, resumable boolean, sequence_number bigint, "offset" integer, text text, model text, inherited boolean, response_offset integer)
     join (select r.id, r.task_id from atlas.attempt r
           where r.id in (select (j ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) j)
             and r.state = 'running' order by r.id for no key update) a on a.id = i.attempt_id
   ),
   at as (
     update atlas.attempt a set generation = i.generation, response_id = i.response_id, model = i.model,
+      response_offset = coalesce(i.response_offset, 0),
       sequence_number = case when i.response_id is distinct from a.response_id then i.sequence_number
                              else greatest(a.sequence_number, i.sequence_number) end,
       first_delta_at = coalesce(a.first_delta_at, case when i.text <> '' then now() end)
@@ -49,13 +52,14 @@ as $$
     where a.id = i.attempt_id
   ),
   responses as (
-    update atlas.spend s set response_id = i.response_id from item i
-    where s.attempt_id = i.attempt_id and s.call = i.call and s.state = 'reserved' and i.resumable
-      and s.response_id is distinct from i.response_id
+    update atlas.spend s set response_id = case when i.resumable then i.response_id else s.response_id end, unstored = not i.resumable
+    from item i
+    where s.attempt_id = i.attempt_id and s.call = i.call and s.corrects is null and s.state = 'reserved'
+      and (s.unstored = i.resumable or (i.resumable and s.response_id is distinct from i.response_id))
   ),
   parts as (
-    insert into atlas.reply_part (attempt_id, generation, "offset", text, task_id)
-    select i.attempt_id, i.generation, i."offset", i.text, i.task_id from item i where i.text <> ''
+    insert into atlas.reply_part (attempt_id, generation, "offset", text, inherited, task_id)
+    select i.attempt_id, i.generation, i."offset", i.text, coalesce(i.inherited, false), i.task_id from item i where i.text <> ''
     on conflict do nothing
   )
   select distinct i.attempt_id from item i
@@ -80,7 +84,8 @@ comment on function atlas.number_part() is 'Numbers the parts of an attempt.';
 create trigger number_part before insert on atlas.reply_part for each row execute function atlas.number_part();
 comment on trigger number_part on atlas.reply_part is 'Numbers the parts of an attempt.';
 
--- offset 0 begins a generation: after the first one, what readers have shown is void, and they are told so.
+-- offset 0 begins a generation: after the first one, what readers have shown is void, and they are told so. What an attempt
+-- inherited is shown already: readers go on by the offset.
 create function atlas.broadcast_parts() returns trigger
 language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan
@@ -91,11 +96,12 @@ begin
     select n.task_id, n.attempt_id, n.seq, 0 as place, 'reset' as event,
       jsonb_build_object('attempt', a.number, 'generation', n.generation, 'offset', 0) as payload
     from new_parts n join atlas.attempt a on a.id = n.attempt_id
-    where n."offset" = 0 and (n.seq > 1 or a.number > 1)
+    where n."offset" = 0 and not n.inherited and (n.seq > 1 or a.number > 1)
     union all
     select n.task_id, n.attempt_id, n.seq, 1, 'delta',
       jsonb_build_object('attempt', a.number, 'generation', n.generation, 'seq', n.seq, 'offset', n."offset", 'text', n.text)
     from new_parts n join atlas.attempt a on a.id = n.attempt_id
+    where not n.inherited
     order by attempt_id, seq, place
   ) m;
   return null;

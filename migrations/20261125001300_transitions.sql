@@ -107,7 +107,7 @@ begin
   end if;
   perform atlas.append_audits('complete_task', tasks, details);
   perform atlas.settle_attempts(done,
-    (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i));
+    (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i), true);
   return query select unnest(done);
 end
 $$;
@@ -135,31 +135,80 @@ begin
   perform atlas.append_audit(p_task.id, case p_state when 'cancelled' then 'cancel_task' else 'fail_task' end,
     jsonb_build_object('state', p_state, 'code', p_code, 'attempt', p_task.attempts));
   if p_task.attempt_id is not null then
-    perform atlas.settle_attempts(array[p_task.attempt_id], jsonb_build_object(p_task.attempt_id, p_usages));
+    perform atlas.settle_attempts(array[p_task.attempt_id], jsonb_build_object(p_task.attempt_id, p_usages), true);
   end if;
 end
 $$;
 comment on function atlas.end_task(atlas.task, text, text, text, jsonb) is 'Ends a task without a reply. Internal.';
 
--- kind: 'own' counts against the task and is tried again until max_attempts; 'final' is never tried again; 'outage' is
--- upstream's and uses no attempt; 'released' hands an unfinished task back (shutdown), its response with it.
+-- Full jitter, doubling from 2 s up to 5 min, never less than what the provider asked for. What is asked for again while the way
+-- to it is broken, or while it is written, is asked for at pauses that grow with the time since.
+create function atlas.due_again(p_task atlas.task, p_kind text, p_retry_after interval) returns timestamptz
+language sql volatile set search_path = ''
+as $$
+  select now() + case p_kind
+    when 'released' then interval '0'
+    when 'held' then interval '0'  -- wait_for_holds says how long
+    when 'own' then greatest(coalesce(p_retry_after, '0'), random() * least(300, 2 * 2 ^ p_task.failures) * interval '1 second')
+    when 'response' then coalesce(p_retry_after, interval '2 seconds')
+    else greatest(coalesce(p_retry_after, '0'), (0.5 + random() / 2) * interval '1 second' * least(60, greatest(5,
+      coalesce(extract(epoch from now() - p_task.outage_since), 0) / 2))) end
+$$;
+comment on function atlas.due_again(atlas.task, text, interval) is 'When a task that is handed back is due again. Internal.';
+
+-- A task whose call is held waits before its second call, and after that one until the first hold ends.
+create function atlas.wait_for_holds(p_tasks uuid[]) returns void
+language sql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+as $$
+  update atlas.task t set wait_reason = 'held', wait_scope = null,
+    run_after = greatest(t.run_after, case when h.calls = 1 then now() + interval '1 second' * r.held_retry_seconds else h.ends end)
+  from (
+    select s.task_id, count(*) as calls, min(s.held_until) as ends, max(s.reserved_at) as latest from atlas.spend s
+    where s.task_id = any (p_tasks) and s.state = 'held' group by s.task_id) h
+  cross join atlas.spend_rules r
+  where t.id = h.task_id and t.state = 'queued' and t.cancel_requested_at is null
+    -- a response that is known is asked for at once, whatever else is held
+    and not exists (select from atlas.spend o where o.task_id = t.id and o.state = 'reserved' and o.response_id is not null)
+$$;
+comment on function atlas.wait_for_holds(uuid[]) is 'Makes tasks wait whose calls are held. Internal.';
+
+-- kind: 'own' counts against the task and is tried again until max_attempts; 'final' is never tried again; 'budget' is final,
+-- unless a budget was lowered after the question was asked: then it waits; 'outage' is upstream's and uses no attempt; 'held'
+-- waits to hear what became of a call; 'response' waits for a response that is under way; 'released' hands an unfinished task
+-- back at once (shutdown). A response that is known stays with the task in all of them.
 create function atlas.fail_task(p_attempt_id uuid, p_code text, p_message text, p_kind text default 'own',
   p_retry_after interval default null, p_usages jsonb default '{}') returns text
 language plpgsql security definer set search_path = ''
 as $$
 declare
   task atlas.task;
-  pause interval;
+  lowered text;
 begin
-  if p_kind not in ('own', 'final', 'outage', 'released') then
+  if p_kind not in ('own', 'final', 'budget', 'outage', 'held', 'response', 'released') then
     raise exception using errcode = 'AT005', message = format('fail_task: kind %L is not known', p_kind),
-      hint = 'use own, final, outage or released';
+      hint = 'use own, final, budget, outage, held, response or released';
   end if;
   select t.* into task from atlas.task t where t.attempt_id = p_attempt_id and t.state = 'running' for no key update;
   if not found then
     perform atlas.raise_lost(p_attempt_id);
   end if;
-  if p_kind = 'final' then
+  -- a response that is gone is generated anew, once
+  if p_code = 'response_gone' and exists (select from atlas.attempt a where a.task_id = task.id and a.error_code = p_code) then
+    p_kind := 'own';
+  end if;
+  if p_kind = 'budget' then
+    select b.scope into lowered from atlas.budget b
+    where b.scope in ('global', 'project:' || task.project_id, 'sender:' || task.sender_key) and b.lowered_at > task.queued_at
+    order by b.scope limit 1;
+    if found then
+      perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages), true);
+      perform atlas.wait_for_budget(task, jsonb_build_object('outcome', 'defer', 'code', p_code, 'scope', lowered, 'message', p_message,
+        'until', (atlas.today() + 1)::timestamp at time zone 'UTC'));
+      return 'queued';
+    end if;
+  end if;
+  if p_kind in ('final', 'budget') then
     perform atlas.end_task(task, 'failed', p_code, p_message, p_usages);
     return 'failed';
   end if;
@@ -168,23 +217,18 @@ begin
     perform atlas.escalate(task.id, p_code, p_message);
     return 'dead_lettered';
   end if;
-  -- full jitter, doubling from 2 s up to 5 min; never less than what the provider asked for
-  pause := case p_kind
-    when 'released' then interval '0'
-    when 'outage' then greatest(coalesce(p_retry_after, '0'), (5 + random() * 25) * interval '1 second')
-    else greatest(coalesce(p_retry_after, '0'), random() * least(300, 2 * 2 ^ task.failures) * interval '1 second')
-  end;
-  perform atlas.release_task(task, case p_kind when 'outage' then 'upstream' when 'own' then 'retry' end,
-    now() + pause, case p_kind when 'own' then 'failed' else 'released' end, p_code, p_message);
-  perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages),
-    p_kind in ('released', 'outage'));
+  perform atlas.release_task(task, case p_kind when 'outage' then 'upstream' when 'own' then 'retry' when 'released' then null
+      else p_kind end,
+    atlas.due_again(task, p_kind, p_retry_after), case p_kind when 'own' then 'failed' else 'released' end, p_code, p_message);
+  perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages), true);
+  perform atlas.wait_for_holds(array[task.id]);
   update atlas.task t set failures = t.failures + case p_kind when 'own' then 1 else 0 end,
-    outage_since = case p_kind when 'outage' then coalesce(t.outage_since, now()) when 'own' then null
-                               else t.outage_since end,
-    escalated_at = case when p_kind = 'outage' and t.outage_since < now() - interval '5 minutes'
+    outage_since = case when p_kind in ('outage', 'held') then coalesce(t.outage_since, now()) when p_kind = 'own' then null
+                        else t.outage_since end,
+    escalated_at = case when p_kind in ('outage', 'held') and t.outage_since < now() - interval '5 minutes'
                         then coalesce(t.escalated_at, now()) else t.escalated_at end
   where t.id = task.id;
-  if task.escalated_at is null and p_kind = 'outage' and task.outage_since < now() - interval '5 minutes' then
+  if task.escalated_at is null and p_kind in ('outage', 'held') and task.outage_since < now() - interval '5 minutes' then
     perform atlas.escalate(task.id, p_code, p_message);
   end if;
   if p_kind = 'released' then
@@ -194,7 +238,8 @@ begin
 end
 $$;
 comment on function atlas.fail_task(uuid, text, text, text, interval, jsonb) is
-  'Ends an attempt that has no reply: own (tried again, then dead-lettered), final, outage, released. Says the state.';
+  'Ends an attempt that has no reply: own (tried again, then dead-lettered), final, budget, outage, held, response, released. Says
+the state.';
 grant execute on function atlas.fail_task(uuid, text, text, text, interval, jsonb) to service_role, atlas_worker;
 
 -- Without an attempt: anybody who owns the task, or the service role, asks. A queued task is cancelled at once; a
@@ -226,6 +271,7 @@ begin
   if task.state not in ('queued', 'running') then
     return task.state;
   end if;
+  -- a held call ends by itself; a response that is under way is stopped by a worker
   if task.state = 'queued' and not exists (select from atlas.spend s where s.task_id = task.id and s.state = 'reserved') then
     perform atlas.end_task(task, 'cancelled', 'cancelled', 'cancelled before it ran', '{}');
     return 'cancelled';
@@ -263,7 +309,7 @@ begin
       hint = case task.state when 'running' then 'cancel it first' else 'ask again with `atlas ask --parent`' end;
   end if;
   update atlas.task t set state = 'queued', wait_reason = null, wait_scope = null, run_after = now(), failures = 0,
-    losses = 0, finished_at = null,
+    losses = 0, early_losses = 0, finished_at = null,
     out_id = null, cancel_requested_at = null, outage_since = null, escalated_at = null,
     error_code = null, error_message = null
   where t.id = p_task_id;
@@ -275,15 +321,16 @@ $$;
 comment on function atlas.retry_task(uuid) is 'Retries a failed, cancelled, dead-lettered or waiting task, now.';
 grant execute on function atlas.retry_task(uuid) to service_role;
 
--- Tasks whose worker is lost. What it had reserved without a response id counts in full (unknown); what has one stays
--- reserved, and passes to the next attempt, which resumes the response or confirms that it is cancelled.
+-- Tasks whose worker is lost. What it had reserved without a response is held: nobody knows whether it was sent. What has a
+-- response stays reserved, and passes to the next attempt, which goes on with it. Losses count where something was reserved; five
+-- end the task, unless its response is there to be looked up. A task that loses ten workers in either way ends whatever it has.
 create function atlas.release_expired(p_limit integer default 100) returns integer
 language plpgsql security definer set search_path = ''
 as $$
 declare
   task atlas.task;
   lost uuid[] := '{}'::uuid[];
-  inherited jsonb;
+  tasks uuid[] := '{}'::uuid[];
 begin
   for task in
     select t.* from atlas.task t
@@ -298,29 +345,30 @@ begin
       continue;
     end if;
     lost := lost || task.attempt_id;
+    tasks := tasks || task.id;
     perform atlas.release_task(task, null, now(), 'lost', 'lease_lost', 'the worker stopped extending its lease');
   end loop;
   if cardinality(lost) = 0 then
     return 0;
   end if;
+  update atlas.task t set losses = t.losses + case when x.reserved then 1 else 0 end,
+    early_losses = t.early_losses + case when x.reserved then 0 else 1 end
+  from (select a.task_id, exists (select from atlas.spend s where s.attempt_id = a.id) as reserved
+        from atlas.attempt a where a.id = any (lost)) x
+  where t.id = x.task_id;
   perform atlas.settle_attempts(lost, '{}', true);
-  update atlas.task t set losses = t.losses + 1
-  where t.id in (select a.task_id from atlas.attempt a where a.id = any (lost));
+  perform atlas.wait_for_holds(tasks);
   -- a task that keeps losing its workers is not tried for ever
   for task in
-    select t.* from atlas.task t where t.state = 'queued' and t.losses >= 5
-      and t.id in (select a.task_id from atlas.attempt a where a.id = any (lost))
+    select t.* from atlas.task t
+    where t.id = any (tasks) and t.state = 'queued' and (t.losses >= 10 or t.early_losses >= 10 or (t.losses >= 5
+      and not exists (select from atlas.spend s where s.task_id = t.id and s.state = 'reserved' and s.response_id is not null)))
     order by t.id for no key update skip locked
   loop
-    select jsonb_agg(jsonb_build_object('spend_id', s.id)) into inherited from atlas.spend s
-    where s.task_id = task.id and s.state = 'reserved';
-    if inherited is not null then
-      perform atlas.lock_days(array(select distinct s.day from atlas.spend s where s.task_id = task.id),
-        atlas.scopes_of(task.project_id, task.sender_key));
-      perform atlas.settle_spends(inherited);
-    end if;
-    perform atlas.end_task(task, 'dead_lettered', 'lease_lost', 'five workers were lost while they ran it', '{}');
-    perform atlas.escalate(task.id, 'lease_lost', 'five workers were lost while they ran it');
+    perform atlas.end_task(task, 'dead_lettered', 'lease_lost', format('%s workers were lost while they ran it%s',
+      greatest(task.losses, task.early_losses), case when task.losses < 5 then ', before they had reserved anything' else '' end), '{}');
+    perform atlas.escalate(task.id, 'lease_lost', format('%s workers were lost while they ran it',
+      greatest(task.losses, task.early_losses)));
   end loop;
   perform atlas.wake_workers();
   return cardinality(lost);

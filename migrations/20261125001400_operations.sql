@@ -54,7 +54,8 @@ begin
   update public.architect_in i set data = i.data || '{"content": "[erased]"}' where i.id = task.in_id;
   update public.architect_out o set data = jsonb_set(o.data || '{"content": "[erased]"}', '{metadata}',
     (o.data -> 'metadata') - 'sources' - 'error' - 'warnings') where o.task_id = task.message_task_id;
-  update atlas.attempt a set error_message = '[erased]' where a.task_id = p_task_id and a.error_message is not null;
+  update atlas.attempt a set error_message = case when a.error_message is not null then '[erased]' end, late_text = null
+  where a.task_id = p_task_id and (a.error_message is not null or a.late_text is not null);
   update atlas.task t set title = '[erased]', error_message = case when t.error_message is not null then '[erased]' end
   where t.id = p_task_id;
   perform atlas.append_audit(p_task_id, 'erase', '{}');

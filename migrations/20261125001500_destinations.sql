@@ -29,10 +29,11 @@ as $$
     and case when filter ? 'kind'
         then atlas.wants(filter -> 'kind', event_kind) or atlas.wants(filter -> 'kind', data #>> '{metadata,kind}')
         -- who names no kind gets what is of interest to everybody
-        else event_kind in ('message', 'audit_seal') end
+        else event_kind in ('message', 'audit_seal', 'budget.warning', 'budget.spent') end
 $$;
 comment on function atlas.matches(jsonb, text, jsonb, text) is
-  'Whether a destination wants an event. kind: message, audit_seal, notification, progress, export, or a message''s metadata.kind.';
+  'Whether a destination wants an event. kind: message, audit_seal, notification, progress, export,
+budget.warning, budget.spent, or a message''s metadata.kind.';
 
 create table atlas.destination (
   id uuid primary key default gen_random_uuid(),

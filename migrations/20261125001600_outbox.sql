@@ -8,7 +8,7 @@ create table atlas.outbox (
   id bigint generated always as identity primary key,
   event_id uuid not null,
   event_kind text not null default 'message'
-    check (event_kind in ('message', 'audit_seal', 'notification', 'progress', 'export')),
+    check (event_kind in ('message', 'audit_seal', 'notification', 'progress', 'export', 'budget.warning', 'budget.spent')),
   destination_id uuid references atlas.destination (id) on delete cascade,
   task_id uuid,
   out_id bigint references public.architect_out (id),
@@ -35,7 +35,7 @@ create index outbox_done on atlas.outbox (created_at) where state in ('sent', 's
 comment on table atlas.outbox is 'What must leave: one row an event and destination, written in the event''s transaction.';
 comment on column atlas.outbox.id is 'Its id.';
 comment on column atlas.outbox.event_id is 'The event, the same for every destination; consumers dedupe on it.';
-comment on column atlas.outbox.event_kind is 'message (a row of architect_out), audit_seal, notification, progress or export.';
+comment on column atlas.outbox.event_kind is 'message (a row of architect_out), audit_seal, notification, progress, export, budget.warning or budget.spent.';
 comment on column atlas.outbox.task_id is 'The task it belongs to.';
 comment on column atlas.outbox.out_id is 'The row of architect_out.';
 comment on column atlas.outbox.payload is 'What is sent.';

@@ -43,11 +43,17 @@ comment on column atlas.task_history.error_message is 'Why it ended without a re
 grant select on atlas.task_history to authenticated, service_role;
 
 create view atlas.spend_by_day with (security_invoker = true) as
-select s.day, count(*) as calls, sum(s.input_tokens) as input_tokens, sum(s.cached_tokens) as cached_tokens,
+select s.day, count(*) filter (where s.state = 'settled' and s.corrects is null) as calls, sum(s.input_tokens) as input_tokens, sum(s.cached_tokens) as cached_tokens,
   sum(s.output_tokens) as output_tokens, sum(s.reasoning_tokens) as reasoning_tokens, sum(s.tokens) as tokens,
-  sum(s.usd) as usd, count(*) filter (where s.known = 'unknown') as unknown_calls
-from atlas.spend s where s.state = 'settled' group by s.day;
-comment on view atlas.spend_by_day is 'Settled calls a UTC day.';
+  sum(s.usd) as usd, count(*) filter (where s.known = 'unknown' and not exists (select from atlas.spend c where c.corrects = s.id)) as unknown_calls,
+  sum(s.cache_write_tokens) as cache_write_tokens,
+  count(*) filter (where s.state = 'held') as held_calls, sum(s.reserved_tokens) filter (where s.state = 'held') as held_tokens,
+  sum(s.reserved_usd) filter (where s.state = 'held') as held_usd,
+  count(*) filter (where s.known = 'presumed_none' and not exists (select from atlas.spend c where c.corrects = s.id)) as presumed_calls,
+  sum(s.reserved_usd) filter (where s.known = 'presumed_none' and not exists (select from atlas.spend c where c.corrects = s.id))
+    as presumed_usd
+from atlas.spend s where s.state <> 'reserved' group by s.day;
+comment on view atlas.spend_by_day is 'Calls a UTC day.';
 comment on column atlas.spend_by_day.day is 'The UTC day.';
 comment on column atlas.spend_by_day.calls is 'Model calls.';
 comment on column atlas.spend_by_day.input_tokens is 'Tokens sent.';
@@ -57,14 +63,26 @@ comment on column atlas.spend_by_day.reasoning_tokens is 'Those of the output th
 comment on column atlas.spend_by_day.tokens is 'Input and output together.';
 comment on column atlas.spend_by_day.usd is 'US dollars.';
 comment on column atlas.spend_by_day.unknown_calls is 'Calls of unknown usage: they count at their worst case.';
+comment on column atlas.spend_by_day.cache_write_tokens is 'Those of the input that the provider wrote to its cache.';
+comment on column atlas.spend_by_day.held_calls is 'Calls that were sent and not answered: they count at their worst case until their hold ends.';
+comment on column atlas.spend_by_day.held_tokens is 'Tokens that held calls reserve; not among tokens.';
+comment on column atlas.spend_by_day.held_usd is 'US dollars that held calls reserve; not among usd.';
+comment on column atlas.spend_by_day.presumed_calls is 'Calls presumed not made, since nobody heard of them.';
+comment on column atlas.spend_by_day.presumed_usd is 'US dollars that those would have cost at worst; not among usd.';
 grant select on atlas.spend_by_day to authenticated, service_role;
 
 create view atlas.spend_by_model with (security_invoker = true) as
-select s.day, s.model, count(*) as calls, sum(s.input_tokens) as input_tokens, sum(s.output_tokens) as output_tokens,
+select s.day, s.model, count(*) filter (where s.state = 'settled' and s.corrects is null) as calls, sum(s.input_tokens) as input_tokens, sum(s.output_tokens) as output_tokens,
   sum(s.tokens) as tokens, sum(s.usd) as usd, sum(s.cached_tokens) as cached_tokens,
-  sum(s.reasoning_tokens) as reasoning_tokens, count(*) filter (where s.known = 'unknown') as unknown_calls
-from atlas.spend s where s.state = 'settled' group by s.day, s.model;
-comment on view atlas.spend_by_model is 'Settled calls a UTC day and model.';
+  sum(s.reasoning_tokens) as reasoning_tokens, count(*) filter (where s.known = 'unknown' and not exists (select from atlas.spend c where c.corrects = s.id)) as unknown_calls,
+  sum(s.cache_write_tokens) as cache_write_tokens,
+  count(*) filter (where s.state = 'held') as held_calls, sum(s.reserved_tokens) filter (where s.state = 'held') as held_tokens,
+  sum(s.reserved_usd) filter (where s.state = 'held') as held_usd,
+  count(*) filter (where s.known = 'presumed_none' and not exists (select from atlas.spend c where c.corrects = s.id)) as presumed_calls,
+  sum(s.reserved_usd) filter (where s.known = 'presumed_none' and not exists (select from atlas.spend c where c.corrects = s.id))
+    as presumed_usd
+from atlas.spend s where s.state <> 'reserved' group by s.day, s.model;
+comment on view atlas.spend_by_model is 'Calls a UTC day and model.';
 comment on column atlas.spend_by_model.day is 'The UTC day.';
 comment on column atlas.spend_by_model.model is 'The model that answered, or was called.';
 comment on column atlas.spend_by_model.calls is 'Model calls.';
@@ -75,15 +93,27 @@ comment on column atlas.spend_by_model.usd is 'US dollars.';
 comment on column atlas.spend_by_model.cached_tokens is 'Those of the input that the provider had cached.';
 comment on column atlas.spend_by_model.reasoning_tokens is 'Those of the output that nobody sees.';
 comment on column atlas.spend_by_model.unknown_calls is 'Calls of unknown usage: they count at their worst case.';
+comment on column atlas.spend_by_model.cache_write_tokens is 'Those of the input that the provider wrote to its cache.';
+comment on column atlas.spend_by_model.held_calls is 'Calls that were sent and not answered: they count at their worst case until their hold ends.';
+comment on column atlas.spend_by_model.held_tokens is 'Tokens that held calls reserve; not among tokens.';
+comment on column atlas.spend_by_model.held_usd is 'US dollars that held calls reserve; not among usd.';
+comment on column atlas.spend_by_model.presumed_calls is 'Calls presumed not made, since nobody heard of them.';
+comment on column atlas.spend_by_model.presumed_usd is 'US dollars that those would have cost at worst; not among usd.';
 grant select on atlas.spend_by_model to authenticated, service_role;
 
 create view atlas.spend_by_sender with (security_invoker = true) as
-select s.day, t.sender_key, t.project_id, count(*) as calls, sum(s.input_tokens) as input_tokens,
+select s.day, t.sender_key, t.project_id, count(*) filter (where s.state = 'settled' and s.corrects is null) as calls, sum(s.input_tokens) as input_tokens,
   sum(s.output_tokens) as output_tokens, sum(s.tokens) as tokens, sum(s.usd) as usd, sum(s.cached_tokens) as cached_tokens,
-  sum(s.reasoning_tokens) as reasoning_tokens, count(*) filter (where s.known = 'unknown') as unknown_calls
+  sum(s.reasoning_tokens) as reasoning_tokens, count(*) filter (where s.known = 'unknown' and not exists (select from atlas.spend c where c.corrects = s.id)) as unknown_calls,
+  sum(s.cache_write_tokens) as cache_write_tokens,
+  count(*) filter (where s.state = 'held') as held_calls, sum(s.reserved_tokens) filter (where s.state = 'held') as held_tokens,
+  sum(s.reserved_usd) filter (where s.state = 'held') as held_usd,
+  count(*) filter (where s.known = 'presumed_none' and not exists (select from atlas.spend c where c.corrects = s.id)) as presumed_calls,
+  sum(s.reserved_usd) filter (where s.known = 'presumed_none' and not exists (select from atlas.spend c where c.corrects = s.id))
+    as presumed_usd
 from atlas.spend s join atlas.task t on t.id = s.task_id
-where s.state = 'settled' group by s.day, t.sender_key, t.project_id;
-comment on view atlas.spend_by_sender is 'Settled calls a UTC day, sender and project.';
+where s.state <> 'reserved' group by s.day, t.sender_key, t.project_id;
+comment on view atlas.spend_by_sender is 'Calls a UTC day, sender and project.';
 comment on column atlas.spend_by_sender.day is 'The UTC day.';
 comment on column atlas.spend_by_sender.sender_key is 'Whose turn and whose budget: the user, an outside identity, or service.';
 comment on column atlas.spend_by_sender.project_id is 'The project it belongs to.';
@@ -95,16 +125,28 @@ comment on column atlas.spend_by_sender.usd is 'US dollars.';
 comment on column atlas.spend_by_sender.cached_tokens is 'Those of the input that the provider had cached.';
 comment on column atlas.spend_by_sender.reasoning_tokens is 'Those of the output that nobody sees.';
 comment on column atlas.spend_by_sender.unknown_calls is 'Calls of unknown usage: they count at their worst case.';
+comment on column atlas.spend_by_sender.cache_write_tokens is 'Those of the input that the provider wrote to its cache.';
+comment on column atlas.spend_by_sender.held_calls is 'Calls that were sent and not answered: they count at their worst case until their hold ends.';
+comment on column atlas.spend_by_sender.held_tokens is 'Tokens that held calls reserve; not among tokens.';
+comment on column atlas.spend_by_sender.held_usd is 'US dollars that held calls reserve; not among usd.';
+comment on column atlas.spend_by_sender.presumed_calls is 'Calls presumed not made, since nobody heard of them.';
+comment on column atlas.spend_by_sender.presumed_usd is 'US dollars that those would have cost at worst; not among usd.';
 grant select on atlas.spend_by_sender to authenticated, service_role;
 
 create view atlas.spend_by_project with (security_invoker = true) as
-select s.day, t.project_id, p.name as project, count(*) as calls, sum(s.input_tokens) as input_tokens,
+select s.day, t.project_id, p.name as project, count(*) filter (where s.state = 'settled' and s.corrects is null) as calls, sum(s.input_tokens) as input_tokens,
   sum(s.cached_tokens) as cached_tokens, sum(s.output_tokens) as output_tokens,
   sum(s.reasoning_tokens) as reasoning_tokens, sum(s.tokens) as tokens, sum(s.usd) as usd,
-  count(*) filter (where s.known = 'unknown') as unknown_calls
+  count(*) filter (where s.known = 'unknown' and not exists (select from atlas.spend c where c.corrects = s.id)) as unknown_calls,
+  sum(s.cache_write_tokens) as cache_write_tokens,
+  count(*) filter (where s.state = 'held') as held_calls, sum(s.reserved_tokens) filter (where s.state = 'held') as held_tokens,
+  sum(s.reserved_usd) filter (where s.state = 'held') as held_usd,
+  count(*) filter (where s.known = 'presumed_none' and not exists (select from atlas.spend c where c.corrects = s.id)) as presumed_calls,
+  sum(s.reserved_usd) filter (where s.known = 'presumed_none' and not exists (select from atlas.spend c where c.corrects = s.id))
+    as presumed_usd
 from atlas.spend s join atlas.task t on t.id = s.task_id left join atlas.project p on p.id = t.project_id
-where s.state = 'settled' group by s.day, t.project_id, p.name;
-comment on view atlas.spend_by_project is 'Settled calls a UTC day and project.';
+where s.state <> 'reserved' group by s.day, t.project_id, p.name;
+comment on view atlas.spend_by_project is 'Calls a UTC day and project.';
 comment on column atlas.spend_by_project.day is 'The UTC day.';
 comment on column atlas.spend_by_project.project_id is 'The project it belongs to.';
 comment on column atlas.spend_by_project.project is 'The name of the project.';
@@ -116,6 +158,12 @@ comment on column atlas.spend_by_project.reasoning_tokens is 'Those of the outpu
 comment on column atlas.spend_by_project.tokens is 'Input and output together.';
 comment on column atlas.spend_by_project.usd is 'US dollars.';
 comment on column atlas.spend_by_project.unknown_calls is 'Calls of unknown usage: they count at their worst case.';
+comment on column atlas.spend_by_project.cache_write_tokens is 'Those of the input that the provider wrote to its cache.';
+comment on column atlas.spend_by_project.held_calls is 'Calls that were sent and not answered: they count at their worst case until their hold ends.';
+comment on column atlas.spend_by_project.held_tokens is 'Tokens that held calls reserve; not among tokens.';
+comment on column atlas.spend_by_project.held_usd is 'US dollars that held calls reserve; not among usd.';
+comment on column atlas.spend_by_project.presumed_calls is 'Calls presumed not made, since nobody heard of them.';
+comment on column atlas.spend_by_project.presumed_usd is 'US dollars that those would have cost at worst; not among usd.';
 grant select on atlas.spend_by_project to authenticated, service_role;
 
 create view atlas.dead_letters with (security_invoker = true) as

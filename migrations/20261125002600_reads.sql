@@ -33,6 +33,9 @@ as $$
   select jsonb_build_object('task_id', t.id, 'state', t.state, 'wait_reason', t.wait_reason, 'run_after', t.run_after,
     'model', coalesce(t.model, a.model), 'queued_at', t.queued_at, 'finished_at', t.finished_at,
     'error_code', t.error_code, 'error_message', t.error_message,
+    'expected_at', case when t.wait_reason = 'response' then (
+      select max(s.reserved_at) + case max(s.completion_window) when '2h' then interval '2 hours' when '8h' then interval '8 hours' end
+      from atlas.spend s where s.task_id = t.id and s.state = 'reserved') end,
     'reply', o.data -> 'content', 'metadata', o.data -> 'metadata', 'event_id', o.event_id)
   from atlas.task t
   left join atlas.attempt a on a.id = t.attempt_id
@@ -103,6 +106,9 @@ as $$
     'cache_flushed_at', (select c.cache_flushed_at from atlas.control c),
     'workers', (select count(*) from atlas.worker w where w.state <> 'stopped'
       and w.seen_at > now() - interval '2 minutes'),
+    'models', (select coalesce(jsonb_object_agg(s.model, jsonb_build_object('breaker', s.state, 'since', s.since,
+        'last_error', s.last_error)), '{}') from atlas.model_state s),
+    'held_calls', (select count(*) from atlas.spend s where s.state = 'held'),
     'budgets', atlas.get_budgets())
 $$;
 comment on function atlas.queue_metrics() is 'What /metrics, heartbeat and `atlas status` show of the queue.';

@@ -14,7 +14,7 @@ from atlas.database import migrate
 from atlas.local.postgres import Cluster
 from atlas.local.stack import Stack
 from tests.doubles.openai import OpenAIDouble
-from tests.support.core import Database, Workers, drop_database, workers_of
+from tests.support.core import Database, Workers, books_wrong, drop_database, workers_of
 
 _numbers = itertools.count(1)
 
@@ -65,13 +65,16 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
 
 
 @pytest.fixture
-async def database(cluster: Cluster) -> AsyncIterator[Database]:
-    """A fresh database."""
+async def database(cluster: Cluster, request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    """A fresh database, whose books are right in the end."""
     name = f"test_{next(_numbers)}"
     admin = await asyncpg.connect(cluster.url("supabase_admin"))
     await admin.execute(f"create database {name} template atlas_template strategy file_copy owner postgres")
+    found = Database(cluster=cluster, name=name)
     try:
-        yield Database(cluster=cluster, name=name)
+        yield found
+        if request.node.get_closest_marker("cooks_the_books") is None:
+            assert await books_wrong(found) == []
     finally:
         await drop_database(admin, name)
         await admin.close()

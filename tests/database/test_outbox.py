@@ -265,6 +265,7 @@ async def test_progress_of_tasks_that_somebody_waits_for(db: asyncpg.Connection)
     assert len(attempts) == 2
 
 
+@pytest.mark.cooks_the_books
 async def test_people_are_told_once_a_cause_an_hour(db: asyncpg.Connection) -> None:
     assert await db.fetchval("select atlas.raise_notifications()") == 0, "nobody wants to know"
     to = await destination(db, "people", kind="webhook", where={"kind": "notification"})

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.core import Database, ask, claim, command, reply
+from tests.support.core import Database, ask, claim, command, reply, reserve
 
 
 async def many(db: asyncpg.Connection, count: int, **metadata: Any) -> None:
@@ -138,12 +138,29 @@ async def test_an_expired_lease_puts_the_task_back_at_the_head(db: asyncpg.Conne
     assert [r["state"] for r in states] == ["lost", "running"]
 
 
-async def test_a_task_that_loses_five_workers_is_dead_lettered(db: asyncpg.Connection) -> None:
+async def test_a_task_that_loses_five_workers_that_had_reserved_is_dead_lettered(db: asyncpg.Connection) -> None:
+    await db.execute("""select atlas.set_spend_rules('{"hold_seconds": 0, "held_retry_seconds": 0}')""")
     task = await ask(db)
-    for _ in range(5):
-        await claim(db, lease="-1 second")
+    for n in range(5):
+        assert (await state(db, task))["state"] == "queued", n
+        await db.execute("select atlas.end_holds()")
+        (row,) = await claim(db, lease="-1 second")
+        assert (await reserve(db, row["attempt_id"]))["outcome"] == "reserved"
         await db.execute("select atlas.release_expired()")
     assert (await state(db, task))["state"] == "dead_lettered"
+    assert await db.fetchval("select count(*) from public.architect_out where data ->> 'msg_type' = 'control'") == 1
+
+
+async def test_losses_before_a_reservation_are_counted_apart_and_ten_end_a_task(db: asyncpg.Connection) -> None:
+    task = await ask(db)
+    for n in range(10):
+        found = await state(db, task)
+        assert (found["state"], found["losses"], found["early_losses"]) == ("queued", 0, n)
+        await claim(db, lease="-1 second")
+        await db.execute("select atlas.release_expired()")
+    found = await state(db, task)
+    assert (found["state"], found["error_code"]) == ("dead_lettered", "lease_lost")
+    assert found["error_message"] == "10 workers were lost while they ran it, before they had reserved anything"
     assert await db.fetchval("select count(*) from public.architect_out where data ->> 'msg_type' = 'control'") == 1
 
 

@@ -64,5 +64,5 @@ async def furnish(database: Database, db: asyncpg.Connection) -> dict[str, UUID]
         (row,) = await claim(db)
         await db.fetchval("select atlas.fail_task($1, 'internal', 'it broke')", row["attempt_id"])
     await db.execute("select atlas.register_worker(gen_random_uuid(), 'w', '1', 1)")
-    await db.execute("select atlas.record_model('gpt-4.1', false, 'x', false)")
+    await db.execute("select atlas.record_model('gpt-4.1', 'failed', 'x')")
     return tasks

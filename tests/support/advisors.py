@@ -6,6 +6,8 @@ DEFINER = {
     "atlas.cancel_task": "cancels the caller's own task alone: it asks auth.uid(), and whose task it is",
     "atlas.my_projects": "policies call it: the projects of auth.uid(), read past the policies that need it",
     "atlas.owns_task": "policies of Realtime's topics call it: one boolean about auth.uid()",
+    "atlas.quote_task": "says the caller's own budgets, and what questions of anybody cost in the median",
+    "atlas.set_budget": "an admin of a project sets that project's limits alone: it asks auth.uid() and atlas.member",
     "rag.candidates": "finds ids by an index that row level security would forbid; it takes the caller's projects from auth.uid(), "
     "and rag.search shows rows under row level security",
 }

@@ -98,6 +98,12 @@ async def drop_database(admin: asyncpg.Connection, name: str) -> None:
             return
 
 
+async def books_wrong(database: Database) -> list[Json]:
+    """What atlas.check_ledger finds: nothing."""
+    async with database.connect() as connection:
+        return [dict(row) for row in await connection.fetch("select * from atlas.check_ledger()")]
+
+
 async def ask(connection: asyncpg.Connection, question: str = "How?", **metadata: Any) -> UUID:
     """Inserts a question as plain SQL does."""
     message = chat(question, **metadata)
