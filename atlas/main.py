@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
 
 import uvicorn
 from starlette.applications import Starlette
@@ -25,6 +24,7 @@ from atlas.errors import AtlasError, StackError
 from atlas.local.address import database_url
 from atlas.service import Service, build
 from atlas.settings import Settings, load
+from atlas.task import JsonObject
 
 log = logging.getLogger("atlas.main")
 
@@ -80,27 +80,43 @@ async def _livez(request: Request) -> Response:
 
 
 async def _readyz(request: Request) -> Response:
-    """Ready: alive, and Postgres answers."""
-    ready = not request.app.state.worker.done() and await _service(request).ready()
-    return PlainTextResponse("ok" if ready else "Postgres does not answer", status_code=200 if ready else 503)
+    """Ready: alive, and Postgres answers. Says how the models are, and does not mind."""
+    service = _service(request)
+    ready = not request.app.state.worker.done() and await service.ready()
+    body: JsonObject = {"status": "ok" if ready else "Postgres does not answer", "database": ready}
+    if ready:
+        body["models"] = await _breakers(service)
+    return JSONResponse(body, status_code=200 if ready else 503)
 
 
 async def _healthz(request: Request) -> Response:
-    """Healthy: ready, and a model of the chain may be called (its breaker is closed)."""
+    """Healthy: ready, and some model of the chain answers a probe that is at most 30 s old."""
     service = _service(request)
     database = not request.app.state.worker.done() and await service.ready()
-    models: list[str] = []
+    body: JsonObject = {"status": "unhealthy", "version": __version__, "database": database, "retrieval": service.retrieval}
     if database:
         with contextlib.suppress(AtlasError):
-            chain, _ = await service.book.current()
-            now = datetime.now(UTC)
-            models = [model.name for model in chain.models if model.open_until is None or model.open_until <= now]
-    healthy = database and bool(models)
-    body = {
-        "status": "ok" if healthy else "unhealthy", "version": __version__, "database": database, "models": models,
-        "retrieval": service.retrieval,
-    }  # fmt: skip
-    return JSONResponse(body, status_code=200 if healthy else 503)
+            body["models"] = await _breakers(service)
+            found = await service.watch.health()
+            body |= {"model": found.model, "since": found.since.isoformat(timespec="seconds"), "said": found.said}
+            if found.ok:
+                body["status"] = "ok"
+    return JSONResponse(body, status_code=200 if body["status"] == "ok" else 503)
+
+
+async def _breakers(service: Service) -> list[JsonObject]:
+    """The models of the chain: whether each is called, and since when."""
+    try:
+        chain, _ = await service.book.current()
+    except AtlasError:
+        return []
+    return [
+        {
+            "name": model.name, "breaker": model.breaker, "error": model.last_error,
+            "since": model.breaker_since.isoformat(timespec="seconds") if model.breaker_since else None,
+        }
+        for model in chain.models
+    ]  # fmt: skip
 
 
 async def _metrics(request: Request) -> Response:

@@ -83,6 +83,12 @@ class Metrics:
         self.budget_limit = Gauge("atlas_budget_limit", "Limit of a UTC day", ["scope", "unit"], registry=registry)
         self.budget_used = Gauge("atlas_budget_used", "Settled of a UTC day", ["scope", "unit"], registry=registry)
         self.budget_reserved = Gauge("atlas_budget_reserved", "Reserved of a UTC day", ["scope", "unit"], registry=registry)
+        self.budget_held = Gauge("atlas_budget_held", "Of what is reserved: held calls", ["scope", "unit"], registry=registry)
+        self.held_calls = Gauge("atlas_held_calls", "Calls that were sent and not answered", registry=registry)
+        self.breaker_open = Gauge(
+            "atlas_model_breaker_open", "1 while the breaker of a model is not closed", ["model"], registry=registry
+        )
+        self.books_wrong = Gauge("atlas_books_wrong", "Rows of atlas.check_ledger(), of today and yesterday", registry=registry)
         for kind in ("task", "outbox"):
             self.dead_letters.labels(kind=kind).set(0)
 
@@ -95,6 +101,8 @@ class Metrics:
         """Counts a settled call."""
         if usage is None:
             self.tokens.labels(model=model, kind="unknown").inc(0)
+            return
+        if usage.known == "held":
             return
         self.tokens.labels(model=model, kind="input").inc(usage.input_tokens - usage.cached_tokens)
         self.tokens.labels(model=model, kind="cached").inc(usage.cached_tokens)
@@ -115,6 +123,9 @@ class Metrics:
                 self.destination_open.labels(destination=name).set(1 if row["open"] else 0)
         self.outbox_age.set(max((row["oldest_seconds"] for row in found["outbox"] if row["destination"]), default=0))
         self.workers.set(found["workers"])
+        self.held_calls.set(found["held_calls"])
+        for name, model in found["models"].items():
+            self.breaker_open.labels(model=name).set(0 if model["breaker"] == "closed" else 1)
         self.paused.set(1 if found["paused"] else 0)
         for budget in found["budgets"]:
             for unit, limit in (("tokens", "daily"), ("usd", "usd_daily")):
@@ -122,6 +133,7 @@ class Metrics:
                 if budget[limit] is not None:
                     self.budget_limit.labels(**labels).set(budget[limit])
                 self.budget_used.labels(**labels).set(budget[f"settled_{unit}"])
+                self.budget_held.labels(**labels).set(budget[f"held_{unit}"])
                 self.budget_reserved.labels(**labels).set(budget[f"reserved_{unit}"])
 
     def text(self) -> bytes:

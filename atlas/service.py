@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,19 +15,21 @@ from uuid import UUID, uuid4
 
 from atlas import __version__
 from atlas.architect.answer import Architect
+from atlas.architect.calls import Calls
 from atlas.architect.generation import Generation
-from atlas.backoff import jittered
 from atlas.batch import Batcher
 from atlas.database.audit import seal_audit
 from atlas.database.outbox import PostgresOutbox
 from atlas.database.pool import Pool
 from atlas.database.queue import PostgresQueue
-from atlas.errors import AtlasError, DatabaseDown, RefusedError, SettingsError
+from atlas.errors import AtlasError, SettingsError
 from atlas.extras import missing
 from atlas.llm.book import ModelBook
 from atlas.llm.offline import OfflineGenerator
 from atlas.llm.port import Generator
+from atlas.llm.rates import RateBuckets
 from atlas.llm.tokens import Vocabularies
+from atlas.llm.watch import ModelWatch
 from atlas.metrics import Metrics
 from atlas.mirror.events import Destination
 from atlas.mirror.mirror import Mirror
@@ -43,6 +45,7 @@ from atlas.webhooks import Allowed, read_secrets
 from atlas.worker.attempt import Attempts
 from atlas.worker.claims import Worker
 from atlas.worker.control import Controller, Server
+from atlas.worker.housekeeping import Housekeeping
 from atlas.worker.leases import Leases
 from atlas.worker.limits import Limits
 from atlas.worker.progress import ProgressWriter
@@ -63,6 +66,8 @@ class Service:
     queue: PostgresQueue
     worker: Worker
     metrics: Metrics
+    watch: ModelWatch
+    housekeeping: Housekeeping
     book: ModelBook
     progress: ProgressWriter
     wake_ups: Sequence[WakeUps]
@@ -75,7 +80,7 @@ class Service:
         """Works until stopping is set, then drains. Raises what kills the worker."""
         await self.queue.register_worker(
             self.worker.worker_id, name=f"{socket.gethostname()}:{os.getpid()}", version=__version__,
-            concurrency=self.settings.atlas_concurrency,
+            concurrency=self.settings.atlas_concurrency, models=self.settings.chain,
         )  # fmt: skip
         limits = {
             "per_run": self.settings.token_budget_per_run,
@@ -83,6 +88,13 @@ class Service:
             "usd_daily": self.settings.daily_usd_budget,
         }
         await self.queue.set_budget("global", limits, set_by="settings")
+        rules = {
+            "hold_seconds": self.settings.atlas_hold_seconds,
+            "held_retry_seconds": self.settings.atlas_held_retry_seconds,
+            "hold_unknown": self.settings.atlas_hold_unknown,
+            "sender_daily_share": self.settings.sender_daily_share,
+        }
+        await self.queue.set_spend_rules(rules)
         _, known = await self.book.current()
         for vocabulary in {known[name].vocabulary for name in self.settings.chain if name in known} - {None}:
             await asyncio.to_thread(self.vocabularies.counter(vocabulary), "")
@@ -91,9 +103,10 @@ class Service:
                 helpers.create_task(self.progress.run(), name="progress"),
                 helpers.create_task(self.worker.leases.keep(), name="leases"),
                 helpers.create_task(self.worker.leases.watch(), name="lease watch"),
-                helpers.create_task(self._every(self._release_expired, self.settings.atlas_lease_seconds / 4), name="release"),
-                helpers.create_task(self._every(self._observe, 5.0), name="metrics"),
-                helpers.create_task(self._every(self._seal, 60.0), name="seal"),
+                *(
+                    helpers.create_task(self.housekeeping.every(work, seconds), name=work.__name__)
+                    for work, seconds in (*self.housekeeping.rounds(), (self._seal, 60.0))
+                ),
             ]
             claiming = [
                 helpers.create_task(self.worker.run(tasks), name="claims"),
@@ -110,27 +123,6 @@ class Service:
             await self.worker.drain()
             for job in jobs:
                 job.cancel()
-
-    async def _every(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
-        while True:
-            try:
-                await work()
-            except (DatabaseDown, RefusedError) as error:
-                self.metrics.housekeeping_errors.inc()
-                log.error("%s: %s", work.__name__.strip("_"), error)
-            await asyncio.sleep(jittered(seconds))
-
-    async def _release_expired(self) -> None:
-        released = await self.queue.release_expired()
-        if released:
-            self.metrics.released.inc(released)
-            log.warning("%d tasks of lost workers are back in the queue", released)
-            self.worker.wake("release")
-
-    async def _observe(self) -> None:
-        found = await self.queue.queue_metrics()
-        self.metrics.observe_queue(found)
-        self.worker.wake_signal.others = max(0, found["workers"] - 1)
 
     async def _seal(self) -> None:
         key = self.settings.atlas_audit_key
@@ -176,6 +168,7 @@ async def build(
         writer = generator if generator is not None else await stack.enter_async_context(generator_of(settings))
         retriever = await stack.enter_async_context(retriever_of(settings, pool))
         book = ModelBook(queue, settings.chain, metrics)
+        watch = ModelWatch(queue, writer, book)
         mirror = mirror_of(settings, pool, metrics)
 
         limits = Limits(
@@ -183,10 +176,13 @@ async def build(
         )
         leases = Leases(queue, worker_id := worker_id or uuid4(), metrics, lease=limits.lease)
         progress = ProgressWriter(queue.record_progress, leases.lost, queue.count_streams)
-        generation = Generation(
-            generator=writer, money=BatchedMoney(queue, metrics), progress=progress, models=book, vocabularies=vocabularies,
-            metrics=metrics,
+        calls = Calls(
+            generator=writer, money=BatchedMoney(queue, metrics), progress=progress, models=book, rates=RateBuckets(queue),
+            metrics=metrics, tier=settings.openai_service_tier,
         )  # fmt: skip
+        generation = Generation(
+            calls=calls, generator=writer, progress=progress, models=book, vocabularies=vocabularies, metrics=metrics
+        )
         architect = Architect(generation=generation, retriever=retriever, thread=queue, models=book, vocabularies=vocabularies)
         control = Controller(queue, Server(version=__version__, models=settings.chain, started=time.monotonic()), metrics)
         attempts = Attempts(
@@ -200,10 +196,19 @@ async def build(
         missed = [sweep.missed] if realtime is None else [sweep.missed, realtime.missed]
         worker = Worker(
             worker_id=worker_id, queue=queue, attempts=attempts, leases=leases, metrics=metrics, limits=limits,
-            wake_signal=WakeSignal(metrics, missed),
+            wake_signal=WakeSignal(metrics, missed), closed_door=book.closed_door,
+        )  # fmt: skip
+
+        def observed(found: JsonObject) -> None:
+            worker.wake_signal.others = max(0, found["workers"] - 1)
+
+        housekeeping = Housekeeping(
+            queue, writer, watch, metrics, lease=settings.atlas_lease_seconds, hold=settings.atlas_hold_seconds,
+            woken=lambda: worker.wake("release"), observed=observed,
         )  # fmt: skip
         yield Service(
-            settings=settings, pool=pool, queue=queue, worker=worker, metrics=metrics, book=book, progress=progress,
+            settings=settings, pool=pool, queue=queue, worker=worker, metrics=metrics, watch=watch,
+            housekeeping=housekeeping, book=book, progress=progress,
             wake_ups=sources, vocabularies=vocabularies, mirror=mirror, retrieval=retriever.how,
         )  # fmt: skip
 
@@ -218,13 +223,15 @@ async def generator_of(settings: Settings) -> AsyncIterator[Generator]:
     from openai import AsyncOpenAI, Timeout
 
     from atlas.llm.openai_responses import OpenAIGenerator, warm_up
+    from atlas.llm.transport import watched_client
 
     await warm_up()
+    idle = settings.openai_stream_idle_seconds
     async with AsyncOpenAI(
         api_key=settings.openai_api_key.get_secret_value(), base_url=settings.openai_base_url, max_retries=0,
-        timeout=Timeout(600, connect=10),
+        timeout=Timeout(idle, connect=10), http_client=watched_client(read=idle),
     ) as client:  # fmt: skip
-        yield OpenAIGenerator(client, background=settings.openai_background)
+        yield OpenAIGenerator(client, background=settings.openai_background, tier=settings.openai_service_tier, idle=idle)
 
 
 def mirror_of(settings: Settings, pool: Pool, metrics: Metrics) -> Mirror:

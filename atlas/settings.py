@@ -26,6 +26,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     openai_api_key: SecretStr | None = Field(None, description="without it the offline architect answers")
+    openai_admin_key: SecretStr | None = Field(
+        None, description="an admin key of the organisation: `atlas reconcile` compares its usage with the books"
+    )
     openai_base_url: str = Field("https://api.openai.com/v1", description="any server that speaks the Responses API")
     openai_model: str = Field("gpt-4.1", description="the first model of the chain")
     openai_fallback_models: tuple[str, ...] = Field(
@@ -33,6 +36,15 @@ class Settings(BaseModel):
     )
     openai_background: Literal["auto", "off"] = Field(
         "auto", description="auto: a dead worker's call is resumed; off sends store: false (zero data retention)"
+    )
+    openai_service_tier: Literal["default", "flex", "fast", "priority"] = Field(
+        "default", description="the service tier that is asked for; priced by the one that the response reports"
+    )
+    openai_stream_idle_seconds: Annotated[float, Field(gt=0, le=600)] = Field(
+        45, description="a stream without an event for so long is closed, and its response asked for"
+    )
+    openai_webhook_secret: SecretStr | None = Field(
+        None, description="whsec_…: signs the provider's webhook to functions/openai-webhook"
     )
     database_url: SecretStr | None = Field(None, description="Postgres; without it the embedded one in .atlas/")
     supabase_url: str | None = Field(None, description="the project, such as https://<ref>.supabase.co: Realtime and REST")
@@ -60,6 +72,18 @@ class Settings(BaseModel):
     token_budget_per_run: Positive = Field(12_000, description="tokens of one attempt, input and output together")
     daily_token_budget: Positive = Field(250_000, description="tokens of one UTC day")
     daily_usd_budget: Annotated[float, Field(gt=0)] | None = Field(None, description="US dollars of one UTC day")
+    sender_daily_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="of their project's day, what a person without a budget of their own may spend; 1: all of it"
+    )
+    atlas_hold_seconds: Annotated[int, Field(ge=0, le=86_400)] = Field(
+        900, description="how long a call that was sent and not answered goes on counting at its worst case"
+    )
+    atlas_held_retry_seconds: Annotated[int, Field(ge=0, le=86_400)] = Field(
+        60, description="how long its task waits before a second call"
+    )
+    atlas_hold_unknown: Literal["release", "settle"] = Field(
+        "release", description="what becomes of it then: presumed not made, or booked in full"
+    )
     rag_url: str | None = Field(None, description="the RAG service, such as http://localhost:8501; empty: in process")
     rag_api_key: SecretStr | None = Field(None, description="the RAG service's bearer key, for it and its callers")
     rag_top_k: Annotated[int, Field(ge=0, le=200)] = Field(15, description="chunks that retrieval may return")

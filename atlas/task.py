@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, NewType
 from uuid import UUID
@@ -16,35 +16,51 @@ JsonObject = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one call. output includes reasoning; input includes cached."""
+    """Tokens of one call. output includes reasoning; input includes cached, and what was written to the cache.
+
+    known: as atlas.spend.known has it; held: the call was sent, and nobody knows yet what became of it. tier: the service tier
+    that the response reports.
+    """
 
     input_tokens: int
     output_tokens: int
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
     reasoning_tokens: int = 0
-    known: Literal["reported", "estimated"] = "reported"
+    tier: str | None = None
+    known: Literal["reported", "estimated", "none", "held"] = "reported"
 
     @property
     def tokens(self) -> int:
         return self.input_tokens + self.output_tokens
 
+    def __add__(self, other: Usage) -> Usage:
+        """Of two calls of one reply together."""
+        return replace(
+            self,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+        )
+
     def as_json(self) -> JsonObject:
-        """As settle_one in SQL reads it."""
-        return {
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "cached_tokens": self.cached_tokens,
-            "reasoning_tokens": self.reasoning_tokens,
-            "known": self.known,
-        }
+        """As atlas.settle_spends in SQL reads it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-NOTHING_USED = Usage(input_tokens=0, output_tokens=0)
+NOTHING_USED = Usage(input_tokens=0, output_tokens=0, known="none")
+HELD = Usage(input_tokens=0, output_tokens=0, known="held")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inherited:
-    """A response that a lost attempt had begun, with its reservation."""
+    """A response that an earlier attempt had begun, with its reservation.
+
+    text: what was stored of the reply. response_offset: where in it the response's own text begins. age_seconds: since it was
+    reserved.
+    """
 
     spend_id: int
     model: str
@@ -52,6 +68,9 @@ class Inherited:
     reserved_tokens: int
     sequence_number: int | None
     text: str
+    response_offset: int = 0
+    age_seconds: float = 0.0
+    completion_window: str = "soonest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +100,16 @@ class ClaimedTask:
     def metadata(self) -> JsonObject:
         found = self.message.get("metadata")
         return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Where an attempt stands: whether its lease holds, whether somebody asked to cancel its task, and whether another call of
+    its task is answered already."""
+
+    held: bool
+    cancelled: bool
+    adopted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +165,7 @@ class Completion:
     content: str
     metadata: JsonObject
     model: str | None
-    usages: dict[str, JsonObject] = field(default_factory=dict)
+    usages: dict[str, JsonObject | None] = field(default_factory=dict)
     msg_type: Literal["spec", "control"] = "spec"
 
     def as_json(self) -> JsonObject:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import date
 from pathlib import Path
 
 import asyncpg
@@ -40,11 +41,19 @@ class Instant:
             yield Delta(text=REPLY[start : start + size], sequence_number=number)
         yield Finished(usage=Usage(input_tokens=500, output_tokens=200))
 
-    async def resume(self, response_id: str, after: int | None) -> AsyncIterator[ModelEvent]:
+    async def resume(
+        self, response_id: str, after: int | None, *, age: float = 0.0, window: str = "soonest"
+    ) -> AsyncIterator[ModelEvent]:
         raise AssertionError("nothing is lost here")
         yield  # makes this an async generator
 
     async def cancel(self, response_id: str) -> Usage | None:
+        return None
+
+    async def count(self, call: ModelCall) -> int | None:
+        return None
+
+    async def probe(self, model: str) -> date | None:
         return None
 
 

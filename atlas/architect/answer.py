@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from atlas.architect import prompt
 from atlas.architect import record as records
-from atlas.architect.generation import GeneratedText, Generation, Run
+from atlas.architect.generation import Generation
 from atlas.architect.ports import Models, Retriever, Thread
+from atlas.architect.run import GeneratedText, Run
 from atlas.errors import AtlasError
 from atlas.llm.errors import BadRequest, ModelError, Refused
 from atlas.llm.models import Chain, Model
 from atlas.llm.port import ModelCall
-from atlas.llm.tokens import Vocabularies
+from atlas.llm.tokens import Count, Vocabularies
 from atlas.task import Chunk, Completion, Exchange, JsonObject
 
 log = logging.getLogger("atlas.architect")
@@ -42,7 +44,7 @@ class Architect:
         self._vocabularies = vocabularies
 
     async def answer(self, run: Run) -> Completion:
-        """The reply to a run's question. Raises what atlas.generation (atlas.model_errors) and atlas.prompt raise."""
+        """The reply to a run's question. Raises what Generation and prompt.build raise."""
         task = run.task
         warnings: list[str] = []
         chain, known = await self._models.current()
@@ -52,24 +54,32 @@ class Architect:
         thread = await self._exchanges(task.parent_id, task.project_id) if task.parent_id else []
         if task.parent_id and not thread:
             warnings.append(f"parent {task.parent_id} is not a question of this project; it was left out")
-        # by the first model's vocabulary: one that counts more is passed over by its own count before it is called
-        count = self._vocabularies.counter(chain.models[0].vocabulary)
-        asked = prompt.build(task.question, thread=thread, chunks=chunks, per_run=run.per_run, count=count)
-        call = ModelCall(
-            model=chain.models[0], instructions=asked.instructions, turns=asked.turns, max_output_tokens=0,
-            question=task.question, sources=asked.sources,
-        )  # fmt: skip
-        text = await self._resume(run, known)
-        if text is None:
-            text = await self._generation.generate(run, call, chain)
+        built: dict[str, ModelCall] = {}
+
+        def build(model: Model, count: Count, room: int) -> ModelCall:
+            asked = prompt.build(task.question, thread=thread, chunks=chunks, per_run=room, count=count)
+            built[model.name] = ModelCall(
+                model=model, instructions=asked.instructions, turns=asked.turns, max_output_tokens=0, question=task.question,
+                sources=asked.sources,
+            )  # fmt: skip
+            return built[model.name]
+
+        if task.inherited:
+            model = known.get(task.inherited.model, Model(name=task.inherited.model))
+            text = await self._generation.resume(run, task.inherited, model, build)
+        else:
+            text = await self._generation.generate(run, build, chain)
+        count = self._vocabularies.counter(text.model.vocabulary or "o200k_base")
+        call = built.get(text.model.name) or build(text.model, count, run.per_run)
+        labels = prompt.labels(call.sources)
         record = records.parse(text.text)
-        problems = [] if text.refused else records.check(record, asked.labels)
+        problems = [] if text.refused else records.check(record, labels)
         if problems and not text.truncated and text.model.name != "offline":
-            repaired = await self._repair(run, call, text, problems, asked.labels)
+            repaired = await self._repair(run, call, text, problems, labels)
             if repaired is not None:
                 text, record, problems = repaired
         warnings += problems
-        return _completion(run, text, record, asked.sources, warnings)
+        return _completion(run, text, record, call.sources, warnings)
 
     async def _exchanges(self, parent: UUID, project: UUID) -> list[Exchange]:
         """The earlier exchanges of a thread, oldest first."""
@@ -93,24 +103,18 @@ class Architect:
         warnings += found.warnings
         return found.chunks
 
-    async def _resume(self, run: Run, known: dict[str, Model]) -> GeneratedText | None:
-        """The response that a lost attempt had begun; None where there is none."""
-        inherited = run.task.inherited
-        if inherited is None:
-            return None
-        return await self._generation.resume(run, inherited, known.get(inherited.model, Model(name=inherited.model)))
-
     async def _repair(
         self, run: Run, call: ModelCall, text: GeneratedText, problems: list[str], labels: list[str]
     ) -> tuple[GeneratedText, records.Adr, list[str]] | None:
         """One more call to repair the record, if the budget allows; None: the record stays as it is."""
         asked = prompt.REPAIR.format(problems="\n".join(f"- {problem}" for problem in problems))
-        again = ModelCall(
-            model=text.model, instructions=call.instructions, max_output_tokens=0, sources=call.sources,
-            turns=(*call.turns, ("assistant", text.text), ("user", asked)), question=call.question,
-        )  # fmt: skip
+        turns = (*call.turns, ("assistant", text.text), ("user", asked))
+
+        def build(model: Model, _count: Count, _room: int) -> ModelCall:
+            return replace(call, model=model, turns=turns)
+
         try:
-            repaired = await self._generation.generate(run, again, Chain(models=(text.model,), passed=()), may_wait=False)
+            repaired = await self._generation.generate(run, build, Chain(models=(text.model,), passed=()), may_wait=False)
         except (Refused, ModelError) as error:
             log.info("the record is not repaired: %s", error)
             return None

@@ -1,121 +1,72 @@
-"""One generated text: which models are tried, what is reserved and settled, when a call is made again."""
+"""One generated text: which models are tried, how much each call may write, when a call is made again, or continued."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt
 
-from atlas.architect.ports import Models, Money, Progress
+from atlas.architect.calls import Calls
+from atlas.architect.ports import Models, Progress
+from atlas.architect.prompt import CONTINUE, InputTooLarge
 from atlas.architect.reading import Reading
-from atlas.architect.room import output_limit
-from atlas.backoff import full_jitter, pause_after
-from atlas.llm.errors import (
-    ContextOverflow,
-    ModelError,
-    ModelMissing,
-    NoText,
-    RateLimited,
-    Refused,
-    ResponseGone,
-    Returned,
-    StreamCut,
-    UpstreamFailed,
-)
+from atlas.architect.room import Room, output_limit
+from atlas.architect.run import GeneratedText, Run
+from atlas.backoff import full_jitter
+from atlas.llm.errors import CallHeld, ContextOverflow, ModelError, ModelMissing, NoText, RateLimited, Refused, UpstreamFailed
 from atlas.llm.models import Chain, Model, larger
-from atlas.llm.port import Delta, Finished, Generator, ModelCall, ModelEvent, Started
-from atlas.llm.tokens import MESSAGE_OVERHEAD, Vocabularies, with_margin
+from atlas.llm.port import Generator, ModelCall
+from atlas.llm.tokens import MESSAGE_OVERHEAD, Count, Vocabularies, with_margin
 from atlas.metrics import Metrics
-from atlas.task import NOTHING_USED, ClaimedTask, Inherited, JsonObject, Usage
+from atlas.task import Inherited
 
 log = logging.getLogger("atlas.generation")
 
 LONGEST_WAIT = 30.0
 """Seconds that a retry-after is waited for within an attempt; a longer one goes to the next model."""
 
+_MOST_CONTINUATIONS = 3
+"""The first one has all that is left of the run; more are needed where a model's own limit is smaller."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GeneratedText:
-    """A generated text and how it came about."""
-
-    text: str
-    model: Model
-    call: int
-    usage: Usage | None
-    truncated: bool
-    refused: bool
+Build = Callable[[Model, Count, int], ModelCall]
+"""Makes the call for a model, its prompt within the room (tokens in and out) as that model counts. Raises InputTooLarge."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinishedCall:
-    """A call that ended with a text, not settled yet."""
-
-    call: int
-    spend_id: int
-    reserved_tokens: int
-    usage: Usage | None
-    model: str
-
-
-@dataclass(slots=True)
-class Run:
-    """What an attempt has done so far. Mutable: the one place that counts its calls."""
-
-    task: ClaimedTask
-    per_run: int
-    next_call: int = 0
-    next_generation: int = 0
-    held_tokens: int = 0
-    open_response: str | None = None
-    open_call: int | None = None
-    finished: FinishedCall | None = None
-    """The call that gave the text: settled when the attempt ends, or before the next call."""
-
-    @property
-    def usages(self) -> dict[str, JsonObject]:
-        """What the end of the attempt settles; a call that is missing here counts in full."""
-        if self.finished is None or self.finished.usage is None:
-            return {}
-        return {str(self.finished.call): self.finished.usage.as_json()}
+def room_for(run: Run, model: Model) -> int:
+    """Tokens that a call of this model may hold now: what is left of the run, within the model's context."""
+    return max(0, min(run.per_run - run.counted_tokens, model.context))
 
 
 class Generation:
     """Generates texts for runs, over one chain of models."""
 
     def __init__(
-        self,
-        *,
-        generator: Generator,
-        money: Money,
-        progress: Progress,
-        models: Models,
-        vocabularies: Vocabularies,
+        self, *, calls: Calls, generator: Generator, progress: Progress, models: Models, vocabularies: Vocabularies,
         metrics: Metrics,
-    ) -> None:
+    ) -> None:  # fmt: skip
+        self._calls = calls
         self._generator = generator
-        self._money = money
         self._progress = progress
         self._models = models
         self._vocabularies = vocabularies
         self._metrics = metrics
 
-    async def generate(self, run: Run, call: ModelCall, chain: Chain, *, may_wait: bool = True) -> GeneratedText:
+    async def generate(self, run: Run, build: Build, chain: Chain, *, may_wait: bool = True) -> GeneratedText:
         """The text of the first model of the chain that gives one.
 
-        Raises Returned when the reservation put the task back, Refused when no model fits the budget, else the last
-        ModelError.
+        Raises Returned when the reservation put the task back; the last ModelError; where no model fits the budget, the first
+        Refused; where none has room for the question, the first InputTooLarge.
         """
-        failure: ModelError | Refused | None = None
+        failure: ModelError | None = None
+        refusal: Refused | InputTooLarge | None = None
         models = list(chain.models)
-        now = datetime.now(UTC)
+        today = datetime.now(UTC).date()
         while models:
             model = models.pop(0)
-            if model.open_until and model.open_until > now and models:
+            if not await self._models.enter(model):
                 log.info("%s is passed over: its breaker is open", model.name)
                 failure = failure or UpstreamFailed(f"the breaker of {model.name} is open", code="breaker_open")
                 continue
@@ -123,80 +74,89 @@ class Generation:
                 self._metrics.fallbacks.labels(model=model.name).inc()
             try:
                 # a fallback that the budget has no room for is passed over: the outage is what the task waits for
-                waits = may_wait and failure is None
-                return await self._with_retries(run, replace(call, model=model), may_wait=waits)
-            except Refused as error:
-                failure = failure if isinstance(failure, ModelError) else error
-            except ContextOverflow as error:
-                failure = error
-                models = larger(models, model)
-                await self._models.learned(model, None)
+                call, tokens = await self._prepare(run, build, model)
+                return await self._with_retries(run, call, tokens, may_wait=may_wait and failure is None and refusal is None)
+            except (Refused, InputTooLarge) as error:
+                refusal = refusal or error
             except ModelError as error:
                 log.warning("%s: %s", model.name, error)
                 self._metrics.model_errors.labels(model=model.name, code=error.code).inc()
+                if error.kept or isinstance(error, CallHeld):
+                    # this task's call may be answered still: it is waited for, and nobody else is asked
+                    raise
                 failure = error
-                await self._models.learned(model, error)
-                successor = chain.successor_of(model, now.date()) if isinstance(error, ModelMissing) else None
+                if isinstance(error, ContextOverflow):
+                    models = larger(models, model)
+                successor = chain.successor_of(model, today) if isinstance(error, ModelMissing) else None
                 if successor and successor not in models:
                     models.insert(0, successor)
-        raise failure or Refused("no model is left in the chain: see `atlas doctor`", "no_model")
+        raise failure or refusal or Refused("no model is left in the chain: see `atlas doctor`", "no_model")
 
-    async def resume(self, run: Run, inherited: Inherited, model: Model) -> GeneratedText:
-        """Goes on with the response of a lost attempt.
+    async def resume(self, run: Run, inherited: Inherited, model: Model, build: Build) -> GeneratedText:
+        """Goes on with the response of an earlier attempt, and continues it where it was cut.
 
-        Raises ModelError while the way to the provider is broken (the response stays inherited), ResponseGone where the
-        provider does not have it any more.
+        Raises ModelError; kept while the response is still to be had.
         """
-        run.open_response, run.open_call = inherited.response_id, 0
-        run.next_call, run.held_tokens = 1, inherited.reserved_tokens
-        after = inherited.sequence_number
-        events = self._generator.resume(inherited.response_id, after)
         try:
-            # without a sequence number the response is read from its start
-            text = await self._read(run, model, 0, events, text=inherited.text if after is not None else "", after=after)
+            text = await self._calls.resume(run, inherited, model)
         except ModelError as error:
-            if error.outage and not error.terminal:
-                # the way to it is broken, not the response: it stays inherited, and costs this attempt nothing
-                error.usage = NOTHING_USED
-                raise
-            usage = error.usage if error.usage != NOTHING_USED else await self._give_up(run)
-            await self._settle(run, inherited.spend_id, inherited.reserved_tokens, usage, model.name)
-            raise ResponseGone(f"{inherited.response_id} cannot be resumed ({error})") from error
-        run.finished = FinishedCall(
-            call=0, spend_id=inherited.spend_id, reserved_tokens=inherited.reserved_tokens, usage=text.usage, model=model.name
-        )
-        return text
-
-    async def _give_up(self, run: Run) -> Usage | None:
-        """A background response goes on, and costs, without us: it is cancelled; its usage, where the provider says it."""
-        if run.open_response is None:
-            return None
+            await self._models.learned(model, error if error.outage else None)
+            raise
+        if not text.truncated:
+            return text
         try:
-            async with asyncio.timeout(10):
-                return await self._generator.cancel(run.open_response)
-        except (ModelError, TimeoutError) as error:
-            log.warning("cannot confirm that %s is cancelled: %s", run.open_response, error)
-            return None
+            call, tokens = await self._prepare(run, build, model)
+        except InputTooLarge:
+            return text
+        return await self._continued(run, call, tokens, text)
 
-    async def _with_retries(self, run: Run, call: ModelCall, *, may_wait: bool) -> GeneratedText:
+    async def _prepare(self, run: Run, build: Build, model: Model) -> tuple[ModelCall, int]:
+        """The call for a model, and its input in tokens: by its vocabulary; else as the provider counts; else by bytes, the
+        upper bound, which leaves the least room for sources."""
+        window = run.completion_window
+        cached = str(run.task.project_id)
+        room = room_for(run, model)
+        if model.vocabulary is not None or model.name == "offline":
+            count = self._vocabularies.counter(model.vocabulary)
+            call = build(model, count, room)
+            return replace(call, cache_key=cached, completion_window=window), _tokens(call, count)
+        guess = build(model, self._vocabularies.counter("o200k_base"), room)
+        try:
+            counted = await self._generator.count(guess)
+        except ModelError as error:
+            log.info("%s cannot be asked to count: %s", model.name, error)
+            counted = None
+        if counted is not None and counted <= Room(per_run=room).input:
+            return replace(guess, cache_key=cached, completion_window=window), counted
+        count = self._vocabularies.counter(None)
+        call = build(model, count, room)
+        return replace(call, cache_key=cached, completion_window=window), _tokens(call, count)
+
+    async def _with_retries(self, run: Run, call: ModelCall, tokens: int, *, may_wait: bool) -> GeneratedText:
         def wait(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
             asked = error.retry_after if isinstance(error, ModelError) else None
             # full jitter on top of what the provider asked for
             return (asked or 0.0) + full_jitter(0.25, 8)(state)
 
+        open_now = False
+
         def worth_it(state: RetryCallState) -> bool:
             error = state.outcome.exception() if state.outcome else None
-            patient = not isinstance(error, ModelError) or (error.retry_after or 0) <= LONGEST_WAIT
-            return patient and bool(retry_if_exception_type((RateLimited, UpstreamFailed))(state))
+            if not isinstance(error, (RateLimited, UpstreamFailed)) or error.kept or isinstance(error, CallHeld) or open_now:
+                return False
+            return (error.retry_after or 0) <= LONGEST_WAIT
 
         failure: ModelError | None = None
         async for attempt in AsyncRetrying(stop=stop_after_attempt(3), wait=wait, retry=worth_it, reraise=True):
             with attempt:
                 try:
-                    return await self._once(run, call, may_wait=may_wait)
+                    return await self._written(run, call, tokens, may_wait=may_wait)
                 except ModelError as error:
                     failure = error
+                    # each failure counts at once, for the whole fleet; what was answered at all is no outage
+                    await self._models.learned(call.model, error if error.outage else None)
+                    open_now = error.outage and not await self._models.closed(call.model)
                     raise
                 except Refused:
                     # a call of unknown cost may have used the run up: then its failure is what counts
@@ -205,123 +165,64 @@ class Generation:
                     raise
         raise AssertionError("unreachable")
 
-    async def _once(self, run: Run, call: ModelCall, *, may_wait: bool) -> GeneratedText:
-        """One call: reserved, made, settled unless it is the one that gives the text."""
-        if run.finished:
-            done, run.finished = run.finished, None
-            await self._settle(run, done.spend_id, done.reserved_tokens, done.usage, done.model)
-        count = self._vocabularies.counter(call.model.vocabulary)
-        input_tokens = count(call.instructions) + sum(count(text) + MESSAGE_OVERHEAD for _, text in call.turns)
-        limit = output_limit(call.model, per_run=run.per_run, used=run.held_tokens, input_tokens=input_tokens)
-        if call.model.name == "offline":
-            input_tokens, limit, reserved_input, reserved_output = 0, call.model.max_output, 0, 0
-        else:
-            reserved_input, reserved_output = with_margin(input_tokens), limit
-        if limit == 0:
-            raise Refused(
-                f"{call.model.name}: {input_tokens} tokens of input leave no room for an answer in a run of "
-                f"{run.per_run}, {run.held_tokens} of them used; raise TOKEN_BUDGET_PER_RUN or ask for less",
-                "run_budget",
-            )
-        number = run.next_call
-        answer = await self._money.reserve(
-            {
-                "attempt_id": str(run.task.attempt_id), "call": number, "model": call.model.name,
-                "input_tokens": reserved_input, "output_tokens": reserved_output, "may_wait": may_wait,
-            }
-        )  # fmt: skip
-        if answer["outcome"] == "lost" or (may_wait and answer["outcome"] in ("wait", "defer")):
-            raise Returned(answer.get("message", "the lease is lost"))
-        if answer["outcome"] != "reserved":
-            raise Refused(answer["message"], answer["code"])
-        run.next_call += 1
-        run.held_tokens += answer["tokens"]
-        run.open_call = number
+    async def _written(self, run: Run, call: ModelCall, tokens: int, *, may_wait: bool) -> GeneratedText:
+        """A text, and its continuation where it was cut. The first call reserves what replies usually need; a reply that needs
+        more is continued in the same run, so that a day holds as many questions as it can."""
+        most = self._limit(run, call, tokens)
+        first = replace(call, max_output_tokens=min(most, call.model.first_output))
         try:
-            text = await self._read(run, call.model, number, self._generator.generate(replace(call, max_output_tokens=limit)))
-        except ModelError as error:
-            if error.usage is None:
-                error.usage = await self._give_up(run)
-            await self._settle(run, answer["spend_id"], answer["tokens"], error.usage, call.model.name)
-            raise
-        run.finished = FinishedCall(
-            call=number,
-            spend_id=answer["spend_id"],
-            reserved_tokens=answer["tokens"],
-            usage=text.usage,
-            model=call.model.name,
-        )
+            text = await self._calls.make(run, first, input_tokens=_reserved(call, tokens), may_wait=may_wait)
+        except NoText as error:
+            if error.code != "cut_before_text" or most <= first.max_output_tokens:
+                raise
+            log.info("%s thought through all that was reserved: it gets the rest of the run", call.model.name)
+            whole = replace(call, max_output_tokens=self._limit(run, call, tokens))
+            return await self._calls.make(run, whole, input_tokens=_reserved(call, tokens), may_wait=False)
+        return await self._continued(run, call, tokens, text)
+
+    async def _continued(self, run: Run, call: ModelCall, tokens: int, text: GeneratedText) -> GeneratedText:
+        for _ in range(_MOST_CONTINUATIONS):
+            if not text.truncated or call.model.name == "offline":
+                break
+            count = self._vocabularies.counter(call.model.vocabulary)
+            turns = (*call.turns, ("assistant", text.text), ("user", CONTINUE))
+            again = replace(call, turns=turns, completion_window="soonest")
+            added = count(text.text) + count(CONTINUE) + 2 * MESSAGE_OVERHEAD
+            try:
+                await self._calls.settle_finished(run)
+                await self._progress.flush([run.task.attempt_id])
+                again = replace(again, max_output_tokens=self._limit(run, again, tokens + added))
+                reading = Reading(parts=[text.text], begins=len(text.text), generation=run.next_generation - 1)
+                more = await self._calls.make(
+                    run, again, input_tokens=_reserved(again, tokens + added), may_wait=False, reading=reading
+                )
+            except (Refused, ModelError) as error:
+                if isinstance(error, ModelError) and error.kept:
+                    raise
+                log.info("the reply stays cut: %s", error)
+                return text
+            usage = text.usage + more.usage if text.usage and more.usage else None
+            text = replace(more, usage=usage)
         return text
 
-    async def _settle(self, run: Run, spend_id: int, reserved: int, usage: Usage | None, model: str) -> None:
-        """Settles a call that does not end its task. usage None: nobody knows, so all of it counts."""
-        run.open_response = run.open_call = None
-        run.held_tokens -= reserved - (usage.tokens if usage else reserved)
-        await asyncio.shield(self._money.settle(spend_id, run.task.attempt_id, usage, model))
+    def _limit(self, run: Run, call: ModelCall, tokens: int) -> int:
+        """The most that a call may write now. Raises Refused where that is no answer."""
+        if call.model.name == "offline":
+            # it calls nobody, and costs nothing
+            return 0
+        limit = output_limit(call.model, per_run=run.per_run, used=run.counted_tokens, input_tokens=tokens)
+        if limit == 0:
+            raise Refused(
+                f"{call.model.name}: {tokens} tokens of input leave no room for an answer in a run of {run.per_run}, "
+                f"{run.counted_tokens} of them used; raise TOKEN_BUDGET_PER_RUN or ask for less",
+                "run_budget",
+            )
+        return limit
 
-    async def _read(
-        self,
-        run: Run,
-        model: Model,
-        number: int,
-        events: AsyncIterator[ModelEvent],
-        *,
-        text: str = "",
-        after: int | None = None,
-    ) -> GeneratedText:
-        """Reads a response to its end; resumes it, four times at most, when the way to it breaks.
 
-        text, after: what a lost attempt had read of it already.
-        """
-        reading = Reading(parts=[text] if text else [], last=after)
-        began = time.monotonic()
-        generation = run.next_generation
-        run.next_generation += 1
-        cuts = 0
-        attempt = run.task.attempt_id
-        while True:
-            try:
-                async for event in events:
-                    if isinstance(event, Started):
-                        if reading.began:
-                            continue
-                        reading.began, reading.resumable = True, event.resumable
-                        run.open_response = event.response_id if event.resumable else None
-                        await self._progress.started(
-                            attempt, call=number, generation=generation, model=model.name,
-                            response_id=event.response_id, resumable=event.resumable,
-                        )  # fmt: skip
-                        if text:
-                            self._progress.delta(attempt, text, after)
-                    elif isinstance(event, Delta):
-                        if not reading.parts:
-                            self._metrics.first_token.observe(time.monotonic() - began)
-                        part = reading.add(event)
-                        if part:
-                            self._progress.delta(attempt, part, event.sequence_number)
-                    else:
-                        return await self._finish(run, model, number, "".join(reading.parts), event)
-                raise StreamCut(f"{model.name} ended its stream without an end", code="stream_cut", usage=None)
-            except (StreamCut, UpstreamFailed, RateLimited) as error:
-                if reading.began and error.usage == NOTHING_USED:
-                    # it is the way to a response that broke, and the response may have cost something
-                    error.usage = None
-                cuts += 1
-                if error.terminal or not (reading.resumable and run.open_response) or cuts > 4 or error.usage is not None:
-                    raise
-                log.info("%s: %s; resuming %s after %s", model.name, error, run.open_response, reading.last)
-                await asyncio.sleep(pause_after(full_jitter(0.4, 2), cuts))
-                if reading.last is None:
-                    reading.parts.clear()
-                events = self._generator.resume(run.open_response, reading.last)
-            except ModelError as error:
-                if reading.began and error.usage == NOTHING_USED:
-                    error.usage = None
-                raise
+def _tokens(call: ModelCall, count: Count) -> int:
+    return count(call.instructions) + sum(count(text) + MESSAGE_OVERHEAD for _, text in call.turns)
 
-    async def _finish(self, run: Run, model: Model, number: int, text: str, end: Finished) -> GeneratedText:
-        if not text.strip():
-            raise NoText(f"{model.name} ended without text", code="no_text", usage=end.usage)
-        run.open_response = run.open_call = None
-        await self._models.learned(model, None)
-        return GeneratedText(text=text, model=model, call=number, usage=end.usage, truncated=end.truncated, refused=end.refused)
+
+def _reserved(call: ModelCall, tokens: int) -> int:
+    return 0 if call.model.name == "offline" else with_margin(tokens)

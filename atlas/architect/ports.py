@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -21,12 +22,19 @@ class Progress(Protocol):
     """Takes what a running reply leaves behind."""
 
     async def started(
-        self, attempt: AttemptId, *, call: int, generation: int, model: str, response_id: str, resumable: bool
-    ) -> None:
-        """A response was begun (or resumed): stored before this returns."""
+        self, attempt: AttemptId, *, call: int, generation: int, model: str, response_id: str, resumable: bool,
+        begins: int = 0, inherited: str = "", sequence_number: int | None = None,
+    ) -> None:  # fmt: skip
+        """A response was begun, or resumed: stored before this returns.
+
+        begins: where in the reply its text begins. inherited: what readers have of the reply already.
+        """
 
     def delta(self, attempt: AttemptId, text: str, sequence_number: int | None) -> None:
         """More text of the current generation: stored soon."""
+
+    async def flush(self, attempts: Sequence[AttemptId]) -> None:
+        """Stores what is pending of them now."""
 
 
 class Money(Protocol):
@@ -52,5 +60,21 @@ class Models(Protocol):
     async def current(self) -> tuple[Chain, dict[str, Model]]:
         """The chain that can be called now, and all models by name."""
 
+    async def enter(self, model: Model) -> bool:
+        """Whether a call may be made to a model now: what its breaker says."""
+
+    async def closed(self, model: Model) -> bool:
+        """Whether its breaker is closed."""
+
     async def learned(self, model: Model, error: ModelError | None) -> None:
         """Shares a success, or a failure, with the fleet."""
+
+
+class Rates(Protocol):
+    """The provider's rate limits: atlas.llm.rates.RateBuckets."""
+
+    async def draw(self, model: str, tokens: int) -> None:
+        """Waits until a call of so many tokens keeps within the limits. Raises RateLimited where that takes too long."""
+
+    async def record(self, model: str, limits: list[JsonObject], retry_after: float | None = None) -> None:
+        """Passes on what a response says of the limits."""

@@ -45,6 +45,11 @@ Your record has these problems:
 Write the whole record again with them fixed. Change nothing else.
 """
 
+CONTINUE = """\
+Your record was cut off at its length limit. Go on exactly where it stops, in the middle of a word if need be. Repeat nothing,
+and say nothing about the cut.
+"""
+
 
 class InputTooLarge(AtlasError):
     """The question does not fit the half of a run that is for input."""
@@ -52,16 +57,17 @@ class InputTooLarge(AtlasError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """What is sent, and which sources are in it. labels go S1, S2, … in the order of sources."""
+    """What is sent, and which sources are in it. They are called as `labels` says."""
 
     instructions: str
     turns: tuple[Turn, ...]
     sources: tuple[Chunk, ...]
     left_out: int
 
-    @property
-    def labels(self) -> list[str]:
-        return [f"S{number}" for number in range(1, len(self.sources) + 1)]
+
+def labels(sources: Sequence[Chunk]) -> list[str]:
+    """What the sources of a prompt are called in it: S1, S2, …"""
+    return [f"S{number}" for number in range(1, len(sources) + 1)]
 
 
 def build(question: str, *, thread: Sequence[Exchange], chunks: Sequence[Chunk], per_run: int, count: Count) -> Prompt:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from atlas.llm.port import Delta
 from atlas.text import clean
@@ -10,10 +10,19 @@ from atlas.text import clean
 
 @dataclass(slots=True)
 class Reading:
-    """How far a response is read. Mutable."""
+    """How far a reply is read, and the response that writes it now. Mutable."""
 
-    parts: list[str]
-    last: int | None
+    parts: list[str] = field(default_factory=list)
+    last: int | None = None
+    """Where its stream can be resumed."""
+    begins: int = 0
+    """Where in the reply the response's own text begins."""
+    generation: int | None = None
+    age: float = 0.0
+    """Seconds since the response was asked for, when this reading began."""
+    window: str = "soonest"
+    inherited: str = ""
+    """What an earlier attempt stored of the reply: readers have it already."""
     began: bool = False
     resumable: bool = False
     half: str = ""

@@ -48,7 +48,7 @@ def _called(schema: str, function: str, arguments: tuple[object, ...]) -> sa.Fun
 
 
 def _bound(value: object) -> object:
-    if isinstance(value, dict):
+    if isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict)):
         return sa.bindparam(None, value, type_=JSONB)
     if isinstance(value, list):
         return sa.bindparam(None, value, type_=sa.ARRAY(sa.BigInteger))

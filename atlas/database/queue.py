@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import date, timedelta
+from typing import Literal
 from uuid import UUID
 
 import asyncpg
 
 from atlas.database.pool import Pool
 from atlas.llm.models import Model, read_models
-from atlas.task import AttemptId, ClaimedTask, Exchange, Inherited, JsonObject, TaskId, Usage
+from atlas.task import AttemptId, ClaimedTask, Exchange, Inherited, JsonObject, Lease, TaskId, Usage
 
 
 class PostgresQueue:
@@ -29,8 +30,12 @@ class PostgresQueue:
 
     # --- the worker ---------------------------------------------------------------------------------------------
 
-    async def register_worker(self, worker: UUID, *, name: str, version: str, concurrency: int) -> None:
-        await self._pool.value("select atlas.register_worker($1, $2, $3, $4)", worker, name, version, concurrency)
+    async def register_worker(
+        self, worker: UUID, *, name: str, version: str, concurrency: int, models: Sequence[str] = ()
+    ) -> None:
+        await self._pool.value(
+            "select atlas.register_worker($1, $2, $3, $4, $5)", worker, name, version, concurrency, list(models)
+        )
 
     async def mark_worker(self, worker: UUID, state: str) -> int:
         """Answers how many other workers there are."""
@@ -55,14 +60,14 @@ class PostgresQueue:
         )
         return [_claimed(row) for row in rows]
 
-    async def extend_leases(
-        self, worker: UUID, attempts: Sequence[AttemptId], *, lease: float
-    ) -> dict[AttemptId, tuple[bool, bool]]:
-        """For each attempt: whether it is still held, and whether somebody asked to cancel it."""
+    async def extend_leases(self, worker: UUID, attempts: Sequence[AttemptId], *, lease: float) -> dict[AttemptId, Lease]:
         rows = await self._pool.rows(
             "select * from atlas.extend_leases($1, $2, $3)", worker, list(attempts), timedelta(seconds=lease)
         )
-        return {AttemptId(row["attempt_id"]): (row["held"], row["cancel_requested"]) for row in rows}
+        return {
+            AttemptId(row["attempt_id"]): Lease(held=row["held"], cancelled=row["cancel_requested"], adopted=row["adopted"])
+            for row in rows
+        }
 
     async def release_expired(self) -> int:
         return int(await self._pool.value("select atlas.release_expired()"))
@@ -139,8 +144,52 @@ class PostgresQueue:
     async def list_models(self) -> dict[str, Model]:
         return read_models(await self._pool.value("select atlas.list_models()"))
 
-    async def record_model(self, name: str, *, ok: bool, error: str | None = None, missing: bool = False) -> None:
-        await self._pool.value("select atlas.record_model($1, $2, $3, $4)", name, ok, error, missing)
+    async def record_model(self, name: str, outcome: Literal["ok", "failed", "missing"], error: str | None = None) -> str:
+        return str(await self._pool.value("select atlas.record_model($1, $2, $3)", name, outcome, error))
+
+    async def take_trial(self, name: str) -> bool:
+        return bool(await self._pool.value("select atlas.take_trial($1)", name))
+
+    async def take_probes(self) -> list[str]:
+        """The models whose breaker is open and whose probe is due: the caller probes them now."""
+        return [row["m"] for row in await self._pool.rows("select m from atlas.take_probes() m")]
+
+    async def record_probe(self, name: str, *, ok: bool, error: str | None = None, shutdown_at: date | None = None) -> None:
+        """What a probe found."""
+        await self._pool.value("select atlas.record_probe($1, $2, $3, $4)", name, ok, error, shutdown_at)
+
+    async def measure_models(self) -> int:
+        """Measures how long replies usually are."""
+        return int(await self._pool.value("select atlas.measure_models()"))
+
+    async def lease_rate(self, model: str, requests: int, tokens: int) -> JsonObject:
+        return dict(await self._pool.value("select atlas.lease_rate($1, $2, $3)", model, requests, tokens))
+
+    async def record_rate(self, model: str, limits: Sequence[JsonObject], retry_after: float | None = None) -> None:
+        wait = timedelta(seconds=retry_after) if retry_after is not None else None
+        await self._pool.value("select atlas.record_rate($1, $2, $3)", model, list(limits), wait)
+
+    # --- trouble upstream ---------------------------------------------------------------------------------------
+
+    async def defer_upstream(self, message: str) -> int:
+        """Sets questions aside that are ready while no model answers; says how many."""
+        return int(await self._pool.value("select atlas.defer_upstream($1)", message))
+
+    async def end_holds(self) -> int:
+        """Ends the holds whose time is over; says how many."""
+        return int(await self._pool.value("select atlas.end_holds()"))
+
+    async def take_orphans(self) -> list[tuple[int, AttemptId, str]]:
+        """Calls whose response no attempt reads any more: spend id, attempt, response."""
+        rows = await self._pool.rows("select * from atlas.take_orphans()")
+        return [(row["spend_id"], AttemptId(row["attempt_id"]), row["response_id"]) for row in rows]
+
+    async def set_spend_rules(self, rules: JsonObject) -> None:
+        await self._pool.value("select atlas.set_spend_rules($1)", rules)
+
+    async def check_ledger(self, since: date | None = None) -> list[JsonObject]:
+        """A row for each disagreement in the books."""
+        return [dict(row) for row in await self._pool.rows("select * from atlas.check_ledger($1)", since)]
 
 
 def _claimed(row: asyncpg.Record) -> ClaimedTask:

@@ -57,6 +57,17 @@ class PostgresTasks:
     async def cancel(self, task_id: UUID) -> str:
         return str(await self._operator.call("cancel_task", task_id))
 
+    async def set_budget(self, scope: str, limits: Row) -> Row:
+        (row,) = await self._operator.call_rows("set_budget", scope, limits)
+        return row
+
+    async def budgets(self) -> list[Row]:
+        return list(await self._operator.call("get_budgets"))
+
+    async def quote(self, project: UUID | None, window: str) -> Row:
+        found: Row = await self._operator.call("quote_task", project, window)
+        return found
+
     async def spend(self, by: str, *, since: date | None, until: date | None) -> list[Row]:
         return await self._operator.rows(statements.spend(by, since=since, until=until))
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import Literal
 
 from atlas.task import JsonObject
 
 REASONING_FLOOR = 4_000
 """A reasoning model with fewer output tokens left is passed over: it would think and not write."""
+
+LEAST_RESERVED = 4_000
+"""What a first call reserves for its reply, at least."""
 
 DEFAULT_CONTEXT = 128_000
 DEFAULT_MAX_OUTPUT = 16_384
@@ -30,12 +34,20 @@ class Model:
     streams: bool = True
     temperature: bool = False
     priced: bool = False
-    open_until: datetime | None = None
+    breaker: Literal["closed", "open", "half_open"] = "closed"
+    breaker_since: datetime | None = None
+    last_error: str | None = None
     missing_since: datetime | None = None
+    usual_output: int | None = None
 
     def gone(self, today: date) -> bool:
         """Past its shutdown date, or answered model_not_found."""
         return self.missing_since is not None or (self.shutdown_at is not None and self.shutdown_at <= today)
+
+    @property
+    def first_output(self) -> int:
+        """Tokens that the first call of a run reserves for its reply."""
+        return max(LEAST_RESERVED, self.usual_output or 0)
 
     @property
     def context(self) -> int:
@@ -106,7 +118,7 @@ def read_models(rows: list[JsonObject]) -> dict[str, Model]:
         values = {name: value for name, value in row.items() if name in fields}
         if values.get("shutdown_at"):
             values["shutdown_at"] = date.fromisoformat(values["shutdown_at"])
-        for name in ("open_until", "missing_since"):
+        for name in ("breaker_since", "missing_since"):
             if values.get(name):
                 values[name] = datetime.fromisoformat(values[name])
         found[row["name"]] = Model(**values)

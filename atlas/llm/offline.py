@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from datetime import date
 
-from atlas.llm.errors import BadRequest
+from atlas.llm.errors import WayLost
 from atlas.llm.port import Delta, Finished, ModelCall, ModelEvent, Started
 from atlas.task import NOTHING_USED, Chunk, Usage
 
@@ -26,11 +27,19 @@ class OfflineGenerator:
             await asyncio.sleep(self._pause)
         yield Finished(usage=NOTHING_USED)
 
-    async def resume(self, response_id: str, after: int | None) -> AsyncIterator[ModelEvent]:
-        raise BadRequest(f"{response_id} is not the offline architect's: set OPENAI_API_KEY to resume it", code="no_key")
+    async def resume(
+        self, response_id: str, after: int | None, *, age: float = 0.0, window: str = "soonest"
+    ) -> AsyncIterator[ModelEvent]:
+        raise WayLost(f"{response_id} is not the offline architect's: set OPENAI_API_KEY to go on with it", code="no_key")
         yield  # makes this an async generator
 
     async def cancel(self, response_id: str) -> Usage | None:
+        return None
+
+    async def count(self, call: ModelCall) -> int | None:
+        return None
+
+    async def probe(self, model: str) -> date | None:
         return None
 
 

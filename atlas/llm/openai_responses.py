@@ -11,60 +11,64 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from datetime import date
 from typing import Any, Literal
 
 import httpx2
-import openai
 from openai import AsyncOpenAI
 from openai.types.responses import Response
 
-from atlas.llm.errors import (
-    BadRequest,
-    ContextOverflow,
-    ModelError,
-    ModelMissing,
-    NoText,
-    RateLimited,
-    StreamCut,
-    Unavailable,
-    UpstreamFailed,
-)
-from atlas.llm.port import Delta, Finished, ModelCall, ModelEvent, Started
-from atlas.task import Usage
+from atlas.llm.errors import BadRequest, ModelError, NoText, Pending, UpstreamFailed, WayLost
+from atlas.llm.openai_errors import limits_of, of_code, of_connection, translated
+from atlas.llm.port import Delta, Finished, ModelCall, ModelEvent, RateLimits, Snapshot, Started
+from atlas.task import NOTHING_USED, Usage
 
 log = logging.getLogger("atlas.openai")
 
-_LONGEST_POLL = 3600.0
-"""Seconds that a response which cannot stream is waited for."""
+_LONGEST_CALL = 600.0
+"""Seconds that the answer of a call is waited for which neither streams nor lives on without us."""
+
+_STREAMABLE = 290.0
+"""Seconds for which the provider streams a background response again; then it is polled."""
 
 _TERMINAL = frozenset({"completed", "failed", "incomplete", "cancelled"})
 
 
 class OpenAIGenerator:
-    """Generates with an AsyncOpenAI client.
+    """Generates with an AsyncOpenAI client, over atlas.llm.transport.watched_client.
 
     background: ask for background responses, which live on when we die; falls back to plain ones where the server
-    rejects the parameter. off: `store: false`, for organisations with zero data retention.
+    rejects the parameter. off: `store: false`, for organisations with zero data retention. tier: the service tier that is
+    asked for. idle: seconds without an event after which a stream is closed, and its response asked for. poll: seconds
+    between two looks at a response that cannot stream; patience: for how long, before the task waits for it without a slot.
     """
 
-    def __init__(self, client: AsyncOpenAI, *, background: Literal["auto", "off"], poll: float = 1.0) -> None:
+    def __init__(
+        self, client: AsyncOpenAI, *, background: Literal["auto", "off"], tier: str = "default", idle: float = 45.0,
+        poll: float = 1.0, patience: float = 60.0,
+    ) -> None:  # fmt: skip
         self._client = client.with_options(max_retries=0)
+        self._quick = client.with_options(max_retries=0, timeout=min(15.0, idle))
         self._background = background == "auto"
+        self._tier = tier
+        self._idle = idle
         self._poll = poll
+        self._patience = patience
 
     async def generate(self, call: ModelCall) -> AsyncIterator[ModelEvent]:
         request = self._request(call)
         background = "background" in request
+        streams = call.model.streams and "background_options" not in request
+        name = call.model.name
         try:
-            if call.model.streams:
-                async with _translated(call.model.name):
-                    stream = await self._client.responses.create(**request, stream=True)
-                async for event in _events(stream, call.model.name, background):
-                    yield event
-                return
-            async with _translated(call.model.name):
-                response = await self._client.responses.create(**request)
+            async with translated(name, "call"):
+                if streams:
+                    raw = await self._client.responses.with_raw_response.create(**request, stream=True)
+                elif background:
+                    raw = await self._client.responses.with_raw_response.create(**request)
+                else:
+                    raw = await self._client.responses.with_raw_response.create(**request, timeout=_LONGEST_CALL)
+                answer: Any = raw.parse()
         except BadRequest as error:
             if not (background and "background" in str(error)):
                 raise
@@ -74,32 +78,81 @@ class OpenAIGenerator:
             async for event in self.generate(call):
                 yield event
             return
-        yield Started(response_id=response.id, resumable=background)
-        async for event in self._until_done(response):
+        if rows := limits_of(raw.headers):
+            yield RateLimits(rows=rows)
+        if streams:
+            async for event in self._events(answer, name, background):
+                yield event
+            return
+        yield Started(response_id=answer.id, resumable=background)
+        async for event in self._until_done(answer, age=0.0, window=call.completion_window):
             yield event
 
-    async def resume(self, response_id: str, after: int | None) -> AsyncIterator[ModelEvent]:
-        """Without a sequence number the response is polled: its text comes in one piece."""
+    async def resume(
+        self, response_id: str, after: int | None, *, age: float = 0.0, window: str = "soonest"
+    ) -> AsyncIterator[ModelEvent]:
         yield Started(response_id=response_id, resumable=True)
-        if after is not None:
-            async with _translated(response_id):
-                stream = await self._client.responses.retrieve(response_id, stream=True, starting_after=after)
-            async for event in _events(stream, response_id, True):
-                if not isinstance(event, Started):
-                    yield event
-            return
-        async with _translated(response_id):
-            response = await self._client.responses.retrieve(response_id)
-        async for event in self._until_done(response):
+        # asked for first: a silent connection is found out within seconds, and what is over needs no stream
+        response = await self._retrieve(response_id)
+        if after is not None and age < _STREAMABLE and response.status not in _TERMINAL:
+            try:
+                async with translated(response_id, "response"):
+                    stream = await self._client.responses.retrieve(response_id, stream=True, starting_after=after)
+            except BadRequest as error:
+                log.info("%s cannot be streamed any more, and is polled: %s", response_id, error)
+            else:
+                async for event in self._events(stream, response_id, True):
+                    if not isinstance(event, Started):
+                        yield event
+                return
+        async for event in self._until_done(response, age=age, window=window):
             yield event
 
     async def cancel(self, response_id: str) -> Usage | None:
-        async with _translated(response_id):
-            response = await self._client.responses.cancel(response_id)
-            while response.status not in _TERMINAL:
-                await asyncio.sleep(self._poll)
-                response = await self._client.responses.retrieve(response_id)
-        return _usage(response)
+        try:
+            async with translated(response_id, "response"):
+                response = await self._quick.responses.cancel(response_id)
+        except BadRequest:
+            # it is over already
+            response = await self._retrieve(response_id)
+        while response.status not in _TERMINAL:
+            await asyncio.sleep(self._poll)
+            response = await self._retrieve(response_id)
+        return _usage(response) or (NOTHING_USED if response.status == "failed" else None)
+
+    async def usage(self, response_id: str) -> Usage | None:
+        """What a response that is over used; None where the provider does not say. Raises Pending while it is written."""
+        response = await self._retrieve(response_id)
+        if response.status not in _TERMINAL:
+            raise Pending(f"{response_id} is {response.status}", code="response_pending")
+        return _usage(response) or (NOTHING_USED if response.status == "failed" else None)
+
+    async def count(self, call: ModelCall) -> int | None:
+        async with translated(call.model.name, "question"):
+            found = await self._quick.responses.input_tokens.count(
+                model=call.model.name, instructions=call.instructions,
+                input=[{"role": role, "content": text} for role, text in call.turns],
+            )  # fmt: skip
+        return found.input_tokens
+
+    async def probe(self, model: str) -> date | None:
+        try:
+            async with translated(model, "question"):
+                found = await self._quick.models.retrieve(model)
+        except BadRequest:
+            # a server that speaks the Responses API alone: it answers
+            return None
+        try:
+            return date.fromisoformat(found.shutdown_date[:10]) if found.shutdown_date else None
+        except ValueError:
+            return None
+
+    async def _retrieve(self, response_id: str) -> Response:
+        try:
+            async with translated(response_id, "response"):
+                return await self._quick.responses.retrieve(response_id)
+        except BadRequest as error:
+            raise WayLost(str(error), code=error.code) from error
 
     def _request(self, call: ModelCall) -> dict[str, Any]:
         request: dict[str, Any] = {
@@ -107,28 +160,76 @@ class OpenAIGenerator:
             "instructions": call.instructions,
             "input": [{"role": role, "content": text} for role, text in call.turns],
             "max_output_tokens": call.max_output_tokens,
+            "service_tier": self._tier,
             "store": self._background,
         }
+        if call.metadata:
+            request["metadata"] = call.metadata
+        if call.cache_key:
+            request["prompt_cache_key"] = call.cache_key
         if self._background:
             request["background"] = True
+            if call.completion_window != "soonest":
+                request["background_options"] = {"completion_window": call.completion_window}
         if call.model.reasoning_effort:
             request["reasoning"] = {"effort": call.model.reasoning_effort}
         if call.model.temperature:
             request["temperature"] = 0.2
         return request
 
-    async def _until_done(self, response: Response) -> AsyncIterator[ModelEvent]:
-        end = time.monotonic() + _LONGEST_POLL
-        while response.status not in _TERMINAL:
-            if time.monotonic() > end:
-                raise UpstreamFailed(f"{response.id} is {response.status} for an hour", code="timeout", usage=None)
+    async def _until_done(self, response: Response, *, age: float, window: str) -> AsyncIterator[ModelEvent]:
+        began = time.monotonic()
+        while True:
+            text, refused = _text(response)
+            if text:
+                yield Snapshot(text=text)
+            if response.status in _TERMINAL:
+                yield _end(response, refused)
+                return
+            age_now = age + time.monotonic() - began
+            if window != "soonest" or time.monotonic() - began > self._patience:
+                shortest, longest = (2.0, 60.0) if window == "soonest" else (30.0, 300.0)
+                raise Pending(
+                    f"{response.id} is {response.status}", code="response_pending",
+                    retry_after=min(longest, max(shortest, age_now / 10)),
+                )  # fmt: skip
             await asyncio.sleep(self._poll)
-            async with _translated(response.id):
-                response = await self._client.responses.retrieve(response.id)
-        text, refused = _text(response)
-        if text:
-            yield Delta(text=text)
-        yield _end(response, refused)
+            response = await self._retrieve(response.id)
+
+    async def _events(self, stream: Any, name: str, resumable: bool) -> AsyncIterator[ModelEvent]:
+        stage: Literal["call", "stream"] = "call"
+        refused = False
+        # leaving early, by a cancellation say, closes the connection
+        async with stream:
+            events = aiter(stream)
+            while True:
+                async with translated(name, stage):
+                    try:
+                        async with asyncio.timeout(self._idle):
+                            event = await anext(events)
+                    except StopAsyncIteration:
+                        break
+                    except TimeoutError:
+                        raise of_connection(TimeoutError(f"no event for {self._idle:g} s"), name, stage) from None
+                number = getattr(event, "sequence_number", None)
+                match event.type:
+                    case "response.created" | "response.queued" | "response.in_progress":
+                        if stage == "call":
+                            stage = "stream"
+                            yield Started(response_id=event.response.id, resumable=resumable)
+                    case "response.output_text.delta":
+                        yield Delta(text=event.delta, sequence_number=number)
+                    case "response.refusal.delta":
+                        refused = True
+                        yield Delta(text=event.delta, sequence_number=number)
+                    case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
+                        yield _end(event.response, refused)
+                        return
+                    case "error":
+                        raise of_code(event.code, event.message, None)
+                    case _:
+                        pass
+        raise of_connection(EOFError("the stream ended without its last event"), name, stage)
 
 
 async def warm_up() -> None:
@@ -151,39 +252,16 @@ async def warm_up() -> None:
             pass
 
 
-async def _events(stream: Any, name: str, resumable: bool) -> AsyncIterator[ModelEvent]:
-    began = refused = False
-    # leaving early, by a cancellation say, closes the connection
-    async with _translated(name, lambda: began), stream:
-        async for event in stream:
-            number = getattr(event, "sequence_number", None)
-            match event.type:
-                case "response.created" | "response.queued" | "response.in_progress":
-                    if not began:
-                        began = True
-                        yield Started(response_id=event.response.id, resumable=resumable)
-                case "response.output_text.delta":
-                    yield Delta(text=event.delta, sequence_number=number)
-                case "response.refusal.delta":
-                    refused = True
-                    yield Delta(text=event.delta, sequence_number=number)
-                case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
-                    yield _end(event.response, refused)
-                    return
-                case "error":
-                    raise _failure(event.code, event.message, None)
-                case _:
-                    pass
-        raise StreamCut(f"{name}: the stream ended without its last event", code="stream_cut", usage=None)
-
-
 def _end(response: Response, refused: bool) -> Finished:
     """The end of a response, by its status rather than by the event's name: servers differ in the latter."""
     usage = _usage(response)
     failure: ModelError | None = None
     if response.status == "failed":
         error = response.error
-        failure = _failure(error.code if error else None, error.message if error else "the response failed", usage)
+        # what failed upstream costs nothing, unless the provider says so
+        failure = of_code(
+            error.code if error else None, error.message if error else "the response failed", usage or NOTHING_USED
+        )
     elif response.status == "cancelled":
         failure = UpstreamFailed(f"{response.id} was cancelled upstream", code="cancelled_upstream", usage=usage)
     if failure is not None:
@@ -205,12 +283,16 @@ def _usage(response: Response) -> Usage | None:
     if usage is None or not (usage.input_tokens or usage.output_tokens):
         return None
     cached = getattr(usage.input_tokens_details, "cached_tokens", 0) or 0
+    written = getattr(usage.input_tokens_details, "cache_write_tokens", 0) or 0
     reasoning = getattr(usage.output_tokens_details, "reasoning_tokens", 0) or 0
+    cached = min(cached, usage.input_tokens)
     return Usage(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
-        cached_tokens=min(cached, usage.input_tokens),
+        cached_tokens=cached,
+        cache_write_tokens=min(written, usage.input_tokens - cached),
         reasoning_tokens=min(reasoning, usage.output_tokens),
+        tier=response.service_tier,
     )
 
 
@@ -220,77 +302,3 @@ def _text(response: Response) -> tuple[str, bool]:
         part.refusal for item in response.output if item.type == "message" for part in item.content if part.type == "refusal"
     ]
     return (response.output_text or "".join(refusals)), bool(refusals)
-
-
-@asynccontextmanager
-async def _translated(name: str, began: Any = lambda: False) -> AsyncIterator[None]:
-    """Turns the client's exceptions into ModelErrors. began: whether a response has begun, so that it may cost."""
-    try:
-        yield
-    except openai.APIStatusError as error:
-        raise _status(error, name) from error
-    except openai.APITimeoutError as error:
-        raise (StreamCut if began() else UpstreamFailed)(f"{name}: no answer in time", code="timeout", usage=None) from error
-    except openai.APIConnectionError as error:
-        if began():
-            raise StreamCut(f"{name}: the connection broke", code="stream_cut", usage=None) from error
-        # refused before anything was sent costs nothing; a broken one may have begun a response
-        refused = isinstance(error.__cause__, OSError) or "connect" in type(error.__cause__).__name__.lower()
-        raise UpstreamFailed(
-            f"{name}: cannot connect ({error.__cause__ or error})", code="connection",
-            **({} if refused else {"usage": None}),
-        ) from error  # fmt: skip
-    except openai.APIError as error:
-        raise _failure(error.code, error.message, None) from error
-    except (json.JSONDecodeError, openai.OpenAIError, UnicodeDecodeError) as error:
-        raise UpstreamFailed(f"{name}: the answer is not JSON ({error})", code="malformed", usage=None) from error
-
-
-def _status(error: openai.APIStatusError, name: str) -> ModelError:
-    text = f"{name}: {error.message}"
-    code = error.code or f"http_{error.status_code}"
-    after = _retry_after(error)
-    match error.status_code:
-        case 429 if error.code == "insufficient_quota":
-            return Unavailable(text, code=code)
-        case 429:
-            return RateLimited(text, code=code, retry_after=after)
-        case 401 | 403:
-            return Unavailable(text, code=code)
-        case 404 if error.code == "model_not_found":
-            return ModelMissing(text, code=code)
-        case 408 | 409:
-            return UpstreamFailed(text, code=code, retry_after=after)
-        case status if status >= 500:
-            return UpstreamFailed(text, code=code, retry_after=after)
-        case _:
-            return _failure(error.code, text, None, default=BadRequest, usage_known=True)
-
-
-def _failure(
-    code: str | None, message: str, usage: Usage | None, *, default: type[ModelError] = UpstreamFailed,
-    usage_known: bool = False,
-) -> ModelError:  # fmt: skip
-    """The error of a code in a response or an event. Its cost is unknown unless a usage came with it."""
-    kinds: dict[str, type[ModelError]] = {
-        "context_length_exceeded": ContextOverflow,
-        "string_above_max_length": ContextOverflow,
-        "rate_limit_exceeded": RateLimited,
-        "insufficient_quota": Unavailable,
-        "model_not_found": ModelMissing,
-        "invalid_prompt": BadRequest,
-    }
-    kind = kinds.get(code or "", default)
-    if usage_known:
-        return kind(message, code=code or "bad_request")
-    return kind(message, code=code or "upstream", usage=usage)
-
-
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = error.response.headers.get(name)
-        try:
-            return max(0.0, float(value)) * scale if value is not None else None
-        except ValueError:
-            continue
-    return None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from typing import Literal, Protocol
 
 from atlas.llm.models import Model
-from atlas.task import Chunk, Usage
+from atlas.task import Chunk, JsonObject, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,18 @@ class ModelCall:
     max_output_tokens: int
     question: str = ""
     sources: tuple[Chunk, ...] = ()
+    cache_key: str = ""
+    """Calls with the same key share what the provider caches: the project."""
+    completion_window: str = "soonest"
+    metadata: dict[str, str] = field(default_factory=dict)
+    """What the provider keeps with the response, and its webhook names: task, attempt and call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimits:
+    """The provider's rate limits of a model: [{"unit": requests|tokens, "per_minute", "remaining"}]."""
+
+    rows: tuple[JsonObject, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +52,13 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All of the text so far, of a response that is polled."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
     """The response is over. usage None: the provider did not say. truncated: it hit max_output_tokens."""
 
@@ -47,7 +67,7 @@ class Finished:
     refused: bool = False
 
 
-ModelEvent = Started | Delta | Finished
+ModelEvent = RateLimits | Started | Delta | Snapshot | Finished
 
 
 class Generator(Protocol):
@@ -56,8 +76,16 @@ class Generator(Protocol):
     def generate(self, call: ModelCall) -> AsyncIterator[ModelEvent]:
         """Events of a new response; the last one is Finished."""
 
-    def resume(self, response_id: str, after: int | None) -> AsyncIterator[ModelEvent]:
-        """Events of a response that was begun before, after a sequence number (None: from its start)."""
+    def resume(
+        self, response_id: str, after: int | None, *, age: float = 0.0, window: str = "soonest"
+    ) -> AsyncIterator[ModelEvent]:
+        """Events of a response that was begun age seconds ago, after a sequence number; without one it is polled."""
 
     async def cancel(self, response_id: str) -> Usage | None:
         """Cancels a response and answers with its usage, None where the provider does not say."""
+
+    async def count(self, call: ModelCall) -> int | None:
+        """The tokens of a call's input, as the provider counts them, free; None where it cannot be asked."""
+
+    async def probe(self, model: str) -> date | None:
+        """Asks for a model, free. Answers with the day on which it shuts down, where one is announced."""

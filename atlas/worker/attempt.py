@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 
 from atlas.architect.answer import Architect
-from atlas.architect.generation import Run
 from atlas.architect.prompt import InputTooLarge
+from atlas.architect.run import Run
 from atlas.batch import Batcher
 from atlas.errors import DatabaseDown, LeaseLost, RefusedError
-from atlas.llm.errors import BadRequest, ContextOverflow, ModelError, Refused, ResponseGone, Returned
+from atlas.llm.errors import BadRequest, CallHeld, ContextOverflow, ModelError, Pending, Refused, ResponseGone, Returned
 from atlas.llm.port import Generator
 from atlas.metrics import Metrics
-from atlas.task import Completion, Usage
+from atlas.task import Completion, JsonObject, Usage
 from atlas.text import clean
 from atlas.worker.control import Controller
 from atlas.worker.leases import Leases, Stop
@@ -23,6 +23,20 @@ from atlas.worker.ports import Queue
 from atlas.worker.progress import ProgressWriter
 
 log = logging.getLogger("atlas.worker.attempt")
+
+
+def kind_of(error: ModelError) -> str:
+    """How atlas.fail_task treats what upstream did: as the task's own failure, or as nobody's."""
+    if isinstance(error, CallHeld):
+        return "held"
+    if isinstance(error, Pending):
+        return "response"
+    if isinstance(error, ResponseGone):
+        # settled already; a new attempt begins with a run's whole budget
+        return "released"
+    if isinstance(error, (BadRequest, ContextOverflow)):
+        return "final"
+    return "outage" if error.outage and error.usage is not None else "own"
 
 
 class Attempts:
@@ -59,20 +73,12 @@ class Attempts:
         except Returned as error:
             log.info("task %s waits: %s", task.task_id, error)
             return "waiting"
-        except ResponseGone as error:
-            # settled already; a new attempt begins with a run's whole budget
-            return await self._fail(run, "response_gone", str(error), "released")
-        except (Refused, InputTooLarge) as error:
-            return await self._fail(run, getattr(error, "code", "input_too_large"), str(error), "final")
+        except InputTooLarge as error:
+            return await self._fail(run, "input_too_large", str(error), "final")
+        except Refused as error:
+            return await self._fail(run, error.code, str(error), "final" if error.code == "no_model" else "budget")
         except ModelError as error:
-            kind = (
-                "outage"
-                if error.outage and error.usage is not None
-                else "final"
-                if isinstance(error, (BadRequest, ContextOverflow))
-                else "own"
-            )
-            return await self._fail(run, error.code, str(error), kind, error.retry_after)
+            return await self._fail(run, error.code, str(error), kind_of(error), error.retry_after)
         except LeaseLost:
             raise
         except RefusedError as error:
@@ -149,13 +155,19 @@ class Attempts:
                     usages=run.usages,
                 )  # fmt: skip
                 return
-            usages = dict(run.usages)
+            usages: JsonObject = dict(run.usages)
             inherited = run.task.inherited
             response = run.open_response or (inherited.response_id if inherited and run.open_call is None else None)
             if response is not None:
                 usage = await self._cancel_response(response)
                 if usage is not None:
                     usages[str(run.open_call or 0)] = usage.as_json()
+            if why == "adopted":
+                await self._queue.fail_task(
+                    run.task.attempt_id, code="adopted", message="another call of this task was answered first",
+                    kind="released", usages=usages,
+                )  # fmt: skip
+                return
             await self._queue.cancel_task(run.task.task_id, run.task.attempt_id, usages)
         except LeaseLost as error:
             log.warning("%s", error)

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
-from atlas.architect.generation import Run
+from atlas.architect.run import Run
 from atlas.errors import AtlasError, DatabaseDown, RefusedError
 from atlas.metrics import Metrics
 from atlas.task import ClaimedTask
@@ -25,11 +25,14 @@ log = logging.getLogger("atlas.worker")
 
 
 class Worker:
-    """One worker. `run` works until it is cancelled; `drain` finishes or hands back what is under way."""
+    """One worker. `run` works until it is cancelled; `drain` finishes or hands back what is under way.
+
+    closed_door answers why no model may be called now, None while one may.
+    """
 
     def __init__(
         self, *, worker_id: UUID, queue: Queue, attempts: Attempts, leases: Leases, metrics: Metrics, limits: Limits,
-        wake_signal: WakeSignal,
+        wake_signal: WakeSignal, closed_door: Callable[[], Awaitable[str | None]],
     ) -> None:  # fmt: skip
         self.worker_id = worker_id
         self.leases = leases
@@ -38,8 +41,10 @@ class Worker:
         self._attempts = attempts
         self._metrics = metrics
         self._limits = limits
+        self._closed_door = closed_door
         self._slot = asyncio.Event()
         self._idle = False
+        self._deferred_at = float("-inf")
 
     def wake(self, source: str, cancel: bool = False) -> None:
         """A wake-up from outside: sets events, and nothing more."""
@@ -96,6 +101,13 @@ class Worker:
         if free <= 0 and controls <= 0:
             return []
         try:
+            closed = await self._closed_door() if free > 0 else None
+            if closed is not None:
+                # no question is sent now; what has a response already is claimed all the same
+                if time.monotonic() - self._deferred_at < 0.2:
+                    return []
+                self._deferred_at = time.monotonic()
+                await self._queue.defer_upstream(closed)
             if look_first and not await self._queue.has_work(chats=free > 0):
                 self._metrics.claims.labels(result="spared").inc()
                 self.wake_signal.found_nothing()

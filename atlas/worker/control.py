@@ -12,6 +12,9 @@ from atlas.metrics import Metrics
 from atlas.task import ClaimedTask, Completion, JsonObject, TaskId
 from atlas.worker.ports import Queue
 
+LIMITS = ("per_run", "daily", "monthly", "usd_per_run", "usd_daily", "usd_monthly", "enforcement", "when_spent")
+"""What set_budget sets."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
@@ -63,7 +66,7 @@ class Controller:
             case "flush_cache":
                 await self._queue.flush_cache()
             case "set_budget":
-                limits: JsonObject = {key: command[key] for key in ("per_run", "daily", "usd_daily") if key in command}
+                limits: JsonObject = {key: command[key] for key in LIMITS if key in command}
                 answer["budget"] = await self._queue.set_budget(command.get("scope", "global"), limits)
             case "cancel":
                 target = TaskId(UUID(command.get("task_id") or str(task.message_task_id)))

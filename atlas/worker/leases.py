@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from atlas.architect.generation import Run
+from atlas.architect.run import Run
 from atlas.errors import DatabaseDown, RefusedError
 from atlas.metrics import Metrics
 from atlas.task import AttemptId
@@ -18,7 +18,7 @@ from atlas.worker.ports import Queue
 
 log = logging.getLogger("atlas.leases")
 
-Stop = Literal["lost", "cancelled", "shutdown"]
+Stop = Literal["lost", "cancelled", "adopted", "shutdown"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,14 +100,16 @@ class Leases:
             except (DatabaseDown, RefusedError) as error:
                 log.error("cannot extend leases: %s", error)
                 held = {}
-            for attempt, (is_held, cancel) in held.items():
+            for attempt, lease in held.items():
                 running = self._running.get(attempt)
                 if running is None:
                     continue
-                if not is_held:
+                if not lease.held:
                     self.stop([attempt], "lost")
-                elif cancel:
+                elif lease.cancelled:
                     self.stop([attempt], "cancelled")
+                elif lease.adopted:
+                    self.stop([attempt], "adopted")
                 running.holds_until = began + self._lease
             if time.monotonic() - began > self._lease / 3:
                 # Postgres was away for a while: what is known of the leases is old

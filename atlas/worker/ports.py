@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
-from atlas.task import AttemptId, ClaimedTask, JsonObject, TaskId
+from atlas.task import AttemptId, ClaimedTask, JsonObject, Lease, TaskId
 
 
 class Queue(Protocol):
@@ -24,10 +24,11 @@ class Queue(Protocol):
     async def claim_tasks(self, worker: UUID, *, chats: int, controls: int, lease: float) -> list[ClaimedTask]:
         """atlas.claim_tasks in SQL."""
 
-    async def extend_leases(
-        self, worker: UUID, attempts: Sequence[AttemptId], *, lease: float
-    ) -> dict[AttemptId, tuple[bool, bool]]:
-        """For each attempt: whether it is still held, and whether somebody asked to cancel it."""
+    async def extend_leases(self, worker: UUID, attempts: Sequence[AttemptId], *, lease: float) -> dict[AttemptId, Lease]:
+        """Where each attempt stands."""
+
+    async def defer_upstream(self, message: str) -> int:
+        """Sets questions aside that are ready while no model answers; says how many."""
 
     async def set_budget(self, scope: str, limits: JsonObject, *, set_by: str = "control") -> JsonObject:
         """atlas.set_budget in SQL."""

@@ -24,6 +24,7 @@ class _Stream:
     model: str
     response_id: str
     resumable: bool
+    begins: int = 0
     offset: int = 0
     sequence_number: int | None = None
     pending: list[str] = field(default_factory=list)
@@ -56,15 +57,22 @@ class ProgressWriter:
         self._begun: Batcher[JsonObject, bool] = Batcher(self._record_begun)
 
     async def started(
-        self, attempt: AttemptId, *, call: int, generation: int, model: str, response_id: str, resumable: bool
-    ) -> None:
-        """Begins a generation. A response that can be resumed is stored before this returns: a crash from here on is
-        resumed."""
-        stream = self._streams[attempt] = _Stream(
-            call=call, generation=generation, model=model, response_id=response_id, resumable=resumable
-        )
-        if resumable and not await self._begun.submit(_item(attempt, stream, "")):
+        self, attempt: AttemptId, *, call: int, generation: int, model: str, response_id: str, resumable: bool,
+        begins: int = 0, inherited: str = "", sequence_number: int | None = None,
+    ) -> None:  # fmt: skip
+        """Begins a generation, or goes on with it in another response. A response that can be resumed is stored before this
+        returns: a crash from here on is resumed."""
+        before = self._streams.get(attempt)
+        stream = _Stream(
+            call=call, generation=generation, model=model, response_id=response_id, resumable=resumable,
+            begins=begins, sequence_number=sequence_number,
+        )  # fmt: skip
+        if before is not None and before.generation == generation:
+            stream.offset, stream.pending = before.offset, before.pending
+        self._streams[attempt] = stream
+        if resumable and not await self._begun.submit(_item(attempt, stream, inherited) | {"inherited": bool(inherited)}):
             self._lost(attempt)
+        stream.offset += len(inherited)
 
     async def _record_begun(self, items: Sequence[JsonObject]) -> list[bool]:
         held = await self._record(items)
@@ -132,6 +140,7 @@ def _item(attempt: AttemptId, stream: _Stream, text: str) -> JsonObject:
         "response_id": stream.response_id,
         "resumable": stream.resumable,
         "sequence_number": stream.sequence_number,
+        "response_offset": stream.begins,
         "offset": stream.offset,
         "text": text,
         "model": stream.model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from pathlib import Path
 
@@ -36,14 +37,15 @@ async def test_a_worker_killed_mid_stream_is_taken_up_and_paid_for_once(
     assert (row["state"], row["attempts"]) == ("completed", 2)
     assert (await reply(db, task))["content"] == ADR
     assert len(openai.calls) == 1, "the response was taken up, not generated again"
-    assert len(openai.resumed) == 1
     spent = await db.fetch("select known, tokens, state from atlas.spend")
     assert [dict(call) for call in spent] == [{"known": "reported", "tokens": 150, "state": "settled"}]
     finals = await db.fetch("select 1 from public.architect_out where data #>> '{metadata,status}' = 'completed'")
     assert len(finals) == 1
     parts = await db.fetch(
-        'select p.text from atlas.reply_part p join atlas.attempt a on a.id = p.attempt_id where a.number = 2 order by "offset"'
+        "select p.text, p.inherited from atlas.reply_part p join atlas.attempt a on a.id = p.attempt_id where a.number = 2 "
+        'order by "offset"'
     )
+    assert parts[0]["inherited"], "readers have that already"
     assert ADR.startswith("".join(part["text"] for part in parts))
     assert await db.fetch("select * from atlas.verify_audit()") == []
 
@@ -112,6 +114,7 @@ async def test_all_backends_terminated_is_a_pause(
         await asyncio.sleep(0.2)
     for task in tasks:
         assert (await ended(db, task))["state"] == "completed"
+    assert len(openai.calls) == 5
     assert await db.fetchval("select count(*) from atlas.spend") == 5
     # LISTEN is back too: an idle worker picks the next one up at once
     await until(lambda: db.fetchrow("select 1 from atlas.worker where state = 'idle'"), 20, "the worker is idle")
@@ -208,7 +211,7 @@ async def test_a_dead_worker_loop_does_not_look_alive(workers: Workers, db: asyn
     # a defect of the kind no retry fixes: its functions are gone, so nothing can be claimed or observed
     await db.execute("alter schema atlas rename to away")
     code, body = await asyncio.to_thread(worker.get, "/readyz")
-    assert (code, body) == (503, "Postgres does not answer")
+    assert (code, json.loads(body)["status"]) == (503, "Postgres does not answer")
     await db.execute("alter schema away rename to atlas")
     assert (await asyncio.to_thread(worker.get, "/readyz"))[0] == 200
     assert (await ended(db, await ask(db)))["state"] == "completed"

@@ -12,7 +12,7 @@ from atlas.llm.errors import ModelError
 from atlas.llm.models import Model
 from atlas.llm.offline import OfflineGenerator
 from atlas.llm.openai_responses import OpenAIGenerator
-from atlas.llm.port import Delta, Finished, Generator, ModelCall, ModelEvent, Started
+from atlas.llm.port import Delta, Finished, Generator, ModelCall, ModelEvent, Snapshot, Started
 from tests.doubles.openai import OpenAIDouble
 from tests.support.core import ADR
 
@@ -68,6 +68,6 @@ async def test_a_response_that_can_be_resumed_gives_the_same_text_again(writer: 
         if not began.resumable:
             return  # it says so, and nobody asks
         again = [event async for event in generator.resume(began.response_id, None)]
-    written = [[event.text for event in run if isinstance(event, Delta)] for run in (events, again)]
+    written = [[event.text for event in run if isinstance(event, (Delta, Snapshot))] for run in (events, again)]
     assert "".join(written[0]) == "".join(written[1])
     assert isinstance(again[-1], Finished)

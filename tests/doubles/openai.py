@@ -10,8 +10,9 @@ import asyncio
 import itertools
 import json
 import threading
+import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import uvicorn
@@ -33,20 +34,27 @@ class Plan:
     usage: Json | None = field(default_factory=lambda: usage(100, 50))
     chunk: int = 20
     delay: float = 0.0
+    before: float = 0.0
+    """Seconds before the response begins, which the double makes all the same."""
     status: str = "completed"
     reason: str | None = None
     refusal: bool = False
     error: tuple[int, Json] | None = None
     headers: dict[str, str] = field(default_factory=dict)
     cut_after: int | None = None
+    tier: str | None = None
     times: int = 1_000_000
 
+    def again(self, **changes: Any) -> Plan:
+        """The same, for ever, but for some changes."""
+        return replace(self, **({"times": 1_000_000} | changes))
 
-def usage(input_tokens: int, output_tokens: int, cached: int = 0, reasoning: int = 0) -> Json:
+
+def usage(input_tokens: int, output_tokens: int, cached: int = 0, reasoning: int = 0, written: int = 0) -> Json:
     """Usage as the API reports it."""
     return {
         "input_tokens": input_tokens,
-        "input_tokens_details": {"cached_tokens": cached},
+        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": written},
         "output_tokens": output_tokens,
         "output_tokens_details": {"reasoning_tokens": reasoning},
         "total_tokens": input_tokens + output_tokens,
@@ -70,12 +78,27 @@ class OpenAIDouble:
         self.resumed: list[tuple[str, int | None]] = []
         self.cancelled: list[str] = []
         self.takes_background = True
+        self.counted: list[Json] = []
+        self.probed: list[str] = []
+        self.shutdown_dates: dict[str, str] = {}
+        self.requests_a_minute: int | None = None
+        """A rate limit that is enforced, and told in the headers."""
+        self.refused = 0
+        self.streamable = True
+        """False: responses are too old to be streamed again."""
+        self.organisation: dict[str, int] = {}
+        self._left = 0.0
+        self._filled_at = 0.0
+        self.missing_models: set[str] = set()
         self.port = 0
         self._stored: dict[str, _Stored] = {}
         self._numbers = itertools.count(1)
         self._jobs: set[asyncio.Task[None]] = set()
         routes = [
             Route("/v1/responses", self._create, methods=["POST"]),
+            Route("/v1/responses/input_tokens", self._count, methods=["POST"]),
+            Route("/v1/organization/usage/completions", self._usage, methods=["GET"]),
+            Route("/v1/models/{id}", self._model, methods=["GET"]),
             Route("/v1/responses/{id}", self._retrieve, methods=["GET"]),
             Route("/v1/responses/{id}/cancel", self._cancel, methods=["POST"]),
         ]
@@ -105,6 +128,35 @@ class OpenAIDouble:
         """Adds a plan before the others."""
         self.plans.insert(0, Plan(**values))
 
+    def responses(self) -> list[Json]:
+        """All that are stored: the ledger of what was used, where they are over."""
+        return [stored.response for stored in self._stored.values()]
+
+    def store(self, response: Json) -> None:
+        """A response that was made elsewhere."""
+        base = {"object": "response", "created_at": 0, "model": "gpt-4.1", "output": [], "error": None, "incomplete_details": None,
+                "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "metadata": None, "service_tier": None}  # fmt: skip
+        self._stored[response["id"]] = _Stored(response=base | response, done=True)
+
+    async def _usage(self, request: Request) -> Response:
+        if request.headers["authorization"] != "Bearer admin":
+            return _error(403, {"message": "this takes an admin key"})
+        results = [
+            {"object": "organization.usage.completions.result", "model": name, "input_tokens": tokens, "output_tokens": 0,
+             "num_model_requests": 1} for name, tokens in self.organisation.items()
+        ]  # fmt: skip
+        bucket = {"object": "bucket", "start_time": 0, "end_time": 1, "results": results}
+        return JSONResponse({"object": "page", "data": [bucket], "has_more": False, "next_page": None})
+
+    def reset(self) -> None:
+        """As if nobody had called yet."""
+        self._stored.clear()
+        self.calls.clear()
+
+    def forget(self) -> None:
+        """No response is stored any more."""
+        self._stored.clear()
+
     async def _create(self, request: Request) -> Response:
         body: Json = await request.json()
         self.calls.append(body)
@@ -115,10 +167,16 @@ class OpenAIDouble:
             return _error(400, {"message": "Unknown parameter: 'background'.", "type": "invalid_request_error"})
         if plan.error:
             return _error(*plan.error, headers=plan.headers)
+        headers = self._limit()
+        if headers is None:
+            self.refused += 1
+            return _error(429, {"code": "rate_limit_exceeded", "message": "slow down"}, {"retry-after": "1"})
+        await asyncio.sleep(plan.before)
         response = {
             "id": f"resp_{next(self._numbers)}", "object": "response", "created_at": 0, "model": body["model"],
             "status": "in_progress", "output": [], "error": None, "incomplete_details": None, "usage": None,
-            "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
+            "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "metadata": body.get("metadata"),
+            "service_tier": plan.tier or body.get("service_tier"),
         }  # fmt: skip
         stored = _Stored(response=response)
         if body.get("store"):
@@ -131,8 +189,36 @@ class OpenAIDouble:
             return JSONResponse(stored.response)
         if body.get("background"):
             self._keep(self._write(stored, plan))
-            return StreamingResponse(self._tail(stored, -1, plan.cut_after), media_type="text/event-stream")
-        return StreamingResponse(self._live(stored, plan), media_type="text/event-stream")
+            return StreamingResponse(self._tail(stored, -1, plan.cut_after), headers=headers, media_type="text/event-stream")
+        return StreamingResponse(self._live(stored, plan), headers=headers, media_type="text/event-stream")
+
+    def _limit(self) -> dict[str, str] | None:
+        """The headers of a call within the limit; None for one beyond it."""
+        most = self.requests_a_minute
+        if most is None:
+            return {}
+        now = time.monotonic()
+        self._left = min(most, self._left + (now - self._filled_at) * most / 60) if self._filled_at else most
+        self._filled_at = now
+        if self._left < 1:
+            return None
+        self._left -= 1
+        return {"x-ratelimit-limit-requests": str(most), "x-ratelimit-remaining-requests": str(int(self._left))}
+
+    async def _count(self, request: Request) -> Response:
+        """About a token for four bytes: what a test needs is that it is not the byte bound."""
+        body: Json = await request.json()
+        self.counted.append(body)
+        text = body.get("instructions", "") + "".join(turn["content"] for turn in body["input"])
+        return JSONResponse({"object": "response.input_tokens", "input_tokens": len(text.encode()) // 4})
+
+    async def _model(self, request: Request) -> Response:
+        name = request.path_params["id"]
+        self.probed.append(name)
+        if name in self.missing_models:
+            return _error(404, {"code": "model_not_found", "message": f"The model {name} does not exist."})
+        return JSONResponse({"id": name, "object": "model", "created": 0, "owned_by": "double",
+                             "shutdown_date": self.shutdown_dates.get(name)})  # fmt: skip
 
     def _keep(self, work: Any) -> None:
         job = asyncio.create_task(work)
@@ -190,6 +276,8 @@ class OpenAIDouble:
         stored = self._stored.get(request.path_params["id"])
         if stored is None:
             return _error(404, {"message": "Response not found.", "type": "invalid_request_error"})
+        if request.query_params.get("stream") == "true" and not self.streamable:
+            return _error(400, {"message": "This response can no longer be streamed.", "type": "invalid_request_error"})
         if request.query_params.get("stream") == "true":
             after = request.query_params.get("starting_after")
             self.resumed.append((request.path_params["id"], int(after) if after else None))

@@ -1,0 +1,127 @@
+"""What a worker does for the whole fleet, every so often: lost leases, holds that end, responses that nobody reads any more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Protocol
+
+from atlas.backoff import jittered
+from atlas.errors import DatabaseDown, RefusedError
+from atlas.llm.errors import ModelError, ResponseGone
+from atlas.llm.port import Generator
+from atlas.llm.watch import ModelWatch
+from atlas.metrics import Metrics
+from atlas.task import AttemptId, JsonObject, Usage
+
+log = logging.getLogger("atlas.worker.housekeeping")
+
+
+class Upkeep(Protocol):
+    """What housekeeping asks of Postgres: the SQL functions of these names."""
+
+    async def release_expired(self) -> int:
+        """Puts tasks of lost workers back; says how many."""
+
+    async def end_holds(self) -> int:
+        """Ends the holds whose time is over; says how many."""
+
+    async def take_orphans(self) -> list[tuple[int, AttemptId, str]]:
+        """Calls whose response no attempt reads any more: spend id, attempt, response."""
+
+    async def record_usage(self, spend_id: int, attempt: AttemptId, usage: Usage | None) -> None:
+        """Settles a call."""
+
+    async def measure_models(self) -> int:
+        """Measures how long replies usually are."""
+
+    async def queue_metrics(self) -> JsonObject:
+        """atlas.queue_metrics in SQL."""
+
+    async def check_ledger(self, since: date | None = None) -> list[JsonObject]:
+        """A row for each disagreement in the books."""
+
+
+class Housekeeping:
+    """Rounds of a worker. woken is called when tasks came back; observed with what the queue says of itself."""
+
+    def __init__(
+        self, upkeep: Upkeep, generator: Generator, watch: ModelWatch, metrics: Metrics, *, lease: float, hold: float,
+        woken: Callable[[], None], observed: Callable[[JsonObject], None],
+    ) -> None:  # fmt: skip
+        self._upkeep = upkeep
+        self._generator = generator
+        self._watch = watch
+        self._metrics = metrics
+        self._lease = lease
+        self._hold = hold
+        self._woken = woken
+        self._observed = observed
+
+    def rounds(self) -> list[tuple[Callable[[], Awaitable[None]], float]]:
+        """What is done, and every how many seconds."""
+        return [
+            (self.release_expired, self._lease / 4),
+            (self.end_holds, max(0.5, min(15.0, self._hold / 4))),
+            (self.settle_orphans, min(10.0, self._lease)),
+            (self._watch.probe_open, 1.0),
+            (self.read_lifecycle, 600.0),
+            (self.measure, 60.0),
+            (self.observe, 5.0),
+            (self.check_books, 300.0),
+        ]
+
+    async def every(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """Does something for ever; a failed round is counted, and the next one comes."""
+        while True:
+            try:
+                await work()
+            except (DatabaseDown, RefusedError) as error:
+                self._metrics.housekeeping_errors.inc()
+                log.error("%s: %s", work.__name__.strip("_"), error)
+            await asyncio.sleep(jittered(seconds))
+
+    async def release_expired(self) -> None:
+        released = await self._upkeep.release_expired()
+        if released:
+            self._metrics.released.inc(released)
+            log.warning("%d tasks of lost workers are back in the queue", released)
+            self._woken()
+
+    async def end_holds(self) -> None:
+        ended = await self._upkeep.end_holds()
+        if ended:
+            log.warning("%d calls that were sent were never heard of: their holds have ended", ended)
+            self._woken()
+
+    async def settle_orphans(self) -> None:
+        """Responses whose task is over, or has gone on with another: stopped, and settled with what they used."""
+        for spend_id, attempt, response in await self._upkeep.take_orphans():
+            try:
+                async with asyncio.timeout(20):
+                    usage = await self._generator.cancel(response)
+            except ResponseGone:
+                usage = None
+            except (ModelError, TimeoutError) as error:
+                log.info("cannot ask what became of %s: %s", response, error)
+                continue
+            await self._upkeep.record_usage(spend_id, attempt, usage)
+
+    async def read_lifecycle(self) -> None:
+        await self._watch.read_lifecycle(datetime.now(UTC).date())
+
+    async def measure(self) -> None:
+        await self._upkeep.measure_models()
+
+    async def observe(self) -> None:
+        found = await self._upkeep.queue_metrics()
+        self._metrics.observe_queue(found)
+        self._observed(found)
+
+    async def check_books(self) -> None:
+        wrong = await self._upkeep.check_ledger(datetime.now(UTC).date() - timedelta(days=1))
+        self._metrics.books_wrong.set(len(wrong))
+        for row in wrong[:20]:
+            log.error("the books disagree: %(problem)s: %(subject)s: %(expected)s expected, %(found)s found", row)
