@@ -56,6 +56,9 @@ class Metadata(BaseModel):
     reply_to: str | None = Field(None, description="service role only; an address of a router")
     sender_key: str | None = Field(None, description="service role only; whose turn and budget it is")
     run_after: datetime | None = None
+    completion_window: Literal["soonest", "2h", "8h"] | None = Field(
+        None, description="2h and 8h are cheaper: the reply is not streamed, and comes within that time"
+    )
     kind: str | None = None
     warnings: list[str] | None = None
     traceparent: str | None = None

@@ -128,6 +128,11 @@ async def _check_database(known: Settings, found: Any) -> None:
                     share = used / float(most) if float(most) else 1.0
                     level = "problem" if share >= 1 else "warning" if share >= 0.8 else "ok"
                     found(level, "budget", f"{row['scope']}: {used:g} of {float(most):g} {unit} today ({share:.0%})")
+        wrong = await reads.call_rows("check_ledger", None)
+        for row in wrong[:20]:
+            found("problem", "books", "{problem}: {subject}: {expected} expected, {found} found".format(**row))
+        if not wrong:
+            found("ok", "books", "budgets, calls, attempts and audit agree")
         workers = await reads.rows(statements.workers_alive())
         if workers:
             found("ok", "workers", ", ".join(f"{row['name']} ({row['version']}, {row['state']})" for row in workers))

@@ -22,6 +22,13 @@ COLUMNS = {
     "calls": "CALLS", "input_tokens": "IN", "cached_tokens": "CACHED", "output_tokens": "OUT", "reasoning_tokens": "REASONING",
     "tokens": "TOKENS", "usd": "USD", "unknown": "UNKNOWN",
 }  # fmt: skip
+APART = {"cache_write_tokens": "CACHE WRITES", "held_usd": "HELD USD", "presumed_usd": "PRESUMED USD"}
+"""Shown where there are any: what is held and what was presumed not made are not among the dollars."""
+COUNTED = ("held_calls", "held_tokens", "presumed_calls")
+LIMITS = {
+    "per_run": "PER RUN", "usd_per_run": "USD PER RUN", "daily": "DAILY", "usd_daily": "USD DAILY", "monthly": "MONTHLY",
+    "usd_monthly": "USD MONTHLY",
+}  # fmt: skip
 
 
 def month_of(text: str) -> tuple[date, date]:
@@ -43,36 +50,44 @@ async def spend(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """What was spent: settled calls, in tokens and dollars."""
+    """What was spent, in tokens and dollars; apart, what is held and what was presumed not made."""
     if by not in ("day", "model", "sender", "project"):
         raise UsageError(f"--by {by!r} is not known", "use day, model, sender or project")
     since, until = month_of(month) if month else (None, None)
     async with face() as reads:
         rows = await reads.spend(by, since=since, until=until)
     if as_csv:
-        writer = csv.DictWriter(sys.stdout, fieldnames=[by, *COLUMNS])
+        writer = csv.DictWriter(sys.stdout, fieldnames=[by, *COLUMNS, *APART, *COUNTED])
         writer.writeheader()
         writer.writerows(rows)
         return
-    show_rows(rows, {by: by.upper(), **COLUMNS}, as_json=as_json, empty="nothing was spent", right=tuple(COLUMNS))
+    apart = {name: heading for name, heading in APART.items() if any(float(row[name] or 0) for row in rows)}
+    columns = {by: by.upper(), **COLUMNS, **apart}
+    show_rows(rows, columns, as_json=as_json, empty="nothing was spent", right=tuple(columns)[1:])
 
 
 budget = typer.Typer(help="Budgets: what a run and a day may cost.", no_args_is_help=True)
-Scope = Annotated[str, typer.Option(help="global, project:<uuid> or sender:<key>.")]
+Scope = Annotated[str, typer.Option(help="global, project:<id or name>, sender:<key> or model:<name>.")]
 
 
 @budget.command("get")
 @runs
 async def budget_get(as_json: JsonFlag = False) -> None:
     """Show all limits with what today holds (UTC)."""
-    async with operator() as reads:
-        rows = await reads.call("get_budgets")
-    columns = {
-        "scope": "SCOPE", "per_run": "PER RUN", "daily": "DAILY", "settled_tokens": "SETTLED", "reserved_tokens": "RESERVED",
-        "usd_daily": "USD DAILY", "settled_usd": "SETTLED USD", "reserved_usd": "RESERVED USD", "set_by": "SET BY",
-    }  # fmt: skip
-    show_rows(rows, columns, as_json=as_json, empty="no budget yet: a worker sets them when it starts",
-              right=tuple(columns)[1:-1])  # fmt: skip
+    async with face() as reads:
+        rows = await reads.budgets()
+    columns = {"scope": "SCOPE"}
+    columns |= {name: heading for name, heading in LIMITS.items() if any(row[name] is not None for row in rows)}
+    columns |= {"settled_tokens": "SETTLED", "reserved_tokens": "RESERVED"}
+    if any(row["usd_daily"] is not None for row in rows):
+        columns |= {"settled_usd": "SETTLED USD", "reserved_usd": "RESERVED USD"}
+    if any(float(row.get("held_tokens") or 0) for row in rows):
+        columns |= {"held_tokens": "OF IT HELD"}
+    right = tuple(columns)[1:]
+    if any((row["enforcement"], row["when_spent"]) != ("hard", "defer") for row in rows):
+        columns |= {"enforcement": "ENFORCEMENT", "when_spent": "WHEN SPENT"}
+    columns |= {"set_by": "SET BY"}
+    show_rows(rows, columns, as_json=as_json, empty="no budget yet: a worker sets them when it starts", right=right)
 
 
 @budget.command("set")
@@ -81,28 +96,47 @@ async def budget_set(
     scope: Scope = "global",
     per_run: Annotated[str | None, typer.Option(help="Tokens of a run, or `none`.")] = None,
     daily: Annotated[str | None, typer.Option(help="Tokens of a day, or `none`.")] = None,
+    monthly: Annotated[str | None, typer.Option(help="Tokens of a calendar month, or `none`.")] = None,
+    usd_per_run: Annotated[str | None, typer.Option(help="US dollars of a run, or `none`.")] = None,
     usd_daily: Annotated[str | None, typer.Option(help="US dollars of a day, or `none`.")] = None,
+    usd_monthly: Annotated[str | None, typer.Option(help="US dollars of a calendar month, or `none`.")] = None,
+    enforcement: Annotated[str | None, typer.Option(help="hard, or soft: only told of.")] = None,
+    when_spent: Annotated[str | None, typer.Option(help="defer to the next day or month, or reject.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Set limits; they win over those of the workers' environment."""
+    """Set limits; they win over those of the workers' environment. What waits for them goes on at once."""
     limits: dict[str, Any] = {}
-    for name, text in (("per_run", per_run), ("daily", daily), ("usd_daily", usd_daily)):
+    numbers = {
+        "per_run": per_run, "daily": daily, "monthly": monthly, "usd_per_run": usd_per_run, "usd_daily": usd_daily,
+        "usd_monthly": usd_monthly,
+    }  # fmt: skip
+    for name, text in numbers.items():
         if text is not None:
             limits[name] = None if text == "none" else _number(name, text)
+    for name, text, known in (
+        ("enforcement", enforcement, ("hard", "soft")),
+        ("when_spent", when_spent, ("defer", "reject")),
+    ):
+        if text is not None and text not in known:
+            raise UsageError(f"--{name.replace('_', '-')} {text!r} is not known", f"use {known[0]} or {known[1]}")
+        if text is not None:
+            limits[name] = text
     if not limits:
-        raise UsageError("no limit is given", "use --per-run, --daily or --usd-daily")
+        raise UsageError("no limit is given", "use --per-run, --daily, --usd-daily or another: `atlas budget set --help`")
     kind, _, name = scope.partition(":")
-    if scope != "global" and not (kind in ("project", "sender") and name):
-        raise UsageError(f"--scope {scope!r} is not known", "use global, project:<uuid> or sender:<key>")
-    async with operator() as reads:
-        (row,) = await reads.call_rows("set_budget", scope, limits)
-    say(dump(row) if as_json else f"{scope}: per_run {row['per_run']}, daily {row['daily']}, usd_daily {row['usd_daily']}")
+    if scope != "global" and not (kind in ("project", "sender", "model") and name):
+        raise UsageError(f"--scope {scope!r} is not known", "use global, project:<id or name>, sender:<key> or model:<name>")
+    async with face() as reads:
+        scope = f"project:{await reads.project(name)}" if kind == "project" else scope
+        row = await reads.set_budget(scope, limits)
+    shown = [f"{name} {row[name] if row[name] is not None else 'none'}" for name in limits]
+    say(dump(row) if as_json else f"{scope}: {', '.join(shown)}")
 
 
 def _number(name: str, text: str) -> int | float:
     flag = "--" + name.replace("_", "-")
     try:
-        number = float(text) if name == "usd_daily" else int(text.replace("_", ""))
+        number = float(text) if name.startswith("usd") else int(text.replace("_", ""))
     except ValueError:
         raise UsageError(f"{flag} {text!r} is not a number", "give a number, or `none`") from None
     if not 0 <= number <= 1e12:

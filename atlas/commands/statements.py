@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,10 @@ _STATUS = view(
     "dead", "oldest",
 )  # fmt: skip
 _POST = view("post", "task_id", "part", "url")
+_SPEND = view(
+    "spend", "id", "task_id", "attempt_id", "corrects", "state", "known", "model", "day", "response_id",
+    "reserved_tokens", "tokens",
+)  # fmt: skip
 _SEAL = view("audit_checkpoint", "id", "upto", "rows", "digest", "prev_mac", "mac")
 
 
@@ -27,6 +32,21 @@ def workers_alive() -> sa.Select[Any]:
     """Workers that were seen in the last two minutes."""
     recent = _WORKER.c.seen_at > sa.func.now() - sa.text("interval '2 minutes'")
     return sa.select(_WORKER).where(_WORKER.c.state != "stopped", recent).order_by(_WORKER.c.name)
+
+
+def open_calls(since: date) -> sa.Select[Any]:
+    """Calls since a UTC day of which nobody knows what they used: held, unknown or presumed not made, and not corrected."""
+    correction = _SPEND.alias("correction")
+    corrected = sa.exists(sa.select(correction.c.id).where(correction.c.corrects == _SPEND.c.id))
+    unsure = sa.or_(_SPEND.c.state == "held", _SPEND.c.known.in_(("unknown", "presumed_none")))
+    return sa.select(_SPEND).where(_SPEND.c.day >= since, _SPEND.c.corrects.is_(None), unsure, ~corrected).order_by(_SPEND.c.id)
+
+
+def booked_since(day: date) -> sa.Select[Any]:
+    """Tokens that the books hold since a UTC day, by model."""
+    return sa.select(_SPEND.c.model, sa.func.sum(_SPEND.c.tokens).label("tokens")).where(
+        _SPEND.c.day >= day, _SPEND.c.state == "settled"
+    ).group_by(_SPEND.c.model)  # fmt: skip
 
 
 def dead_letters() -> sa.Select[Any]:

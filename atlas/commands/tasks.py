@@ -58,6 +58,8 @@ async def show_stream(reads: Tasks, task_id: UUID, *, quiet: bool = False) -> Ro
                 tell("--- the reply begins anew ---")
                 say(text, end="")
                 at_line_start = text.endswith("\n")
+            case Changed(state="queued", wait_reason="response", expected_at=by):
+                tell("the provider is writing the reply" + (f": it comes by {cell(by)} UTC at the latest" if by else ""))
             case Changed(state="queued", wait_reason=reason, run_after=after, message=message) if reason:
                 until = f" until {cell(after)} UTC" if after else ""
                 tell(f"waits ({reason.replace('_', ' ')}){until}: {message or ''}".rstrip(": "))
@@ -80,6 +82,24 @@ def fail_unless_completed(task: Row) -> None:
         )
 
 
+async def show_price(project: str | None, window: str, *, as_json: bool) -> None:
+    """What a question would cost at most and usually, and what is left."""
+    async with face() as reads:
+        found = await reads.quote(await reads.project(project) if project else None, window)
+    if as_json:
+        say(dump(found))
+        return
+    show_rows(
+        found["models"], {"model": "MODEL", "worst_usd": "AT MOST", "likely_usd": "LIKELY", "breaker": "BREAKER"},
+        as_json=False, empty="no worker is alive, so nobody knows which models are called: run `atlas worker`",
+        right=("worst_usd", "likely_usd"),
+    )  # fmt: skip
+    for row in found["left"] or []:
+        unit = "USD" if row["unit"] == "usd" else row["unit"]
+        most, left = (f"{float(row[name]):,.2f}" if unit == "USD" else f"{int(row[name]):,}" for name in ("most", "left"))
+        say(f"{left} {unit} left of {most} this {row['period']} ({row['scope']})")
+
+
 @runs
 async def ask(
     question: Annotated[str | None, typer.Argument(help="The question; `-` reads standard input.", show_default=False)] = None,
@@ -88,10 +108,17 @@ async def ask(
     project: Annotated[str | None, typer.Option(help="The project it belongs to.")] = None,
     priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher goes first.")] = None,
     task_id: Annotated[str | None, typer.Option(help="An id of your own: asking again with it asks once.")] = None,
+    when: Annotated[str, typer.Option(help="soonest, or cheaper: 2h or 8h; then the reply does not stream.")] = "soonest",
+    price: Annotated[bool, typer.Option("--price", help="Say what it would cost, and do not ask.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the id and leave.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Ask a question and follow the reply."""
+    if when not in ("soonest", "2h", "8h"):
+        raise UsageError(f"--when {when!r} is not known", "use soonest, 2h or 8h")
+    if price:
+        await show_price(project, when, as_json=as_json)
+        return
     text = question_of(question, file)
     if task_id is not None:
         try:
@@ -102,7 +129,8 @@ async def ask(
         own = None
     async with face() as reads:
         parent_id = str(await reads.find(parent)) if parent else None
-        message = chat(text, task_id=own, parent_id=parent_id, project=project, priority=priority)
+        message = chat(text, task_id=own, parent_id=parent_id, project=project, priority=priority,
+                       completion_window=None if when == "soonest" else when)  # fmt: skip
         sent = await reads.submit(message)
         found = UUID(str(sent["task_id"]))
         if not sent["created"]:

@@ -175,6 +175,19 @@ class RestTasks:
     async def cancel(self, task_id: UUID) -> str:
         return str(await self._call("cancel_task", {"p_task_id": str(task_id)}))
 
+    async def set_budget(self, scope: str, limits: Row) -> Row:
+        found = await self._call("set_budget", {"p_scope": scope, "p_limits": limits})
+        return dict(found[0] if isinstance(found, list) else found)
+
+    async def budgets(self) -> list[Row]:
+        limits = ("per_run", "usd_per_run", "daily", "usd_daily", "monthly", "usd_monthly")
+        rows = await self._all(self._table("budget_now").select("*").order("scope"))
+        return [row for row in rows if any(row[name] is not None for name in limits)]
+
+    async def quote(self, project: UUID | None, window: str) -> Row:
+        found: Row = await self._call("quote_task", {"p_project": str(project) if project else None, "p_window": window})
+        return found
+
     async def spend(self, by: str, *, since: date | None, until: date | None) -> list[Row]:
         query = self._table(f"spend_by_{by}").select("*").order("day")
         if by != "day":

@@ -34,12 +34,13 @@ class Restart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """The task's state, or what it waits for, changed."""
+    """The task's state, or what it waits for, changed. expected_at: until when the reply of a completion window comes."""
 
     state: str
     wait_reason: str | None
     run_after: datetime | None
     message: str | None
+    expected_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +123,9 @@ async def follow(reads: Tasks, task_id: UUID, *, poll: float = 0.1, live_poll: f
             if (row["state"], row["wait_reason"]) != last:
                 last = (row["state"], row["wait_reason"])
                 yield Changed(
-                    state=row["state"], wait_reason=row["wait_reason"], run_after=row["run_after"], message=row["error_message"]
-                )
+                    state=row["state"], wait_reason=row["wait_reason"], run_after=row["run_after"],
+                    message=row["error_message"], expected_at=row["expected_at"],
+                )  # fmt: skip
             if live is None:
                 await asyncio.sleep(poll)
                 continue

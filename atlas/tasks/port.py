@@ -59,8 +59,17 @@ class Tasks(Protocol):
     async def cancel(self, task_id: UUID) -> str:
         """Asks for a task's end; answers the state it is in now."""
 
+    async def set_budget(self, scope: str, limits: JsonObject) -> JsonObject:
+        """Sets limits of a scope: an operator any, an admin of a project the project's."""
+
+    async def budgets(self) -> list[JsonObject]:
+        """The limits that the caller may see, with what today and this month hold."""
+
+    async def quote(self, project: UUID | None, window: str) -> JsonObject:
+        """What a question would cost at most and usually, by model, and what is left."""
+
     async def spend(self, by: str, *, since: date | None, until: date | None) -> list[JsonObject]:
-        """Settled calls summed up by day, model, sender or project; days are UTC."""
+        """Calls summed up by day, model, sender or project; days are UTC."""
 
     def live(self, task_id: UUID) -> AbstractAsyncContextManager[Live | None]:
         """Deltas as they are sent; None where the tables are looked at instead."""

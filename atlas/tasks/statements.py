@@ -21,7 +21,10 @@ HISTORY = view(
 )  # fmt: skip
 PROJECT = view("project", "id", "name", "created_at")
 MEMBER = view("member", "project_id", "user_id")
-COUNTS = ("calls", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "tokens", "usd", "unknown_calls")
+COUNTS = (
+    "calls", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "tokens", "usd",
+    "unknown_calls", "held_calls", "held_tokens", "held_usd", "presumed_calls", "presumed_usd",
+)  # fmt: skip
 SPEND_KEYS = {"day": "day", "model": "model", "sender": "sender_key", "project": "project"}
 """What spend is summed up by, and the column of the view atlas.spend_by_<it>."""
 

@@ -110,12 +110,16 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["spend", "--by", "hour"], 2, "--by 'hour' is not known: use day, model, sender or project"),
     (["spend", "--month", "November"], 2, "--month 'November' is not a month: write it as 2026-11"),
     (["spend", "--month", "9999-12"], 2, "--month '9999-12' is too far off"),
-    (["budget", "set"], 2, "no limit is given: use --per-run, --daily or --usd-daily"),
+    (["budget", "set"], 2, "no limit is given: use --per-run, --daily, --usd-daily or another"),
     (["budget", "set", "--daily", "lots"], 2, "--daily 'lots' is not a number: give a number, or `none`"),
     (["budget", "set", "--daily", "-5"], 2, "--daily -5 is out of range"),
     (["budget", "set", "--scope", "me", "--daily", "5"], 2, "--scope 'me' is not known"),
     (["budget", "set", "--scope", "sender:", "--daily", "5"], 2, "--scope 'sender:' is not known"),
-    (["budget", "set", "--scope", "project:00000000-0000-4000-8000-00000000dead", "--daily", "5"], 4, "set_budget: no project"),
+    (
+        ["budget", "set", "--scope", "project:00000000-0000-4000-8000-00000000dead", "--daily", "5"],
+        4,
+        "no project '00000000-0000-4000-8000-00000000dead'",
+    ),
     (["dlq", "retry"], 2, "nothing is named: name one, or use --all"),
     (["dlq", "list", "--kind", "letters"], 2, "--kind 'letters' is not known: use task or outbox"),
     (["dlq", "retry", "x", "--kind", "outbox"], 2, "'x' is not an outbox row"),
@@ -229,8 +233,11 @@ async def test_spend_by_everything_in_every_form(atlas: Atlas, db: asyncpg.Conne
     assert "nothing was spent" in (await atlas("spend", "--month", "2001-01")).stderr
 
 
+@pytest.mark.cooks_the_books
 async def test_budgets_are_shown_set_and_checked(atlas: Atlas, db: asyncpg.Connection) -> None:
-    assert (await atlas("budget", "set", "--daily", "1000", "--per-run", "8000")).stdout.startswith("global: per_run 8000")
+    assert (await atlas("budget", "set", "--daily", "1000", "--per-run", "8000")).stdout.startswith(
+        "global: per_run 8000, daily 1000"
+    )
     (row,) = await atlas.json("budget", "get")
     assert (row["daily"], row["set_by"]) == (1000, "control")
     assert "the question has 2 tokens" in (await atlas("budget", "check", "How?")).stdout
@@ -241,7 +248,7 @@ async def test_budgets_are_shown_set_and_checked(atlas: Atlas, db: asyncpg.Conne
     assert "warning: global: 850 of 1000 tokens" in (await atlas("budget", "check")).stderr
     await db.execute("update atlas.budget_day set settled_tokens = 1000")
     await atlas("budget", "check", code=6)
-    assert (await atlas("budget", "set", "--daily", "none")).stdout.strip().endswith("daily None, usd_daily None")
+    assert (await atlas("budget", "set", "--daily", "none")).stdout.strip() == "global: daily none"
 
 
 async def test_dead_letters_are_listed_and_retried(atlas: Atlas, db: asyncpg.Connection) -> None:

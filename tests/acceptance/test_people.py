@@ -221,6 +221,7 @@ async def test_a_session_token_is_refreshed_before_it_runs_out(database: Databas
             assert good_until > time.time() + 3000
 
 
+@pytest.mark.cooks_the_books
 async def test_long_lists_come_whole(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:
     """The server answers with 1,000 rows at most, and does not say that there are more."""
     await db.execute(
