@@ -28,7 +28,7 @@ def test_they_are_checked_as_strictly_as_ours(words: tuple[str, ...]) -> None:
 
 def test_each_has_its_section_and_a_short_entry() -> None:
     config = tomllib.loads((ROOT / "supabase/config.toml").read_text())["functions"]
-    assert sorted(config) == NAMES == ["ask", "deliver", "embed", "github-webhook", "pubsub-push", "slack"]
+    assert sorted(config) == NAMES == ["ask", "deliver", "embed", "github-webhook", "openai-webhook", "pubsub-push", "slack"]
     for name in NAMES:
         section = config[name]
         assert section["verify_jwt"] is False, "each checks its callers itself"
