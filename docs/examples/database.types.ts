@@ -11,12 +11,14 @@ export type Database = {
           "first_delta_at": string | null;
           "generation": number;
           "id": string;
+          "late_text": string | null;
           "lease_expires_at": string;
           "lease_owner": string;
           "model": string | null;
           "number": number;
           "progress_sent_at": string | null;
           "response_id": string | null;
+          "response_offset": number;
           "sequence_number": number | null;
           "started_at": string;
           "state": string;
@@ -30,12 +32,14 @@ export type Database = {
           "first_delta_at"?: string | null;
           "generation"?: number;
           "id": string;
+          "late_text"?: string | null;
           "lease_expires_at": string;
           "lease_owner": string;
           "model"?: string | null;
           "number": number;
           "progress_sent_at"?: string | null;
           "response_id"?: string | null;
+          "response_offset"?: number;
           "sequence_number"?: number | null;
           "started_at"?: string;
           "state"?: string;
@@ -48,12 +52,14 @@ export type Database = {
           "first_delta_at"?: string | null;
           "generation"?: number;
           "id"?: string;
+          "late_text"?: string | null;
           "lease_expires_at"?: string;
           "lease_owner"?: string;
           "model"?: string | null;
           "number"?: number;
           "progress_sent_at"?: string | null;
           "response_id"?: string | null;
+          "response_offset"?: number;
           "sequence_number"?: number | null;
           "started_at"?: string;
           "state"?: string;
@@ -158,30 +164,48 @@ export type Database = {
         Row: {
           "controlled": (string)[];
           "daily": number | null;
+          "enforcement": string;
+          "lowered_at": string | null;
+          "monthly": number | null;
           "per_run": number | null;
           "scope": string;
           "set_by": string;
           "updated_at": string;
           "usd_daily": number | null;
+          "usd_monthly": number | null;
+          "usd_per_run": number | null;
+          "when_spent": string;
         };
         ComputedFields: never;
         Insert: {
           "controlled"?: (string)[];
           "daily"?: number | null;
+          "enforcement"?: string;
+          "lowered_at"?: string | null;
+          "monthly"?: number | null;
           "per_run"?: number | null;
           "scope": string;
           "set_by"?: never;
           "updated_at"?: string;
           "usd_daily"?: number | null;
+          "usd_monthly"?: number | null;
+          "usd_per_run"?: number | null;
+          "when_spent"?: string;
         };
         Update: {
           "controlled"?: (string)[];
           "daily"?: number | null;
+          "enforcement"?: string;
+          "lowered_at"?: string | null;
+          "monthly"?: number | null;
           "per_run"?: number | null;
           "scope"?: string;
           "set_by"?: never;
           "updated_at"?: string;
           "usd_daily"?: number | null;
+          "usd_monthly"?: number | null;
+          "usd_per_run"?: number | null;
+          "when_spent"?: string;
         };
         Relationships: [];
       };
@@ -220,6 +244,59 @@ export type Database = {
             columns: ["scope"];
             isOneToOne: false;
             referencedRelation: "budget";
+            referencedColumns: ["scope"];
+          },
+          {
+            foreignKeyName: "budget_day_scope_fkey";
+            columns: ["scope"];
+            isOneToOne: false;
+            referencedRelation: "budget_now";
+            referencedColumns: ["scope"];
+          },
+        ];
+      };
+      "budget_event": {
+        Row: {
+          "at": string;
+          "level": number;
+          "most": number;
+          "period": string;
+          "scope": string;
+          "starts": string;
+          "unit": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "at"?: string;
+          "level": number;
+          "most": number;
+          "period": string;
+          "scope": string;
+          "starts": string;
+          "unit": string;
+        };
+        Update: {
+          "at"?: string;
+          "level"?: number;
+          "most"?: number;
+          "period"?: string;
+          "scope"?: string;
+          "starts"?: string;
+          "unit"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "budget_event_scope_fkey";
+            columns: ["scope"];
+            isOneToOne: false;
+            referencedRelation: "budget";
+            referencedColumns: ["scope"];
+          },
+          {
+            foreignKeyName: "budget_event_scope_fkey";
+            columns: ["scope"];
+            isOneToOne: false;
+            referencedRelation: "budget_now";
             referencedColumns: ["scope"];
           },
         ];
@@ -425,6 +502,7 @@ export type Database = {
       };
       "model_price": {
         Row: {
+          "cache_write_usd": number | null;
           "cached_usd": number | null;
           "input_usd": number;
           "long_input_factor": number;
@@ -436,6 +514,7 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          "cache_write_usd"?: number | null;
           "cached_usd"?: number | null;
           "input_usd": number;
           "long_input_factor"?: number;
@@ -446,6 +525,7 @@ export type Database = {
           "valid_from": string;
         };
         Update: {
+          "cache_write_usd"?: number | null;
           "cached_usd"?: number | null;
           "input_usd"?: number;
           "long_input_factor"?: number;
@@ -467,29 +547,50 @@ export type Database = {
       };
       "model_state": {
         Row: {
-          "failures": number;
+          "failed_at": (string)[];
           "last_error": string | null;
+          "measured_at": string | null;
           "missing_since": string | null;
           "model": string;
-          "open_until": string | null;
+          "probe_at": string;
+          "since": string;
+          "state": string;
+          "succeeded_at": string | null;
+          "trial_at": string;
+          "trials": number;
           "updated_at": string;
+          "usual_output": number | null;
         };
         ComputedFields: never;
         Insert: {
-          "failures"?: number;
+          "failed_at"?: (string)[];
           "last_error"?: string | null;
+          "measured_at"?: string | null;
           "missing_since"?: string | null;
           "model": string;
-          "open_until"?: string | null;
+          "probe_at"?: string;
+          "since"?: string;
+          "state"?: string;
+          "succeeded_at"?: string | null;
+          "trial_at"?: string;
+          "trials"?: number;
           "updated_at"?: string;
+          "usual_output"?: number | null;
         };
         Update: {
-          "failures"?: number;
+          "failed_at"?: (string)[];
           "last_error"?: string | null;
+          "measured_at"?: string | null;
           "missing_since"?: string | null;
           "model"?: string;
-          "open_until"?: string | null;
+          "probe_at"?: string;
+          "since"?: string;
+          "state"?: string;
+          "succeeded_at"?: string | null;
+          "trial_at"?: string;
+          "trials"?: number;
           "updated_at"?: string;
+          "usual_output"?: number | null;
         };
         Relationships: [];
       };
@@ -615,6 +716,25 @@ export type Database = {
         };
         Relationships: [];
       };
+      "price_factor": {
+        Row: {
+          "factor": number;
+          "kind": string;
+          "name": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "factor": number;
+          "kind": string;
+          "name": string;
+        };
+        Update: {
+          "factor"?: number;
+          "kind"?: string;
+          "name"?: string;
+        };
+        Relationships: [];
+      };
       "project": {
         Row: {
           "created_at": string;
@@ -631,6 +751,34 @@ export type Database = {
           "created_at"?: string;
           "id"?: string;
           "name"?: string;
+        };
+        Relationships: [];
+      };
+      "rate_bucket": {
+        Row: {
+          "as_of": string;
+          "blocked_until": string | null;
+          "level": number;
+          "model": string;
+          "per_minute": number;
+          "unit": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "as_of"?: string;
+          "blocked_until"?: string | null;
+          "level": number;
+          "model": string;
+          "per_minute": number;
+          "unit": string;
+        };
+        Update: {
+          "as_of"?: string;
+          "blocked_until"?: string | null;
+          "level"?: number;
+          "model"?: string;
+          "per_minute"?: number;
+          "unit"?: string;
         };
         Relationships: [];
       };
@@ -664,6 +812,7 @@ export type Database = {
           "attempt_id": string;
           "created_at": string;
           "generation": number;
+          "inherited": boolean;
           "offset": number;
           "seq": number;
           "task_id": string;
@@ -674,6 +823,7 @@ export type Database = {
           "attempt_id": string;
           "created_at"?: string;
           "generation": number;
+          "inherited"?: boolean;
           "offset": number;
           "seq"?: number;
           "task_id": string;
@@ -683,6 +833,7 @@ export type Database = {
           "attempt_id"?: string;
           "created_at"?: string;
           "generation"?: number;
+          "inherited"?: boolean;
           "offset"?: number;
           "seq"?: number;
           "task_id"?: string;
@@ -721,10 +872,17 @@ export type Database = {
       };
       "spend": {
         Row: {
+          "adopted_at": string | null;
+          "asked_at": string | null;
           "attempt_id": string;
+          "cache_write_tokens": number | null;
           "cached_tokens": number | null;
           "call": number;
+          "completion_window": string;
+          "corrects": number | null;
           "day": string;
+          "factor": number;
+          "held_until": string | null;
           "id": number;
           "input_tokens": number | null;
           "known": string | null;
@@ -733,6 +891,7 @@ export type Database = {
           "over_reservation": boolean;
           "price_from": string | null;
           "reasoning_tokens": number | null;
+          "reserved_at": string;
           "reserved_tokens": number;
           "reserved_usd": number | null;
           "response_id": string | null;
@@ -740,15 +899,25 @@ export type Database = {
           "settled_at": string | null;
           "state": string;
           "task_id": string;
+          "tier": string;
+          "tier_given": string | null;
           "tokens": number | null;
+          "unstored": boolean;
           "usd": number | null;
         };
         ComputedFields: never;
         Insert: {
+          "adopted_at"?: string | null;
+          "asked_at"?: string | null;
           "attempt_id": string;
+          "cache_write_tokens"?: number | null;
           "cached_tokens"?: number | null;
           "call": number;
+          "completion_window"?: string;
+          "corrects"?: number | null;
           "day": string;
+          "factor"?: number;
+          "held_until"?: string | null;
           "id"?: never;
           "input_tokens"?: number | null;
           "known"?: string | null;
@@ -757,6 +926,7 @@ export type Database = {
           "over_reservation"?: boolean;
           "price_from"?: string | null;
           "reasoning_tokens"?: number | null;
+          "reserved_at"?: string;
           "reserved_tokens": number;
           "reserved_usd"?: number | null;
           "response_id"?: string | null;
@@ -764,14 +934,24 @@ export type Database = {
           "settled_at"?: string | null;
           "state"?: string;
           "task_id": string;
+          "tier"?: string;
+          "tier_given"?: string | null;
           "tokens"?: number | null;
+          "unstored"?: boolean;
           "usd"?: number | null;
         };
         Update: {
+          "adopted_at"?: string | null;
+          "asked_at"?: string | null;
           "attempt_id"?: string;
+          "cache_write_tokens"?: number | null;
           "cached_tokens"?: number | null;
           "call"?: number;
+          "completion_window"?: string;
+          "corrects"?: number | null;
           "day"?: string;
+          "factor"?: number;
+          "held_until"?: string | null;
           "id"?: never;
           "input_tokens"?: number | null;
           "known"?: string | null;
@@ -780,6 +960,7 @@ export type Database = {
           "over_reservation"?: boolean;
           "price_from"?: string | null;
           "reasoning_tokens"?: number | null;
+          "reserved_at"?: string;
           "reserved_tokens"?: number;
           "reserved_usd"?: number | null;
           "response_id"?: string | null;
@@ -787,7 +968,10 @@ export type Database = {
           "settled_at"?: string | null;
           "state"?: string;
           "task_id"?: string;
+          "tier"?: string;
+          "tier_given"?: string | null;
           "tokens"?: number | null;
+          "unstored"?: boolean;
           "usd"?: number | null;
         };
         Relationships: [
@@ -796,6 +980,13 @@ export type Database = {
             columns: ["attempt_id"];
             isOneToOne: false;
             referencedRelation: "attempt";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "spend_corrects_fkey";
+            columns: ["corrects"];
+            isOneToOne: false;
+            referencedRelation: "spend";
             referencedColumns: ["id"];
           },
           {
@@ -821,12 +1012,39 @@ export type Database = {
           },
         ];
       };
+      "spend_rules": {
+        Row: {
+          "held_retry_seconds": number;
+          "hold_seconds": number;
+          "hold_unknown": string;
+          "only_row": boolean;
+          "sender_daily_share": number | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "held_retry_seconds"?: number;
+          "hold_seconds"?: number;
+          "hold_unknown"?: string;
+          "only_row"?: boolean;
+          "sender_daily_share"?: number | null;
+        };
+        Update: {
+          "held_retry_seconds"?: number;
+          "hold_seconds"?: number;
+          "hold_unknown"?: string;
+          "only_row"?: boolean;
+          "sender_daily_share"?: number | null;
+        };
+        Relationships: [];
+      };
       "task": {
         Row: {
+          "adopted_at": string | null;
           "attempt_id": string | null;
           "attempts": number;
           "cancel_requested_at": string | null;
           "claim_seq": number | null;
+          "early_losses": number;
           "error_code": string | null;
           "error_message": string | null;
           "escalated_at": string | null;
@@ -854,13 +1072,19 @@ export type Database = {
           "title": string;
           "wait_reason": string | null;
           "wait_scope": string | null;
+          "share_of": {
+            "daily": number;
+            "usd_daily": number;
+          } | null;
         };
-        ComputedFields: never;
+        ComputedFields: "share_of";
         Insert: {
+          "adopted_at"?: string | null;
           "attempt_id"?: string | null;
           "attempts"?: number;
           "cancel_requested_at"?: string | null;
           "claim_seq"?: number | null;
+          "early_losses"?: number;
           "error_code"?: string | null;
           "error_message"?: string | null;
           "escalated_at"?: string | null;
@@ -890,10 +1114,12 @@ export type Database = {
           "wait_scope"?: string | null;
         };
         Update: {
+          "adopted_at"?: string | null;
           "attempt_id"?: string | null;
           "attempts"?: number;
           "cancel_requested_at"?: string | null;
           "claim_seq"?: number | null;
+          "early_losses"?: number;
           "error_code"?: string | null;
           "error_message"?: string | null;
           "escalated_at"?: string | null;
@@ -936,6 +1162,7 @@ export type Database = {
         Row: {
           "concurrency": number;
           "id": string;
+          "models": (string)[];
           "name": string;
           "seen_at": string;
           "started_at": string;
@@ -946,6 +1173,7 @@ export type Database = {
         Insert: {
           "concurrency": number;
           "id": string;
+          "models"?: (string)[];
           "name": string;
           "seen_at"?: string;
           "started_at"?: string;
@@ -955,6 +1183,7 @@ export type Database = {
         Update: {
           "concurrency"?: number;
           "id"?: string;
+          "models"?: (string)[];
           "name"?: string;
           "seen_at"?: string;
           "started_at"?: string;
@@ -965,6 +1194,33 @@ export type Database = {
       };
     };
     Views: {
+      "budget_now": {
+        Row: {
+          "daily": number | null;
+          "day": string | null;
+          "enforcement": string;
+          "lowered_at": string | null;
+          "month_reserved_tokens": number | null;
+          "month_reserved_usd": number | null;
+          "month_settled_tokens": number | null;
+          "month_settled_usd": number | null;
+          "monthly": number | null;
+          "overrun_tokens": number | null;
+          "per_run": number | null;
+          "reserved_tokens": number | null;
+          "reserved_usd": number | null;
+          "scope": string;
+          "set_by": string;
+          "settled_tokens": number | null;
+          "settled_usd": number | null;
+          "usd_daily": number | null;
+          "usd_monthly": number | null;
+          "usd_per_run": number | null;
+          "when_spent": string;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
       "dead_letters": {
         Row: {
           "error_code": string | null;
@@ -1037,11 +1293,17 @@ export type Database = {
       };
       "spend_by_day": {
         Row: {
+          "cache_write_tokens": number | null;
           "cached_tokens": number | null;
           "calls": number | null;
           "day": string;
+          "held_calls": number | null;
+          "held_tokens": number | null;
+          "held_usd": number | null;
           "input_tokens": number | null;
           "output_tokens": number | null;
+          "presumed_calls": number | null;
+          "presumed_usd": number | null;
           "reasoning_tokens": number | null;
           "tokens": number | null;
           "unknown_calls": number | null;
@@ -1052,12 +1314,18 @@ export type Database = {
       };
       "spend_by_model": {
         Row: {
+          "cache_write_tokens": number | null;
           "cached_tokens": number | null;
           "calls": number | null;
           "day": string;
+          "held_calls": number | null;
+          "held_tokens": number | null;
+          "held_usd": number | null;
           "input_tokens": number | null;
           "model": string;
           "output_tokens": number | null;
+          "presumed_calls": number | null;
+          "presumed_usd": number | null;
           "reasoning_tokens": number | null;
           "tokens": number | null;
           "unknown_calls": number | null;
@@ -1068,11 +1336,17 @@ export type Database = {
       };
       "spend_by_project": {
         Row: {
+          "cache_write_tokens": number | null;
           "cached_tokens": number | null;
           "calls": number | null;
           "day": string;
+          "held_calls": number | null;
+          "held_tokens": number | null;
+          "held_usd": number | null;
           "input_tokens": number | null;
           "output_tokens": number | null;
+          "presumed_calls": number | null;
+          "presumed_usd": number | null;
           "project": string | null;
           "project_id": string;
           "reasoning_tokens": number | null;
@@ -1093,11 +1367,17 @@ export type Database = {
       };
       "spend_by_sender": {
         Row: {
+          "cache_write_tokens": number | null;
           "cached_tokens": number | null;
           "calls": number | null;
           "day": string;
+          "held_calls": number | null;
+          "held_tokens": number | null;
+          "held_usd": number | null;
           "input_tokens": number | null;
           "output_tokens": number | null;
+          "presumed_calls": number | null;
+          "presumed_usd": number | null;
           "project_id": string;
           "reasoning_tokens": number | null;
           "sender_key": string;
@@ -1169,6 +1449,19 @@ export type Database = {
       "actor": { Args: Record<PropertyKey, never>; Returns: string };
       "add_member": { Args: { "p_project": string; "p_role"?: string; "p_who": string }; Returns: string };
       "adopt_outbox": { Args: { "p_limit"?: number }; Returns: number };
+      "adopt_response": { Args: { "p_response": Json }; Returns: string };
+      "announce_budget": {
+        Args: {
+          "p_level": number;
+          "p_most": number;
+          "p_period": string;
+          "p_scope": string;
+          "p_settled": number;
+          "p_unit": string;
+        };
+        Returns: undefined;
+      };
+      "announce_budgets": { Args: { "p_scopes": (string)[] }; Returns: undefined };
       "append_audit": { Args: { "p_detail"?: Json; "p_event": string; "p_task": string }; Returns: undefined };
       "append_audits": {
         Args: { "p_details": (Json)[]; "p_event": string; "p_tasks": (string)[] };
@@ -1213,6 +1506,19 @@ export type Database = {
       "caller_role": { Args: Record<PropertyKey, never>; Returns: unknown };
       "cancel_task": { Args: { "p_attempt_id"?: string; "p_task_id": string; "p_usages"?: Json }; Returns: string };
       "check_control": { Args: { "message": Json }; Returns: undefined };
+      "check_ledger": {
+        Args: { "p_since"?: string };
+        Returns: {
+          "expected": number;
+          "found": number;
+          "problem": string;
+          "subject": string;
+        }[];
+      };
+      "check_limits": {
+        Args: { "p_limits": Json; "p_prefix"?: string; "p_scope": string; "p_state"?: string; "p_thing"?: string };
+        Returns: undefined;
+      };
       "check_message": { Args: { "message": Json }; Returns: undefined };
       "check_metadata": { Args: { "metadata": Json }; Returns: undefined };
       "claim_outbox": {
@@ -1252,7 +1558,9 @@ export type Database = {
       "control_command": { Args: { "message": Json }; Returns: Json };
       "cost": {
         Args: {
+          "cache_write"?: number;
           "cached": number;
+          "factor"?: number;
           "input": number;
           "output": number;
           "price": Omit<
@@ -1264,11 +1572,24 @@ export type Database = {
       };
       "count_streams": { Args: Record<PropertyKey, never>; Returns: number };
       "create_project": { Args: { "p_name": string }; Returns: string };
+      "defer_upstream": { Args: { "p_limit"?: number; "p_message": string }; Returns: number };
       "drop_post": { Args: { "p_part": string; "p_task_id": string }; Returns: undefined };
+      "due_again": {
+        Args: {
+          "p_kind": string;
+          "p_retry_after": string;
+          "p_task": Omit<
+            Database["atlas"]["Tables"]["task"]["Row"],
+            Database["atlas"]["Tables"]["task"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
       "emit": {
         Args: { "p_event_id"?: string; "p_kind": string; "p_payload": Json; "p_task_id"?: string };
         Returns: number;
       };
+      "end_holds": { Args: { "p_limit"?: number }; Returns: number };
       "end_task": {
         Args: {
           "p_code": string;
@@ -1287,6 +1608,7 @@ export type Database = {
       "extend_leases": {
         Args: { "p_attempts": (string)[]; "p_lease": string; "p_worker_id": string };
         Returns: {
+          "adopted": boolean;
           "attempt_id": string;
           "cancel_requested": boolean;
           "held": boolean;
@@ -1321,10 +1643,23 @@ export type Database = {
           "reply": string;
         }[];
       };
+      "grouped": { Args: { "value": number }; Returns: string };
       "has_work": { Args: { "p_chats"?: boolean }; Returns: boolean };
       "is_filter": { Args: { "filter": Json }; Returns: boolean };
       "is_service": { Args: Record<PropertyKey, never>; Returns: boolean };
+      "keep_late_text": {
+        Args: {
+          "p_attempt_id": string;
+          "p_task": Omit<
+            Database["atlas"]["Tables"]["task"]["Row"],
+            Database["atlas"]["Tables"]["task"]["ComputedFields"]
+          >;
+          "p_text": string;
+        };
+        Returns: undefined;
+      };
       "last_task_at": { Args: { "p_reply_to": string }; Returns: string };
+      "lease_rate": { Args: { "p_model": string; "p_requests": number; "p_tokens": number }; Returns: Json };
       "list_destinations": {
         Args: Record<PropertyKey, never>;
         Returns: {
@@ -1348,6 +1683,7 @@ export type Database = {
       "lock_days": { Args: { "p_days": (string)[]; "p_scopes": (string)[] }; Returns: undefined };
       "mark_worker": { Args: { "p_state": string; "p_worker_id": string }; Returns: number };
       "matches": { Args: { "data": Json; "event_kind": string; "filter": Json; "sender": string }; Returns: boolean };
+      "measure_models": { Args: Record<PropertyKey, never>; Returns: number };
       "my_projects": { Args: Record<PropertyKey, never>; Returns: string[] };
       "next_due": { Args: Record<PropertyKey, never>; Returns: number };
       "next_tasks": {
@@ -1360,9 +1696,11 @@ export type Database = {
       "open_day": { Args: { "p_day": string; "p_scope": string }; Returns: undefined };
       "owns_task": { Args: { "task": string }; Returns: boolean };
       "pause": { Args: { "p_reason"?: string }; Returns: undefined };
+      "price_factor_of": { Args: { "p_tier": string; "p_window": string }; Returns: number };
       "price_on": {
         Args: { "day": string; "model_name": string };
         Returns: {
+          "cache_write_usd": number | null;
           "cached_usd": number | null;
           "input_usd": number;
           "long_input_factor": number;
@@ -1382,6 +1720,7 @@ export type Database = {
       "project_of": { Args: { "named": string; "sender": string }; Returns: string };
       "provide_topic": { Args: { "p_target": string }; Returns: string };
       "queue_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
+      "quote_task": { Args: { "p_project"?: string; "p_tier"?: string; "p_window"?: string }; Returns: Json };
       "raise_lost": { Args: { "p_attempt_id": string }; Returns: undefined };
       "raise_notifications": { Args: Record<PropertyKey, never>; Returns: number };
       "read_parts": {
@@ -1398,8 +1737,9 @@ export type Database = {
         Args: { "p_destination": string; "p_error"?: string; "p_ok": boolean; "p_seconds"?: number };
         Returns: string;
       };
-      "record_model": {
-        Args: { "error"?: string; "missing"?: boolean; "model_name": string; "ok": boolean };
+      "record_model": { Args: { "p_error"?: string; "p_model": string; "p_outcome": string }; Returns: string };
+      "record_probe": {
+        Args: { "p_error"?: string; "p_model": string; "p_ok": boolean; "p_shutdown_at"?: string };
         Returns: undefined;
       };
       "record_progress": {
@@ -1408,10 +1748,20 @@ export type Database = {
           "attempt_id": string;
         }[];
       };
+      "record_rate": { Args: { "p_limits": Json; "p_model": string; "p_retry_after"?: string }; Returns: undefined };
       "record_usage": { Args: { "p_items": Json }; Returns: number };
-      "refuse": { Args: { "field": string; "fix": string; "problem": string; "state"?: string }; Returns: undefined };
+      "refuse": {
+        Args: { "field": string; "fix": string; "problem": string; "state"?: string; "thing"?: string };
+        Returns: undefined;
+      };
       "register_worker": {
-        Args: { "p_concurrency": number; "p_name": string; "p_version": string; "p_worker_id": string };
+        Args: {
+          "p_concurrency": number;
+          "p_models"?: (string)[];
+          "p_name": string;
+          "p_version": string;
+          "p_worker_id": string;
+        };
         Returns: undefined;
       };
       "reject_message": {
@@ -1472,6 +1822,8 @@ export type Database = {
             Database["atlas"]["Tables"]["task"]["Row"],
             Database["atlas"]["Tables"]["task"]["ComputedFields"]
           >;
+          "p_tier": string;
+          "p_window": string;
         };
         Returns: Json;
       };
@@ -1480,7 +1832,7 @@ export type Database = {
       "retry_outbox": { Args: { "p_ids": (number)[] }; Returns: number };
       "retry_task": { Args: { "p_task_id": string }; Returns: string };
       "routes": { Args: { "data": Json; "event_kind": string; "sender": string }; Returns: string[] };
-      "scopes_of": { Args: { "project": string; "sender": string }; Returns: (string)[] };
+      "scopes_of": { Args: { "model": string; "project": string; "sender": string }; Returns: (string)[] };
       "seal_audit": {
         Args: { "p_digest": string; "p_mac": string; "p_prev_mac": string; "p_rows": number; "p_upto": unknown };
         Returns: undefined;
@@ -1490,11 +1842,17 @@ export type Database = {
         Returns: {
           "controlled": (string)[];
           "daily": number | null;
+          "enforcement": string;
+          "lowered_at": string | null;
+          "monthly": number | null;
           "per_run": number | null;
           "scope": string;
           "set_by": string;
           "updated_at": string;
           "usd_daily": number | null;
+          "usd_monthly": number | null;
+          "usd_per_run": number | null;
+          "when_spent": string;
         };
         SetofOptions: {
           from: "*";
@@ -1503,10 +1861,12 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "set_spend_rules": { Args: { "p_rules": Json }; Returns: undefined };
       "settle_attempts": {
-        Args: { "p_attempts": (string)[]; "p_inherit"?: boolean; "p_usages": Json };
+        Args: { "p_attempts": (string)[]; "p_keep"?: boolean; "p_usages": Json };
         Returns: undefined;
       };
+      "settle_call": { Args: { "p_spend_id": number; "p_usage": Json }; Returns: undefined };
       "settle_outbox": {
         Args: {
           "p_failed"?: Json;
@@ -1518,6 +1878,18 @@ export type Database = {
         Returns: number;
       };
       "settle_spends": { Args: { "p_items": Json }; Returns: undefined };
+      "share_of": {
+        Args: {
+          "p_task": Omit<
+            Database["atlas"]["Tables"]["task"]["Row"],
+            Database["atlas"]["Tables"]["task"]["ComputedFields"]
+          >;
+        };
+        Returns: {
+          "daily": number;
+          "usd_daily": number;
+        }[];
+      };
       "skip_outbox": { Args: { "p_ids": (number)[] }; Returns: number };
       "submit_task": {
         Args: { "data": Json; "sender"?: string };
@@ -1527,6 +1899,16 @@ export type Database = {
           "task_id": string;
         }[];
       };
+      "take_orphans": {
+        Args: { "p_limit"?: number };
+        Returns: {
+          "attempt_id": string;
+          "response_id": string;
+          "spend_id": number;
+        }[];
+      };
+      "take_probes": { Args: Record<PropertyKey, never>; Returns: string[] };
+      "take_trial": { Args: { "p_model": string }; Returns: boolean };
       "task_state": { Args: { "p_task_id": string }; Returns: Json };
       "today": { Args: Record<PropertyKey, never>; Returns: string };
       "trim_inbound": { Args: { "p_keep"?: string }; Returns: number };
@@ -1541,9 +1923,33 @@ export type Database = {
           "task_id": string;
         }[];
       };
+      "wait_for_budget": {
+        Args: {
+          "p_answer": Json;
+          "p_task": Omit<
+            Database["atlas"]["Tables"]["task"]["Row"],
+            Database["atlas"]["Tables"]["task"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      "wait_for_holds": { Args: { "p_tasks": (string)[] }; Returns: undefined };
+      "wake_upstream": { Args: { "p_limit"?: number }; Returns: number };
       "wake_waiting": { Args: { "p_all"?: boolean; "p_limit": number; "p_scopes": (string)[] }; Returns: undefined };
       "wake_workers": { Args: { "p_also_busy"?: boolean; "p_queued"?: number }; Returns: undefined };
       "wants": { Args: { "value": string; "wanted": Json }; Returns: boolean };
+      "worst_cost": {
+        Args: {
+          "factor"?: number;
+          "input": number;
+          "output": number;
+          "price": Omit<
+            Database["atlas"]["Tables"]["model_price"]["Row"],
+            Database["atlas"]["Tables"]["model_price"]["ComputedFields"]
+          >;
+        };
+        Returns: number;
+      };
     };
     Enums: {
       [_ in never]: never;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -66,6 +67,7 @@ SQL = (ROOT / "docs" / "sql.md").read_text()
 RECIPES = re.findall(r"```sql\n(.*?)```", SQL, re.DOTALL)
 
 
+@pytest.mark.cooks_the_books
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: " ".join(recipe.split())[:40])
 async def test_a_recipe_runs_and_finds_something(database: Database, db: asyncpg.Connection, recipe: str) -> None:
     tasks = await furnish(database, db)
@@ -75,6 +77,8 @@ async def test_a_recipe_runs_and_finds_something(database: Database, db: asyncpg
         await db.execute("update atlas.task set queued_at = queued_at + interval '1 hour' where id = $1", tasks["user A"])
     await db.execute("insert into auth.users (email) values ('ann@example.com')")
     await db.execute("update atlas.spend set known = 'unknown' where task_id = $1", tasks["user B"])
+    if "presumed_none" in recipe:
+        await db.execute("update atlas.spend set known = 'presumed_none', tokens = 0 where task_id = $1", tasks["user B"])
     if recipe.startswith(("insert", "alter")):
         # undone: roles belong to the whole cluster
         undone = db.transaction()
@@ -137,6 +141,23 @@ async def test_the_second_path_works_in_its_three_lines(database: Database, work
     finally:
         async with database.connect() as db:
             await db.execute(f"alter role atlas_worker password '{cluster.worker_password}'")
+
+
+async def test_what_money_md_shows_runs(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "money.md").read_text()
+    await db.execute("select atlas.record_model('gpt-4.1', 'ok')")
+    statements = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    assert [bool(await db.fetch(statement)) for statement in statements] == [False, True, True], "the books agree"
+    env = clean_environment() | {"DATABASE_URL": database.url(), "ATLAS_HOME": str(tmp_path)}
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    assert len(lines) == 5
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        if words[1] == "ask" and "--price" not in words:
+            words.append("--detach")
+        done = await asyncio.to_thread(run_atlas, *words[1:], env=env)
+        assert done.returncode == 0, line + done.stderr
+    assert await db.fetchval("select data #>> '{metadata,completion_window}' from public.architect_in") == "2h"
 
 
 def test_every_metric_of_wake_ups_is_explained() -> None:
