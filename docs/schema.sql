@@ -1956,6 +1956,7 @@ CREATE FUNCTION atlas.fail_task(p_attempt_id uuid, p_code text, p_message text, 
 declare
   task atlas.task;
   lowered text;
+  patience interval;
 begin
   if p_kind not in ('own', 'final', 'budget', 'outage', 'held', 'response', 'released') then
     raise exception using errcode = 'AT005', message = format('fail_task: kind %L is not known', p_kind),
@@ -1994,13 +1995,17 @@ begin
     atlas.due_again(task, p_kind, p_retry_after), case p_kind when 'own' then 'failed' else 'released' end, p_code, p_message);
   perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages), true);
   perform atlas.wait_for_holds(array[task.id]);
+  -- a response that is written for much longer than was asked for is an outage as well
+  select case p_kind when 'response' then interval '1 hour' + case max(s.completion_window) when '8h' then interval '8 hours'
+      when '2h' then interval '2 hours' else interval '0' end else interval '5 minutes' end into patience
+  from atlas.spend s where s.task_id = task.id and s.state = 'reserved';
   update atlas.task t set failures = t.failures + case p_kind when 'own' then 1 else 0 end,
-    outage_since = case when p_kind in ('outage', 'held') then coalesce(t.outage_since, now()) when p_kind = 'own' then null
+    outage_since = case when p_kind in ('outage', 'held', 'response') then coalesce(t.outage_since, now()) when p_kind = 'own' then null
                         else t.outage_since end,
-    escalated_at = case when p_kind in ('outage', 'held') and t.outage_since < now() - interval '5 minutes'
+    escalated_at = case when p_kind in ('outage', 'held', 'response') and t.outage_since < now() - patience
                         then coalesce(t.escalated_at, now()) else t.escalated_at end
   where t.id = task.id;
-  if task.escalated_at is null and p_kind in ('outage', 'held') and task.outage_since < now() - interval '5 minutes' then
+  if task.escalated_at is null and p_kind in ('outage', 'held', 'response') and task.outage_since < now() - patience then
     perform atlas.escalate(task.id, p_code, p_message);
   end if;
   if p_kind = 'released' then
@@ -5072,6 +5077,33 @@ $$;
 COMMENT ON FUNCTION atlas.wants(wanted jsonb, value text) IS 'Whether one field of a filter lets a value through: absent lets all through.';
 
 --
+-- Name: watch_ledger(interval); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.watch_ledger(p_every interval DEFAULT '00:05:00'::interval) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  found_rows jsonb := '[]';
+begin
+  update atlas.control c set books_checked_at = now()
+  where c.books_checked_at is null or c.books_checked_at < now() - p_every;
+  if found then
+    select coalesce(jsonb_agg(to_jsonb(l)), '[]') into found_rows from atlas.check_ledger(atlas.today() - 1) l;
+    update atlas.control c set books_wrong = jsonb_array_length(found_rows);
+  end if;
+  return (select jsonb_build_object('wrong', c.books_wrong, 'rows', found_rows) from atlas.control c);
+end
+$$;
+
+--
+-- Name: FUNCTION watch_ledger(p_every interval); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.watch_ledger(p_every interval) IS 'Proves the books of today and yesterday, unless a worker has done so lately: {"wrong": rows, "rows": those found now}.';
+
+--
 -- Name: worst_cost(atlas.model_price, bigint, bigint, numeric); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -7129,6 +7161,9 @@ CREATE TABLE atlas.control (
     paused_by text,
     reason text,
     cache_flushed_at timestamp with time zone,
+    books_checked_at timestamp with time zone,
+    books_wrong integer DEFAULT 0 NOT NULL,
+    CONSTRAINT control_books_wrong_check CHECK ((books_wrong >= 0)),
     CONSTRAINT control_only_row_check CHECK (only_row)
 );
 
@@ -7167,6 +7202,18 @@ COMMENT ON COLUMN atlas.control.reason IS 'Why it was paused.';
 --
 
 COMMENT ON COLUMN atlas.control.cache_flushed_at IS 'Caches that are older do not count.';
+
+--
+-- Name: COLUMN control.books_checked_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.control.books_checked_at IS 'When a worker last proved the books.';
+
+--
+-- Name: COLUMN control.books_wrong; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.control.books_wrong IS 'How many rows atlas.check_ledger had then.';
 
 --
 -- Name: dead_letters; Type: VIEW; Schema: atlas; Owner: -
@@ -12670,6 +12717,14 @@ REVOKE ALL ON FUNCTION atlas.wake_workers(p_also_busy boolean, p_queued integer)
 --
 
 REVOKE ALL ON FUNCTION atlas.wants(wanted jsonb, value text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION watch_ledger(p_every interval); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.watch_ledger(p_every interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.watch_ledger(p_every interval) TO service_role;
+GRANT ALL ON FUNCTION atlas.watch_ledger(p_every interval) TO atlas_worker;
 
 --
 -- Name: FUNCTION worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric); Type: ACL; Schema: atlas; Owner: -

@@ -184,6 +184,7 @@ as $$
 declare
   task atlas.task;
   lowered text;
+  patience interval;
 begin
   if p_kind not in ('own', 'final', 'budget', 'outage', 'held', 'response', 'released') then
     raise exception using errcode = 'AT005', message = format('fail_task: kind %L is not known', p_kind),
@@ -222,13 +223,17 @@ begin
     atlas.due_again(task, p_kind, p_retry_after), case p_kind when 'own' then 'failed' else 'released' end, p_code, p_message);
   perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages), true);
   perform atlas.wait_for_holds(array[task.id]);
+  -- a response that is written for much longer than was asked for is an outage as well
+  select case p_kind when 'response' then interval '1 hour' + case max(s.completion_window) when '8h' then interval '8 hours'
+      when '2h' then interval '2 hours' else interval '0' end else interval '5 minutes' end into patience
+  from atlas.spend s where s.task_id = task.id and s.state = 'reserved';
   update atlas.task t set failures = t.failures + case p_kind when 'own' then 1 else 0 end,
-    outage_since = case when p_kind in ('outage', 'held') then coalesce(t.outage_since, now()) when p_kind = 'own' then null
+    outage_since = case when p_kind in ('outage', 'held', 'response') then coalesce(t.outage_since, now()) when p_kind = 'own' then null
                         else t.outage_since end,
-    escalated_at = case when p_kind in ('outage', 'held') and t.outage_since < now() - interval '5 minutes'
+    escalated_at = case when p_kind in ('outage', 'held', 'response') and t.outage_since < now() - patience
                         then coalesce(t.escalated_at, now()) else t.escalated_at end
   where t.id = task.id;
-  if task.escalated_at is null and p_kind in ('outage', 'held') and task.outage_since < now() - interval '5 minutes' then
+  if task.escalated_at is null and p_kind in ('outage', 'held', 'response') and task.outage_since < now() - patience then
     perform atlas.escalate(task.id, p_code, p_message);
   end if;
   if p_kind = 'released' then

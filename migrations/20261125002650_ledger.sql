@@ -97,6 +97,26 @@ comment on function atlas.check_ledger(date) is
   'A row for each disagreement between budget days, calls, attempts and audit, since a UTC day; no row: the books are right.';
 grant execute on function atlas.check_ledger(date) to service_role, atlas_worker;
 
+-- One worker of the fleet proves the books at a time; the others read what it found.
+create function atlas.watch_ledger(p_every interval default interval '5 minutes') returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  found_rows jsonb := '[]';
+begin
+  update atlas.control c set books_checked_at = now()
+  where c.books_checked_at is null or c.books_checked_at < now() - p_every;
+  if found then
+    select coalesce(jsonb_agg(to_jsonb(l)), '[]') into found_rows from atlas.check_ledger(atlas.today() - 1) l;
+    update atlas.control c set books_wrong = jsonb_array_length(found_rows);
+  end if;
+  return (select jsonb_build_object('wrong', c.books_wrong, 'rows', found_rows) from atlas.control c);
+end
+$$;
+comment on function atlas.watch_ledger(interval) is
+  'Proves the books of today and yesterday, unless a worker has done so lately: {"wrong": rows, "rows": those found now}.';
+grant execute on function atlas.watch_ledger(interval) to service_role, atlas_worker;
+
 create function atlas.measure_models() returns integer
 language sql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan

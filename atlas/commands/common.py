@@ -153,6 +153,18 @@ def cell(value: object, name: str = "") -> str:
     return str(value)
 
 
+def spent_of(budget: Mapping[str, Any]) -> list[tuple[float, float, str, str]]:
+    """What is settled of each limit of a budget: used, limit, unit, and of when."""
+    limits = (("daily", "settled_tokens", "tokens", "today"), ("usd_daily", "settled_usd", "usd", "today"),
+              ("monthly", "month_settled_tokens", "tokens", "this month"),
+              ("usd_monthly", "month_settled_usd", "usd", "this month"))  # fmt: skip
+    return [
+        (float(budget[used]), float(budget[limit]), unit, when)
+        for limit, used, unit, when in limits
+        if budget[limit] is not None
+    ]
+
+
 class Steps:
     """Set-up steps with their elapsed time: `[1/5] packages … 38 s`. On a terminal the seconds count while it runs."""
 

@@ -13,7 +13,7 @@ import asyncpg
 import typer
 
 from atlas.commands import statements
-from atlas.commands.common import JsonFlag, runs, settings, show_rows
+from atlas.commands.common import JsonFlag, runs, settings, show_rows, spent_of
 from atlas.commands.console import EXIT_DOCTOR
 from atlas.database.audit import audit_mac
 from atlas.database.migrate import pending
@@ -122,17 +122,15 @@ async def _check_database(known: Settings, found: Any) -> None:
     async with connect(url) as reads:
         await _check_models(known, reads, found)
         for row in await reads.call("get_budgets"):
-            for unit, limit in (("tokens", "daily"), ("usd", "usd_daily")):
-                used, most = float(row[f"settled_{unit}"]), row[limit]
-                if most is not None:
-                    share = used / float(most) if float(most) else 1.0
-                    level = "problem" if share >= 1 else "warning" if share >= 0.8 else "ok"
-                    found(level, "budget", f"{row['scope']}: {used:g} of {float(most):g} {unit} today ({share:.0%})")
-        wrong = await reads.call_rows("check_ledger", None)
+            for used, most, unit, when in spent_of(row):
+                share = used / most if most else 1.0
+                level = "problem" if share >= 1 else "warning" if share >= 0.8 else "ok"
+                found(level, "budget", f"{row['scope']}: {used:g} of {most:g} {unit} {when} ({share:.0%})")
+        wrong = await reads.call_rows("check_ledger", datetime.now(UTC).date() - timedelta(days=31))
         for row in wrong[:20]:
             found("problem", "books", "{problem}: {subject}: {expected} expected, {found} found".format(**row))
         if not wrong:
-            found("ok", "books", "budgets, calls, attempts and audit agree")
+            found("ok", "books", "budgets, calls, attempts and audit of 31 days agree")
         workers = await reads.rows(statements.workers_alive())
         if workers:
             found("ok", "workers", ", ".join(f"{row['name']} ({row['version']}, {row['state']})" for row in workers))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from atlas.architect import prompt
-from atlas.commands.common import JsonFlag, dump, face, operator, runs, settings, show_rows
+from atlas.commands.common import JsonFlag, dump, face, operator, runs, settings, show_rows, spent_of
 from atlas.commands.console import EXIT_BUDGET, complain, say
 from atlas.commands.tasks import question_of
 from atlas.errors import UsageError
@@ -156,12 +156,11 @@ async def budget_check(
     async with operator() as reads:
         rows: list[Row] = list(await reads.call("get_budgets"))
     for row in rows:
-        for unit, limit in (("tokens", "daily"), ("usd", "usd_daily")):
-            used, most = float(row[f"settled_{unit}"]), row[limit]
-            if most is not None and used >= float(most):
-                problems.append(f"{row['scope']}: {used:g} of {float(most):g} {unit} are spent today")
-            elif most is not None and used >= 0.8 * float(most):
-                complain(f"warning: {row['scope']}: {used:g} of {float(most):g} {unit} are spent today")
+        for used, most, unit, when in spent_of(row):
+            if used >= most:
+                problems.append(f"{row['scope']}: {used:g} of {most:g} {unit} are spent {when}")
+            elif used >= 0.8 * most:
+                complain(f"warning: {row['scope']}: {used:g} of {most:g} {unit} are spent {when}")
     tokens: int | None = None
     if question is not None or file is not None:
         text = question_of(question, file)

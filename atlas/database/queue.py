@@ -187,9 +187,9 @@ class PostgresQueue:
     async def set_spend_rules(self, rules: JsonObject) -> None:
         await self._pool.value("select atlas.set_spend_rules($1)", rules)
 
-    async def check_ledger(self, since: date | None = None) -> list[JsonObject]:
-        """A row for each disagreement in the books."""
-        return [dict(row) for row in await self._pool.rows("select * from atlas.check_ledger($1)", since)]
+    async def watch_ledger(self) -> JsonObject:
+        """Proves the books, unless another worker has done so lately: {"wrong": rows, "rows": those found now}."""
+        return dict(await self._pool.value("select atlas.watch_ledger()"))
 
 
 def _claimed(row: asyncpg.Record) -> ClaimedTask:

@@ -34,7 +34,7 @@ class OfflineGenerator:
         yield  # makes this an async generator
 
     async def cancel(self, response_id: str) -> Usage | None:
-        return None
+        raise WayLost(f"{response_id} is not the offline architect's: set OPENAI_API_KEY to ask for it", code="no_key")
 
     async def count(self, call: ModelCall) -> int | None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Protocol
 
 from atlas.backoff import jittered
@@ -40,8 +40,8 @@ class Upkeep(Protocol):
     async def queue_metrics(self) -> JsonObject:
         """atlas.queue_metrics in SQL."""
 
-    async def check_ledger(self, since: date | None = None) -> list[JsonObject]:
-        """A row for each disagreement in the books."""
+    async def watch_ledger(self) -> JsonObject:
+        """Proves the books, unless another worker has done so lately: {"wrong": rows, "rows": those found now}."""
 
 
 class Housekeeping:
@@ -70,7 +70,7 @@ class Housekeeping:
             (self.read_lifecycle, 600.0),
             (self.measure, 60.0),
             (self.observe, 5.0),
-            (self.check_books, 300.0),
+            (self.check_books, 60.0),
         ]
 
     async def every(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
@@ -121,7 +121,7 @@ class Housekeeping:
         self._observed(found)
 
     async def check_books(self) -> None:
-        wrong = await self._upkeep.check_ledger(datetime.now(UTC).date() - timedelta(days=1))
-        self._metrics.books_wrong.set(len(wrong))
-        for row in wrong[:20]:
+        books = await self._upkeep.watch_ledger()
+        self._metrics.books_wrong.set(books["wrong"])
+        for row in books["rows"][:20]:
             log.error("the books disagree: %(problem)s: %(subject)s: %(expected)s expected, %(found)s found", row)

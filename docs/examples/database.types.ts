@@ -303,6 +303,8 @@ export type Database = {
       };
       "control": {
         Row: {
+          "books_checked_at": string | null;
+          "books_wrong": number;
           "cache_flushed_at": string | null;
           "only_row": boolean;
           "paused_at": string | null;
@@ -311,6 +313,8 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          "books_checked_at"?: string | null;
+          "books_wrong"?: number;
           "cache_flushed_at"?: string | null;
           "only_row"?: boolean;
           "paused_at"?: string | null;
@@ -318,6 +322,8 @@ export type Database = {
           "reason"?: string | null;
         };
         Update: {
+          "books_checked_at"?: string | null;
+          "books_wrong"?: number;
           "cache_flushed_at"?: string | null;
           "only_row"?: boolean;
           "paused_at"?: string | null;
@@ -1938,6 +1944,7 @@ export type Database = {
       "wake_waiting": { Args: { "p_all"?: boolean; "p_limit": number; "p_scopes": (string)[] }; Returns: undefined };
       "wake_workers": { Args: { "p_also_busy"?: boolean; "p_queued"?: number }; Returns: undefined };
       "wants": { Args: { "value": string; "wanted": Json }; Returns: boolean };
+      "watch_ledger": { Args: { "p_every"?: string }; Returns: Json };
       "worst_cost": {
         Args: {
           "factor"?: number;

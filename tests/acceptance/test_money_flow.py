@@ -13,7 +13,20 @@ import pytest
 
 from tests.doubles.openai import OpenAIDouble, usage
 from tests.doubles.way import Way
-from tests.support.core import ADR, Database, Json, Workers, ask, clean_environment, ended, reply, run_atlas, until
+from tests.support.core import (
+    ADR,
+    Database,
+    Json,
+    Workers,
+    ask,
+    clean_environment,
+    ended,
+    person,
+    reply,
+    run_atlas,
+    stand_in_of,
+    until,
+)
 
 
 @pytest.fixture
@@ -208,6 +221,38 @@ async def test_the_price_is_said_before_asking(
     )
 
 
+async def test_an_admin_raises_the_projects_budget_from_the_command_line_and_what_waits_goes_on(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json, database: Database, tmp_path: Path
+) -> None:
+    openai.plan(text=ADR, usage=usage(2000, 3000))
+    await workers.start(**settings)
+    async with stand_in_of(database) as stand_in:
+        ann, bob = await person(stand_in, tmp_path, "ann"), await person(stand_in, tmp_path, "bob")
+        await db.execute("insert into atlas.project (name) values ('payments')")
+        for name, role in (("ann", "admin"), ("bob", "member")):
+            await db.execute(
+                "insert into atlas.member (project_id, user_id, role) select p.id, u.id, $2 from atlas.project p, auth.users u "
+                "where p.name = 'payments' and u.email = $1", f"{name}@example.com", role,
+            )  # fmt: skip
+        await ann.atlas("budget", "set", "--scope", "project:payments", "--daily", "6000")
+        await bob.atlas("ask", "The first?", "--project", "payments")
+        await bob.atlas("ask", "The second?", "--project", "payments", "--detach")
+        deferred = "select count(*) = 1 from atlas.task where wait_reason = 'settled_budget'"
+        await until(lambda: db.fetchval(deferred), 20, "it is deferred")
+        (seen,) = [row for row in await bob.json("budget", "get") if row["scope"].startswith("project:")]
+        assert (seen["daily"], seen["settled_tokens"]) == (6000, 5000)
+        refused = await bob.atlas("budget", "set", "--scope", "project:payments", "--daily", "60000", ok=None)
+        assert refused.returncode != 0
+        assert "is not a project that you are an admin of: ask an admin of the project" in " ".join(refused.stderr.split())
+        assert (await ann.atlas("budget", "set", "--scope", "global", "--daily", "1", ok=None)).returncode != 0
+        done = await ann.atlas("budget", "set", "--scope", "project:payments", "--daily", "60000")
+        assert done.stdout.strip().endswith(": daily 60000")
+        all_done = "select count(*) = 2 from atlas.task where state = 'completed'"
+        await until(lambda: db.fetchval(all_done), 10, "what waited goes on at once")
+        quote = await bob.json("ask", "--price", "--project", "payments")
+        assert {row["scope"].split(":")[0] for row in quote["left"]} == {"global", "project", "sender"}
+
+
 async def test_spend_shows_held_and_presumed_apart_and_reconcile_asks(
     workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, way: Way, settings: Json, env: dict[str, str]
 ) -> None:
@@ -261,7 +306,7 @@ async def test_reconcile_corrects_what_was_unknown_and_compares_with_the_organis
 
 
 async def test_doctor_proves_the_books(db: asyncpg.Connection, env: dict[str, str]) -> None:
-    assert "budgets, calls, attempts and audit agree" in await atlas(env, "doctor", code=0)
+    assert "budgets, calls, attempts and audit of 31 days agree" in await atlas(env, "doctor", code=0)
 
 
 @pytest.mark.cooks_the_books
