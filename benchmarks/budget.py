@@ -35,6 +35,8 @@ from tests.support.core import ADR, Database, Json, Workers, workers_of
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/benchmarks_budget.md"
 INPUT, OUTPUT = 600, 400
+KILLING = 30.0
+"""Seconds for which workers are killed; then all comes to rest."""
 PRICE = (INPUT * 2 + OUTPUT * 8) / 1_000_000
 """USD of one call to gpt-4.1."""
 KEY = "sk-0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -61,7 +63,7 @@ class Found:
 
 
 async def atlas(tasks: int, seconds: float) -> Found:
-    """Two workers, one of them killed with -9 every 0.8 s, on a Postgres of their own."""
+    """Two workers, one of them killed with -9 every 0.8 s for half a minute, on a Postgres of their own."""
     folder = Path(tempfile.mkdtemp())
     stack = Stack(folder / "home")
     cluster = stack.start_postgres()
@@ -87,6 +89,7 @@ async def atlas(tasks: int, seconds: float) -> Found:
                 for _ in range(2):
                     await workers.start(**settings)
                 stopping = asyncio.Event()
+                started = time.monotonic()
 
                 async def watch() -> None:
                     nonlocal highest
@@ -102,7 +105,7 @@ async def atlas(tasks: int, seconds: float) -> Found:
                     while not stopping.is_set():
                         await asyncio.sleep(0.8)
                         alive = [worker for worker in workers.started if worker.process.poll() is None]
-                        if not stopping.is_set() and alive:
+                        if not stopping.is_set() and alive and time.monotonic() - started < KILLING:
                             random.choice(alive).process.send_signal(signal.SIGKILL)
                             kills += 1
                             await workers.start(**settings)
