@@ -246,7 +246,11 @@ begin
       return 'known';
     end if;
     perform atlas.settle_call(call.id, usage);
-    perform atlas.keep_late_text(call.attempt_id, task, p_response ->> 'text');
+    if task.finished_at is null and answered then
+      perform atlas.go_on_with(task);
+    else
+      perform atlas.keep_late_text(call.attempt_id, task, p_response ->> 'text');
+    end if;
     return 'corrected';
   end if;
   if task.finished_at is not null then
@@ -255,6 +259,17 @@ begin
     return 'settled';
   end if;
   if task.state = 'running' and task.attempt_id = call.attempt_id then
+    if was = 'held' then
+      -- an attempt that went on without it, such as after a repair that was not answered
+      perform atlas.settle_call(call.id, usage);
+      perform atlas.keep_late_text(call.attempt_id, task, p_response ->> 'text');
+      return 'settled';
+    end if;
+    if answered and not exists (select from atlas.attempt a where a.id = call.attempt_id and a.response_id = v_id) then
+      -- its attempt still waits for an answer that may never come
+      perform atlas.go_on_with(task);
+      return 'adopted';
+    end if;
     return 'known';
   end if;
   if not answered then
@@ -264,13 +279,8 @@ begin
   end if;
   perform atlas.append_audit(task.id, 'adopt_response', jsonb_build_object('response', v_id, 'status', p_response ->> 'status',
     'call', call.call, 'was', was));
-  if task.state = 'queued' and task.wait_reason in ('held', 'response', 'upstream', 'retry') then
-    update atlas.task t set wait_reason = null, wait_scope = null, run_after = now() where t.id = task.id;
-    perform atlas.wake_workers();
-  elsif task.state = 'running' and answered then
-    -- the first response that is there is the reply: the worker stops its other call, and goes on with this one
-    update atlas.task t set adopted_at = now() where t.id = task.id;
-    notify atlas_wake, 'cancel';
+  if answered or task.state = 'queued' then
+    perform atlas.go_on_with(task);
   end if;
   return case when answered then 'adopted' else 'settled' end;
 end
@@ -823,6 +833,9 @@ begin
     perform atlas.refuse(p_prefix || 'scope', format('%L is not a scope', p_scope),
       'use global, project:<uuid>, sender:<key> or model:<name>', p_state, p_thing);
   end if;
+  if jsonb_typeof(p_limits) is distinct from 'object' then
+    perform atlas.refuse(p_prefix || 'limits', 'are not an object', 'send such as {"daily": 200000}', p_state, p_thing);
+  end if;
   for name, value in select * from jsonb_each(p_limits) loop
     if modes ? name then
       if not modes -> name @> value or jsonb_typeof(value) <> 'string' then
@@ -1102,12 +1115,13 @@ begin
     returning attempt.id, attempt.lease_expires_at
   ),
   -- a reservation whose response was begun passes on from the lost attempt, as call 0 of this one; of several the one that the
-  -- provider told of
+  -- provider told of, also when its call had been given up
   inherited as (
     update atlas.spend s set attempt_id = c.attempt_id, call = 0
-    from claimed c where s.task_id = c.id and s.state = 'reserved' and s.response_id is not null
+    from claimed c where s.task_id = c.id
       and s.id = (select o.id from atlas.spend o
-        where o.task_id = c.id and o.state = 'reserved' and o.response_id is not null
+        where o.task_id = c.id and o.corrects is null and o.response_id is not null and (o.state = 'reserved'
+          or (o.state = 'settled' and o.adopted_at is not null and o.known in ('presumed_none', 'unknown')))
         order by (o.adopted_at is not null) desc, o.id desc limit 1)
     returning s.task_id, s.id, s.model, s.response_id, s.reserved_tokens, s.reserved_at, s.completion_window
   ),
@@ -1970,9 +1984,14 @@ begin
   if p_code = 'response_gone' and exists (select from atlas.attempt a where a.task_id = task.id and a.error_code = p_code) then
     p_kind := 'own';
   end if;
+  if p_code = 'response_gone' then
+    -- what the provider told of is not there any more
+    update atlas.spend s set adopted_at = null where s.attempt_id = task.attempt_id and s.state = 'settled' and s.adopted_at is not null;
+  end if;
   if p_kind = 'budget' then
     select b.scope into lowered from atlas.budget b
-    where b.scope in ('global', 'project:' || task.project_id, 'sender:' || task.sender_key) and b.lowered_at > task.queued_at
+    where b.scope in ('global', 'project:' || task.project_id, 'sender:' || task.sender_key) and task.queued_at
+      < case p_code when 'run_budget' then b.run_lowered_at when 'day_budget' then b.day_lowered_at when 'month_budget' then b.month_lowered_at end
     order by b.scope limit 1;
     if found then
       perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages), true);
@@ -2228,6 +2247,31 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.get_thread(p_task_id uuid, p_project uuid) IS 'An earlier question of the same project and its reply.';
+
+--
+-- Name: go_on_with(atlas.task); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.go_on_with(p_task atlas.task) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if p_task.state = 'queued' and p_task.wait_reason is distinct from 'scheduled' then
+    update atlas.task t set wait_reason = null, wait_scope = null, run_after = now() where t.id = p_task.id;
+    perform atlas.wake_workers();
+  elsif p_task.state = 'running' then
+    update atlas.task t set adopted_at = now() where t.id = p_task.id;
+    notify atlas_wake, 'cancel';
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION go_on_with(p_task atlas.task); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.go_on_with(p_task atlas.task) IS 'Lets a task go on with a response that was heard of. Internal: the caller holds its task.';
 
 --
 -- Name: grouped(numeric); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2537,9 +2581,9 @@ CREATE FUNCTION atlas.measure_models() RETURNS integer
     select m.model, (
       select percentile_disc(0.99) within group (order by r.output)
       from (
-        -- a reply that was cut and continued is one reply
-        select sum(c.output_tokens) as output
-        from (select s.attempt_id, s.output_tokens from atlas.spend s
+        -- a reply that was cut and continued is one reply; one that used up what was reserved may have wanted as much again
+        select sum(c.output_tokens) * case when bool_or(c.cut) then 2 else 1 end as output
+        from (select s.attempt_id, s.output_tokens, s.output_tokens >= s.reserved_output as cut from atlas.spend s
               where s.model = m.model and s.known = 'reported' and s.corrects is null and s.state = 'settled'
               order by s.settled_at desc limit 2000) c
         group by c.attempt_id) r) as output
@@ -2677,6 +2721,20 @@ begin
     perform from atlas.budget_day b where b.scope = 'global' and b.day = p_day for update;
   else
     insert into atlas.budget (scope) values ('global') on conflict do nothing;
+  end if;
+  -- who had a budget before the day began has spent nothing of it that is not counted; a sender's own tasks are few
+  if (select (b.created_at at time zone 'UTC')::date < p_day and p_day = atlas.today() from atlas.budget b where b.scope = p_scope) then
+    insert into atlas.budget_day (day, scope) values (p_day, p_scope) on conflict do nothing;
+    return;
+  elsif p_scope like 'sender:%' then
+    insert into atlas.budget_day (day, scope, reserved_tokens, settled_tokens, reserved_usd, settled_usd)
+    select p_day, p_scope,
+      coalesce(sum(s.reserved_tokens) filter (where s.state <> 'settled'), 0), coalesce(sum(s.tokens), 0),
+      coalesce(sum(s.reserved_usd) filter (where s.state <> 'settled'), 0), coalesce(sum(s.usd), 0)
+    from atlas.task t join atlas.spend s on s.task_id = t.id
+    where t.sender_key = substr(p_scope, 8) and t.claim_seq is not null and s.day = p_day and p_scope = any (s.scopes)
+    on conflict do nothing;
+    return;
   end if;
   insert into atlas.budget_day (day, scope, reserved_tokens, settled_tokens, reserved_usd, settled_usd)
   select p_day, p_scope,
@@ -3123,10 +3181,10 @@ $$;
 COMMENT ON FUNCTION atlas.record_destination(p_destination uuid, p_ok boolean, p_error text, p_seconds double precision) IS 'Notes that a destination answered, or failed; the third failure in a row opens its breaker. Answers until when it is open.';
 
 --
--- Name: record_model(text, text, text); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: record_model(text, text, text, boolean); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.record_model(p_model text, p_outcome text, p_error text DEFAULT NULL::text) RETURNS text
+CREATE FUNCTION atlas.record_model(p_model text, p_outcome text, p_error text DEFAULT NULL::text, p_trial boolean DEFAULT false) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -3149,8 +3207,7 @@ begin
   -- only the call that was tried closes it: what began before the outage may end well all the same
   result := case p_outcome
     when 'failed' then case when was.state <> 'closed' or opens then 'open' else 'closed' end
-    when 'ok' then case when was.state = 'open' or (was.state = 'half_open' and was.trial_at <= clock_timestamp()) then was.state
-                        else 'closed' end
+    when 'ok' then case when was.state = 'closed' or p_trial then 'closed' else was.state end
     else 'closed' end;
   update atlas.model_state s set state = result,
     since = case when s.state = result then s.since else now() end,
@@ -3171,11 +3228,11 @@ end
 $$;
 
 --
--- Name: FUNCTION record_model(p_model text, p_outcome text, p_error text); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION record_model(p_model text, p_outcome text, p_error text, p_trial boolean); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.record_model(p_model text, p_outcome text, p_error text) IS 'Shares what a call learned of a model with the fleet: ok, failed or missing. Answers with the state of its breaker now. A model
-that answers again wakes what waits for it.';
+COMMENT ON FUNCTION atlas.record_model(p_model text, p_outcome text, p_error text, p_trial boolean) IS 'Shares what a call learned of a model with the fleet: ok, failed or missing; p_trial: it is the call that was tried. Answers with
+the state of its breaker now. A model that answers again wakes what waits for it.';
 
 --
 -- Name: record_probe(text, boolean, text, date); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3195,7 +3252,9 @@ begin
     update atlas.model_state s set state = 'half_open', since = now(), updated_at = now(),
       trial_at = clock_timestamp() + interval '1 second' * case s.trials when 0 then 0 else least(5, 2 ^ s.trials) end
     where s.model = p_model and s.state = 'open';
-    if found then
+    -- one task tries a call; who was woken before may have had no call to make
+    if found or exists (select from atlas.model_state s where s.model = p_model and s.state = 'half_open'
+                        and s.trial_at <= clock_timestamp()) then
       perform atlas.wake_upstream(1);
     end if;
   else
@@ -3274,8 +3333,8 @@ CREATE FUNCTION atlas.record_rate(p_model text, p_limits jsonb, p_retry_after in
   on conflict (model, unit) do update set per_minute = excluded.per_minute, as_of = clock_timestamp(),
     blocked_until = coalesce(excluded.blocked_until, b.blocked_until),
     -- what other workers have leased and not used yet is missing in the header: the smaller one is true
-    level = least(excluded.level, excluded.per_minute,
-      b.level + extract(epoch from clock_timestamp() - b.as_of) * b.per_minute / 60)
+    level = greatest(0, least(excluded.level, excluded.per_minute,
+      b.level + extract(epoch from clock_timestamp() - b.as_of) * b.per_minute / 60))
 $$;
 
 --
@@ -3734,7 +3793,8 @@ begin
     return jsonb_build_object('outcome', 'reserved', 'spend_id', earlier.id, 'tokens', earlier.reserved_tokens,
       'usd', earlier.reserved_usd, 'again', true);
   end if;
-  select min(s.held_until) into holds from atlas.spend s where s.task_id = p_task.id and s.state = 'held' having count(*) > 1;
+  select min(s.held_until) into holds from atlas.spend s
+  where s.task_id = p_task.id and s.state = 'held' and s.held_until > now() having count(*) > 1;
   if found then
     return jsonb_build_object('outcome', 'wait', 'code', 'held', 'until', holds, 'message',
       format('two calls were sent and not answered: the next one is made when their hold ends, at %s',
@@ -3750,7 +3810,8 @@ begin
     return jsonb_build_object('outcome', 'refuse', 'code', 'model_unpriced', 'scope', hit.scope,
       'message', format('model %s has no price, and %s has a budget in USD', p_model, hit.scope));
   end if;
-  select b.scope, b.when_spent, b.lowered_at > p_task.queued_at as lowered, l.*,
+  select b.scope, b.when_spent, case l.period when 'run' then b.run_lowered_at when 'day' then b.day_lowered_at else b.month_lowered_at end
+      > p_task.queued_at as lowered, l.*,
     l.settled + l.need > l.most and (not l.shared or l.settled > 0) as spent into hit
   from atlas.budget_now b
   left join atlas.share_of(p_task) share on b.scope like 'sender:%'
@@ -3793,8 +3854,8 @@ begin
     reserved_usd = d.reserved_usd + coalesce(usd, 0)
   where d.day = v_day and d.scope = any (scopes);
   insert into atlas.spend (task_id, attempt_id, call, model, price_from, tier, completion_window, factor, day, scopes,
-    reserved_tokens, reserved_usd)
-  values (p_task.id, p_task.attempt_id, p_call, p_model, price.valid_from, p_tier, p_window, v_factor, v_day, scopes, need, usd)
+    reserved_tokens, reserved_usd, reserved_output)
+  values (p_task.id, p_task.attempt_id, p_call, p_model, price.valid_from, p_tier, p_window, v_factor, v_day, scopes, need, usd, p_output)
   returning id into spend_id;
   return jsonb_build_object('outcome', 'reserved', 'spend_id', spend_id, 'tokens', need, 'usd', usd);
 end
@@ -3839,7 +3900,7 @@ begin
   perform atlas.lock_days(array[v_day], v_scopes);
   return query
   with request as (
-    select r.n, r.attempt_id, r.call, r.model, r.input_tokens + r.output_tokens as need, t.id as task_id, t.sender_key,
+    select r.n, r.attempt_id, r.call, r.model, r.input_tokens + r.output_tokens as need, r.output_tokens, t.id as task_id, t.sender_key,
       array['global', 'project:' || t.project_id, 'sender:' || t.sender_key, 'model:' || r.model] as scopes, (p.price).valid_from,
       coalesce(r.tier, 'default') as tier, coalesce(r.completion_window, 'soonest') as completion_window, f.factor,
       atlas.worst_cost(p.price, r.input_tokens, r.output_tokens, f.factor) as usd,
@@ -3880,9 +3941,9 @@ begin
   ),
   reserved as (
     insert into atlas.spend (task_id, attempt_id, call, model, price_from, tier, completion_window, factor, day, scopes,
-      reserved_tokens, reserved_usd)
+      reserved_tokens, reserved_usd, reserved_output)
     select q.task_id, q.attempt_id, q.call, q.model, q.valid_from, q.tier, q.completion_window, q.factor, v_day, q.scopes,
-      q.need, q.usd
+      q.need, q.usd, q.output_tokens
     from request q cross join verdict v where v.fits order by q.n
     returning id, spend.attempt_id
   ),
@@ -4096,7 +4157,10 @@ CASE
     WHEN (controlled = '{}'::text[]) THEN 'settings'::text
     ELSE 'control'::text
 END) STORED NOT NULL,
-    lowered_at timestamp with time zone,
+    run_lowered_at timestamp with time zone,
+    day_lowered_at timestamp with time zone,
+    month_lowered_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT budget_controlled_check CHECK ((controlled <@ ARRAY['per_run'::text, 'daily'::text, 'monthly'::text, 'usd_per_run'::text, 'usd_daily'::text, 'usd_monthly'::text, 'enforcement'::text, 'when_spent'::text])),
     CONSTRAINT budget_daily_check CHECK ((daily >= 0)),
@@ -4183,10 +4247,28 @@ COMMENT ON COLUMN atlas.budget.controlled IS 'Limits that set_budget set: those 
 COMMENT ON COLUMN atlas.budget.set_by IS 'settings: all from a worker''s environment; control: set_budget set some.';
 
 --
--- Name: COLUMN budget.lowered_at; Type: COMMENT; Schema: atlas; Owner: -
+-- Name: COLUMN budget.run_lowered_at; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.budget.lowered_at IS 'When a limit last fell: what had been asked before waits, and never fails by it.';
+COMMENT ON COLUMN atlas.budget.run_lowered_at IS 'When a limit of a run last fell: what had been asked before waits, and never fails by it.';
+
+--
+-- Name: COLUMN budget.day_lowered_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget.day_lowered_at IS 'When a limit of a day last fell: what had been asked before waits, and never fails by it.';
+
+--
+-- Name: COLUMN budget.month_lowered_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget.month_lowered_at IS 'When a limit of a month last fell: what had been asked before waits, and never fails by it.';
+
+--
+-- Name: COLUMN budget.created_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget.created_at IS 'When the budget was first set, or first counted in.';
 
 --
 -- Name: COLUMN budget.updated_at; Type: COMMENT; Schema: atlas; Owner: -
@@ -4207,6 +4289,7 @@ declare
   old atlas.budget;
   result atlas.budget;
   wanted text[];
+  fallen text[];
   v_day date;
 begin
   if not (atlas.is_service() or atlas.caller_role() = 'atlas_worker') and not exists (
@@ -4214,13 +4297,16 @@ begin
     raise exception using errcode = 'AT006', message = format('set_budget: %s is not a project that you are an admin of', p_scope),
       hint = 'ask an admin of the project, or an operator';
   end if;
+  if p_set_by not in ('control', 'settings') or (p_set_by = 'settings' and not (atlas.is_service() or atlas.caller_role() = 'atlas_worker')) then
+    raise exception using errcode = 'AT006', message = format('set_budget: %L is for workers alone', p_set_by), hint = 'leave it out';
+  end if;
   perform atlas.check_limits(p_scope, p_limits);
   if p_scope like 'project:%' and not exists (select from atlas.project p where p.id = atlas.as_uuid(substr(p_scope, 9))) then
     raise exception using errcode = 'AT004', message = format('set_budget: no project %s', substr(p_scope, 9)),
       hint = 'name a project by its id: select id, name from atlas.project';
   end if;
   insert into atlas.budget (scope) values (p_scope) on conflict do nothing;
-  select b.* into old from atlas.budget b where b.scope = p_scope for update;
+  select b.* into old from atlas.budget b where b.scope = p_scope for no key update;
   wanted := array(select k from jsonb_object_keys(p_limits) k where p_set_by = 'control' or k <> all (old.controlled));
   update atlas.budget b set
     per_run = case when 'per_run' = any (wanted) then (p_limits ->> 'per_run')::numeric::integer else b.per_run end,
@@ -4236,9 +4322,16 @@ begin
     updated_at = now()
   where b.scope = p_scope
   returning b.* into result;
-  if exists (select from unnest(names) n
-             where (to_jsonb(result) ->> n)::numeric < coalesce((to_jsonb(old) ->> n)::numeric, 'infinity')) then
-    update atlas.budget b set lowered_at = now() where b.scope = p_scope returning b.* into result;
+  -- where there was no limit, the first one of a worker's settings lowers nothing
+  fallen := array(select n from unnest(names) n where (to_jsonb(result) ->> n)::numeric
+    < coalesce((to_jsonb(old) ->> n)::numeric, case p_set_by when 'control' then 'infinity'::numeric end));
+  update atlas.budget b set
+    run_lowered_at = case when fallen && array['per_run', 'usd_per_run'] then now() else b.run_lowered_at end,
+    day_lowered_at = case when fallen && array['daily', 'usd_daily'] then now() else b.day_lowered_at end,
+    month_lowered_at = case when fallen && array['monthly', 'usd_monthly'] then now() else b.month_lowered_at end
+  where b.scope = p_scope and fallen <> '{}' returning b.* into result;
+  if not found then
+    select b.* into result from atlas.budget b where b.scope = p_scope;
   end if;
   if p_set_by = 'control' then
     perform atlas.append_audit(null, 'set_budget', jsonb_build_object('scope', p_scope) || p_limits);
@@ -4447,7 +4540,8 @@ begin
       coalesce((i.usage ->> 'reasoning_tokens')::bigint, 0) as reasoning, i.usage ->> 'tier' as tier_given
     from jsonb_to_recordset(p_items) as i (spend_id bigint, usage jsonb)
     join atlas.spend s on s.id = i.spend_id and s.corrects is null
-    where s.state <> 'settled'
+    -- a call whose response is known meanwhile, by the webhook say, is not held: it stays with its task
+    where (s.state <> 'settled' and not (coalesce(i.usage ->> 'known', '') = 'held' and s.response_id is not null))
       or (s.known <> 'reported' and i.usage ->> 'known' in ('reported', 'estimated') and i.usage ->> 'input_tokens' is not null
           and not exists (select from atlas.spend c where c.corrects = s.id and c.known = 'reported'))
     order by s.id
@@ -4632,7 +4726,8 @@ CREATE FUNCTION atlas.take_orphans(p_limit integer DEFAULT 20) RETURNS TABLE(spe
   where s.id in (
     select o.id from atlas.spend o join atlas.task t on t.id = o.task_id
     where o.state = 'reserved' and o.response_id is not null and (o.asked_at is null or o.asked_at < now() - interval '1 minute')
-      and (t.finished_at is not null or t.attempt_id <> o.attempt_id)
+      -- one that the provider told of is still to be gone on with
+      and (t.finished_at is not null or (t.attempt_id <> o.attempt_id and o.adopted_at is null))
     order by o.id limit p_limit for no key update of o skip locked)
   returning s.id, s.attempt_id, s.response_id
 $$;
@@ -4652,8 +4747,10 @@ CREATE FUNCTION atlas.take_probes() RETURNS SETOF text
     SET search_path TO ''
     AS $$
   update atlas.model_state s set probe_at = clock_timestamp() + interval '2 seconds'
-  where s.model in (select d.model from atlas.model_state d where d.state = 'open' and d.probe_at <= clock_timestamp()
-                    for no key update skip locked)
+  where s.model in (
+    select d.model from atlas.model_state d
+    where d.probe_at <= clock_timestamp() and (d.state = 'open' or (d.state = 'half_open' and d.trial_at <= clock_timestamp()))
+    for no key update skip locked)
   returning s.model
 $$;
 
@@ -4661,7 +4758,7 @@ $$;
 -- Name: FUNCTION take_probes(); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.take_probes() IS 'The models whose breaker is open and whose probe is due; the caller probes them now.';
+COMMENT ON FUNCTION atlas.take_probes() IS 'The models whose breaker is open, or half open and not tried, and whose probe is due; the caller probes them now.';
 
 --
 -- Name: take_trial(text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -4957,7 +5054,7 @@ CREATE FUNCTION atlas.wait_for_holds(p_tasks uuid[]) RETURNS void
     run_after = greatest(t.run_after, case when h.calls = 1 then now() + interval '1 second' * r.held_retry_seconds else h.ends end)
   from (
     select s.task_id, count(*) as calls, min(s.held_until) as ends, max(s.reserved_at) as latest from atlas.spend s
-    where s.task_id = any (p_tasks) and s.state = 'held' group by s.task_id) h
+    where s.task_id = any (p_tasks) and s.state = 'held' and s.held_until > now() group by s.task_id) h
   cross join atlas.spend_rules r
   where t.id = h.task_id and t.state = 'queued' and t.cancel_requested_at is null
     -- a response that is known is asked for at once, whatever else is held
@@ -6981,7 +7078,9 @@ CREATE VIEW atlas.budget_now WITH (security_invoker='true') AS
     b.usd_monthly,
     b.enforcement,
     b.when_spent,
-    b.lowered_at,
+    b.run_lowered_at,
+    b.day_lowered_at,
+    b.month_lowered_at,
     b.set_by,
     atlas.today() AS day,
     COALESCE(d.reserved_tokens, (0)::bigint) AS reserved_tokens,
@@ -7063,10 +7162,22 @@ COMMENT ON COLUMN atlas.budget_now.enforcement IS 'hard: nothing is called beyon
 COMMENT ON COLUMN atlas.budget_now.when_spent IS 'What a task does when it is spent: defer or reject.';
 
 --
--- Name: COLUMN budget_now.lowered_at; Type: COMMENT; Schema: atlas; Owner: -
+-- Name: COLUMN budget_now.run_lowered_at; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.budget_now.lowered_at IS 'When a limit last fell.';
+COMMENT ON COLUMN atlas.budget_now.run_lowered_at IS 'When a limit of a run last fell.';
+
+--
+-- Name: COLUMN budget_now.day_lowered_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.day_lowered_at IS 'When a limit of a day last fell.';
+
+--
+-- Name: COLUMN budget_now.month_lowered_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.budget_now.month_lowered_at IS 'When a limit of a month last fell.';
 
 --
 -- Name: COLUMN budget_now.set_by; Type: COMMENT; Schema: atlas; Owner: -
@@ -8446,6 +8557,7 @@ CREATE TABLE atlas.spend (
     scopes text[] NOT NULL,
     reserved_tokens bigint NOT NULL,
     reserved_usd numeric(18,9),
+    reserved_output bigint DEFAULT 0 NOT NULL,
     response_id text,
     unstored boolean DEFAULT false NOT NULL,
     adopted_at timestamp with time zone,
@@ -8472,6 +8584,7 @@ CREATE TABLE atlas.spend (
     CONSTRAINT spend_check4 CHECK (((known <> ALL (ARRAY['none'::text, 'presumed_none'::text])) OR (tokens = 0))),
     CONSTRAINT spend_factor_check CHECK ((factor > (0)::numeric)),
     CONSTRAINT spend_known_check CHECK ((known = ANY (ARRAY['reported'::text, 'estimated'::text, 'unknown'::text, 'none'::text, 'presumed_none'::text]))),
+    CONSTRAINT spend_reserved_output_check CHECK ((reserved_output >= 0)),
     CONSTRAINT spend_reserved_tokens_check CHECK ((reserved_tokens >= 0)),
     CONSTRAINT spend_reserved_usd_check CHECK ((reserved_usd >= (0)::numeric)),
     CONSTRAINT spend_state_check CHECK ((state = ANY (ARRAY['reserved'::text, 'held'::text, 'settled'::text])))
@@ -8578,6 +8691,12 @@ COMMENT ON COLUMN atlas.spend.reserved_tokens IS 'The worst case: counted input 
 --
 
 COMMENT ON COLUMN atlas.spend.reserved_usd IS 'The worst case in US dollars; null where the model has no price.';
+
+--
+-- Name: COLUMN spend.reserved_output; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.reserved_output IS 'Of what is reserved, the most that the call may write: max_output_tokens.';
 
 --
 -- Name: COLUMN spend.response_id; Type: COMMENT; Schema: atlas; Owner: -
@@ -10607,6 +10726,12 @@ CREATE INDEX outbox_task ON atlas.outbox USING btree (task_id, destination_id, "
 CREATE INDEX reply_part_task ON atlas.reply_part USING btree (task_id);
 
 --
+-- Name: spend_attempt; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX spend_attempt ON atlas.spend USING btree (attempt_id);
+
+--
 -- Name: spend_call; Type: INDEX; Schema: atlas; Owner: -
 --
 
@@ -12117,6 +12242,12 @@ GRANT ALL ON FUNCTION atlas.get_thread(p_task_id uuid, p_project uuid) TO servic
 GRANT ALL ON FUNCTION atlas.get_thread(p_task_id uuid, p_project uuid) TO atlas_worker;
 
 --
+-- Name: FUNCTION go_on_with(p_task atlas.task); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.go_on_with(p_task atlas.task) FROM PUBLIC;
+
+--
 -- Name: FUNCTION grouped(value numeric); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -12350,12 +12481,12 @@ GRANT ALL ON FUNCTION atlas.record_destination(p_destination uuid, p_ok boolean,
 GRANT ALL ON FUNCTION atlas.record_destination(p_destination uuid, p_ok boolean, p_error text, p_seconds double precision) TO atlas_worker;
 
 --
--- Name: FUNCTION record_model(p_model text, p_outcome text, p_error text); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION record_model(p_model text, p_outcome text, p_error text, p_trial boolean); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.record_model(p_model text, p_outcome text, p_error text) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.record_model(p_model text, p_outcome text, p_error text) TO service_role;
-GRANT ALL ON FUNCTION atlas.record_model(p_model text, p_outcome text, p_error text) TO atlas_worker;
+REVOKE ALL ON FUNCTION atlas.record_model(p_model text, p_outcome text, p_error text, p_trial boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.record_model(p_model text, p_outcome text, p_error text, p_trial boolean) TO service_role;
+GRANT ALL ON FUNCTION atlas.record_model(p_model text, p_outcome text, p_error text, p_trial boolean) TO atlas_worker;
 
 --
 -- Name: FUNCTION record_probe(p_model text, p_ok boolean, p_error text, p_shutdown_at date); Type: ACL; Schema: atlas; Owner: -

@@ -67,7 +67,8 @@ comment on function atlas.breaker_open_until(integer, double precision, double p
   'The breaker of destinations: from the third failure in a row it opens, for p_first seconds doubled up to p_longest, half of it
 jitter, and never for less than was asked for (300 s at most). Null: it stays closed. Internal.';
 
-create function atlas.record_model(p_model text, p_outcome text, p_error text default null) returns text
+create function atlas.record_model(p_model text, p_outcome text, p_error text default null, p_trial boolean default false)
+returns text
 language plpgsql security definer set search_path = ''
 as $$
 declare
@@ -89,8 +90,7 @@ begin
   -- only the call that was tried closes it: what began before the outage may end well all the same
   result := case p_outcome
     when 'failed' then case when was.state <> 'closed' or opens then 'open' else 'closed' end
-    when 'ok' then case when was.state = 'open' or (was.state = 'half_open' and was.trial_at <= clock_timestamp()) then was.state
-                        else 'closed' end
+    when 'ok' then case when was.state = 'closed' or p_trial then 'closed' else was.state end
     else 'closed' end;
   update atlas.model_state s set state = result,
     since = case when s.state = result then s.since else now() end,
@@ -109,20 +109,23 @@ begin
   return result;
 end
 $$;
-comment on function atlas.record_model(text, text, text) is
-  'Shares what a call learned of a model with the fleet: ok, failed or missing. Answers with the state of its breaker now. A model
-that answers again wakes what waits for it.';
-grant execute on function atlas.record_model(text, text, text) to service_role, atlas_worker;
+comment on function atlas.record_model(text, text, text, boolean) is
+  'Shares what a call learned of a model with the fleet: ok, failed or missing; p_trial: it is the call that was tried. Answers with
+the state of its breaker now. A model that answers again wakes what waits for it.';
+grant execute on function atlas.record_model(text, text, text, boolean) to service_role, atlas_worker;
 
 create function atlas.take_probes() returns setof text
 language sql security definer set search_path = ''
 as $$
   update atlas.model_state s set probe_at = clock_timestamp() + interval '2 seconds'
-  where s.model in (select d.model from atlas.model_state d where d.state = 'open' and d.probe_at <= clock_timestamp()
-                    for no key update skip locked)
+  where s.model in (
+    select d.model from atlas.model_state d
+    where d.probe_at <= clock_timestamp() and (d.state = 'open' or (d.state = 'half_open' and d.trial_at <= clock_timestamp()))
+    for no key update skip locked)
   returning s.model
 $$;
-comment on function atlas.take_probes() is 'The models whose breaker is open and whose probe is due; the caller probes them now.';
+comment on function atlas.take_probes() is
+  'The models whose breaker is open, or half open and not tried, and whose probe is due; the caller probes them now.';
 grant execute on function atlas.take_probes() to service_role, atlas_worker;
 
 create function atlas.record_probe(p_model text, p_ok boolean, p_error text default null, p_shutdown_at date default null)
@@ -139,7 +142,9 @@ begin
     update atlas.model_state s set state = 'half_open', since = now(), updated_at = now(),
       trial_at = clock_timestamp() + interval '1 second' * case s.trials when 0 then 0 else least(5, 2 ^ s.trials) end
     where s.model = p_model and s.state = 'open';
-    if found then
+    -- one task tries a call; who was woken before may have had no call to make
+    if found or exists (select from atlas.model_state s where s.model = p_model and s.state = 'half_open'
+                        and s.trial_at <= clock_timestamp()) then
       perform atlas.wake_upstream(1);
     end if;
   else

@@ -70,8 +70,8 @@ as $$
   on conflict (model, unit) do update set per_minute = excluded.per_minute, as_of = clock_timestamp(),
     blocked_until = coalesce(excluded.blocked_until, b.blocked_until),
     -- what other workers have leased and not used yet is missing in the header: the smaller one is true
-    level = least(excluded.level, excluded.per_minute,
-      b.level + extract(epoch from clock_timestamp() - b.as_of) * b.per_minute / 60)
+    level = greatest(0, least(excluded.level, excluded.per_minute,
+      b.level + extract(epoch from clock_timestamp() - b.as_of) * b.per_minute / 60))
 $$;
 comment on function atlas.record_rate(text, jsonb, interval) is
   'What a response''s x-ratelimit-* headers say: [{"unit", "per_minute", "remaining"}]; p_retry_after where it was a 429.';

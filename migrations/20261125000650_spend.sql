@@ -17,6 +17,7 @@ create table atlas.spend (
   scopes text[] not null,
   reserved_tokens bigint not null check (reserved_tokens >= 0),
   reserved_usd numeric(18, 9) check (reserved_usd >= 0),
+  reserved_output bigint not null default 0 check (reserved_output >= 0),
   response_id text,
   unstored boolean not null default false,
   adopted_at timestamptz,
@@ -43,6 +44,7 @@ create table atlas.spend (
   constraint corrections_are_settled check (corrects is null or (state = 'settled' and reserved_tokens = 0))
 );
 create unique index spend_call on atlas.spend (attempt_id, call) where corrects is null;
+create index spend_attempt on atlas.spend (attempt_id);
 create index spend_corrects on atlas.spend (corrects) where corrects is not null;
 create index spend_task on atlas.spend (task_id);
 create index spend_open on atlas.spend (task_id) where state <> 'settled';
@@ -69,6 +71,7 @@ comment on column atlas.spend.day is 'The UTC day.';
 comment on column atlas.spend.scopes is 'The budgets that it counts against.';
 comment on column atlas.spend.reserved_tokens is 'The worst case: counted input with a margin, and the most output.';
 comment on column atlas.spend.reserved_usd is 'The worst case in US dollars; null where the model has no price.';
+comment on column atlas.spend.reserved_output is 'Of what is reserved, the most that the call may write: max_output_tokens.';
 comment on column atlas.spend.response_id is 'The provider''s id of the response.';
 comment on column atlas.spend.unstored is 'Its response had begun, and the provider does not keep it: when its reader is lost, it is.';
 comment on column atlas.spend.adopted_at is 'When the provider''s webhook told of its response.';

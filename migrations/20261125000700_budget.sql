@@ -48,7 +48,10 @@ create table atlas.budget (
   controlled text[] not null default '{}' check (controlled <@ array['per_run', 'daily', 'monthly', 'usd_per_run', 'usd_daily',
     'usd_monthly', 'enforcement', 'when_spent']),
   set_by text not null generated always as (case when controlled = '{}' then 'settings' else 'control' end) stored,
-  lowered_at timestamptz,
+  run_lowered_at timestamptz,
+  day_lowered_at timestamptz,
+  month_lowered_at timestamptz,
+  created_at timestamptz not null default now(),
   updated_at timestamptz not null default now()
 );
 comment on table atlas.budget is 'Limits: the whole fleet''s (global), a project''s, a sender''s, a model''s. Null means none.';
@@ -63,7 +66,10 @@ comment on column atlas.budget.enforcement is 'hard: nothing is called beyond it
 comment on column atlas.budget.when_spent is 'What a task does when it is spent. defer: waits for the next day or month. reject: fails.';
 comment on column atlas.budget.controlled is 'Limits that set_budget set: those of a worker''s environment do not replace them.';
 comment on column atlas.budget.set_by is 'settings: all from a worker''s environment; control: set_budget set some.';
-comment on column atlas.budget.lowered_at is 'When a limit last fell: what had been asked before waits, and never fails by it.';
+comment on column atlas.budget.run_lowered_at is 'When a limit of a run last fell: what had been asked before waits, and never fails by it.';
+comment on column atlas.budget.day_lowered_at is 'When a limit of a day last fell: what had been asked before waits, and never fails by it.';
+comment on column atlas.budget.month_lowered_at is 'When a limit of a month last fell: what had been asked before waits, and never fails by it.';
+comment on column atlas.budget.created_at is 'When the budget was first set, or first counted in.';
 comment on column atlas.budget.updated_at is 'When the row last changed.';
 alter table atlas.budget enable row level security;
 create policy "people see their own and their projects' budgets" on atlas.budget for select to authenticated
@@ -127,6 +133,20 @@ begin
   else
     insert into atlas.budget (scope) values ('global') on conflict do nothing;
   end if;
+  -- who had a budget before the day began has spent nothing of it that is not counted; a sender's own tasks are few
+  if (select (b.created_at at time zone 'UTC')::date < p_day and p_day = atlas.today() from atlas.budget b where b.scope = p_scope) then
+    insert into atlas.budget_day (day, scope) values (p_day, p_scope) on conflict do nothing;
+    return;
+  elsif p_scope like 'sender:%' then
+    insert into atlas.budget_day (day, scope, reserved_tokens, settled_tokens, reserved_usd, settled_usd)
+    select p_day, p_scope,
+      coalesce(sum(s.reserved_tokens) filter (where s.state <> 'settled'), 0), coalesce(sum(s.tokens), 0),
+      coalesce(sum(s.reserved_usd) filter (where s.state <> 'settled'), 0), coalesce(sum(s.usd), 0)
+    from atlas.task t join atlas.spend s on s.task_id = t.id
+    where t.sender_key = substr(p_scope, 8) and t.claim_seq is not null and s.day = p_day and p_scope = any (s.scopes)
+    on conflict do nothing;
+    return;
+  end if;
   insert into atlas.budget_day (day, scope, reserved_tokens, settled_tokens, reserved_usd, settled_usd)
   select p_day, p_scope,
     coalesce(sum(s.reserved_tokens) filter (where s.state <> 'settled'), 0), coalesce(sum(s.tokens), 0),
@@ -153,7 +173,8 @@ comment on function atlas.lock_days(date[], text[]) is 'Opens and locks days of 
 
 -- What each budget allows and holds today and this month.
 create view atlas.budget_now with (security_invoker = true) as
-select b.scope, b.per_run, b.usd_per_run, b.daily, b.usd_daily, b.monthly, b.usd_monthly, b.enforcement, b.when_spent, b.lowered_at,
+select b.scope, b.per_run, b.usd_per_run, b.daily, b.usd_daily, b.monthly, b.usd_monthly, b.enforcement, b.when_spent,
+  b.run_lowered_at, b.day_lowered_at, b.month_lowered_at,
   b.set_by, atlas.today() as day,
   coalesce(d.reserved_tokens, 0) as reserved_tokens, coalesce(d.settled_tokens, 0) as settled_tokens,
   coalesce(d.overrun_tokens, 0) as overrun_tokens, coalesce(d.reserved_usd, 0) as reserved_usd,
@@ -178,7 +199,9 @@ comment on column atlas.budget_now.monthly is 'Tokens of one calendar month (UTC
 comment on column atlas.budget_now.usd_monthly is 'US dollars of one calendar month (UTC).';
 comment on column atlas.budget_now.enforcement is 'hard: nothing is called beyond it. soft: it is only told of.';
 comment on column atlas.budget_now.when_spent is 'What a task does when it is spent: defer or reject.';
-comment on column atlas.budget_now.lowered_at is 'When a limit last fell.';
+comment on column atlas.budget_now.run_lowered_at is 'When a limit of a run last fell.';
+comment on column atlas.budget_now.day_lowered_at is 'When a limit of a day last fell.';
+comment on column atlas.budget_now.month_lowered_at is 'When a limit of a month last fell.';
 comment on column atlas.budget_now.set_by is 'settings: all from a worker''s environment; control: set_budget set some.';
 comment on column atlas.budget_now.day is 'The UTC day.';
 comment on column atlas.budget_now.reserved_tokens is 'Tokens of calls under way or held, at their worst case.';
@@ -206,6 +229,9 @@ begin
   if coalesce(p_scope, '') !~ '^(global|project:[0-9a-f-]{36}|(sender|model):.+)$' then
     perform atlas.refuse(p_prefix || 'scope', format('%L is not a scope', p_scope),
       'use global, project:<uuid>, sender:<key> or model:<name>', p_state, p_thing);
+  end if;
+  if jsonb_typeof(p_limits) is distinct from 'object' then
+    perform atlas.refuse(p_prefix || 'limits', 'are not an object', 'send such as {"daily": 200000}', p_state, p_thing);
   end if;
   for name, value in select * from jsonb_each(p_limits) loop
     if modes ? name then
@@ -239,6 +265,7 @@ declare
   old atlas.budget;
   result atlas.budget;
   wanted text[];
+  fallen text[];
   v_day date;
 begin
   if not (atlas.is_service() or atlas.caller_role() = 'atlas_worker') and not exists (
@@ -246,13 +273,16 @@ begin
     raise exception using errcode = 'AT006', message = format('set_budget: %s is not a project that you are an admin of', p_scope),
       hint = 'ask an admin of the project, or an operator';
   end if;
+  if p_set_by not in ('control', 'settings') or (p_set_by = 'settings' and not (atlas.is_service() or atlas.caller_role() = 'atlas_worker')) then
+    raise exception using errcode = 'AT006', message = format('set_budget: %L is for workers alone', p_set_by), hint = 'leave it out';
+  end if;
   perform atlas.check_limits(p_scope, p_limits);
   if p_scope like 'project:%' and not exists (select from atlas.project p where p.id = atlas.as_uuid(substr(p_scope, 9))) then
     raise exception using errcode = 'AT004', message = format('set_budget: no project %s', substr(p_scope, 9)),
       hint = 'name a project by its id: select id, name from atlas.project';
   end if;
   insert into atlas.budget (scope) values (p_scope) on conflict do nothing;
-  select b.* into old from atlas.budget b where b.scope = p_scope for update;
+  select b.* into old from atlas.budget b where b.scope = p_scope for no key update;
   wanted := array(select k from jsonb_object_keys(p_limits) k where p_set_by = 'control' or k <> all (old.controlled));
   update atlas.budget b set
     per_run = case when 'per_run' = any (wanted) then (p_limits ->> 'per_run')::numeric::integer else b.per_run end,
@@ -268,9 +298,16 @@ begin
     updated_at = now()
   where b.scope = p_scope
   returning b.* into result;
-  if exists (select from unnest(names) n
-             where (to_jsonb(result) ->> n)::numeric < coalesce((to_jsonb(old) ->> n)::numeric, 'infinity')) then
-    update atlas.budget b set lowered_at = now() where b.scope = p_scope returning b.* into result;
+  -- where there was no limit, the first one of a worker's settings lowers nothing
+  fallen := array(select n from unnest(names) n where (to_jsonb(result) ->> n)::numeric
+    < coalesce((to_jsonb(old) ->> n)::numeric, case p_set_by when 'control' then 'infinity'::numeric end));
+  update atlas.budget b set
+    run_lowered_at = case when fallen && array['per_run', 'usd_per_run'] then now() else b.run_lowered_at end,
+    day_lowered_at = case when fallen && array['daily', 'usd_daily'] then now() else b.day_lowered_at end,
+    month_lowered_at = case when fallen && array['monthly', 'usd_monthly'] then now() else b.month_lowered_at end
+  where b.scope = p_scope and fallen <> '{}' returning b.* into result;
+  if not found then
+    select b.* into result from atlas.budget b where b.scope = p_scope;
   end if;
   if p_set_by = 'control' then
     perform atlas.append_audit(null, 'set_budget', jsonb_build_object('scope', p_scope) || p_limits);

@@ -45,7 +45,8 @@ begin
     return jsonb_build_object('outcome', 'reserved', 'spend_id', earlier.id, 'tokens', earlier.reserved_tokens,
       'usd', earlier.reserved_usd, 'again', true);
   end if;
-  select min(s.held_until) into holds from atlas.spend s where s.task_id = p_task.id and s.state = 'held' having count(*) > 1;
+  select min(s.held_until) into holds from atlas.spend s
+  where s.task_id = p_task.id and s.state = 'held' and s.held_until > now() having count(*) > 1;
   if found then
     return jsonb_build_object('outcome', 'wait', 'code', 'held', 'until', holds, 'message',
       format('two calls were sent and not answered: the next one is made when their hold ends, at %s',
@@ -61,7 +62,8 @@ begin
     return jsonb_build_object('outcome', 'refuse', 'code', 'model_unpriced', 'scope', hit.scope,
       'message', format('model %s has no price, and %s has a budget in USD', p_model, hit.scope));
   end if;
-  select b.scope, b.when_spent, b.lowered_at > p_task.queued_at as lowered, l.*,
+  select b.scope, b.when_spent, case l.period when 'run' then b.run_lowered_at when 'day' then b.day_lowered_at else b.month_lowered_at end
+      > p_task.queued_at as lowered, l.*,
     l.settled + l.need > l.most and (not l.shared or l.settled > 0) as spent into hit
   from atlas.budget_now b
   left join atlas.share_of(p_task) share on b.scope like 'sender:%'
@@ -104,8 +106,8 @@ begin
     reserved_usd = d.reserved_usd + coalesce(usd, 0)
   where d.day = v_day and d.scope = any (scopes);
   insert into atlas.spend (task_id, attempt_id, call, model, price_from, tier, completion_window, factor, day, scopes,
-    reserved_tokens, reserved_usd)
-  values (p_task.id, p_task.attempt_id, p_call, p_model, price.valid_from, p_tier, p_window, v_factor, v_day, scopes, need, usd)
+    reserved_tokens, reserved_usd, reserved_output)
+  values (p_task.id, p_task.attempt_id, p_call, p_model, price.valid_from, p_tier, p_window, v_factor, v_day, scopes, need, usd, p_output)
   returning id into spend_id;
   return jsonb_build_object('outcome', 'reserved', 'spend_id', spend_id, 'tokens', need, 'usd', usd);
 end
@@ -164,7 +166,7 @@ begin
   perform atlas.lock_days(array[v_day], v_scopes);
   return query
   with request as (
-    select r.n, r.attempt_id, r.call, r.model, r.input_tokens + r.output_tokens as need, t.id as task_id, t.sender_key,
+    select r.n, r.attempt_id, r.call, r.model, r.input_tokens + r.output_tokens as need, r.output_tokens, t.id as task_id, t.sender_key,
       array['global', 'project:' || t.project_id, 'sender:' || t.sender_key, 'model:' || r.model] as scopes, (p.price).valid_from,
       coalesce(r.tier, 'default') as tier, coalesce(r.completion_window, 'soonest') as completion_window, f.factor,
       atlas.worst_cost(p.price, r.input_tokens, r.output_tokens, f.factor) as usd,
@@ -205,9 +207,9 @@ begin
   ),
   reserved as (
     insert into atlas.spend (task_id, attempt_id, call, model, price_from, tier, completion_window, factor, day, scopes,
-      reserved_tokens, reserved_usd)
+      reserved_tokens, reserved_usd, reserved_output)
     select q.task_id, q.attempt_id, q.call, q.model, q.valid_from, q.tier, q.completion_window, q.factor, v_day, q.scopes,
-      q.need, q.usd
+      q.need, q.usd, q.output_tokens
     from request q cross join verdict v where v.fits order by q.n
     returning id, spend.attempt_id
   ),

@@ -27,7 +27,8 @@ begin
       coalesce((i.usage ->> 'reasoning_tokens')::bigint, 0) as reasoning, i.usage ->> 'tier' as tier_given
     from jsonb_to_recordset(p_items) as i (spend_id bigint, usage jsonb)
     join atlas.spend s on s.id = i.spend_id and s.corrects is null
-    where s.state <> 'settled'
+    -- a call whose response is known meanwhile, by the webhook say, is not held: it stays with its task
+    where (s.state <> 'settled' and not (coalesce(i.usage ->> 'known', '') = 'held' and s.response_id is not null))
       or (s.known <> 'reported' and i.usage ->> 'known' in ('reported', 'estimated') and i.usage ->> 'input_tokens' is not null
           and not exists (select from atlas.spend c where c.corrects = s.id and c.known = 'reported'))
     order by s.id

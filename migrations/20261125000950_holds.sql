@@ -46,7 +46,8 @@ as $$
   where s.id in (
     select o.id from atlas.spend o join atlas.task t on t.id = o.task_id
     where o.state = 'reserved' and o.response_id is not null and (o.asked_at is null or o.asked_at < now() - interval '1 minute')
-      and (t.finished_at is not null or t.attempt_id <> o.attempt_id)
+      -- one that the provider told of is still to be gone on with
+      and (t.finished_at is not null or (t.attempt_id <> o.attempt_id and o.adopted_at is null))
     order by o.id limit p_limit for no key update of o skip locked)
   returning s.id, s.attempt_id, s.response_id
 $$;
@@ -58,9 +59,9 @@ grant execute on function atlas.take_orphans(integer) to service_role, atlas_wor
 -- call is atlas.spend.id, which stays the same when another attempt goes on with the call. Answers what it did:
 --   unknown    no call of ours: nothing changed
 --   known      its attempt reads it, or it is settled already
---   adopted    a call that was held has a response now, and its task goes on with it
---   settled    its task is over: its usage is settled, its text kept as its attempt's
---   corrected  it had been settled as something else
+--   adopted    nobody had known of it, and its task goes on with it
+--   settled    its task is over, or has left it behind: its usage is settled, its text kept as its attempt's
+--   corrected  it had been settled as something else; a task that is not over goes on with it
 create function atlas.adopt_response(p_response jsonb) returns text
 language plpgsql security definer set search_path = ''
 as $$
@@ -107,7 +108,11 @@ begin
       return 'known';
     end if;
     perform atlas.settle_call(call.id, usage);
-    perform atlas.keep_late_text(call.attempt_id, task, p_response ->> 'text');
+    if task.finished_at is null and answered then
+      perform atlas.go_on_with(task);
+    else
+      perform atlas.keep_late_text(call.attempt_id, task, p_response ->> 'text');
+    end if;
     return 'corrected';
   end if;
   if task.finished_at is not null then
@@ -116,6 +121,17 @@ begin
     return 'settled';
   end if;
   if task.state = 'running' and task.attempt_id = call.attempt_id then
+    if was = 'held' then
+      -- an attempt that went on without it, such as after a repair that was not answered
+      perform atlas.settle_call(call.id, usage);
+      perform atlas.keep_late_text(call.attempt_id, task, p_response ->> 'text');
+      return 'settled';
+    end if;
+    if answered and not exists (select from atlas.attempt a where a.id = call.attempt_id and a.response_id = v_id) then
+      -- its attempt still waits for an answer that may never come
+      perform atlas.go_on_with(task);
+      return 'adopted';
+    end if;
     return 'known';
   end if;
   if not answered then
@@ -125,13 +141,8 @@ begin
   end if;
   perform atlas.append_audit(task.id, 'adopt_response', jsonb_build_object('response', v_id, 'status', p_response ->> 'status',
     'call', call.call, 'was', was));
-  if task.state = 'queued' and task.wait_reason in ('held', 'response', 'upstream', 'retry') then
-    update atlas.task t set wait_reason = null, wait_scope = null, run_after = now() where t.id = task.id;
-    perform atlas.wake_workers();
-  elsif task.state = 'running' and answered then
-    -- the first response that is there is the reply: the worker stops its other call, and goes on with this one
-    update atlas.task t set adopted_at = now() where t.id = task.id;
-    notify atlas_wake, 'cancel';
+  if answered or task.state = 'queued' then
+    perform atlas.go_on_with(task);
   end if;
   return case when answered then 'adopted' else 'settled' end;
 end
@@ -140,6 +151,22 @@ comment on function atlas.adopt_response(jsonb) is
   'Takes what the provider''s webhook tells of a response: a held call becomes known, a task that waits for it is woken, a task that
 is over has it settled. Answers unknown, known, adopted, settled or corrected.';
 grant execute on function atlas.adopt_response(jsonb) to service_role;
+
+-- The first response that is there is the reply: a task that waits is woken, a worker that is at another call of it stops that one.
+create function atlas.go_on_with(p_task atlas.task) returns void
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  if p_task.state = 'queued' and p_task.wait_reason is distinct from 'scheduled' then
+    update atlas.task t set wait_reason = null, wait_scope = null, run_after = now() where t.id = p_task.id;
+    perform atlas.wake_workers();
+  elsif p_task.state = 'running' then
+    update atlas.task t set adopted_at = now() where t.id = p_task.id;
+    notify atlas_wake, 'cancel';
+  end if;
+end
+$$;
+comment on function atlas.go_on_with(atlas.task) is 'Lets a task go on with a response that was heard of. Internal: the caller holds its task.';
 
 create function atlas.settle_call(p_spend_id bigint, p_usage jsonb) returns void
 language plpgsql security definer set search_path = ''

@@ -116,12 +116,13 @@ begin
     returning attempt.id, attempt.lease_expires_at
   ),
   -- a reservation whose response was begun passes on from the lost attempt, as call 0 of this one; of several the one that the
-  -- provider told of
+  -- provider told of, also when its call had been given up
   inherited as (
     update atlas.spend s set attempt_id = c.attempt_id, call = 0
-    from claimed c where s.task_id = c.id and s.state = 'reserved' and s.response_id is not null
+    from claimed c where s.task_id = c.id
       and s.id = (select o.id from atlas.spend o
-        where o.task_id = c.id and o.state = 'reserved' and o.response_id is not null
+        where o.task_id = c.id and o.corrects is null and o.response_id is not null and (o.state = 'reserved'
+          or (o.state = 'settled' and o.adopted_at is not null and o.known in ('presumed_none', 'unknown')))
         order by (o.adopted_at is not null) desc, o.id desc limit 1)
     returning s.task_id, s.id, s.model, s.response_id, s.reserved_tokens, s.reserved_at, s.completion_window
   ),

@@ -165,7 +165,7 @@ as $$
     run_after = greatest(t.run_after, case when h.calls = 1 then now() + interval '1 second' * r.held_retry_seconds else h.ends end)
   from (
     select s.task_id, count(*) as calls, min(s.held_until) as ends, max(s.reserved_at) as latest from atlas.spend s
-    where s.task_id = any (p_tasks) and s.state = 'held' group by s.task_id) h
+    where s.task_id = any (p_tasks) and s.state = 'held' and s.held_until > now() group by s.task_id) h
   cross join atlas.spend_rules r
   where t.id = h.task_id and t.state = 'queued' and t.cancel_requested_at is null
     -- a response that is known is asked for at once, whatever else is held
@@ -198,9 +198,14 @@ begin
   if p_code = 'response_gone' and exists (select from atlas.attempt a where a.task_id = task.id and a.error_code = p_code) then
     p_kind := 'own';
   end if;
+  if p_code = 'response_gone' then
+    -- what the provider told of is not there any more
+    update atlas.spend s set adopted_at = null where s.attempt_id = task.attempt_id and s.state = 'settled' and s.adopted_at is not null;
+  end if;
   if p_kind = 'budget' then
     select b.scope into lowered from atlas.budget b
-    where b.scope in ('global', 'project:' || task.project_id, 'sender:' || task.sender_key) and b.lowered_at > task.queued_at
+    where b.scope in ('global', 'project:' || task.project_id, 'sender:' || task.sender_key) and task.queued_at
+      < case p_code when 'run_budget' then b.run_lowered_at when 'day_budget' then b.day_lowered_at when 'month_budget' then b.month_lowered_at end
     order by b.scope limit 1;
     if found then
       perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages), true);

@@ -129,9 +129,9 @@ as $$
     select m.model, (
       select percentile_disc(0.99) within group (order by r.output)
       from (
-        -- a reply that was cut and continued is one reply
-        select sum(c.output_tokens) as output
-        from (select s.attempt_id, s.output_tokens from atlas.spend s
+        -- a reply that was cut and continued is one reply; one that used up what was reserved may have wanted as much again
+        select sum(c.output_tokens) * case when bool_or(c.cut) then 2 else 1 end as output
+        from (select s.attempt_id, s.output_tokens, s.output_tokens >= s.reserved_output as cut from atlas.spend s
               where s.model = m.model and s.known = 'reported' and s.corrects is null and s.state = 'settled'
               order by s.settled_at desc limit 2000) c
         group by c.attempt_id) r) as output

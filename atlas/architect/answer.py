@@ -68,7 +68,7 @@ class Architect:
             model = known.get(task.inherited.model, Model(name=task.inherited.model))
             text = await self._generation.resume(run, task.inherited, model, build)
         else:
-            text = await self._generation.generate(run, build, chain)
+            text = await self._generation.generate(run, build, chain, window=run.completion_window)
         count = self._vocabularies.counter(text.model.vocabulary or "o200k_base")
         call = built.get(text.model.name) or build(text.model, count, run.per_run)
         labels = prompt.labels(call.sources)

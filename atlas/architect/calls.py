@@ -16,7 +16,7 @@ from atlas.llm.errors import ModelError, NoText, RateLimited, Refused, Returned,
 from atlas.llm.models import Model
 from atlas.llm.port import Delta, Finished, Generator, ModelCall, ModelEvent, RateLimits, Snapshot, Started
 from atlas.metrics import Metrics
-from atlas.task import Inherited, Usage
+from atlas.task import NOTHING_USED, Inherited, Usage
 from atlas.text import clean
 
 log = logging.getLogger("atlas.calls")
@@ -64,9 +64,15 @@ class Calls:
         run.next_call += 1
         run.counted_tokens += answer["tokens"]
         run.open_call = number
+        entrance = await self._models.enter(call.model)
+        if entrance == "shut":
+            await self._settle(run, answer["spend_id"], answer["tokens"], NOTHING_USED, call.model.name)
+            raise UpstreamFailed(f"the breaker of {call.model.name} is open", code="breaker_open")
         named = {"task": str(run.task.task_id), "attempt": str(run.task.attempt_id), "call": str(answer["spend_id"])}
         events = self._generator.generate(replace(call, metadata=named))
-        return await self._finish(run, call.model, number, answer["spend_id"], answer["tokens"], events, reading or Reading())
+        reading = reading or Reading()
+        reading.fresh, reading.trial = True, entrance == "trial"
+        return await self._finish(run, call.model, number, answer["spend_id"], answer["tokens"], events, reading)
 
     async def resume(self, run: Run, inherited: Inherited, model: Model) -> GeneratedText:
         """Goes on with the response of an earlier attempt."""
@@ -144,6 +150,9 @@ class Calls:
                             reading.began, reading.resumable = True, event.resumable
                             run.open_response = event.response_id if event.resumable else None
                             await self._say_started(run, model, number, event, reading)
+                            if reading.fresh:
+                                # it answers: a breaker that waits for this call need not wait for its end
+                                await self._models.learned(model, None, trial=reading.trial)
                         case Started():
                             pass
                         case Delta():
@@ -197,7 +206,7 @@ class Calls:
 
     async def _end(self, run: Run, model: Model, number: int, reading: Reading, end: Finished) -> GeneratedText:
         run.open_response = run.open_call = None
-        await self._models.learned(model, None)
+        await self._models.learned(model, None, trial=reading.fresh and reading.trial)
         text = "".join(reading.parts)
         if not text[reading.begins :].strip():
             code = "cut_before_text" if end.truncated else "no_text"

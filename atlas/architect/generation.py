@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +17,17 @@ from atlas.architect.reading import Reading
 from atlas.architect.room import Room, output_limit
 from atlas.architect.run import GeneratedText, Run
 from atlas.backoff import full_jitter
-from atlas.llm.errors import CallHeld, ContextOverflow, ModelError, ModelMissing, NoText, RateLimited, Refused, UpstreamFailed
+from atlas.llm.errors import (
+    CallHeld,
+    ContextOverflow,
+    ModelError,
+    ModelMissing,
+    NoText,
+    NoWindow,
+    RateLimited,
+    Refused,
+    UpstreamFailed,
+)
 from atlas.llm.models import Chain, Model, larger
 from atlas.llm.port import Generator, ModelCall
 from atlas.llm.tokens import MESSAGE_OVERHEAD, Count, Vocabularies, with_margin
@@ -27,6 +38,9 @@ log = logging.getLogger("atlas.generation")
 
 LONGEST_WAIT = 30.0
 """Seconds that a retry-after is waited for within an attempt; a longer one goes to the next model."""
+
+_WORTH_SOURCES = 1_000
+"""Output tokens under which a continuation is sent without the sources."""
 
 _MOST_CONTINUATIONS = 3
 """The first one has all that is left of the run; more are needed where a model's own limit is smaller."""
@@ -54,8 +68,10 @@ class Generation:
         self._vocabularies = vocabularies
         self._metrics = metrics
 
-    async def generate(self, run: Run, build: Build, chain: Chain, *, may_wait: bool = True) -> GeneratedText:
-        """The text of the first model of the chain that gives one.
+    async def generate(
+        self, run: Run, build: Build, chain: Chain, *, may_wait: bool = True, window: str = "soonest"
+    ) -> GeneratedText:
+        """The text of the first model of the chain that gives one. window: the completion window that is asked for.
 
         Raises Returned when the reservation put the task back; the last ModelError; where no model fits the budget, the first
         Refused; where none has room for the question, the first InputTooLarge.
@@ -66,7 +82,7 @@ class Generation:
         today = datetime.now(UTC).date()
         while models:
             model = models.pop(0)
-            if not await self._models.enter(model):
+            if not await self._models.may_try(model):
                 log.info("%s is passed over: its breaker is open", model.name)
                 failure = failure or UpstreamFailed(f"the breaker of {model.name} is open", code="breaker_open")
                 continue
@@ -74,7 +90,7 @@ class Generation:
                 self._metrics.fallbacks.labels(model=model.name).inc()
             try:
                 # a fallback that the budget has no room for is passed over: the outage is what the task waits for
-                call, tokens = await self._prepare(run, build, model)
+                call, tokens = await self._prepare(run, build, model, window)
                 return await self._with_retries(run, call, tokens, may_wait=may_wait and failure is None and refusal is None)
             except (Refused, InputTooLarge) as error:
                 refusal = refusal or error
@@ -84,6 +100,11 @@ class Generation:
                 if error.kept or isinstance(error, CallHeld):
                     # this task's call may be answered still: it is waited for, and nobody else is asked
                     raise
+                if isinstance(error, NoWindow):
+                    log.warning("%s: the reply is asked for at once, at its full price", error)
+                    window = "soonest"
+                    models.insert(0, model)
+                    continue
                 failure = error
                 if isinstance(error, ContextOverflow):
                     models = larger(models, model)
@@ -100,7 +121,8 @@ class Generation:
         try:
             text = await self._calls.resume(run, inherited, model)
         except ModelError as error:
-            await self._models.learned(model, error if error.outage else None)
+            if error.outage:
+                await self._models.learned(model, error)
             raise
         if not text.truncated:
             return text
@@ -110,24 +132,35 @@ class Generation:
             return text
         return await self._continued(run, call, tokens, text)
 
-    async def _prepare(self, run: Run, build: Build, model: Model) -> tuple[ModelCall, int]:
+    async def _prepare(self, run: Run, build: Build, model: Model, window: str = "soonest") -> tuple[ModelCall, int]:
         """The call for a model, and its input in tokens: by its vocabulary; else as the provider counts; else by bytes, the
         upper bound, which leaves the least room for sources."""
-        window = run.completion_window
         cached = str(run.task.project_id)
         room = room_for(run, model)
         if model.vocabulary is not None or model.name == "offline":
             count = self._vocabularies.counter(model.vocabulary)
             call = build(model, count, room)
             return replace(call, cache_key=cached, completion_window=window), _tokens(call, count)
-        guess = build(model, self._vocabularies.counter("o200k_base"), room)
-        try:
-            counted = await self._generator.count(guess)
-        except ModelError as error:
-            log.info("%s cannot be asked to count: %s", model.name, error)
-            counted = None
-        if counted is not None and counted <= Room(per_run=room).input:
-            return replace(guess, cache_key=cached, completion_window=window), counted
+        near = self._vocabularies.counter("o200k_base")
+        scale = 1.0
+        for _ in range(2):
+            # by a vocabulary that is near, then scaled by what the provider counted
+            def scaled(text: str, by: float = scale) -> int:
+                return math.ceil(near(text) * by)
+
+            try:
+                guess = build(model, scaled, room)
+                counted = await self._generator.count(guess)
+            except InputTooLarge:
+                break
+            except ModelError as error:
+                log.info("%s cannot be asked to count: %s", model.name, error)
+                break
+            if counted is None:
+                break
+            if counted <= Room(per_run=room).input:
+                return replace(guess, cache_key=cached, completion_window=window), counted
+            scale = 1.02 * counted / max(1, _tokens(guess, near))
         count = self._vocabularies.counter(None)
         call = build(model, count, room)
         return replace(call, cache_key=cached, completion_window=window), _tokens(call, count)
@@ -143,7 +176,10 @@ class Generation:
 
         def worth_it(state: RetryCallState) -> bool:
             error = state.outcome.exception() if state.outcome else None
-            if not isinstance(error, (RateLimited, UpstreamFailed)) or error.kept or isinstance(error, CallHeld) or open_now:
+            if not isinstance(error, (RateLimited, UpstreamFailed)) or open_now:
+                return False
+            # what may have cost something is not made again at once
+            if error.kept or error.usage is None or isinstance(error, CallHeld):
                 return False
             return (error.retry_after or 0) <= LONGEST_WAIT
 
@@ -155,7 +191,8 @@ class Generation:
                 except ModelError as error:
                     failure = error
                     # each failure counts at once, for the whole fleet; what was answered at all is no outage
-                    await self._models.learned(call.model, error if error.outage else None)
+                    if error.code != "breaker_open":
+                        await self._models.learned(call.model, error if error.outage else None)
                     open_now = error.outage and not await self._models.closed(call.model)
                     raise
                 except Refused:
@@ -175,8 +212,11 @@ class Generation:
         except NoText as error:
             if error.code != "cut_before_text" or most <= first.max_output_tokens:
                 raise
+            try:
+                whole = replace(call, max_output_tokens=self._limit(run, call, tokens))
+            except Refused:
+                raise error from None
             log.info("%s thought through all that was reserved: it gets the rest of the run", call.model.name)
-            whole = replace(call, max_output_tokens=self._limit(run, call, tokens))
             return await self._calls.make(run, whole, input_tokens=_reserved(call, tokens), may_wait=False)
         return await self._continued(run, call, tokens, text)
 
@@ -187,15 +227,17 @@ class Generation:
             count = self._vocabularies.counter(call.model.vocabulary)
             turns = (*call.turns, ("assistant", text.text), ("user", CONTINUE))
             again = replace(call, turns=turns, completion_window="soonest")
-            added = count(text.text) + count(CONTINUE) + 2 * MESSAGE_OVERHEAD
+            needs = tokens + count(text.text) + count(CONTINUE) + 2 * MESSAGE_OVERHEAD
             try:
                 await self._calls.settle_finished(run)
                 await self._progress.flush([run.task.attempt_id])
-                again = replace(again, max_output_tokens=self._limit(run, again, tokens + added))
+                if output_limit(call.model, per_run=run.per_run, used=run.counted_tokens, input_tokens=needs) < _WORTH_SOURCES:
+                    # the question and what is written say enough to go on where the sources leave no room
+                    again = replace(again, turns=(("user", call.question), *turns[-2:]))
+                    needs = _tokens(again, count)
+                again = replace(again, max_output_tokens=self._limit(run, again, needs))
                 reading = Reading(parts=[text.text], begins=len(text.text), generation=run.next_generation - 1)
-                more = await self._calls.make(
-                    run, again, input_tokens=_reserved(again, tokens + added), may_wait=False, reading=reading
-                )
+                more = await self._calls.make(run, again, input_tokens=_reserved(again, needs), may_wait=False, reading=reading)
             except (Refused, ModelError) as error:
                 if isinstance(error, ModelError) and error.kept:
                     raise

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
+from atlas.llm.book import Entrance
 from atlas.llm.errors import ModelError
 from atlas.llm.models import Chain, Model
 from atlas.task import AttemptId, Exchange, JsonObject, Retrieved, Usage
@@ -60,14 +61,17 @@ class Models(Protocol):
     async def current(self) -> tuple[Chain, dict[str, Model]]:
         """The chain that can be called now, and all models by name."""
 
-    async def enter(self, model: Model) -> bool:
-        """Whether a call may be made to a model now: what its breaker says."""
+    async def enter(self, model: Model) -> Entrance:
+        """Whether a call may be made to a model just now: what its breaker says."""
+
+    async def may_try(self, model: Model) -> bool:
+        """Whether a call may be prepared: its breaker is not open."""
 
     async def closed(self, model: Model) -> bool:
         """Whether its breaker is closed."""
 
-    async def learned(self, model: Model, error: ModelError | None) -> None:
-        """Shares a success, or a failure, with the fleet."""
+    async def learned(self, model: Model, error: ModelError | None, *, trial: bool = False) -> None:
+        """Shares a success, or a failure, with the fleet. trial: of the call that was tried."""
 
 
 class Rates(Protocol):

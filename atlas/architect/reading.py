@@ -23,6 +23,10 @@ class Reading:
     window: str = "soonest"
     inherited: str = ""
     """What an earlier attempt stored of the reply: readers have it already."""
+    fresh: bool = False
+    """The response is a call of this attempt, not one that is taken up."""
+    trial: bool = False
+    """It is the call that is tried while a breaker is half open."""
     began: bool = False
     resumable: bool = False
     half: str = ""

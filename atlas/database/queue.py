@@ -144,8 +144,10 @@ class PostgresQueue:
     async def list_models(self) -> dict[str, Model]:
         return read_models(await self._pool.value("select atlas.list_models()"))
 
-    async def record_model(self, name: str, outcome: Literal["ok", "failed", "missing"], error: str | None = None) -> str:
-        return str(await self._pool.value("select atlas.record_model($1, $2, $3)", name, outcome, error))
+    async def record_model(
+        self, name: str, outcome: Literal["ok", "failed", "missing"], error: str | None = None, *, trial: bool = False
+    ) -> str:
+        return str(await self._pool.value("select atlas.record_model($1, $2, $3, $4)", name, outcome, error, trial))
 
     async def take_trial(self, name: str) -> bool:
         return bool(await self._pool.value("select atlas.take_trial($1)", name))

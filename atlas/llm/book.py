@@ -16,13 +16,19 @@ from atlas.metrics import Metrics
 log = logging.getLogger("atlas.llm.book")
 
 
+Entrance = Literal["open", "trial", "shut"]
+"""Whether a call may be made; trial: it is the one that is tried while a breaker is half open."""
+
+
 class ModelRows(Protocol):
     """Where what is known of the models is kept."""
 
     async def list_models(self) -> dict[str, Model]:
         """All models by name."""
 
-    async def record_model(self, name: str, outcome: Literal["ok", "failed", "missing"], error: str | None = None) -> str:
+    async def record_model(
+        self, name: str, outcome: Literal["ok", "failed", "missing"], error: str | None = None, *, trial: bool = False
+    ) -> str:
         """Shares what a call learned of a model with the fleet; answers with the state of its breaker."""
 
     async def take_trial(self, name: str) -> bool:
@@ -77,29 +83,33 @@ class ModelBook:
             if model.breaker_since else model.name for model in chain.models
         )  # fmt: skip
 
-    async def enter(self, model: Model) -> bool:
-        """Whether a call may be made to a model: its breaker is closed, or this is the one call that is tried."""
+    async def enter(self, model: Model) -> Entrance:
+        """Whether a call may be made to a model just now: its breaker is closed, or this is the one call that is tried."""
         _, known = await self.current()
         found = known.get(model.name, model)
         if found.breaker == "closed":
-            return True
-        return found.breaker == "half_open" and await self._rows.take_trial(model.name)
+            return "open"
+        return "trial" if found.breaker == "half_open" and await self._rows.take_trial(model.name) else "shut"
+
+    async def may_try(self, model: Model) -> bool:
+        """Whether a call may be prepared: its breaker is not open."""
+        _, known = await self.current()
+        return known.get(model.name, model).breaker != "open"
 
     async def closed(self, model: Model) -> bool:
         """Whether its breaker is closed."""
         _, known = await self.current()
         return known.get(model.name, model).breaker == "closed"
 
-    async def learned(self, model: Model, error: ModelError | None) -> None:
-        """Shares a success (once a second, and at once while a breaker is not closed) or a failure with the fleet."""
+    async def learned(self, model: Model, error: ModelError | None, *, trial: bool = False) -> None:
+        """Shares a success (once a second; that of a tried call at once) or a failure with the fleet."""
         if error is None:
             now = time.monotonic()
-            calm = await self.closed(model)
-            if calm and now - self._told.get(model.name, float("-inf")) < 1.0:
+            if not trial and now - self._told.get(model.name, float("-inf")) < 1.0:
                 return
             self._told[model.name] = now
-            await self._rows.record_model(model.name, "ok")
-            if not calm:
+            await self._rows.record_model(model.name, "ok", trial=trial)
+            if trial:
                 self.forget()
         elif error.outage and not isinstance(error, RateLimited):
             missing = isinstance(error, ModelMissing)

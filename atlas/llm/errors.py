@@ -12,6 +12,7 @@ ModelError                what upstream did; `usage` is what the call is settled
 ├── ModelMissing          model_not_found: its successor is called
 ├── ContextOverflow       a model with more room is called
 ├── BadRequest            the request is wrong: not tried again
+│   └── NoWindow          no completion window can be asked for: the reply is asked for at once
 └── NoText                the response ended without text: the next model is called
 """
 
@@ -99,6 +100,10 @@ class ContextOverflow(ModelError):
 
 class BadRequest(ModelError):
     """The provider rejects the request itself."""
+
+
+class NoWindow(BadRequest):
+    """The server takes no background responses, so there is no completion window either."""
 
 
 class NoText(ModelError):

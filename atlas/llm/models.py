@@ -46,8 +46,13 @@ class Model:
 
     @property
     def first_output(self) -> int:
-        """Tokens that the first call of a run reserves for its reply."""
-        return max(LEAST_RESERVED, self.usual_output or 0)
+        """Tokens that the first call of a run reserves for its reply.
+
+        A reasoning model that was never measured gets all that is left: without room to write it would be paid for nothing.
+        """
+        if self.reasoning and self.usual_output is None:
+            return self.max_output
+        return max(LEAST_RESERVED if not self.reasoning else 2 * REASONING_FLOOR, self.usual_output or 0)
 
     @property
     def context(self) -> int:

@@ -18,7 +18,7 @@ import httpx2
 from openai import AsyncOpenAI
 from openai.types.responses import Response
 
-from atlas.llm.errors import BadRequest, ModelError, NoText, Pending, UpstreamFailed, WayLost
+from atlas.llm.errors import BadRequest, ModelError, NoText, NoWindow, Pending, UpstreamFailed, WayLost
 from atlas.llm.openai_errors import limits_of, of_code, of_connection, translated
 from atlas.llm.port import Delta, Finished, ModelCall, ModelEvent, RateLimits, Snapshot, Started
 from atlas.task import NOTHING_USED, Usage
@@ -56,6 +56,8 @@ class OpenAIGenerator:
         self._patience = patience
 
     async def generate(self, call: ModelCall) -> AsyncIterator[ModelEvent]:
+        if call.completion_window != "soonest" and not self._background:
+            raise NoWindow("without background responses there is no completion window", code="no_window")
         request = self._request(call)
         background = "background" in request
         streams = call.model.streams and "background_options" not in request

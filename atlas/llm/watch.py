@@ -29,7 +29,9 @@ class ProbeRows(Protocol):
     async def record_probe(self, name: str, *, ok: bool, error: str | None = None, shutdown_at: date | None = None) -> None:
         """What a probe found."""
 
-    async def record_model(self, name: str, outcome: Literal["ok", "failed", "missing"], error: str | None = None) -> str:
+    async def record_model(
+        self, name: str, outcome: Literal["ok", "failed", "missing"], error: str | None = None, *, trial: bool = False
+    ) -> str:
         """Shares what was learned of a model."""
 
 

@@ -36,7 +36,7 @@ def kind_of(error: ModelError) -> str:
         return "released"
     if isinstance(error, (BadRequest, ContextOverflow)):
         return "final"
-    return "outage" if error.outage and error.usage is not None else "own"
+    return "outage" if error.outage else "own"
 
 
 class Attempts:

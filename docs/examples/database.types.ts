@@ -163,11 +163,14 @@ export type Database = {
       "budget": {
         Row: {
           "controlled": (string)[];
+          "created_at": string;
           "daily": number | null;
+          "day_lowered_at": string | null;
           "enforcement": string;
-          "lowered_at": string | null;
+          "month_lowered_at": string | null;
           "monthly": number | null;
           "per_run": number | null;
+          "run_lowered_at": string | null;
           "scope": string;
           "set_by": string;
           "updated_at": string;
@@ -179,11 +182,14 @@ export type Database = {
         ComputedFields: never;
         Insert: {
           "controlled"?: (string)[];
+          "created_at"?: string;
           "daily"?: number | null;
+          "day_lowered_at"?: string | null;
           "enforcement"?: string;
-          "lowered_at"?: string | null;
+          "month_lowered_at"?: string | null;
           "monthly"?: number | null;
           "per_run"?: number | null;
+          "run_lowered_at"?: string | null;
           "scope": string;
           "set_by"?: never;
           "updated_at"?: string;
@@ -194,11 +200,14 @@ export type Database = {
         };
         Update: {
           "controlled"?: (string)[];
+          "created_at"?: string;
           "daily"?: number | null;
+          "day_lowered_at"?: string | null;
           "enforcement"?: string;
-          "lowered_at"?: string | null;
+          "month_lowered_at"?: string | null;
           "monthly"?: number | null;
           "per_run"?: number | null;
+          "run_lowered_at"?: string | null;
           "scope"?: string;
           "set_by"?: never;
           "updated_at"?: string;
@@ -898,6 +907,7 @@ export type Database = {
           "price_from": string | null;
           "reasoning_tokens": number | null;
           "reserved_at": string;
+          "reserved_output": number;
           "reserved_tokens": number;
           "reserved_usd": number | null;
           "response_id": string | null;
@@ -933,6 +943,7 @@ export type Database = {
           "price_from"?: string | null;
           "reasoning_tokens"?: number | null;
           "reserved_at"?: string;
+          "reserved_output"?: number;
           "reserved_tokens": number;
           "reserved_usd"?: number | null;
           "response_id"?: string | null;
@@ -967,6 +978,7 @@ export type Database = {
           "price_from"?: string | null;
           "reasoning_tokens"?: number | null;
           "reserved_at"?: string;
+          "reserved_output"?: number;
           "reserved_tokens"?: number;
           "reserved_usd"?: number | null;
           "response_id"?: string | null;
@@ -1078,12 +1090,13 @@ export type Database = {
           "title": string;
           "wait_reason": string | null;
           "wait_scope": string | null;
+          "go_on_with": undefined | null;
           "share_of": {
             "daily": number;
             "usd_daily": number;
           } | null;
         };
-        ComputedFields: "share_of";
+        ComputedFields: "go_on_with" | "share_of";
         Insert: {
           "adopted_at"?: string | null;
           "attempt_id"?: string | null;
@@ -1204,8 +1217,9 @@ export type Database = {
         Row: {
           "daily": number | null;
           "day": string | null;
+          "day_lowered_at": string | null;
           "enforcement": string;
-          "lowered_at": string | null;
+          "month_lowered_at": string | null;
           "month_reserved_tokens": number | null;
           "month_reserved_usd": number | null;
           "month_settled_tokens": number | null;
@@ -1215,6 +1229,7 @@ export type Database = {
           "per_run": number | null;
           "reserved_tokens": number | null;
           "reserved_usd": number | null;
+          "run_lowered_at": string | null;
           "scope": string;
           "set_by": string;
           "settled_tokens": number | null;
@@ -1649,6 +1664,15 @@ export type Database = {
           "reply": string;
         }[];
       };
+      "go_on_with": {
+        Args: {
+          "p_task": Omit<
+            Database["atlas"]["Tables"]["task"]["Row"],
+            Database["atlas"]["Tables"]["task"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
       "grouped": { Args: { "value": number }; Returns: string };
       "has_work": { Args: { "p_chats"?: boolean }; Returns: boolean };
       "is_filter": { Args: { "filter": Json }; Returns: boolean };
@@ -1743,7 +1767,10 @@ export type Database = {
         Args: { "p_destination": string; "p_error"?: string; "p_ok": boolean; "p_seconds"?: number };
         Returns: string;
       };
-      "record_model": { Args: { "p_error"?: string; "p_model": string; "p_outcome": string }; Returns: string };
+      "record_model": {
+        Args: { "p_error"?: string; "p_model": string; "p_outcome": string; "p_trial"?: boolean };
+        Returns: string;
+      };
       "record_probe": {
         Args: { "p_error"?: string; "p_model": string; "p_ok": boolean; "p_shutdown_at"?: string };
         Returns: undefined;
@@ -1847,11 +1874,14 @@ export type Database = {
         Args: { "p_limits": Json; "p_scope": string; "p_set_by"?: string };
         Returns: {
           "controlled": (string)[];
+          "created_at": string;
           "daily": number | null;
+          "day_lowered_at": string | null;
           "enforcement": string;
-          "lowered_at": string | null;
+          "month_lowered_at": string | null;
           "monthly": number | null;
           "per_run": number | null;
+          "run_lowered_at": string | null;
           "scope": string;
           "set_by": string;
           "updated_at": string;

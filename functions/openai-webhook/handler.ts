@@ -80,7 +80,7 @@ async function retrieve(id: string, deps: Deps): Promise<JsonObject | null> {
     await answer.body?.cancel();
     throw new Upstream(`the provider answered ${answer.status} for ${id}`);
   }
-  return asObject(await answer.text());
+  return (await answer.json()) as JsonObject;
 }
 
 /** As atlas.settle_spends takes it; null where the provider does not say, or says zeros, which no answer costs. */
@@ -108,5 +108,7 @@ function textOf(response: JsonObject): string {
     .filter((item) => text(item, "type") === "message")
     .flatMap((item) => list(get(item, "content")))
     .map((part) => text(part, "text") || text(part, "refusal"))
-    .join("");
+    .join("")
+    // what Postgres cannot hold
+    .replaceAll("\0", "\ufffd").toWellFormed();
 }

@@ -204,6 +204,8 @@ async def test_an_admin_of_a_project_raises_its_budget_and_nobody_elses(database
             with pytest.raises(asyncpg.PostgresError, match="is not a project that you are an admin of") as caught:
                 await ann.execute("select atlas.set_budget($1, '{\"daily\": 9}')", scope)
             assert caught.value.sqlstate == "AT006"
+        with pytest.raises(asyncpg.PostgresError, match="is for workers alone"):
+            await ann.execute("select atlas.set_budget($1, '{\"daily\": 9}', 'settings')", f"project:{mine}")
     async with acting(database, "authenticated", BOB) as bob:
         with pytest.raises(asyncpg.PostgresError, match="is not a project that you are an admin of"):
             await bob.execute("select atlas.set_budget($1, '{\"daily\": 9}')", f"project:{mine}")
@@ -234,6 +236,55 @@ async def test_a_budget_that_is_none_is_refused_by_name_whoever_sets_it(
         await command(db, {"command": "set_budget", "scope": scope, **limits})
     assert caught.value.sqlstate == "AT001"
     assert await db.fetchval("select count(*) from atlas.budget") == 1
+
+
+async def test_a_limit_that_fell_excuses_nothing_else(db: asyncpg.Connection) -> None:
+    await ask(db)
+    await asyncio.sleep(0.01)
+    await limit(db, monthly=1_000_000, usd_daily=5)
+    (row,) = await claim(db)
+    answer = await reserve(db, row["attempt_id"], 1000, model="mystery")
+    assert answer["code"] == "model_unpriced"
+    done = await db.fetchval("select atlas.fail_task($1, $2, 'no price', 'budget')", row["attempt_id"], answer["code"])
+    assert done == "failed"
+
+
+async def test_the_first_limits_of_a_workers_settings_lower_nothing(db: asyncpg.Connection) -> None:
+    await db.execute("select atlas.set_budget('global', '{\"daily\": 5000}', 'settings')")
+    assert await db.fetchval("select day_lowered_at from atlas.budget") is None
+    await db.execute("select atlas.set_budget('global', '{\"daily\": 4000}', 'settings')")
+    row = await db.fetchrow("select day_lowered_at is not null, run_lowered_at is null, month_lowered_at is null from atlas.budget")
+    assert tuple(row) == (True, True, True)
+
+
+@pytest.mark.parametrize("limits", [[], None, 5, "x"])
+async def test_limits_that_are_no_object_are_refused(db: asyncpg.Connection, limits: Any) -> None:
+    with pytest.raises(asyncpg.PostgresError, match=r"limits|not an object") as caught:
+        await db.execute("select atlas.set_budget('global', $1::jsonb)", limits)
+    assert caught.value.sqlstate == "AT005"
+
+
+async def test_a_budget_is_raised_while_it_is_spent(database: Database, db: asyncpg.Connection) -> None:
+    """No deadlock between who raises a budget and what settles in it."""
+    await limit(db, daily=100_000)
+    for n in range(40):
+        await ask(db, f"question {n}")
+    tasks = await claim(db, 40)
+
+    async def settle(part: list[Any]) -> None:
+        async with database.connect() as connection:
+            for row in part:
+                await reserve(connection, row["attempt_id"], 2300)
+                await connection.execute(
+                    "select testing.complete_task($1, 'x', '{}', $2)", row["attempt_id"], {"0": used(2300)}
+                )
+
+    async def raise_it() -> None:
+        async with database.connect() as connection:
+            for n in range(40):
+                await connection.execute("select atlas.set_budget('global', $1)", {"daily": 100_000 + n})
+
+    await asyncio.gather(settle(tasks[::2]), settle(tasks[1::2]), raise_it(), raise_it())
 
 
 async def test_a_budget_of_a_project_that_is_not_there_is_refused(db: asyncpg.Connection) -> None:

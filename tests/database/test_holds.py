@@ -167,6 +167,93 @@ async def test_what_was_presumed_not_made_is_corrected_and_lets_in_who_was_defer
     assert (await reserve(db, row["attempt_id"], 1000))["outcome"] == "reserved"
 
 
+async def test_a_response_that_is_told_before_its_attempt_knows_it_is_gone_on_with(db: asyncpg.Connection) -> None:
+    """A silent connection: the webhook is quicker than the worker's patience."""
+    task, worker = await ask(db), uuid4()
+    (row,) = await claim(db, worker=worker)
+    answer = await reserve(db, row["attempt_id"], 1000)
+    assert await hear(db, told(task, row["attempt_id"], answer["spend_id"])) == "adopted"
+    leases = await db.fetch("select * from atlas.extend_leases($1, $2, '1 minute')", worker, [row["attempt_id"]])
+    assert leases[0]["adopted"], "its worker stops waiting"
+    # also where the worker gave up first: the call is not held, since its response is known
+    await db.execute("select atlas.fail_task($1, 'no_answer', 'gone', 'held', null, $2)", row["attempt_id"], HELD)
+    assert await spends(db) == [("reserved", None, None)]
+    await db.execute("update atlas.task set run_after = now(), wait_reason = null where id = $1", task)
+    (again,) = await claim(db)
+    assert again["inherited"]["response_id"] == "resp_1"
+    await db.execute("select testing.complete_task($1, '# A reply', '{}', $2)", again["attempt_id"], {"0": used(300)})
+    assert await spends(db) == [("settled", "reported", 300)]
+
+
+async def test_an_adopted_response_is_no_orphan(db: asyncpg.Connection) -> None:
+    await rules(db, held_retry_seconds=0)
+    task, attempt, spend = await hold(db)
+    (again,) = await claim(db)
+    await reserve(db, again["attempt_id"], 1000)
+    assert await hear(db, told(task, attempt, spend)) == "adopted"
+    assert await db.fetch("select * from atlas.take_orphans()") == []
+    await db.execute(
+        "select atlas.fail_task($1, 'adopted', 'the other', 'released', null, $2)", again["attempt_id"], {"0": used(70)}
+    )
+    (last,) = await claim(db)
+    assert last["inherited"]["response_id"] == "resp_1"
+    await db.execute("select testing.complete_task($1, '# A reply', '{}', $2)", last["attempt_id"], {"0": used(300)})
+
+
+async def test_a_held_call_that_its_attempt_went_on_without_is_settled_when_it_is_heard_of(db: asyncpg.Connection) -> None:
+    """A repair that was not answered: the record was delivered as it was."""
+    task = await ask(db)
+    (row,) = await claim(db)
+    await reserve(db, row["attempt_id"], 1000)
+    second = await reserve(db, row["attempt_id"], 1000, call=1)
+    item = {"spend_id": second["spend_id"], "attempt_id": str(row["attempt_id"]), "usage": {"known": "held"}}
+    await db.execute("select atlas.record_usage($1)", [item])
+    assert await hear(db, told(task, row["attempt_id"], second["spend_id"])) == "settled"
+    await db.execute("select testing.complete_task($1, 'x', '{}', $2)", row["attempt_id"], {"0": used(100)})
+    assert await spends(db) == [("settled", "reported", 100), ("settled", "reported", 300)]
+
+
+async def test_a_response_that_is_heard_of_wakes_a_task_whatever_it_waits_for(db: asyncpg.Connection) -> None:
+    await db.execute("select atlas.set_budget('global', '{\"daily\": 1500}')")
+    await rules(db, held_retry_seconds=0)
+    task, attempt, spend = await hold(db)
+    other = await ask(db, sender_key="other")
+    (row,) = [one for one in await claim(db, 2) if one["task_id"] == other]
+    await reserve(db, row["attempt_id"], 400)
+    await db.execute("select testing.complete_task($1, 'x', '{}', $2)", row["attempt_id"], {"0": used(1100)})
+    attempt_now = await db.fetchval("select attempt_id from atlas.task where id = $1", task)
+    assert (await reserve(db, attempt_now, 1000))["outcome"] == "defer"
+    assert (await task_of(db, task))["wait_reason"] == "settled_budget"
+    assert await hear(db, told(task, attempt, spend)) == "adopted"
+    (again,) = await claim(db)
+    assert again["inherited"]["response_id"] == "resp_1"
+    await db.execute("select testing.complete_task($1, '# A reply', '{}', $2)", again["attempt_id"], {"0": used(300)})
+
+
+async def test_a_response_that_is_heard_of_after_its_hold_is_gone_on_with_too(db: asyncpg.Connection) -> None:
+    task, attempt, spend = await hold(db)
+    await db.execute("update atlas.spend set held_until = now()")
+    await db.execute("select atlas.end_holds()")
+    assert await spends(db) == [("settled", "presumed_none", 0)]
+    assert await hear(db, told(task, attempt, spend)) == "corrected"
+    (again,) = await claim(db)
+    assert again["inherited"]["response_id"] == "resp_1", "it is not generated again"
+    await db.execute("select testing.complete_task($1, '# A reply', '{}', $2)", again["attempt_id"], {"0": used(300)})
+    assert await spends(db) == [("settled", "presumed_none", 0), ("settled", "reported", 300)]
+
+
+async def test_a_hold_that_is_over_stands_in_nobodys_way(db: asyncpg.Connection) -> None:
+    await rules(db, held_retry_seconds=0)
+    task, _, _ = await hold(db)
+    (again,) = await claim(db)
+    await reserve(db, again["attempt_id"], 1000)
+    await db.execute("select atlas.fail_task($1, 'no_answer', 'gone', 'held', null, $2)", again["attempt_id"], HELD)
+    await db.execute("update atlas.spend set held_until = now() - interval '1 s' where id = (select min(id) from atlas.spend)")
+    await db.execute("update atlas.task set run_after = now() where id = $1", task)
+    (third,) = await claim(db)
+    assert (await reserve(db, third["attempt_id"], 1000))["outcome"] == "reserved", "nobody has ended it yet"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

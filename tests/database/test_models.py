@@ -13,8 +13,8 @@ from tests.support.core import Json, ask, claim, reserve
 MODEL = "gpt-4.1"
 
 
-async def record(db: asyncpg.Connection, outcome: str, error: str | None = None) -> str:
-    return str(await db.fetchval("select atlas.record_model($1, $2, $3)", MODEL, outcome, error))
+async def record(db: asyncpg.Connection, outcome: str, error: str | None = None, *, trial: bool = False) -> str:
+    return str(await db.fetchval("select atlas.record_model($1, $2, $3, $4)", MODEL, outcome, error, trial))
 
 
 async def earlier(db: asyncpg.Connection, seconds: float) -> None:
@@ -75,7 +75,8 @@ async def test_while_it_is_open_it_is_probed_and_after_a_probe_one_call_is_tried
     assert [await db.fetchval("select atlas.take_trial($1)", MODEL) for _ in range(3)] == [True, False, False]
     await earlier(db, 21)
     assert await db.fetchval("select atlas.take_trial($1)", MODEL), "who tried has died: another tries"
-    assert await record(db, "ok") == "closed"
+    assert await record(db, "ok") == "half_open", "another call, from before"
+    assert await record(db, "ok", trial=True) == "closed"
     assert await db.fetchval("select atlas.take_trial($1)", MODEL)
 
 
@@ -105,6 +106,22 @@ async def test_while_no_model_answers_what_is_ready_is_set_aside_and_its_people_
     assert await db.fetchval("select count(*) from public.architect_out where data ->> 'content' like '%escalate%'") == 3
 
 
+async def test_a_woken_task_that_makes_no_call_is_followed_by_another(db: asyncpg.Connection) -> None:
+    for n in range(5):
+        await ask(db, f"question {n}")
+    await db.execute("select atlas.defer_upstream('nobody answers')")
+    for _ in range(3):
+        await record(db, "failed")
+    due = "select count(*) from atlas.task where run_after <= now() + interval '100 ms'"
+    for n in range(1, 4):
+        await earlier(db, 3)
+        assert [row[0] for row in await db.fetch("select atlas.take_probes()")] == [MODEL], "half open, and nobody has tried"
+        await db.execute("select atlas.record_probe($1, true)", MODEL)
+        assert await db.fetchval(due) == n
+        # it had no call to make
+        await db.execute("update atlas.task set wait_reason = 'settled_budget' where run_after <= now() + interval '100 ms'")
+
+
 async def test_what_waited_comes_back_spread_when_a_model_answers_again(db: asyncpg.Connection) -> None:
     for n in range(200):
         await ask(db, f"question {n}")
@@ -115,7 +132,7 @@ async def test_what_waited_comes_back_spread_when_a_model_answers_again(db: asyn
     assert await db.fetchval("select atlas.take_trial($1)", MODEL)
     due = "select count(*) from atlas.task where run_after <= now() + interval '100 ms'"
     assert await db.fetchval(due) == 1, "one tries a call"
-    await record(db, "ok")
+    await record(db, "ok", trial=True)
     row = await db.fetchrow(
         "select count(*) as n, max(run_after) - now() as last from atlas.task where run_after <= now() + interval '3 s'"
     )
@@ -207,7 +224,19 @@ async def test_the_usual_reply_is_measured_and_is_4_000_at_least(db: asyncpg.Con
     await db.execute("update atlas.model_state set measured_at = null")
     await db.execute("select atlas.measure_models()")
     assert await db.fetchval("select usual_output from atlas.model_state") == 8500, "the 99th percentile"
-    await db.execute("update atlas.spend set settled_at = now() - interval '1 day' where output_tokens = 8500")
+
+
+async def test_replies_that_were_cut_count_as_longer(db: asyncpg.Connection) -> None:
+    """What is cut at what was reserved must not keep the measure there."""
+    await record(db, "ok")
+    for _ in range(10):
+        await ask(db)
+        (row,) = await claim(db)
+        await reserve(db, row["attempt_id"], 4000)
+        usage = {"0": {"input_tokens": 10, "output_tokens": 4000, "known": "reported"}}
+        await db.execute("select testing.complete_task($1, 'x', '{}', $2)", row["attempt_id"], usage)
+    await db.execute("select atlas.measure_models()")
+    assert await db.fetchval("select usual_output from atlas.model_state") == 8000
 
 
 @pytest.mark.parametrize("outcome", ["great", ""])
