@@ -234,9 +234,9 @@ begin
   was := call.state;
   if jsonb_typeof(usage) is distinct from 'object' then
     -- a response that failed costs nothing; of another nobody will know
-    usage := case p_response ->> 'status' when 'failed' then '{"known": "none"}' end;
+    usage := case p_response ->> 'status' when 'failed' then jsonb '{"known": "none"}' end;
   else
-    usage := usage || '{"known": "reported"}';
+    usage := usage || jsonb '{"known": "reported"}';
   end if;
   answered := p_response ->> 'status' in ('completed', 'incomplete') and coalesce(p_response ->> 'text', '') <> '';
   update atlas.spend s set response_id = v_id, adopted_at = coalesce(s.adopted_at, now()) where s.id = call.id;
@@ -825,7 +825,7 @@ CREATE FUNCTION atlas.check_limits(p_scope text, p_limits jsonb, p_state text DE
     AS $_$
 declare
   names constant text[] := array['per_run', 'daily', 'monthly', 'usd_per_run', 'usd_daily', 'usd_monthly'];
-  modes constant jsonb := '{"enforcement": ["hard", "soft"], "when_spent": ["defer", "reject"]}';
+  modes constant jsonb := jsonb '{"enforcement": ["hard", "soft"], "when_spent": ["defer", "reject"]}';
   name text;
   value jsonb;
 begin
@@ -2401,7 +2401,7 @@ declare
   need numeric;
   pause numeric := 0;
   share numeric;
-  granted jsonb := '{}';
+  granted jsonb := jsonb '{}';
 begin
   for bucket in
     select b.unit, b.per_minute, b.blocked_until,
@@ -4746,7 +4746,7 @@ CREATE FUNCTION atlas.take_probes() RETURNS SETOF text
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  update atlas.model_state s set probe_at = clock_timestamp() + interval '2 seconds'
+  update atlas.model_state s set probe_at = clock_timestamp() + interval '1 second'
   where s.model in (
     select d.model from atlas.model_state d
     where d.probe_at <= clock_timestamp() and (d.state = 'open' or (d.state = 'half_open' and d.trial_at <= clock_timestamp()))
@@ -5182,7 +5182,7 @@ CREATE FUNCTION atlas.watch_ledger(p_every interval DEFAULT '00:05:00'::interval
     SET search_path TO ''
     AS $$
 declare
-  found_rows jsonb := '[]';
+  found_rows jsonb := jsonb '[]';
 begin
   update atlas.control c set books_checked_at = now()
   where c.books_checked_at is null or c.books_checked_at < now() - p_every;

@@ -117,7 +117,7 @@ grant execute on function atlas.record_model(text, text, text, boolean) to servi
 create function atlas.take_probes() returns setof text
 language sql security definer set search_path = ''
 as $$
-  update atlas.model_state s set probe_at = clock_timestamp() + interval '2 seconds'
+  update atlas.model_state s set probe_at = clock_timestamp() + interval '1 second'
   where s.model in (
     select d.model from atlas.model_state d
     where d.probe_at <= clock_timestamp() and (d.state = 'open' or (d.state = 'half_open' and d.trial_at <= clock_timestamp()))

@@ -30,7 +30,7 @@ declare
   need numeric;
   pause numeric := 0;
   share numeric;
-  granted jsonb := '{}';
+  granted jsonb := jsonb '{}';
 begin
   for bucket in
     select b.unit, b.per_minute, b.blocked_until,

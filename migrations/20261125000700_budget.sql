@@ -222,7 +222,7 @@ language plpgsql stable security definer set search_path = ''
 as $$
 declare
   names constant text[] := array['per_run', 'daily', 'monthly', 'usd_per_run', 'usd_daily', 'usd_monthly'];
-  modes constant jsonb := '{"enforcement": ["hard", "soft"], "when_spent": ["defer", "reject"]}';
+  modes constant jsonb := jsonb '{"enforcement": ["hard", "soft"], "when_spent": ["defer", "reject"]}';
   name text;
   value jsonb;
 begin

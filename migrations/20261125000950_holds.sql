@@ -96,9 +96,9 @@ begin
   was := call.state;
   if jsonb_typeof(usage) is distinct from 'object' then
     -- a response that failed costs nothing; of another nobody will know
-    usage := case p_response ->> 'status' when 'failed' then '{"known": "none"}' end;
+    usage := case p_response ->> 'status' when 'failed' then jsonb '{"known": "none"}' end;
   else
-    usage := usage || '{"known": "reported"}';
+    usage := usage || jsonb '{"known": "reported"}';
   end if;
   answered := p_response ->> 'status' in ('completed', 'incomplete') and coalesce(p_response ->> 'text', '') <> '';
   update atlas.spend s set response_id = v_id, adopted_at = coalesce(s.adopted_at, now()) where s.id = call.id;

@@ -102,7 +102,7 @@ create function atlas.watch_ledger(p_every interval default interval '5 minutes'
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  found_rows jsonb := '[]';
+  found_rows jsonb := jsonb '[]';
 begin
   update atlas.control c set books_checked_at = now()
   where c.books_checked_at is null or c.books_checked_at < now() - p_every;

@@ -16,6 +16,9 @@ from atlas.llm.port import Generator
 
 log = logging.getLogger("atlas.llm.watch")
 
+_PATIENCE = 3.0
+"""Seconds for a probe: one that hangs would keep the next one back."""
+
 KEPT = 30.0
 """Seconds for which /healthz believes a probe: it makes at most one in this time."""
 
@@ -104,12 +107,12 @@ class ModelWatch:
 
     async def _probe(self, name: str) -> None:
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(_PATIENCE):
                 shutdown_at = await self._generator.probe(name)
         except ModelMissing as error:
             await self._rows.record_model(name, "missing", str(error)[:500])
         except (ModelError, TimeoutError) as error:
             log.info("%s does not answer: %s", name, error)
-            await self._rows.record_probe(name, ok=False, error=str(error)[:500] or "no answer within 10 s")
+            await self._rows.record_probe(name, ok=False, error=str(error)[:500] or f"no answer within {_PATIENCE:g} s")
         else:
             await self._rows.record_probe(name, ok=True, shutdown_at=shutdown_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import asyncpg
@@ -51,9 +52,9 @@ async def test_a_question_becomes_a_spec(
     assert sent["metadata"] == {"task": str(row["id"]), "attempt": str(row["attempt"]), "call": str(call["id"])}
     assert sent["prompt_cache_key"] == str(row["project_id"])
     await nothing_reserved(db)
+    await until(lambda: asyncio.to_thread(lambda: worker.metric('atlas_run_seconds_count{result="completed"}') == 1), 10)
     assert worker.metric('atlas_tokens_total{kind="output",model="gpt-4.1"}') == 380
     assert worker.metric('atlas_tokens_total{kind="reasoning",model="gpt-4.1"}') == 20
-    assert worker.metric('atlas_run_seconds_count{result="completed"}') == 1
 
 
 async def test_background_off_stores_nothing(

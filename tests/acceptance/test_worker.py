@@ -38,7 +38,8 @@ async def test_metrics_carry_the_manuals_names_and_the_queue(workers: Workers, d
     await ended(db, await ask(db))
 
     async def observed() -> bool:
-        return await asyncio.to_thread(worker.metric, 'atlas_budget_limit{scope="global",unit="usd"}') == 3
+        text = (await asyncio.to_thread(worker.get, "/metrics"))[1]
+        return 'atlas_budget_limit{scope="global",unit="usd"} 3.0' in text and "atlas_run_seconds_bucket" in text
 
     await until(observed, 15, "the queue is observed")
     text = worker.get("/metrics")[1]

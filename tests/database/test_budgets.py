@@ -253,7 +253,9 @@ async def test_the_first_limits_of_a_workers_settings_lower_nothing(db: asyncpg.
     await db.execute("select atlas.set_budget('global', '{\"daily\": 5000}', 'settings')")
     assert await db.fetchval("select day_lowered_at from atlas.budget") is None
     await db.execute("select atlas.set_budget('global', '{\"daily\": 4000}', 'settings')")
-    row = await db.fetchrow("select day_lowered_at is not null, run_lowered_at is null, month_lowered_at is null from atlas.budget")
+    row = await db.fetchrow(
+        "select day_lowered_at is not null, run_lowered_at is null, month_lowered_at is null from atlas.budget"
+    )
     assert tuple(row) == (True, True, True)
 
 
