@@ -179,6 +179,28 @@ async def test_a_reply_that_is_cut_is_continued_in_the_same_run(
     await nothing_reserved(db)
 
 
+async def test_a_cut_reply_goes_on_without_the_sources_where_they_leave_no_room(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    """The default run of 12,000, of which the first call used 9,100: the thread of 1,900 tokens leaves no room."""
+    openai.plan(text=ADR)
+    await db.execute("select atlas.set_spend_rules('{\"sender_daily_share\": 1}')")
+    await workers.start(**settings)
+    parent = await ask(db, "word " * 1500)
+    await ended(db, parent)
+    openai.plan(text=ADR[100:])
+    openai.plan(text=ADR[:100], status="incomplete", usage=usage(5100, 4000), times=1)
+    openai.calls.clear()
+    task = await ask(db, "How?", parent_id=str(parent))
+    await ended(db, task)
+    message = await reply(db, task)
+    assert (message["content"], "truncated" in message["metadata"]) == (ADR, False)
+    first, second = openai.calls
+    assert len(first["input"]) == 3
+    assert [turn["content"] for turn in second["input"][:2]] == ["How?", ADR[:100]]
+    assert second["max_output_tokens"] >= 1000
+
+
 async def test_a_reply_that_no_budget_lets_go_on_says_truncated(
     workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
 ) -> None:

@@ -82,6 +82,59 @@ async def test_a_call_whose_answer_was_lost_is_found_by_the_webhook(
     assert calls == [("settled", "reported", 150)]
 
 
+async def test_a_webhook_that_is_quicker_than_a_silent_connection_ends_the_wait(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, way: Way, settings: Json
+) -> None:
+    openai.plan(text=ADR)
+    await workers.start(**settings, openai_stream_idle_seconds=30)
+    await until(lambda: db.fetchrow("select 1 from atlas.worker where state = 'idle'"), 20, "it is idle")
+    way.set("mute")
+    task = await ask(db)
+    response = await over(openai)
+    way.set("open", cut=False)
+    assert await tell(db, response) == "adopted"
+    assert (await ended(db, task, 10))["state"] == "completed"
+    assert (await reply(db, task))["content"] == ADR
+    assert len(openai.calls) == 1
+    assert [tuple(row) for row in await db.fetch("select known, tokens from atlas.spend")] == [("reported", 150)]
+
+
+async def test_without_background_a_window_is_asked_for_at_once_and_paid_in_full(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text=ADR, usage=usage(1000, 500))
+    worker = await workers.start(**settings, openai_background="off")
+    assert (await ended(db, await ask(db, completion_window="8h")))["state"] == "completed"
+    row = await db.fetchrow("select completion_window, factor, usd from atlas.spend where known = 'reported'")
+    assert tuple(row) == ("soonest", Decimal(1), Decimal(1000 * 2 + 500 * 8) / 1_000_000)
+    assert "the reply is asked for at once, at its full price" in worker.log.read_text()
+
+
+async def test_a_repair_within_a_window_is_asked_for_at_once(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text=ADR)
+    openai.plan(text="# Only a title", times=1)
+    await workers.start(**settings)
+    task = await ask(db, completion_window="2h")
+    await until(lambda: db.fetchval("select wait_reason = 'response' from atlas.task where id = $1", task), 20, "it waits")
+    await tell(db, await over(openai))
+    assert (await ended(db, task, 15))["state"] == "completed"
+    assert (await reply(db, task))["content"] == ADR
+    assert [call.get("background_options") for call in openai.calls] == [{"completion_window": "2h"}, None]
+
+
+async def test_streams_that_are_cut_and_not_stored_are_an_outage_and_no_failure(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json
+) -> None:
+    openai.plan(text=ADR)
+    openai.plan(text=ADR, cut_after=4, delay=0.01, times=4)
+    await workers.start(**settings, openai_background="off")
+    row = await ended(db, await ask(db), 60)
+    assert (row["state"], row["failures"]) == ("completed", 0)
+    assert [r["known"] for r in await db.fetch("select known from atlas.spend order by id")] == ["unknown"] * 4 + ["reported"]
+
+
 async def test_the_first_response_is_the_reply_and_the_second_call_is_cancelled_and_settled(
     workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, way: Way, settings: Json
 ) -> None:

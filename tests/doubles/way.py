@@ -8,9 +8,9 @@ import contextlib
 import threading
 from typing import Literal
 
-Mode = Literal["open", "refuse", "close", "lost", "silent", "502", "503", "504"]
+Mode = Literal["open", "refuse", "close", "lost", "mute", "silent", "502", "503", "504"]
 """open: relays. refuse: the port is closed. close: takes the request, and closes without an answer. lost: the provider
-gets it, and its answer is lost. silent: takes it, and says nothing. A number: a gateway's bare answer."""
+gets it, and its answer is lost. mute: the same, and the connection stays open. silent: takes it, and says nothing. A number: a gateway's bare answer."""
 
 _BARE = b"HTTP/1.1 %d Gateway\r\ncontent-type: text/html\r\ncontent-length: 13\r\nconnection: close\r\n\r\n<html></html>"
 
@@ -103,12 +103,14 @@ class Way:
             (int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")), 0
         )
         body = await reader.readexactly(length)
-        if mode == "lost":
+        if mode in ("lost", "mute"):
             _, back = await asyncio.open_connection("127.0.0.1", self._target)
             back.write(head + body)
             await back.drain()
             await asyncio.sleep(0.3)
             back.close()
+            if mode == "mute":
+                await reader.read()
         elif mode == "silent":
             await reader.read()
         elif mode != "close":

@@ -114,6 +114,26 @@ async def test_an_outage_dead_letters_nothing_and_books_what_was_used(
     assert presumed == await held_at_most(db, 24)
 
 
+async def test_the_rate_is_back_as_soon_as_a_model_answers_however_long_replies_take(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, way: Way, settings: Json
+) -> None:
+    """The first event of the call that is tried closes the breaker, not its end."""
+    openai.plan(text=RECORD, delay=0.4)
+    await workers.start(**settings)
+    way.set("refuse")
+    await many(db, 20)
+    await until(lambda: db.fetchval("select state = 'open' from atlas.model_state"), 20, "the breaker opens")
+    way.set("open", cut=False)
+    back = time.monotonic()
+    await until(
+        lambda: db.fetchval("select count(*) = 20 from atlas.attempt where first_delta_at is not null"), 10, "all stream"
+    )
+    assert time.monotonic() - back < 10
+    assert await db.fetchval("select count(*) from atlas.task where finished_at is not null") == 0, "the first is not over yet"
+    await all_end(db)
+    assert len(openai.calls) == 20
+
+
 async def test_a_silent_connection_gives_its_slot_back(
     workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, way: Way, settings: Json
 ) -> None:
