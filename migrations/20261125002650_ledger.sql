@@ -184,7 +184,7 @@ begin
       cross join lateral (select atlas.price_on(m.model, atlas.today()) as price) p
       cross join lateral (select greatest(
         atlas.worst_cost(p.price, 0, least(run, x.max_output_tokens), v_factor),
-        atlas.worst_cost(p.price, run / 2, least(run - run / 2, x.max_output_tokens), v_factor)) as usd) w
+        atlas.worst_cost(p.price, coalesce(run / 2, x.context_tokens - x.max_output_tokens), least(run - run / 2, x.max_output_tokens), v_factor)) as usd) w
       cross join lateral (
         select percentile_cont(0.5) within group (order by c.usd / c.factor)::numeric(18, 9) * v_factor as usd
         from (select h.usd, h.factor from atlas.spend h where h.model = m.model and h.known = 'reported' and h.corrects is null
@@ -201,7 +201,11 @@ begin
           ('day', 'usd', coalesce(b.usd_daily, share.usd_daily), b.settled_usd + b.reserved_usd),
           ('month', 'tokens', b.monthly, b.month_settled_tokens + b.month_reserved_tokens),
           ('month', 'usd', b.usd_monthly, b.month_settled_usd + b.month_reserved_usd)) as v (period, unit, most, counted)
-        where b.scope = any (atlas.scopes_of(task.project_id, task.sender_key, '')) and b.enforcement = 'hard' and v.most is not null) q));
+        where b.scope = any (atlas.scopes_of(task.project_id, task.sender_key, '')) and b.enforcement = 'hard' and v.most is not null
+        union all
+        -- who has not asked yet has their share of the day all the same
+        select 'sender:' || task.sender_key, 'day', 'tokens', share.daily, 0 from atlas.share_of(task) share
+        where share.daily is not null and not exists (select from atlas.budget b where b.scope = 'sender:' || task.sender_key)) q));
 end
 $$;
 comment on function atlas.quote_task(uuid, text, text) is

@@ -334,7 +334,8 @@ async def test_a_quote_says_the_worst_the_usual_and_what_is_left(database: Datab
     async with acting(database, "authenticated", ANN) as ann:
         mine = json.loads(await ann.fetchval("select atlas.quote_task()::text"))
         scopes = {row["scope"] for row in mine["left"]}
-        assert "global" in scopes
+        assert scopes == {"global", f"sender:{ANN}"}, "their share, before their first question"
+        assert next(row["left"] for row in mine["left"] if row["scope"] != "global") == 50_000
 
 
 async def test_a_day_of_250_000_holds_more_than_20_questions_at_once(db: asyncpg.Connection) -> None:
