@@ -3912,7 +3912,10 @@ begin
         from atlas.spend s where s.attempt_id = r.attempt_id and s.state <> 'held') end as used,
       case when r.call = 0 then 0 else (select coalesce(sum(coalesce(s.usd, s.reserved_usd)), 0)
         from atlas.spend s where s.attempt_id = r.attempt_id and s.state <> 'held') end as used_usd,
-      share.daily as share_daily, share.usd_daily as share_usd
+      share.daily as share_daily, share.usd_daily as share_usd,
+      -- one look by an index each, whatever the planner thinks of how many there are
+      (select true from atlas.spend s where s.attempt_id = r.attempt_id and s.call = r.call and s.corrects is null limit 1) as taken,
+      (select true from atlas.spend s where s.task_id = t.id and s.state = 'held' limit 1) as holds
     from rows from (jsonb_to_recordset(p_requests) as (attempt_id uuid, call integer, model text, input_tokens bigint,
       output_tokens bigint, tier text, completion_window text)) with ordinality
       as r (attempt_id, call, model, input_tokens, output_tokens, tier, completion_window, n)
@@ -3931,8 +3934,7 @@ begin
   verdict as (
     select not exists (select from request q where q.task_id is null)
       and (select count(distinct q.attempt_id) = count(*) from request q)
-      and not exists (select from atlas.spend s join request q on q.attempt_id = s.attempt_id and q.call = s.call)
-      and not exists (select from atlas.spend s join request q on q.task_id = s.task_id and s.state = 'held')
+      and not exists (select from request q where q.taken or q.holds)
       and not exists (
         select from total o join atlas.budget_now b on b.scope = o.scope
         where b.enforcement = 'hard' and (
