@@ -390,8 +390,12 @@ async def play(database: Database, seed: int, tasks: int, actors: int) -> None:
             """Looks at the books all the time, from a connection of its own."""
             async with database.connect() as eyes:
                 while not done.is_set():
-                    for row in await eyes.fetch("select * from atlas.budget_day where scope = 'global'"):
-                        assert row["settled_tokens"] + row["reserved_tokens"] <= LIMIT, dict(row)
+                    # the one exception to the cap: calls that were presumed not made, and turned out to have been
+                    for row in await eyes.fetch(
+                        "select d.*, (select coalesce(sum(c.tokens), 0) from atlas.spend c join atlas.spend o on o.id = c.corrects "
+                        "where o.known = 'presumed_none') as exceptions from atlas.budget_day d where scope = 'global'"
+                    ):
+                        assert row["settled_tokens"] + row["reserved_tokens"] <= LIMIT + row["exceptions"], dict(row)
                     await asyncio.sleep(0)
 
         async def act(number: int) -> None:

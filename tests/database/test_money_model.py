@@ -214,6 +214,14 @@ class Money(RuleBasedStateMachine):
         if outcome == "corrected" and call["known"] == "presumed_none" and usage:
             self.exceptions += usage["output_tokens"]
         assert outcome in ("known", "adopted", "settled", "corrected", "unknown")
+        if outcome in ("settled", "corrected") and usage:
+            (row,) = self.rows("select sum(tokens) as tokens from atlas.spend where id = $1 or corrects = $1", call["id"])
+            assert row["tokens"] == usage["output_tokens"], "what was told is what is booked"
+        if outcome == "adopted":
+            (row,) = self.rows("select state, wait_reason, adopted_at from atlas.task where id = $1", call["task_id"])
+            assert row["wait_reason"] in (None, "scheduled") if row["state"] == "queued" else row["adopted_at"], (
+                "it goes on with it"
+            )
 
     @rule(seconds=st.sampled_from([1, 30, 90, 200, 4000]))
     def the_clock_steps(self, seconds: int) -> None:
@@ -241,6 +249,10 @@ class Money(RuleBasedStateMachine):
     def the_cap_holds(self) -> None:
         if self.db:
             for row in self.rows("select * from atlas.budget_now where daily is not null or usd_daily is not null"):
+                if row["monthly"] is not None:
+                    assert row["month_settled_tokens"] + row["month_reserved_tokens"] <= row["monthly"] + self.exceptions, dict(
+                        row
+                    )
                 if row["daily"] is not None:
                     assert row["settled_tokens"] + row["reserved_tokens"] <= row["daily"] + self.exceptions, dict(row)
                 if row["usd_daily"] is not None and self.exceptions == 0:
