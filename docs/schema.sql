@@ -339,6 +339,7 @@ CREATE FUNCTION atlas.announce_budgets(p_scopes text[]) RETURNS void
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
   select atlas.announce_budget(b.scope, l.period, l.unit, v.level, l.most, l.settled)
   from atlas.budget_now b
@@ -384,6 +385,7 @@ CREATE FUNCTION atlas.append_audits(p_event text, p_tasks uuid[], p_details json
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
   with now_and_who as materialized (select clock_timestamp() as at, atlas.actor() as actor)
   insert into atlas.audit (task_id, seq, event, actor, at, detail, prev_hash, hash)
@@ -982,6 +984,7 @@ CREATE FUNCTION atlas.claim_outbox(p_lease_owner uuid, p_destination uuid, p_lim
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
   d atlas.destination;
@@ -1063,6 +1066,7 @@ CREATE FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls 
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
   chosen uuid[] := '{}'::uuid[];
@@ -1174,6 +1178,7 @@ CREATE FUNCTION atlas.complete_tasks(p_items jsonb) RETURNS SETOF uuid
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
   ids constant uuid[] := array(select (i ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) i);
@@ -1406,6 +1411,7 @@ CREATE FUNCTION atlas.defer_upstream(p_message text, p_limit integer DEFAULT 500
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
   deferred integer;
@@ -1915,6 +1921,7 @@ CREATE FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
   update atlas.worker set seen_at = now() where id = p_worker_id;
   with due as (
@@ -2050,6 +2057,7 @@ CREATE FUNCTION atlas.fill_outbox() RETURNS trigger
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 begin
   -- answers to commands and escalations wait for nothing, not even for a dead row of their task
@@ -2296,6 +2304,7 @@ CREATE FUNCTION atlas.has_work(p_chats boolean DEFAULT true) RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
   select exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'control')
     or (p_chats and (select c.paused_at is null from atlas.control c) and (
@@ -2505,6 +2514,7 @@ CREATE FUNCTION atlas.lock_days(p_days date[], p_scopes text[]) RETURNS void
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
   select atlas.open_day(b.scope, d.day)
   from atlas.budget b cross join unnest(p_days) as d (day)
@@ -2627,6 +2637,7 @@ CREATE FUNCTION atlas.next_due() RETURNS double precision
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
   -- greatest() passes over nulls
   select case when min(t.run_after) is not null then greatest(0, extract(epoch from min(t.run_after) - now())) end
@@ -2649,6 +2660,7 @@ CREATE FUNCTION atlas.next_tasks(p_senders integer, p_each integer) RETURNS TABL
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
   with recursive active as (
     (select t.rank, t.sender_key from atlas.task t
@@ -2889,6 +2901,7 @@ CREATE FUNCTION atlas.queue_messages() RETURNS trigger
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
   ids uuid[];
@@ -3283,6 +3296,7 @@ CREATE FUNCTION atlas.record_progress(p_items jsonb) RETURNS TABLE(attempt_id uu
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
   with item as (
     select i.*, a.task_id from jsonb_to_recordset(p_items) as i (attempt_id uuid, call integer, generation integer,
@@ -3880,6 +3894,7 @@ CREATE FUNCTION atlas.reserve_tokens(p_requests jsonb) RETURNS SETOF jsonb
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
   attempt_ids constant uuid[] := array(select (r ->> 'attempt_id')::uuid from jsonb_array_elements(p_requests) r);
@@ -4397,6 +4412,7 @@ CREATE FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep 
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
   items jsonb;
@@ -4463,6 +4479,7 @@ CREATE FUNCTION atlas.settle_outbox(p_lease_owner uuid, p_sent bigint[], p_rejec
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
   settled integer;
@@ -4527,6 +4544,7 @@ CREATE FUNCTION atlas.settle_spends(p_items jsonb) RETURNS void
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
   tasks uuid[];
@@ -5055,6 +5073,7 @@ CREATE FUNCTION atlas.wait_for_holds(p_tasks uuid[]) RETURNS void
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
   update atlas.task t set wait_reason = 'held', wait_scope = null,
     run_after = greatest(t.run_after, case when h.calls = 1 then now() + interval '1 second' * r.held_retry_seconds else h.ends end)
@@ -5082,6 +5101,7 @@ CREATE FUNCTION atlas.wake_upstream(p_limit integer DEFAULT 100000) RETURNS inte
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
   woken integer;
@@ -5116,6 +5136,7 @@ CREATE FUNCTION atlas.wake_waiting(p_scopes text[], p_limit integer, p_all boole
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 begin
   update atlas.task t set wait_reason = null, wait_scope = null, run_after = now()

@@ -86,7 +86,7 @@ grant execute on function atlas.audit_hash(bytea, uuid, integer, text, text, tim
 -- One row of one event for each of many tasks. Callers hold the tasks' row locks, so that a chain has one writer at a time.
 create function atlas.append_audits(p_event text, p_tasks uuid[], p_details jsonb[]) returns void
 language sql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
   with now_and_who as materialized (select clock_timestamp() as at, atlas.actor() as actor)
   insert into atlas.audit (task_id, seq, event, actor, at, detail, prev_hash, hash)

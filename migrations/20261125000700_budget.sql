@@ -159,7 +159,7 @@ comment on function atlas.open_day(text, date) is 'Opens a budget''s row of a da
 
 create function atlas.lock_days(p_days date[], p_scopes text[]) returns void
 language sql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
   select atlas.open_day(b.scope, d.day)
   from atlas.budget b cross join unnest(p_days) as d (day)

@@ -141,7 +141,7 @@ comment on function atlas.release_task(atlas.task, text, timestamptz, text, text
 -- Where all of them fit, they are reserved by one statement. Else they are taken one by one.
 create function atlas.reserve_tokens(p_requests jsonb) returns setof jsonb
 language plpgsql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   attempt_ids constant uuid[] := array(select (r ->> 'attempt_id')::uuid from jsonb_array_elements(p_requests) r);
@@ -274,7 +274,7 @@ comment on function atlas.wait_for_budget(atlas.task, jsonb) is 'Hands a task ba
 -- those that were deferred to the next day, since settled money fell or a limit rose.
 create function atlas.wake_waiting(p_scopes text[], p_limit integer, p_all boolean default false) returns void
 language plpgsql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 begin
   update atlas.task t set wait_reason = null, wait_scope = null, run_after = now()

@@ -7,7 +7,7 @@
 -- will know, so the whole reservation counts. What was reported stands; all else may be corrected by a report.
 create function atlas.settle_spends(p_items jsonb) returns void
 language plpgsql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   tasks uuid[];
@@ -119,7 +119,7 @@ comment on function atlas.settle_spends(jsonb) is 'Settles, holds or corrects ca
 -- begun, and is not stored).
 create function atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean default false) returns void
 language plpgsql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   items jsonb;

@@ -45,7 +45,7 @@ comment on function atlas.wake_workers(boolean, integer) is 'Wakes idle workers,
 
 create function atlas.queue_messages() returns trigger
 language plpgsql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   ids uuid[];

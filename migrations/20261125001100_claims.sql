@@ -3,7 +3,7 @@
 -- An insert wakes every idle worker. Each waits a moment of its own, looks, and claims only if something is left.
 create function atlas.has_work(p_chats boolean default true) returns boolean
 language sql stable security definer set search_path = ''
-  set enable_seqscan = off
+  set enable_seqscan = off set jit = off
 as $$
   select exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'control')
     or (p_chats and (select c.paused_at is null from atlas.control c) and (
@@ -16,7 +16,7 @@ grant execute on function atlas.has_work(boolean) to service_role, atlas_worker;
 -- Nothing announces that a task's waiting is over: an idle worker asks when to look again.
 create function atlas.next_due() returns double precision
 language sql stable security definer set search_path = ''
-  set enable_seqscan = off
+  set enable_seqscan = off set jit = off
 as $$
   -- greatest() passes over nulls
   select case when min(t.run_after) is not null then greatest(0, extract(epoch from min(t.run_after) - now())) end
@@ -30,7 +30,7 @@ grant execute on function atlas.next_due() to service_role, atlas_worker;
 -- task of a sender belongs to round k, so a task waits for at most one earlier claim of each other active sender.
 create function atlas.next_tasks(p_senders integer, p_each integer) returns table (task_id uuid, turn bigint)
 language sql stable security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
   with recursive active as (
     (select t.rank, t.sender_key from atlas.task t
@@ -63,7 +63,7 @@ returns table (task_id uuid, attempt_id uuid, attempt integer, kind text, messag
   sender_key text, project_id uuid, parent_id uuid, queued_at timestamptz, lease_expires_at timestamptz,
   cancel_requested boolean, per_run integer, inherited jsonb)
 language plpgsql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   chosen uuid[] := '{}'::uuid[];
@@ -166,7 +166,7 @@ grant execute on function atlas.claim_tasks(uuid, integer, integer, interval) to
 create function atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval)
 returns table (attempt_id uuid, held boolean, cancel_requested boolean, adopted boolean)
 language sql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
   update atlas.worker set seen_at = now() where id = p_worker_id;
   with due as (
@@ -191,7 +191,7 @@ grant execute on function atlas.extend_leases(uuid, uuid[], interval) to service
 -- again wakes it. After five minutes each task's people are told once.
 create function atlas.defer_upstream(p_message text, p_limit integer default 500) returns integer
 language plpgsql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   deferred integer;
@@ -224,7 +224,7 @@ grant execute on function atlas.defer_upstream(text, integer) to service_role, a
 -- Those that waited for a model come back one after another, so that it is not stormed.
 create function atlas.wake_upstream(p_limit integer default 100000) returns integer
 language plpgsql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   woken integer;

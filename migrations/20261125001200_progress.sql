@@ -32,7 +32,7 @@ grant select on atlas.reply_part to service_role;
 -- {"attempt_id", "call", "generation", "response_id", "resumable", "sequence_number", "offset", "text", "inherited", "response_offset"}.
 create function atlas.record_progress(p_items jsonb) returns table (attempt_id uuid)
 language sql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
   with item as (
     select i.*, a.task_id from jsonb_to_recordset(p_items) as i (attempt_id uuid, call integer, generation integer,

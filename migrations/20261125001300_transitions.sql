@@ -64,7 +64,7 @@ grant execute on function atlas.escalate(uuid, text, text) to service_role, atla
 -- "msg_type"}. Answers the attempts that were completed (also when they were before): the rest are lost.
 create function atlas.complete_tasks(p_items jsonb) returns setof uuid
 language plpgsql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   ids constant uuid[] := array(select (i ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) i);
@@ -159,7 +159,7 @@ comment on function atlas.due_again(atlas.task, text, interval) is 'When a task 
 -- A task whose call is held waits before its second call, and after that one until the first hold ends.
 create function atlas.wait_for_holds(p_tasks uuid[]) returns void
 language sql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
   update atlas.task t set wait_reason = 'held', wait_scope = null,
     run_after = greatest(t.run_after, case when h.calls = 1 then now() + interval '1 second' * r.held_retry_seconds else h.ends end)

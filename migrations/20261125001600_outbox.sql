@@ -66,7 +66,7 @@ comment on function atlas.routes(text, jsonb, text) is 'The destinations of an e
 
 create function atlas.fill_outbox() returns trigger
 language plpgsql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 begin
   -- answers to commands and escalations wait for nothing, not even for a dead row of their task

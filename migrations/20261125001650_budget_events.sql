@@ -53,7 +53,7 @@ comment on function atlas.announce_budget(text, text, text, integer, numeric, nu
 -- Called by what settles: most scopes have no limit, and cost one index lookup.
 create function atlas.announce_budgets(p_scopes text[]) returns void
 language sql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
   select atlas.announce_budget(b.scope, l.period, l.unit, v.level, l.most, l.settled)
   from atlas.budget_now b

@@ -5,7 +5,7 @@ create function atlas.claim_outbox(p_lease_owner uuid, p_destination uuid, p_lim
 returns table (id bigint, event_id uuid, event_kind text, task_id uuid, ordering_key text, payload jsonb, rejections integer,
   sender_key text, created_at timestamptz)
 language plpgsql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   d atlas.destination;
@@ -78,7 +78,7 @@ grant execute on function atlas.claim_outbox(uuid, uuid, integer, interval) to s
 create function atlas.settle_outbox(p_lease_owner uuid, p_sent bigint[], p_rejected jsonb default '[]', p_failed jsonb default '[]',
   p_released bigint[] default '{}') returns integer
 language plpgsql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   settled integer;
