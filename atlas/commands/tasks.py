@@ -90,7 +90,7 @@ async def show_price(project: str | None, window: str, *, as_json: bool) -> None
         say(dump(found))
         return
     show_rows(
-        found["models"], {"model": "MODEL", "worst_usd": "AT MOST", "likely_usd": "LIKELY", "breaker": "BREAKER"},
+        found["models"], {"model": "MODEL", "worst_usd": "AT MOST USD", "likely_usd": "LIKELY USD", "breaker": "BREAKER"},
         as_json=False, empty="no worker is alive, so nobody knows which models are called: run `atlas worker`",
         right=("worst_usd", "likely_usd"),
     )  # fmt: skip
