@@ -2239,22 +2239,24 @@ COMMENT ON FUNCTION atlas.get_task(p_task_id uuid) IS 'A task with its question,
 -- Name: get_thread(uuid, uuid); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.get_thread(p_task_id uuid, p_project uuid) RETURNS TABLE(question text, reply text, parent_id uuid)
+CREATE FUNCTION atlas.get_thread(p_task_id uuid, p_for uuid) RETURNS TABLE(question text, reply text, parent_id uuid)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
   select i.data ->> 'content', coalesce(o.data ->> 'content', ''), t.parent_id
-  from atlas.task t
+  from atlas.task f
+  join atlas.task t on t.id = p_task_id and t.kind = 'chat' and t.project_id = f.project_id
   join public.architect_in i on i.id = t.in_id
   left join public.architect_out o on o.id = t.out_id
-  where t.id = p_task_id and t.project_id = p_project and t.kind = 'chat'
+  where f.id = p_for and (f.sender is null or t.sender = f.sender
+    or exists (select from atlas.member m where m.user_id = f.sender and m.project_id = t.project_id))
 $$;
 
 --
--- Name: FUNCTION get_thread(p_task_id uuid, p_project uuid); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION get_thread(p_task_id uuid, p_for uuid); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.get_thread(p_task_id uuid, p_project uuid) IS 'An earlier question of the same project and its reply.';
+COMMENT ON FUNCTION atlas.get_thread(p_task_id uuid, p_for uuid) IS 'An earlier question of the same project and its reply, for a task whose sender may read it.';
 
 --
 -- Name: go_on_with(atlas.task); Type: FUNCTION; Schema: atlas; Owner: -
@@ -12261,12 +12263,12 @@ GRANT ALL ON FUNCTION atlas.get_task(p_task_id uuid) TO authenticated;
 GRANT ALL ON FUNCTION atlas.get_task(p_task_id uuid) TO service_role;
 
 --
--- Name: FUNCTION get_thread(p_task_id uuid, p_project uuid); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION get_thread(p_task_id uuid, p_for uuid); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.get_thread(p_task_id uuid, p_project uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.get_thread(p_task_id uuid, p_project uuid) TO service_role;
-GRANT ALL ON FUNCTION atlas.get_thread(p_task_id uuid, p_project uuid) TO atlas_worker;
+REVOKE ALL ON FUNCTION atlas.get_thread(p_task_id uuid, p_for uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.get_thread(p_task_id uuid, p_for uuid) TO service_role;
+GRANT ALL ON FUNCTION atlas.get_thread(p_task_id uuid, p_for uuid) TO atlas_worker;
 
 --
 -- Name: FUNCTION go_on_with(p_task atlas.task); Type: ACL; Schema: atlas; Owner: -

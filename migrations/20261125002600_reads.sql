@@ -73,16 +73,20 @@ comment on function atlas.get_task(uuid) is
   'A task with its question, reply, attempts, calls and audit; null for a task that the caller may not read.';
 grant execute on function atlas.get_task(uuid) to authenticated, service_role;
 
-create function atlas.get_thread(p_task_id uuid, p_project uuid) returns table (question text, reply text, parent_id uuid)
+-- What a person named as the parent of their question is taken only if they could read it themselves.
+create function atlas.get_thread(p_task_id uuid, p_for uuid) returns table (question text, reply text, parent_id uuid)
 language sql stable security definer set search_path = ''
 as $$
   select i.data ->> 'content', coalesce(o.data ->> 'content', ''), t.parent_id
-  from atlas.task t
+  from atlas.task f
+  join atlas.task t on t.id = p_task_id and t.kind = 'chat' and t.project_id = f.project_id
   join public.architect_in i on i.id = t.in_id
   left join public.architect_out o on o.id = t.out_id
-  where t.id = p_task_id and t.project_id = p_project and t.kind = 'chat'
+  where f.id = p_for and (f.sender is null or t.sender = f.sender
+    or exists (select from atlas.member m where m.user_id = f.sender and m.project_id = t.project_id))
 $$;
-comment on function atlas.get_thread(uuid, uuid) is 'An earlier question of the same project and its reply.';
+comment on function atlas.get_thread(uuid, uuid) is
+  'An earlier question of the same project and its reply, for a task whose sender may read it.';
 grant execute on function atlas.get_thread(uuid, uuid) to service_role, atlas_worker;
 
 create function atlas.queue_metrics() returns jsonb

@@ -17,7 +17,7 @@ from atlas.llm.errors import BadRequest, ModelError, Refused
 from atlas.llm.models import Chain, Model
 from atlas.llm.port import ModelCall
 from atlas.llm.tokens import Count, Vocabularies
-from atlas.task import Chunk, Completion, Exchange, JsonObject
+from atlas.task import Chunk, Completion, Exchange, JsonObject, TaskId
 
 log = logging.getLogger("atlas.architect")
 
@@ -51,9 +51,9 @@ class Architect:
         if not chain.models:
             raise BadRequest("no model is left: " + "; ".join(passed.line for passed in chain.passed), code="no_model")
         chunks = await self._retrieve(task.question, task.task_id, warnings)
-        thread = await self._exchanges(task.parent_id, task.project_id) if task.parent_id else []
+        thread = await self._exchanges(task.parent_id, task.task_id) if task.parent_id else []
         if task.parent_id and not thread:
-            warnings.append(f"parent {task.parent_id} is not a question of this project; it was left out")
+            warnings.append(f"parent {task.parent_id} is no question that its asker may read; it was left out")
         built: dict[str, ModelCall] = {}
 
         def build(model: Model, count: Count, room: int) -> ModelCall:
@@ -81,12 +81,12 @@ class Architect:
         warnings += problems
         return _completion(run, text, record, call.sources, warnings)
 
-    async def _exchanges(self, parent: UUID, project: UUID) -> list[Exchange]:
+    async def _exchanges(self, parent: UUID, asking: TaskId) -> list[Exchange]:
         """The earlier exchanges of a thread, oldest first."""
         found: list[Exchange] = []
         following: UUID | None = parent
         while following is not None and len(found) < THREAD_DEPTH:
-            link = await self._thread.get_thread(following, project)
+            link = await self._thread.get_thread(following, asking)
             if link is None:
                 break
             exchange, following = link

@@ -9,7 +9,7 @@ from uuid import UUID
 from atlas.llm.book import Entrance
 from atlas.llm.errors import ModelError
 from atlas.llm.models import Chain, Model
-from atlas.task import AttemptId, Exchange, JsonObject, Retrieved, Usage
+from atlas.task import AttemptId, Exchange, JsonObject, Retrieved, TaskId, Usage
 
 
 class Retriever(Protocol):
@@ -51,8 +51,9 @@ class Money(Protocol):
 class Thread(Protocol):
     """Looks up earlier exchanges."""
 
-    async def get_thread(self, task: UUID, project: UUID) -> tuple[Exchange, UUID | None] | None:
-        """An earlier question of the project with its reply, and the question before it; None where there is none."""
+    async def get_thread(self, task: UUID, asking: TaskId) -> tuple[Exchange, UUID | None] | None:
+        """An earlier question of the same project with its reply, and the question before it; None where there is none that the
+        asking task's sender may read."""
 
 
 class Models(Protocol):

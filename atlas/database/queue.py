@@ -118,9 +118,9 @@ class PostgresQueue:
         """With an attempt: confirms that its call was stopped. Without: asks for it."""
         return str(await self._pool.value("select atlas.cancel_task($1, $2, $3)", task, attempt, usages or {}))
 
-    async def get_thread(self, task: UUID, project: UUID) -> tuple[Exchange, UUID | None] | None:
-        """An earlier question of the project with its reply, and the question before it."""
-        rows = await self._pool.rows("select * from atlas.get_thread($1, $2)", task, project)
+    async def get_thread(self, task: UUID, asking: TaskId) -> tuple[Exchange, UUID | None] | None:
+        """An earlier question that the asking task's sender may read, with its reply, and the question before it."""
+        rows = await self._pool.rows("select * from atlas.get_thread($1, $2)", task, asking)
         if not rows:
             return None
         return Exchange(question=rows[0]["question"], reply=rows[0]["reply"]), rows[0]["parent_id"]

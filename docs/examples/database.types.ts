@@ -1657,7 +1657,7 @@ export type Database = {
       "get_delivery": { Args: { "p_task_id": string }; Returns: Json };
       "get_task": { Args: { "p_task_id": string }; Returns: Json };
       "get_thread": {
-        Args: { "p_project": string; "p_task_id": string };
+        Args: { "p_for": string; "p_task_id": string };
         Returns: {
           "parent_id": string;
           "question": string;

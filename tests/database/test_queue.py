@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from atlas.messages import chat
 from tests.support.core import Database, ask, claim, command, reply, reserve
+from tests.support.people import ANN, BOB, acting
 
 
 async def many(db: asyncpg.Connection, count: int, **metadata: Any) -> None:
@@ -268,9 +270,33 @@ async def test_a_thread_reaches_only_its_own_project(db: asyncpg.Connection) -> 
     task = await ask(db, "first")
     (row,) = await claim(db)
     await db.execute("select testing.complete_task($1, 'answer')", row["attempt_id"])
-    found = await db.fetchrow("select * from atlas.get_thread($1, $2)", task, row["project_id"])
+    await db.execute("insert into atlas.project (name) values ('other')")
+    here, elsewhere = await ask(db, "second"), await ask(db, "third", project="other")
+    found = await db.fetchrow("select * from atlas.get_thread($1, $2)", task, here)
     assert (found["question"], found["reply"]) == ("first", "answer")
+    assert await db.fetchrow("select * from atlas.get_thread($1, $2)", task, elsewhere) is None
     assert await db.fetchrow("select * from atlas.get_thread($1, $2)", task, uuid4()) is None
+
+
+async def test_a_parent_is_taken_only_if_its_asker_could_read_it(database: Database, db: asyncpg.Connection) -> None:
+    """In the default project nobody is a member: another's thread stays theirs, whoever knows its id."""
+    tasks = {}
+    for user in (ANN, BOB):
+        message = chat(f"{user} asks in private")
+        async with acting(database, "authenticated", user) as person:
+            await person.execute("insert into public.architect_in (data) values ($1)", message)
+        tasks[user] = UUID(message["task_id"])
+    thread = "select * from atlas.get_thread($1, $2)"
+    assert await db.fetchrow(thread, tasks[ANN], tasks[BOB]) is None
+    assert (await db.fetchrow(thread, tasks[ANN], tasks[ANN]))["question"] == f"{ANN} asks in private"
+    for user in (ANN, BOB):
+        await db.execute(
+            "insert into auth.users (id, email) values ($1, $2) on conflict do nothing", user, f"{user}@example.com"
+        )
+        await db.execute(
+            "insert into atlas.member (project_id, user_id) select id, $1 from atlas.project where name = 'default'", user
+        )
+    assert await db.fetchrow(thread, tasks[ANN], tasks[BOB]) is not None, "members of a project read its tasks"
 
 
 async def test_hot_queries_use_their_indexes_beside_many_ended_tasks(db: asyncpg.Connection) -> None:
