@@ -104,6 +104,12 @@ export function same(one: string, other: string): boolean {
   return timingSafeEqual(a, b);
 }
 
+/** Whether jose refuses a token for what it is; else its keys cannot be read, which says nothing of the token. */
+export function isTokensFault(code: string): boolean {
+  return code.startsWith("ERR_J") && !["ERR_JWKS_TIMEOUT", "ERR_JWKS_INVALID", "ERR_JWK_INVALID", "ERR_JOSE_GENERIC"]
+    .includes(code);
+}
+
 /** A setting that must be there. */
 export function needed(name: string, value: string | undefined): string {
   if (!value) throw new Error(`${name} is not set: run \`supabase secrets set ${name}=…\``);

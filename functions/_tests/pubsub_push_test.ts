@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { createLocalJWKSet, errors, exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
 import { handler } from "../pubsub-push/handler.ts";
 import { number, withDb } from "./support.ts";
@@ -12,6 +13,20 @@ async function token(claims: JWTPayload = {}, key = privateKey, lasts = "1h"): P
   return await new SignJWT(payload).setProtectedHeader({ alg: "RS256", kid: "k" }).setIssuedAt().setExpirationTime(
     lasts,
   ).sign(key);
+}
+
+/** A token that nobody signed. */
+function forged(header: Record<string, string>): string {
+  const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const claims = {
+    iss: "https://accounts.google.com",
+    aud: AUDIENCE,
+    email: EMAIL,
+    email_verified: true,
+    exp: 9e9,
+    iat: 1,
+  };
+  return `${part(header)}.${part(claims)}.${header.alg === "none" ? "" : "c2lnbmF0dXJl"}`;
 }
 
 function push(message: unknown, bearer: string, id = `m${number()}`): Request {
@@ -118,6 +133,8 @@ Deno.test("only Google's token of the one account is taken", () =>
       await token({ email_verified: false }),
       await token({}, stranger),
       await token({}, privateKey, "-2m"),
+      // no signature at all, and algorithms that are not Google's
+      ...["none", "HS256", "RS512"].map((alg) => forged({ alg, kid: "k" })),
     ];
     for (const one of bad) {
       const answer = await take(push(question(crypto.randomUUID()), one));
@@ -134,6 +151,13 @@ Deno.test("only Google's token of the one account is taken", () =>
       503,
       "keys that cannot be read are no 401",
     );
+    const broken = handler({
+      db,
+      audience: AUDIENCE,
+      email: EMAIL,
+      keys: () => Promise.reject(new errors.JOSEError("500")),
+    });
+    assert.equal((await broken(push(question(crypto.randomUUID()), await token()))).status, 503);
   }));
 
 Deno.test("a database that is away is not an ack", async () => {

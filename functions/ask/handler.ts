@@ -2,7 +2,7 @@ import { errors, type JWTPayload, jwtVerify, type JWTVerifyGetKey } from "jose";
 import type { TransactionSql } from "postgres";
 import type { Db } from "../_shared/db.ts";
 import { guarded, Upstream, UserError } from "../_shared/errors.ts";
-import { asObject, asText, type Json, type JsonObject, readBody, UUID } from "../_shared/http.ts";
+import { asObject, asText, isTokensFault, type Json, type JsonObject, readBody, UUID } from "../_shared/http.ts";
 import { chat } from "../_shared/message.ts";
 
 export interface Deps {
@@ -96,9 +96,7 @@ async function userOf(request: Request, deps: Deps): Promise<JWTPayload> {
     }));
   } catch (error) {
     const code = (error as { code?: string }).code ?? "";
-    if (!code.startsWith("ERR_J") || code === "ERR_JWKS_TIMEOUT") {
-      throw new Upstream("the project's keys cannot be read");
-    }
+    if (!isTokensFault(code)) throw new Upstream("the project's keys cannot be read");
     throw refuse(code === "ERR_JWT_EXPIRED" ? "the token has expired" : `the token is refused (${code})`);
   }
   if (claims.role !== "authenticated" || !UUID.test(String(claims.sub))) throw refuse("the token is not a user's");

@@ -2,7 +2,17 @@ import { jwtVerify, type JWTVerifyGetKey } from "jose";
 import { Buffer } from "node:buffer";
 import type { Db } from "../_shared/db.ts";
 import { guarded, Upstream, UserError } from "../_shared/errors.ts";
-import { asObject, asText, get, isStorable, type JsonObject, readBody, same, text } from "../_shared/http.ts";
+import {
+  asObject,
+  asText,
+  get,
+  isStorable,
+  isTokensFault,
+  type JsonObject,
+  readBody,
+  same,
+  text,
+} from "../_shared/http.ts";
 import type { Message } from "../_shared/message.ts";
 import { accept } from "../_shared/submit.ts";
 
@@ -65,8 +75,7 @@ async function authenticate(request: Request, deps: Deps): Promise<void> {
     }));
   } catch (error) {
     const code = (error as { code?: string }).code ?? "";
-    // keys that cannot be fetched say nothing of the token
-    if (!code.startsWith("ERR_JW") || code === "ERR_JWKS_TIMEOUT") throw new Upstream("Google's keys cannot be read");
+    if (!isTokensFault(code)) throw new Upstream("Google's keys cannot be read");
     throw refuse(`the token is refused (${code})`);
   }
   if (payload.email_verified !== true || !same(String(payload.email), deps.email)) {
