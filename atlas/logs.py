@@ -7,6 +7,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from atlas.text import visible
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, logger, message, and error where there is one."""
@@ -20,14 +22,21 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
+        return visible(json.dumps(entry, ensure_ascii=False))
+
+
+class ConsoleFormatter(logging.Formatter):
+    """A line for people. What a provider or a sender wrote cannot act on their terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def set_up(style: str, level: int = logging.INFO) -> None:
     """Logs to stderr in the given style: console or json."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        JsonFormatter() if style == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        JsonFormatter() if style == "json" else ConsoleFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("httpx2").setLevel(logging.WARNING)

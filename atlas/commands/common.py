@@ -23,6 +23,7 @@ from atlas.extras import missing
 from atlas.local.address import database_url
 from atlas.settings import Settings, load
 from atlas.tasks.port import Tasks
+from atlas.text import visible
 
 if TYPE_CHECKING:
     from atlas.database.operator import Operator
@@ -127,7 +128,7 @@ def show_rows(
     for name, heading in columns.items():
         table.add_column(heading, justify="right" if name in right else "left", overflow="fold", no_wrap=name in right)
     for row, line in zip(rows, cells, strict=True):
-        table.add_row(*map(Text, line), style=_COLOURS.get(str(row.get("state")), ""))
+        table.add_row(*(Text(visible(text)) for text in line), style=_COLOURS.get(str(row.get("state")), ""))
     Console().print(table)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from atlas.text import visible
+
 EXIT_BUDGET = 6
 EXIT_DOCTOR = 7
 
@@ -18,17 +20,17 @@ def complain(line: str) -> None:
     from rich.console import Console  # imported here: a command that succeeds does without it
     from rich.text import Text
 
-    text = Text.assemble(("atlas:", "red"), " ", " ".join(line.split()))
+    text = Text.assemble(("atlas:", "red"), " ", visible(" ".join(line.split())))
     Console(stderr=True, highlight=False, soft_wrap=True).print(text)
 
 
 def say(line: str = "", *, end: str = "\n") -> None:
-    """A line of output, as it is."""
-    sys.stdout.write(line + end)
+    """A line of output; what would act on a terminal is written out."""
+    sys.stdout.write(visible(line) + end)
     sys.stdout.flush()
 
 
 def tell(line: str) -> None:
     """A line for the person, on stderr, so that stdout holds the result alone."""
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(visible(line) + "\n")
     sys.stderr.flush()

@@ -21,6 +21,7 @@ from atlas.rag.files import File, find_files, source_name
 from atlas.rag.index import Report
 from atlas.rag.repository import cloned, is_git_url, latest
 from atlas.rag.wiring import Knowledge
+from atlas.text import visible
 
 _SHOWN = 20
 """Lines of what was skipped; the rest are counted."""
@@ -62,14 +63,14 @@ async def index_paths(
     vectors = await known.vectors()
     price = vectors.index.usd_per_million if vectors is not None else 0
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"),
         TimeElapsedColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         shown = bar.add_task("indexing", total=len(files), facts="")
 
         def advance(file: File) -> None:
-            bar.update(shown, advance=1, description=file.source[-40:], facts=_facts(indexer.report, price))
+            bar.update(shown, advance=1, description=visible(file.source[-40:]), facts=_facts(indexer.report, price))
 
         report = await indexer.files(files, drop_under=folders, commit=commit, advance=advance)
         report.skipped += skipped

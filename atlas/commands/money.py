@@ -59,11 +59,16 @@ async def spend(
     if as_csv:
         writer = csv.DictWriter(sys.stdout, fieldnames=[by, *COLUMNS, *APART, *COUNTED])
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: _defused(value) for name, value in row.items()} for row in rows)
         return
     apart = {name: heading for name, heading in APART.items() if any(float(row[name] or 0) for row in rows)}
     columns = {by: by.upper(), **COLUMNS, **apart}
     show_rows(rows, columns, as_json=as_json, empty="nothing was spent", right=tuple(columns)[1:])
+
+
+def _defused(value: object) -> object:
+    """A cell of CSV that no spreadsheet takes for a formula: the text of others may begin as one."""
+    return "'" + value if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 budget = typer.Typer(help="Budgets: what a run and a day may cost.", no_args_is_help=True)

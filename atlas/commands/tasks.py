@@ -18,6 +18,7 @@ from atlas.messages import chat
 from atlas.tasks.follow import ENDED, Changed, Ended, MoreText, Restart, follow
 from atlas.tasks.port import Tasks
 from atlas.tasks.values import Row
+from atlas.text import visible
 
 STATES = ("queued", "running", "completed", "failed", "cancelled", "dead_lettered")
 
@@ -208,7 +209,7 @@ async def show(
     if found["reply"]:
         say()
         if sys.stdout.isatty():
-            Console().print(Markdown(found["reply"]))
+            Console().print(Markdown(visible(found["reply"]), hyperlinks=False))
         else:
             say(found["reply"])
     if audit:

@@ -42,6 +42,27 @@ class Atlas:
         return json.loads((await self(*arguments, "--json")).stdout)
 
 
+def in_terminal(atlas: Atlas, *words: str) -> str:
+    """What a command writes to a terminal."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "atlas.cli", *words], stdout=slave, stderr=slave,
+        env=clean_environment() | atlas.env | {"TERM": "xterm"},
+    )  # fmt: skip
+    os.close(slave)
+    found = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        found += part
+    process.wait(30)
+    return found.decode()
+
+
 @pytest.fixture
 def atlas(database: Database, tmp_path: Path) -> Atlas:
     return Atlas(database, tmp_path)
@@ -251,6 +272,45 @@ async def test_budgets_are_shown_set_and_checked(atlas: Atlas, db: asyncpg.Conne
     assert (await atlas("budget", "set", "--daily", "none")).stdout.strip() == "global: daily none"
 
 
+HOSTILE = "Which\x1b]0;owned\x07 queue\x1b[2J \x9b31m \u202e?\x1b]52;c;ZXZpbA==\x07 \x1b]8;;http://evil.example\x1b\\\\link\x7f"
+UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\x1b[^\\[]|\x1b\\[[0-9;]*[^0-9;m]"
+)
+"""What may not reach a terminal: all control characters but the colours that the command line itself sends."""
+
+
+async def test_what_others_write_cannot_act_on_a_terminal(atlas: Atlas, workers: Workers, db: asyncpg.Connection) -> None:
+    await workers.start()
+    asked = await atlas("ask", HOSTILE)
+    commands = [
+        ("tasks",),
+        ("show", "last"),
+        ("show", "last", "--audit"),
+        ("tail", "last"),
+        ("tasks", "--json"),
+        ("show", "last", "--json"),
+    ]
+    for said in (asked, *[await atlas(*words) for words in commands]):
+        assert UNSEEN.findall(said.stdout + said.stderr) == []
+    assert "\\u001b]0;owned\\u0007" in (await atlas("show", "last")).stdout, "it is shown as text"
+    assert (await atlas.json("show", "last"))["question"] == HOSTILE, "JSON holds what was asked"
+    for words in (("tasks",), ("show", "last"), ("tail", "last")):
+        shown = await asyncio.to_thread(in_terminal, atlas, *words)
+        assert UNSEEN.findall(shown) == [], words
+        assert "owned" in shown or words == ("tail", "last")
+
+
+async def test_csv_holds_no_formula(atlas: Atlas, db: asyncpg.Connection) -> None:
+    from tests.support.core import claim, reserve, used
+
+    await ask(db, sender_key="x")
+    (row,) = await claim(db)
+    await reserve(db, row["attempt_id"], 1000, model='=HYPERLINK("http://evil.example")')
+    await db.execute("select testing.complete_task($1, 'x', '{}', $2)", row["attempt_id"], {"0": used(10)})
+    said = (await atlas("spend", "--by", "model", "--csv")).stdout
+    assert '"\'=HYPERLINK(""http://evil.example"")"' in said
+
+
 async def test_dead_letters_are_listed_and_retried(atlas: Atlas, db: asyncpg.Connection) -> None:
     from tests.support.core import claim
 
@@ -388,28 +448,7 @@ async def test_help_version_and_completion() -> None:
 async def test_a_terminal_gets_a_table_with_colour(atlas: Atlas, db: asyncpg.Connection) -> None:
     await ask(db, "What [bold]is[/bold] a table?")
 
-    def run() -> str:
-        master, slave = pty.openpty()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "atlas.cli", "tasks"],
-            stdout=slave,
-            stderr=slave,
-            env=clean_environment() | atlas.env | {"TERM": "xterm"},
-        )
-        os.close(slave)
-        found = b""
-        while True:
-            try:
-                part = os.read(master, 65536)
-            except OSError:
-                break
-            if not part:
-                break
-            found += part
-        process.wait(30)
-        return found.decode()
-
-    shown = await asyncio.to_thread(run)
+    shown = await asyncio.to_thread(in_terminal, atlas, "tasks")
     assert "\x1b[" in shown
     assert "QUESTION" in shown
     assert "What [bold]is[/bold] a table?" in shown
