@@ -46,6 +46,7 @@ COMMANDS = {
     "resume": ("operate", "Claim questions again."),
     "control": ("operate", "Send a control message over the bus, and print the worker's answer."),
     "schema": ("operate", "Print the JSON Schema of the messages."),
+    "audit": ("audit", "The audit: who did what when, chained and sealed."),
     "doctor": ("doctor", "Check settings, database, migrations, models, budgets, workers, audit and PATH."),
 }
 """Each command with its module in atlas/commands and the sentence that `atlas --help` shows, in its order."""

@@ -166,8 +166,18 @@ as $$
     select count(*) as rows, sha256(coalesce(string_agg(a.hash, ''::bytea order by a.id), ''::bytea)) as digest
     from atlas.audit a where a.xact < s.upto and (s.since is null or a.xact >= s.since)) n
   where n.rows <> s.rows or n.digest <> s.digest
+  union all
+  -- what people read against what was completed: who owns the database can change the one without the other
+  select 'the reply is not the one that was completed', t.id, a.id
+  from atlas.task t
+  join lateral (select x.id, x.detail from atlas.audit x where x.task_id = t.id and x.event = 'complete_task'
+                order by x.seq desc limit 1) a on a.detail ? 'reply_sha256'
+  left join public.architect_out o on o.id = t.out_id
+  where t.state = 'completed' and t.title <> '[erased]' and a.detail ->> 'reply_sha256'
+    is distinct from encode(sha256(convert_to(o.data ->> 'content', 'UTF8')), 'hex')
 $$;
-comment on function atlas.verify_audit() is 'Every broken hash, chain or seal. The HMACs are checked where the key is.';
+comment on function atlas.verify_audit() is
+  'Every broken hash, chain or seal, and every reply that is not the one that was completed. The HMACs are checked where the key is.';
 grant execute on function atlas.verify_audit() to service_role;
 
 revoke execute on all functions in schema atlas, rag from public;

@@ -13,9 +13,9 @@ import asyncpg
 import typer
 
 from atlas.commands import statements
+from atlas.commands.audit import check_audit
 from atlas.commands.common import JsonFlag, runs, settings, show_rows, spent_of
 from atlas.commands.console import EXIT_DOCTOR
-from atlas.database.audit import audit_mac
 from atlas.database.migrate import pending
 from atlas.database.operator import Operator, connect
 from atlas.database.pool import CONNECTION_LOST
@@ -140,7 +140,7 @@ async def _check_database(known: Settings, found: Any) -> None:
         if dead:
             found("warning", "dead letters", f"{dead}: see `atlas dlq list`")
         await _check_outbox(known, reads, found)
-        await _check_audit(known, reads, found)
+        await check_audit(known, reads, found)
 
 
 async def _check_outbox(known: Settings, reads: Operator, found: Any) -> None:
@@ -191,30 +191,6 @@ async def _check_models(known: Settings, reads: Operator, found: Any) -> None:
             )
     if not chain.models:
         found("problem", "models", "no model of the chain is left: set OPENAI_MODEL")
-
-
-async def _check_audit(known: Settings, reads: Operator, found: Any) -> None:
-    broken = (await reads.call_rows("verify_audit"))[:5]
-    for row in broken:
-        found("problem", "audit", f"{row['problem']} (task {row['task_id']}, row {row['audit_id']})")
-    key = known.atlas_audit_key.get_secret_value() if known.atlas_audit_key else _embedded_key(known)
-    seals = await reads.rows(statements.seals())
-    if key is None:
-        found("warning", "audit", "no ATLAS_AUDIT_KEY: the audit is chained, and not sealed")
-        return
-    earlier: bytes | None = None
-    for seal in seals:
-        fits = seal["mac"] == audit_mac(key.encode(), seal["upto"], seal["rows"], seal["digest"], seal["prev_mac"])
-        if not fits or seal["prev_mac"] != earlier:
-            found("problem", "audit", f"seal {seal['id']} was not made with this key, or follows another")
-        earlier = seal["mac"]
-    if not broken:
-        found("ok", "audit", f"chains hold, {len(seals)} seals")
-
-
-def _embedded_key(known: Settings) -> str | None:
-    path = known.atlas_home / "audit.key"
-    return path.read_text().strip() if known.database_url is None and path.exists() else None
 
 
 def register(app: typer.Typer) -> None:

@@ -300,6 +300,15 @@ async def test_what_others_write_cannot_act_on_a_terminal(atlas: Atlas, workers:
         assert "owned" in shown or words == ("tail", "last")
 
 
+async def test_the_audit_is_proved_against_the_replies(atlas: Atlas, workers: Workers, db: asyncpg.Connection) -> None:
+    await workers.start()
+    await atlas("ask", "How do we ship?")
+    assert "replies are those that were completed" in (await atlas("audit", "verify")).stdout
+    await db.execute("update public.architect_out set data = '{}' where data ->> 'content' <> ''")
+    assert "the reply is not the one that was completed" in (await atlas("audit", "verify", code=7)).stdout
+    assert "the reply is not the one that was completed" in (await atlas("doctor", code=7)).stdout
+
+
 async def test_csv_holds_no_formula(atlas: Atlas, db: asyncpg.Connection) -> None:
     from tests.support.core import claim, reserve, used
 

@@ -83,3 +83,20 @@ async def test_two_sealers_make_one_chain(database: Database, db: asyncpg.Connec
     assert await db.fetch("select * from atlas.verify_audit()") == []
     rows = await db.fetch("select mac, prev_mac from atlas.audit_checkpoint order by id")
     assert [row["prev_mac"] for row in rows[1:]] == [row["mac"] for row in rows[:-1]]
+
+
+async def test_a_reply_that_was_changed_is_found(db: asyncpg.Connection) -> None:
+    """The audit holds what was completed; who owns the database can change what people read."""
+    tasks = [await ask(db, f"question {n}") for n in range(3)]
+    for n, row in enumerate(await claim(db, 3)):
+        await db.execute("select testing.complete_task($1, $2)", row["attempt_id"], f"reply {n} – ü")
+    assert await db.fetch("select * from atlas.verify_audit()") == []
+    await db.execute("select atlas.erase($1)", tasks[0])
+    assert await db.fetch("select * from atlas.verify_audit()") == [], "what was erased on purpose is no forgery"
+    await db.execute("update public.architect_out set data = '{}' where task_id = $1 and data ->> 'content' <> ''", tasks[1])
+    await db.execute(
+        "update public.architect_out set data = data || '{\"content\": \"forged\"}' where task_id = $1 and data ->> 'content' <> ''",
+        tasks[2],
+    )
+    rows = await db.fetch("select problem, task_id from atlas.verify_audit()")
+    assert {tuple(row) for row in rows} == {("the reply is not the one that was completed", task) for task in tasks[1:]}
