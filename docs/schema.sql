@@ -106,14 +106,15 @@ CREATE FUNCTION atlas.actor() RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
-  select coalesce('user:' || auth.uid()::text, 'role:' || atlas.caller_role())
+  -- anybody who connects to Postgres may set request.jwt.claims: a token's user counts where PostgREST has checked it
+  select coalesce(case when atlas.caller_role() = 'authenticated' then 'user:' || auth.uid()::text end, 'role:' || atlas.caller_role())
 $$;
 
 --
 -- Name: FUNCTION actor(); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.actor() IS 'Who is calling, for the audit: the user, else the database role.';
+COMMENT ON FUNCTION atlas.actor() IS 'Who is calling, for the audit: the user of a login, else the database role.';
 
 --
 -- Name: add_member(uuid, text, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3906,6 +3907,11 @@ declare
   task atlas.task;
   answer jsonb;
 begin
+  if exists (select from jsonb_to_recordset(p_requests) as r (input_tokens bigint, output_tokens bigint)
+             where least(r.input_tokens, r.output_tokens) < 0) then
+    perform atlas.refuse('input_tokens or output_tokens', 'is negative', 'send what the call may use at most, at least 0', 'AT005',
+      'reserve_tokens');
+  end if;
   perform from atlas.task t where t.attempt_id = any (attempt_ids) and t.state = 'running' order by t.id for no key update;
   perform from atlas.attempt a where a.id = any (attempt_ids) and a.state = 'running' order by a.id for no key update;
   select array_agg(distinct x) into v_scopes

@@ -72,9 +72,10 @@ grant execute on function atlas.is_service() to authenticated, service_role, atl
 create function atlas.actor() returns text
 language sql stable set search_path = ''
 as $$
-  select coalesce('user:' || auth.uid()::text, 'role:' || atlas.caller_role())
+  -- anybody who connects to Postgres may set request.jwt.claims: a token's user counts where PostgREST has checked it
+  select coalesce(case when atlas.caller_role() = 'authenticated' then 'user:' || auth.uid()::text end, 'role:' || atlas.caller_role())
 $$;
-comment on function atlas.actor() is 'Who is calling, for the audit: the user, else the database role.';
+comment on function atlas.actor() is 'Who is calling, for the audit: the user of a login, else the database role.';
 
 create table atlas.project (
   id uuid primary key default gen_random_uuid(),

@@ -151,6 +151,11 @@ declare
   task atlas.task;
   answer jsonb;
 begin
+  if exists (select from jsonb_to_recordset(p_requests) as r (input_tokens bigint, output_tokens bigint)
+             where least(r.input_tokens, r.output_tokens) < 0) then
+    perform atlas.refuse('input_tokens or output_tokens', 'is negative', 'send what the call may use at most, at least 0', 'AT005',
+      'reserve_tokens');
+  end if;
   perform from atlas.task t where t.attempt_id = any (attempt_ids) and t.state = 'running' order by t.id for no key update;
   perform from atlas.attempt a where a.id = any (attempt_ids) and a.state = 'running' order by a.id for no key update;
   select array_agg(distinct x) into v_scopes

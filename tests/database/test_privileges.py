@@ -236,3 +236,35 @@ async def test_the_service_role_may_do_all_of_it(database: Database, db: asyncpg
         assert await service.fetchval("select sender_key from atlas.task where kind = 'chat'") == "key:github:7"
         await service.execute("insert into public.architect_in (data, sender) values ($1, $2)", chat("for ann"), ANN)
         assert await service.fetchval("select count(*) from atlas.task where sender = $1", ANN) == 1
+
+
+async def test_the_worker_cannot_sign_the_audit_as_somebody_else(database: Database, db: asyncpg.Connection) -> None:
+    async with database.connect("atlas_worker") as worker:
+        await worker.execute(
+            "select set_config('request.jwt.claims', $1, false)", f'{{"sub": "{ANN}", "role": "authenticated"}}'
+        )
+        await worker.execute("select atlas.pause('maintenance')")
+        await worker.execute("select atlas.resume()")
+    assert {row["actor"] for row in await db.fetch("select actor from atlas.audit")} == {"role:atlas_worker"}
+
+
+@pytest.mark.parametrize(
+    "tokens", [{"input_tokens": -1}, {"output_tokens": -1}, {"input_tokens": -5000, "output_tokens": 6000}]
+)
+async def test_the_worker_cannot_reserve_less_than_nothing(
+    database: Database, db: asyncpg.Connection, tokens: dict[str, int]
+) -> None:
+    await ask(db)
+    async with database.connect("atlas_worker") as worker:
+        (task,) = await claim(worker)
+        request = {
+            "attempt_id": str(task["attempt_id"]),
+            "call": 0,
+            "model": "gpt-4.1",
+            "input_tokens": 0,
+            "output_tokens": 0,
+        } | tokens
+        with pytest.raises(asyncpg.PostgresError, match="is negative") as caught:
+            await worker.execute("select atlas.reserve_tokens($1)", [request])
+    assert caught.value.sqlstate == "AT005"
+    assert await db.fetchval("select count(*) from atlas.spend") == 0
