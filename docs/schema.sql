@@ -4394,15 +4394,24 @@ COMMENT ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text
 --
 
 CREATE FUNCTION atlas.set_spend_rules(p_rules jsonb) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
+declare
+  share numeric;
+begin
+  select r.sender_daily_share into share from atlas.spend_rules r for no key update;
   update atlas.spend_rules r set
     hold_seconds = coalesce((p_rules ->> 'hold_seconds')::integer, r.hold_seconds),
     held_retry_seconds = coalesce((p_rules ->> 'held_retry_seconds')::integer, r.held_retry_seconds),
     hold_unknown = coalesce(p_rules ->> 'hold_unknown', r.hold_unknown),
     sender_daily_share = case when p_rules ? 'sender_daily_share' then (p_rules ->> 'sender_daily_share')::numeric
-                              else r.sender_daily_share end
+                              else r.sender_daily_share end;
+  -- a larger share may let in who waited for the next day
+  if exists (select from atlas.spend_rules r where coalesce(r.sender_daily_share, 1) > share) then
+    perform atlas.wake_waiting(array(select distinct t.wait_scope from atlas.task t where t.wait_scope like 'sender:%'), 100000, true);
+  end if;
+end
 $$;
 
 --

@@ -22,14 +22,23 @@ grant select on atlas.spend_rules to service_role;
 insert into atlas.spend_rules default values;
 
 create function atlas.set_spend_rules(p_rules jsonb) returns void
-language sql security definer set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
+declare
+  share numeric;
+begin
+  select r.sender_daily_share into share from atlas.spend_rules r for no key update;
   update atlas.spend_rules r set
     hold_seconds = coalesce((p_rules ->> 'hold_seconds')::integer, r.hold_seconds),
     held_retry_seconds = coalesce((p_rules ->> 'held_retry_seconds')::integer, r.held_retry_seconds),
     hold_unknown = coalesce(p_rules ->> 'hold_unknown', r.hold_unknown),
     sender_daily_share = case when p_rules ? 'sender_daily_share' then (p_rules ->> 'sender_daily_share')::numeric
-                              else r.sender_daily_share end
+                              else r.sender_daily_share end;
+  -- a larger share may let in who waited for the next day
+  if exists (select from atlas.spend_rules r where coalesce(r.sender_daily_share, 1) > share) then
+    perform atlas.wake_waiting(array(select distinct t.wait_scope from atlas.task t where t.wait_scope like 'sender:%'), 100000, true);
+  end if;
+end
 $$;
 comment on function atlas.set_spend_rules(jsonb) is
   'Sets {"hold_seconds", "held_retry_seconds", "hold_unknown", "sender_daily_share"} for the whole fleet.';

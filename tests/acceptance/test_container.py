@@ -135,3 +135,11 @@ def test_services_of_ours_have_no_more_rights_than_they_need(service: str) -> No
     assert found["read_only"] is True
     assert found["cap_drop"] == ["ALL"]
     assert found["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_no_secret_is_committed_or_copied_into_an_image() -> None:
+    """Each file that the documents put a secret into."""
+    ignored, left_out = ((ROOT / name).read_text().split() for name in (".gitignore", ".dockerignore"))
+    for name in (".env", ".rag_key", ".worker_password", "secrets"):
+        assert name in ignored or f"{name}/" in ignored
+        assert name in left_out

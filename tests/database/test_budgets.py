@@ -128,7 +128,11 @@ async def test_the_share_is_a_setting(db: asyncpg.Connection) -> None:
     assert (await spend(db, 1001, sender_key="ann"))["outcome"] == "reserved"
     answer = await spend(db, 1001, sender_key="ann")
     assert answer["message"] == "sender:key:ann: gpt-4.1 needs 1,001 at worst, 999 left of 2,000 today (1,001 spent)"
+    assert await claim(db) == []
     await db.execute("select atlas.set_spend_rules('{\"sender_daily_share\": 1}')")
+    (row,) = await claim(db)
+    assert (await reserve(db, row["attempt_id"], 1001))["outcome"] == "reserved", "who waited for the next day goes on"
+    await db.execute("select testing.complete_task($1, 'x', '{}', $2)", row["attempt_id"], {"0": used(1001)})
     assert (await spend(db, 7000, sender_key="ann"))["outcome"] == "reserved"
     with pytest.raises(asyncpg.CheckViolationError):
         await db.execute("select atlas.set_spend_rules('{\"sender_daily_share\": 0}')")
