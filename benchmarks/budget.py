@@ -30,7 +30,7 @@ from starlette.routing import Route
 from atlas.local.stack import Stack
 from tests.doubles.openai import OpenAIDouble, usage
 from tests.doubles.serving import serving
-from tests.support.core import ADR, Database, Json, Workers, workers_of
+from tests.support.core import ADR, Database, Json, workers_of
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/benchmarks_budget.md"
@@ -129,16 +129,10 @@ async def atlas(tasks: int, seconds: float) -> Found:
                 if await db.fetch("select * from atlas.check_ledger()"):
                     raise RuntimeError("the books disagree")
             used = sum(response["usage"] is not None for response in double.responses()) * PRICE
-            await close(workers)
         return Found(name="Atlas", made=made, used=used, highest=highest, false_refusals=wrong, kills=kills,
                      seconds=time.monotonic() - began)  # fmt: skip
     finally:
         stack.postgres.stop("immediate")
-
-
-async def close(workers: Workers) -> None:
-    """Ends all workers."""
-    workers.stop()
 
 
 async def settle(db: asyncpg.Connection, double: OpenAIDouble) -> None:

@@ -1799,10 +1799,7 @@ begin
     return 0;
   end if;
   select array_agg(distinct x) into v_scopes from atlas.spend s cross join unnest(s.scopes) x where s.id = any (ids);
-  perform atlas.lock_days(array(select distinct s.day from atlas.spend s where s.id = any (ids)), v_scopes);
-  perform atlas.settle_spends(items);
-  perform atlas.announce_budgets(v_scopes);
-  perform atlas.wake_waiting(v_scopes, 2 + 2 * jsonb_array_length(items));
+  perform atlas.settle_in(array(select distinct s.day from atlas.spend s where s.id = any (ids)), v_scopes, items);
   return jsonb_array_length(items);
 end
 $$;
@@ -3376,7 +3373,6 @@ declare
   ids constant bigint[] := array(select (i ->> 'spend_id')::bigint from jsonb_array_elements(p_items) i);
   service constant boolean := atlas.is_service();
   allowed jsonb;
-  corrects boolean;
   v_days date[];
   v_scopes text[];
   n integer;
@@ -3393,12 +3389,7 @@ begin
   end if;
   select count(distinct s.id), array_agg(distinct s.day), array_agg(distinct x) into n, v_days, v_scopes
   from atlas.spend s cross join unnest(s.scopes) x where s.id = any (ids);
-  perform atlas.lock_days(v_days, v_scopes);
-  -- only a correction can make settled money fall, and let in who was deferred
-  corrects := exists (select from atlas.spend s where s.id = any (ids) and s.state = 'settled');
-  perform atlas.settle_spends(allowed);
-  perform atlas.announce_budgets(v_scopes);
-  perform atlas.wake_waiting(v_scopes, 2 + 2 * n, corrects);
+  perform atlas.settle_in(v_days, v_scopes, allowed);
   return n;
 end
 $$;
@@ -4449,10 +4440,7 @@ begin
   end if;
   select array_agg(distinct x) into v_scopes from atlas.spend s cross join unnest(s.scopes) x
   where s.attempt_id = any (p_attempts);
-  perform atlas.lock_days(v_days, v_scopes);
-  perform atlas.settle_spends(items);
-  perform atlas.announce_budgets(v_scopes);
-  perform atlas.wake_waiting(v_scopes, 2 + 2 * cardinality(p_attempts));
+  perform atlas.settle_in(v_days, v_scopes, items);
 end
 $$;
 
@@ -4474,10 +4462,8 @@ declare
   call atlas.spend;
 begin
   select s.* into call from atlas.spend s where s.id = p_spend_id;
-  perform atlas.lock_days(array[call.day], call.scopes);
-  perform atlas.settle_spends(jsonb_build_array(jsonb_build_object('spend_id', p_spend_id, 'usage', p_usage)));
-  perform atlas.announce_budgets(call.scopes);
-  perform atlas.wake_waiting(call.scopes, 4, call.state = 'settled');
+  perform atlas.settle_in(array[call.day], call.scopes,
+    jsonb_build_array(jsonb_build_object('spend_id', p_spend_id, 'usage', p_usage)));
 end
 $$;
 
@@ -4486,6 +4472,32 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.settle_call(p_spend_id bigint, p_usage jsonb) IS 'Settles or corrects one call. Internal: the caller holds its task.';
+
+--
+-- Name: settle_in(date[], text[], jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.settle_in(p_days date[], p_scopes text[], p_items jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  -- only a correction can make settled money fall, and let in who was deferred
+  corrects constant boolean := exists (select from jsonb_array_elements(p_items) i
+    join atlas.spend s on s.id = (i ->> 'spend_id')::bigint where s.state = 'settled');
+begin
+  perform atlas.lock_days(p_days, p_scopes);
+  perform atlas.settle_spends(p_items);
+  perform atlas.announce_budgets(p_scopes);
+  perform atlas.wake_waiting(p_scopes, 2 + 2 * jsonb_array_length(p_items), corrects);
+end
+$$;
+
+--
+-- Name: FUNCTION settle_in(p_days date[], p_scopes text[], p_items jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.settle_in(p_days date[], p_scopes text[], p_items jsonb) IS 'Settles calls of some days and budgets, and what follows from it. Internal: the caller holds their tasks.';
 
 --
 -- Name: settle_outbox(uuid, bigint[], jsonb, jsonb, bigint[]); Type: FUNCTION; Schema: atlas; Owner: -
@@ -12746,6 +12758,12 @@ REVOKE ALL ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, 
 --
 
 REVOKE ALL ON FUNCTION atlas.settle_call(p_spend_id bigint, p_usage jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION settle_in(p_days date[], p_scopes text[], p_items jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.settle_in(p_days date[], p_scopes text[], p_items jsonb) FROM PUBLIC;
 
 --
 -- Name: FUNCTION settle_outbox(p_lease_owner uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]); Type: ACL; Schema: atlas; Owner: -

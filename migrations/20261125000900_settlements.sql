@@ -114,6 +114,24 @@ end
 $$;
 comment on function atlas.settle_spends(jsonb) is 'Settles, holds or corrects calls. Internal: the caller holds the locks.';
 
+-- What every settlement does, in the one order: locks the days, settles, tells of budgets that are spent, wakes who waits for room.
+create function atlas.settle_in(p_days date[], p_scopes text[], p_items jsonb) returns void
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  -- only a correction can make settled money fall, and let in who was deferred
+  corrects constant boolean := exists (select from jsonb_array_elements(p_items) i
+    join atlas.spend s on s.id = (i ->> 'spend_id')::bigint where s.state = 'settled');
+begin
+  perform atlas.lock_days(p_days, p_scopes);
+  perform atlas.settle_spends(p_items);
+  perform atlas.announce_budgets(p_scopes);
+  perform atlas.wake_waiting(p_scopes, 2 + 2 * jsonb_array_length(p_items), corrects);
+end
+$$;
+comment on function atlas.settle_in(date[], text[], jsonb) is
+  'Settles calls of some days and budgets, and what follows from it. Internal: the caller holds their tasks.';
+
 -- Settles all open calls of attempts; usages: {"<attempt id>": {"<call>": usage}}. A call without a usage counts in full; with
 -- p_keep nobody guesses: one that has a response keeps it, to be asked for, and one that has none is held (unless its response had
 -- begun, and is not stored).
@@ -139,10 +157,7 @@ begin
   end if;
   select array_agg(distinct x) into v_scopes from atlas.spend s cross join unnest(s.scopes) x
   where s.attempt_id = any (p_attempts);
-  perform atlas.lock_days(v_days, v_scopes);
-  perform atlas.settle_spends(items);
-  perform atlas.announce_budgets(v_scopes);
-  perform atlas.wake_waiting(v_scopes, 2 + 2 * cardinality(p_attempts));
+  perform atlas.settle_in(v_days, v_scopes, items);
 end
 $$;
 comment on function atlas.settle_attempts(uuid[], jsonb, boolean) is 'Settles what attempts still have reserved. Internal.';
@@ -157,7 +172,6 @@ declare
   ids constant bigint[] := array(select (i ->> 'spend_id')::bigint from jsonb_array_elements(p_items) i);
   service constant boolean := atlas.is_service();
   allowed jsonb;
-  corrects boolean;
   v_days date[];
   v_scopes text[];
   n integer;
@@ -174,12 +188,7 @@ begin
   end if;
   select count(distinct s.id), array_agg(distinct s.day), array_agg(distinct x) into n, v_days, v_scopes
   from atlas.spend s cross join unnest(s.scopes) x where s.id = any (ids);
-  perform atlas.lock_days(v_days, v_scopes);
-  -- only a correction can make settled money fall, and let in who was deferred
-  corrects := exists (select from atlas.spend s where s.id = any (ids) and s.state = 'settled');
-  perform atlas.settle_spends(allowed);
-  perform atlas.announce_budgets(v_scopes);
-  perform atlas.wake_waiting(v_scopes, 2 + 2 * n, corrects);
+  perform atlas.settle_in(v_days, v_scopes, allowed);
   return n;
 end
 $$;

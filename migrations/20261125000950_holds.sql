@@ -27,10 +27,7 @@ begin
     return 0;
   end if;
   select array_agg(distinct x) into v_scopes from atlas.spend s cross join unnest(s.scopes) x where s.id = any (ids);
-  perform atlas.lock_days(array(select distinct s.day from atlas.spend s where s.id = any (ids)), v_scopes);
-  perform atlas.settle_spends(items);
-  perform atlas.announce_budgets(v_scopes);
-  perform atlas.wake_waiting(v_scopes, 2 + 2 * jsonb_array_length(items));
+  perform atlas.settle_in(array(select distinct s.day from atlas.spend s where s.id = any (ids)), v_scopes, items);
   return jsonb_array_length(items);
 end
 $$;
@@ -175,10 +172,8 @@ declare
   call atlas.spend;
 begin
   select s.* into call from atlas.spend s where s.id = p_spend_id;
-  perform atlas.lock_days(array[call.day], call.scopes);
-  perform atlas.settle_spends(jsonb_build_array(jsonb_build_object('spend_id', p_spend_id, 'usage', p_usage)));
-  perform atlas.announce_budgets(call.scopes);
-  perform atlas.wake_waiting(call.scopes, 4, call.state = 'settled');
+  perform atlas.settle_in(array[call.day], call.scopes,
+    jsonb_build_array(jsonb_build_object('spend_id', p_spend_id, 'usage', p_usage)));
 end
 $$;
 comment on function atlas.settle_call(bigint, jsonb) is 'Settles or corrects one call. Internal: the caller holds its task.';

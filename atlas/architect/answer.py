@@ -53,7 +53,9 @@ class Architect:
         chunks = await self._retrieve(task.question, task.task_id, warnings)
         thread = await self._exchanges(task.parent_id, task.task_id) if task.parent_id else []
         if task.parent_id and not thread:
-            warnings.append(f"parent {task.parent_id} is no question that its asker may read; it was left out")
+            warnings.append(
+                f"parent {task.parent_id} was left out: there is no such question in this project that you may read"
+            )
         built: dict[str, ModelCall] = {}
 
         def build(model: Model, count: Count, room: int) -> ModelCall:

@@ -190,7 +190,7 @@ class Generation:
                     return await self._written(run, call, tokens, may_wait=may_wait)
                 except ModelError as error:
                     failure = error
-                    # each failure counts at once, for the whole fleet; what was answered at all is no outage
+                    # each failure counts at once, for the whole fleet; an answer of any kind shows that the model is up
                     if error.code != "breaker_open":
                         await self._models.learned(call.model, error if error.outage else None)
                     open_now = error.outage and not await self._models.closed(call.model)
@@ -248,7 +248,7 @@ class Generation:
         return text
 
     def _limit(self, run: Run, call: ModelCall, tokens: int) -> int:
-        """The most that a call may write now. Raises Refused where that is no answer."""
+        """The most output tokens that a call may have now. Raises Refused where that is too few for an answer."""
         if call.model.name == "offline":
             # it calls nobody, and costs nothing
             return 0

@@ -103,7 +103,7 @@ class BadRequest(ModelError):
 
 
 class NoWindow(BadRequest):
-    """The server takes no background responses, so there is no completion window either."""
+    """The server does not support background responses, which a completion window needs."""
 
 
 class NoText(ModelError):

@@ -57,7 +57,9 @@ class OpenAIGenerator:
 
     async def generate(self, call: ModelCall) -> AsyncIterator[ModelEvent]:
         if call.completion_window != "soonest" and not self._background:
-            raise NoWindow("without background responses there is no completion window", code="no_window")
+            raise NoWindow(
+                "a completion window needs background responses, which this server does not support", code="no_window"
+            )
         request = self._request(call)
         background = "background" in request
         streams = call.model.streams and "background_options" not in request

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from openai import AsyncOpenAI
 
-from atlas.llm.errors import ModelError
+from atlas.llm.errors import ModelError, WayLost
 from atlas.llm.models import Model
 from atlas.llm.offline import OfflineGenerator
 from atlas.llm.openai_responses import OpenAIGenerator
@@ -71,3 +71,10 @@ async def test_a_response_that_can_be_resumed_gives_the_same_text_again(writer: 
     written = [[event.text for event in run if isinstance(event, (Delta, Snapshot))] for run in (events, again)]
     assert "".join(written[0]) == "".join(written[1])
     assert isinstance(again[-1], Finished)
+
+
+async def test_the_offline_architect_settles_nobodys_response() -> None:
+    """A worker without a key cannot know what became of it: it is asked for again, by another."""
+    with pytest.raises(WayLost) as caught:
+        await OfflineGenerator(pause=0).cancel("resp_of_another_worker")
+    assert caught.value.kept

@@ -92,7 +92,7 @@ async def test_a_reply_that_was_changed_is_found(db: asyncpg.Connection) -> None
         await db.execute("select testing.complete_task($1, $2)", row["attempt_id"], f"reply {n} – ü")
     assert await db.fetch("select * from atlas.verify_audit()") == []
     await db.execute("select atlas.erase($1)", tasks[0])
-    assert await db.fetch("select * from atlas.verify_audit()") == [], "what was erased on purpose is no forgery"
+    assert await db.fetch("select * from atlas.verify_audit()") == [], "an erased task is not reported"
     await db.execute("update public.architect_out set data = '{}' where task_id = $1 and data ->> 'content' <> ''", tasks[1])
     await db.execute(
         "update public.architect_out set data = data || '{\"content\": \"forged\"}' where task_id = $1 and data ->> 'content' <> ''",
