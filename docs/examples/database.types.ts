@@ -1903,6 +1903,7 @@ export type Database = {
         Returns: undefined;
       };
       "settle_call": { Args: { "p_spend_id": number; "p_usage": Json }; Returns: undefined };
+      "settle_in": { Args: { "p_days": (string)[]; "p_items": Json; "p_scopes": (string)[] }; Returns: undefined };
       "settle_outbox": {
         Args: {
           "p_failed"?: Json;
