@@ -24,6 +24,9 @@ LIFE = (
 )  # fmt: skip
 """What belongs to a task's life; what a worker does every so often is not."""
 
+BY_THE_CLOCK = {"has_work", "list_models", "lease_rate", "mark_worker", "next_due"}
+"""Of these, what a life may also do without: a slow machine finds it done, or not due, by a round."""
+
 CRASH = ("-m", "tests.support.crash")
 DEPTH = 3
 """How often a point that comes again is tried: the first times."""
@@ -144,7 +147,7 @@ async def test_a_worker_killed_at_every_point_of_a_life(
     plans[0].times = 1
     every = await points(workers, db, settings, tmp_path)
     # how often a point comes again differs by the pace of the machine; its first time comes in every life
-    first = {point for point in every if point.split(":")[1] == "1"}
+    first = {point for point in every if point.split(":")[1] == "1" and point.split(":")[0] not in BY_THE_CLOCK}
     for point in every[part::4]:
         await db.execute("truncate atlas.task, public.architect_in, public.architect_out, atlas.budget_day, rag.cache cascade")
         await db.execute("delete from atlas.worker")
