@@ -55,10 +55,10 @@ CREATE TYPE rag.hit AS (
 COMMENT ON TYPE rag.hit IS 'A chunk that was found: its cosine to the question (null: no vector), and its score by rank.';
 
 --
--- Name: accept_message(text, text, jsonb, text, text); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: accept_message(text, text, jsonb, text, text, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text DEFAULT NULL::text, p_external_id text DEFAULT NULL::text) RETURNS TABLE(task_id uuid, state text, created boolean)
+CREATE FUNCTION atlas.accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text DEFAULT NULL::text, p_external_id text DEFAULT NULL::text, p_name text DEFAULT NULL::text) RETURNS TABLE(task_id uuid, state text, created boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -66,20 +66,31 @@ declare
   message jsonb := p_message;
   writer uuid;
   parent uuid;
+  counted integer := 0;
 begin
-  insert into atlas.inbound (source, event_id, task_id) values (p_source, p_event_id, atlas.as_uuid(p_message ->> 'task_id'))
+  if p_external_id is not null then
+    select i.user_id into writer from atlas.identity i where (i.provider, i.external_id) = (p_provider, p_external_id);
+    if writer is null then
+      message := jsonb_set(message, '{metadata,sender_key}', to_jsonb(p_provider || ':' || p_external_id));
+    end if;
+  end if;
+  if p_name is not null then
+    -- somebody else's message under this id is not this one, however its sender came by the id
+    while exists (select from public.architect_in i
+        where i.task_id = atlas.derive_id(p_name, counted) and i.data ->> 'msg_type' = 'chat'
+          and i.data #>> '{metadata,sender_key}' is distinct from p_provider || ':' || p_external_id
+          and (i.sender is null or i.sender is distinct from writer)) loop
+      counted := counted + 1;
+    end loop;
+    message := jsonb_set(message, '{task_id}', to_jsonb(atlas.derive_id(p_name, counted)));
+  end if;
+  insert into atlas.inbound (source, event_id, task_id) values (p_source, p_event_id, atlas.as_uuid(message ->> 'task_id'))
   on conflict do nothing;
   if not found then
     return query select i.task_id, coalesce(t.state, 'queued'), false
       from atlas.inbound i left join atlas.task t on t.id = i.task_id
       where (i.source, i.event_id) = (p_source, p_event_id);
     return;
-  end if;
-  if p_external_id is not null then
-    select i.user_id into writer from atlas.identity i where (i.provider, i.external_id) = (p_provider, p_external_id);
-    if writer is null then
-      message := jsonb_set(message, '{metadata,sender_key}', to_jsonb(p_provider || ':' || p_external_id));
-    end if;
   end if;
   if message #>> '{metadata,reply_to}' is not null and message #>> '{metadata,parent_id}' is null
      and message ->> 'msg_type' = 'chat' then
@@ -93,10 +104,11 @@ end
 $$;
 
 --
--- Name: FUNCTION accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text, p_name text); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text) IS 'Takes a message from outside in, once a delivery: {task_id, state, created}. Raises AT001 for what breaks the contract.';
+COMMENT ON FUNCTION atlas.accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text, p_name text) IS 'Takes a message from outside in, once a delivery: {task_id, state, created}. p_name: its name there, from which its task_id is
+derived (derive_id); null where it brings its own. Raises AT001 for what breaks the contract.';
 
 --
 -- Name: actor(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1444,6 +1456,32 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.defer_upstream(p_message text, p_limit integer) IS 'Sets questions aside that are ready while no model answers; says how many. A model that answers again wakes them.';
+
+--
+-- Name: derive_id(text, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.derive_id(p_name text, p_count integer DEFAULT 0) RETURNS uuid
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  -- HMAC as RFC 2104 writes it: pgcrypto has it too, and is not everywhere
+  with padded as (
+    select decode(string_agg(lpad(to_hex(b.byte # 54), 2, '0'), '' order by b.i), 'hex') as inner_key,
+      decode(string_agg(lpad(to_hex(b.byte # 92), 2, '0'), '' order by b.i), 'hex') as outer_key
+    from (select i, case when i < 32 then get_byte(k.key, i) else 0 end as byte from atlas.id_key k, generate_series(0, 63) i) b
+  ), hashed as (
+    select substr(sha256(p.outer_key || sha256(p.inner_key || convert_to(p_count || ':' || p_name, 'UTF8'))), 1, 16) as mac from padded p
+  )
+  select encode(set_byte(set_byte(h.mac, 6, (get_byte(h.mac, 6) & 15) | 128), 8, (get_byte(h.mac, 8) & 63) | 128), 'hex')::uuid
+  from hashed h
+$$;
+
+--
+-- Name: FUNCTION derive_id(p_name text, p_count integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.derive_id(p_name text, p_count integer) IS 'The same UUID (version 8) for the same name, by HMAC-SHA256 with the key of this database; p_count where the first is taken.';
 
 --
 -- Name: drop_post(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -4997,7 +5035,6 @@ CREATE FUNCTION atlas.validate_message() RETURNS trigger
     AS $$
 declare
   service constant boolean := atlas.is_service();
-  earlier record;
 begin
   perform atlas.check_message(new.data);
   new.task_id := (new.data ->> 'task_id')::uuid;
@@ -5018,12 +5055,10 @@ begin
     end if;
   end if;
   if new.data ->> 'role' = 'architect' and new.data ->> 'msg_type' = 'chat' then
-    select t.state, t.queued_at into earlier from atlas.task t where t.id = new.task_id;
-    if found then
-      raise exception using errcode = 'unique_violation',
-        message = format('architect_in: task %s is already there, %s since %s', new.task_id, earlier.state,
-          to_char(earlier.queued_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')),
-        hint = 'read its answer in architect_out, or send a new task_id',
+    -- whose it is, and how far, is nobody's business who can only name it
+    if exists (select from atlas.task t where t.id = new.task_id) then
+      raise exception using errcode = 'unique_violation', message = 'architect_in: task_id is taken',
+        hint = 'send a task_id of your own making, such as gen_random_uuid(); atlas.submit_task takes the same question twice',
         constraint = 'architect_in_one_chat';
     end if;
   end if;
@@ -7598,6 +7633,35 @@ COMMENT ON CONSTRAINT target_fits_kind ON atlas.destination IS 'A topic for Pub/
 --
 
 COMMENT ON CONSTRAINT webhooks_are_signed ON atlas.destination IS 'A webhook names the secret that signs it.';
+
+--
+-- Name: id_key; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.id_key (
+    singleton boolean DEFAULT true NOT NULL,
+    key bytea DEFAULT sha256(convert_to(((gen_random_uuid())::text || (gen_random_uuid())::text), 'UTF8'::name)) NOT NULL,
+    CONSTRAINT id_key_key_check CHECK ((length(key) = 32)),
+    CONSTRAINT id_key_singleton_check CHECK (singleton)
+);
+
+--
+-- Name: TABLE id_key; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.id_key IS 'The secret that ids of messages from outside are derived with. Nobody reads it but atlas.derive_id.';
+
+--
+-- Name: COLUMN id_key.singleton; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.id_key.singleton IS 'There is one row.';
+
+--
+-- Name: COLUMN id_key.key; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.id_key.key IS 'Random, made by the migration; a new one makes a repeated message a new task.';
 
 --
 -- Name: identity; Type: TABLE; Schema: atlas; Owner: -
@@ -10453,6 +10517,13 @@ ALTER TABLE ONLY atlas.destination
     ADD CONSTRAINT destination_pkey PRIMARY KEY (id);
 
 --
+-- Name: id_key id_key_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.id_key
+    ADD CONSTRAINT id_key_pkey PRIMARY KEY (singleton);
+
+--
 -- Name: identity identity_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -11462,6 +11533,12 @@ CREATE POLICY "everyone with a login sees the prices" ON atlas.model_price FOR S
 COMMENT ON POLICY "everyone with a login sees the prices" ON atlas.model_price IS 'Row level security: everyone with a login sees the prices.';
 
 --
+-- Name: id_key; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.id_key ENABLE ROW LEVEL SECURITY;
+
+--
 -- Name: identity; Type: ROW SECURITY; Schema: atlas; Owner: -
 --
 
@@ -11931,11 +12008,11 @@ GRANT USAGE ON SCHEMA rag TO service_role;
 GRANT USAGE ON SCHEMA rag TO atlas_worker;
 
 --
--- Name: FUNCTION accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text, p_name text); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text) TO service_role;
+REVOKE ALL ON FUNCTION atlas.accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text, p_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text, p_name text) TO service_role;
 
 --
 -- Name: FUNCTION actor(); Type: ACL; Schema: atlas; Owner: -
@@ -12167,6 +12244,13 @@ GRANT ALL ON FUNCTION atlas.create_project(p_name text) TO service_role;
 REVOKE ALL ON FUNCTION atlas.defer_upstream(p_message text, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.defer_upstream(p_message text, p_limit integer) TO service_role;
 GRANT ALL ON FUNCTION atlas.defer_upstream(p_message text, p_limit integer) TO atlas_worker;
+
+--
+-- Name: FUNCTION derive_id(p_name text, p_count integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.derive_id(p_name text, p_count integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.derive_id(p_name text, p_count integer) TO service_role;
 
 --
 -- Name: FUNCTION drop_post(p_task_id uuid, p_part text); Type: ACL; Schema: atlas; Owner: -

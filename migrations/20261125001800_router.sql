@@ -44,29 +44,69 @@ $$;
 comment on function atlas.last_task_at(text) is 'The latest answered question of an address, such as github:owner/repo#7.';
 grant execute on function atlas.last_task_at(text) to service_role;
 
+-- Ids of what comes from outside are derived from its name there, which is public: without the key nobody can tell them beforehand.
+create table atlas.id_key (
+  singleton boolean primary key default true check (singleton),
+  key bytea not null default sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8')) check (length(key) = 32)
+);
+insert into atlas.id_key default values;
+comment on table atlas.id_key is 'The secret that ids of messages from outside are derived with. Nobody reads it but atlas.derive_id.';
+comment on column atlas.id_key.singleton is 'There is one row.';
+comment on column atlas.id_key.key is 'Random, made by the migration; a new one makes a repeated message a new task.';
+alter table atlas.id_key enable row level security;
+
+create function atlas.derive_id(p_name text, p_count integer default 0) returns uuid
+language sql stable security definer set search_path = ''
+as $$
+  -- HMAC as RFC 2104 writes it: pgcrypto has it too, and is not everywhere
+  with padded as (
+    select decode(string_agg(lpad(to_hex(b.byte # 54), 2, '0'), '' order by b.i), 'hex') as inner_key,
+      decode(string_agg(lpad(to_hex(b.byte # 92), 2, '0'), '' order by b.i), 'hex') as outer_key
+    from (select i, case when i < 32 then get_byte(k.key, i) else 0 end as byte from atlas.id_key k, generate_series(0, 63) i) b
+  ), hashed as (
+    select substr(sha256(p.outer_key || sha256(p.inner_key || convert_to(p_count || ':' || p_name, 'UTF8'))), 1, 16) as mac from padded p
+  )
+  select encode(set_byte(set_byte(h.mac, 6, (get_byte(h.mac, 6) & 15) | 128), 8, (get_byte(h.mac, 8) & 63) | 128), 'hex')::uuid
+  from hashed h
+$$;
+comment on function atlas.derive_id(text, integer) is
+  'The same UUID (version 8) for the same name, by HMAC-SHA256 with the key of this database; p_count where the first is taken.';
+grant execute on function atlas.derive_id(text, integer) to service_role;
+
 -- A message from outside, once. The writer is a user where atlas.identity knows them, else a sender of their own.
 create function atlas.accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text default null,
-  p_external_id text default null) returns table (task_id uuid, state text, created boolean)
+  p_external_id text default null, p_name text default null) returns table (task_id uuid, state text, created boolean)
 language plpgsql security definer set search_path = ''
 as $$
 declare
   message jsonb := p_message;
   writer uuid;
   parent uuid;
+  counted integer := 0;
 begin
-  insert into atlas.inbound (source, event_id, task_id) values (p_source, p_event_id, atlas.as_uuid(p_message ->> 'task_id'))
+  if p_external_id is not null then
+    select i.user_id into writer from atlas.identity i where (i.provider, i.external_id) = (p_provider, p_external_id);
+    if writer is null then
+      message := jsonb_set(message, '{metadata,sender_key}', to_jsonb(p_provider || ':' || p_external_id));
+    end if;
+  end if;
+  if p_name is not null then
+    -- somebody else's message under this id is not this one, however its sender came by the id
+    while exists (select from public.architect_in i
+        where i.task_id = atlas.derive_id(p_name, counted) and i.data ->> 'msg_type' = 'chat'
+          and i.data #>> '{metadata,sender_key}' is distinct from p_provider || ':' || p_external_id
+          and (i.sender is null or i.sender is distinct from writer)) loop
+      counted := counted + 1;
+    end loop;
+    message := jsonb_set(message, '{task_id}', to_jsonb(atlas.derive_id(p_name, counted)));
+  end if;
+  insert into atlas.inbound (source, event_id, task_id) values (p_source, p_event_id, atlas.as_uuid(message ->> 'task_id'))
   on conflict do nothing;
   if not found then
     return query select i.task_id, coalesce(t.state, 'queued'), false
       from atlas.inbound i left join atlas.task t on t.id = i.task_id
       where (i.source, i.event_id) = (p_source, p_event_id);
     return;
-  end if;
-  if p_external_id is not null then
-    select i.user_id into writer from atlas.identity i where (i.provider, i.external_id) = (p_provider, p_external_id);
-    if writer is null then
-      message := jsonb_set(message, '{metadata,sender_key}', to_jsonb(p_provider || ':' || p_external_id));
-    end if;
   end if;
   if message #>> '{metadata,reply_to}' is not null and message #>> '{metadata,parent_id}' is null
      and message ->> 'msg_type' = 'chat' then
@@ -78,9 +118,10 @@ begin
   return query select s.task_id, s.state, s.created from atlas.submit_task(message, writer) s;
 end
 $$;
-comment on function atlas.accept_message(text, text, jsonb, text, text) is
-  'Takes a message from outside in, once a delivery: {task_id, state, created}. Raises AT001 for what breaks the contract.';
-grant execute on function atlas.accept_message(text, text, jsonb, text, text) to service_role;
+comment on function atlas.accept_message(text, text, jsonb, text, text, text) is
+  'Takes a message from outside in, once a delivery: {task_id, state, created}. p_name: its name there, from which its task_id is
+derived (derive_id); null where it brings its own. Raises AT001 for what breaks the contract.';
+grant execute on function atlas.accept_message(text, text, jsonb, text, text, text) to service_role;
 
 create function atlas.reject_message(p_source text, p_event_id text, p_payload jsonb, p_reason text) returns boolean
 language plpgsql security definer set search_path = ''

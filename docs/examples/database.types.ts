@@ -390,6 +390,22 @@ export type Database = {
         };
         Relationships: [];
       };
+      "id_key": {
+        Row: {
+          "key": string;
+          "singleton": boolean;
+        };
+        ComputedFields: never;
+        Insert: {
+          "key"?: string;
+          "singleton"?: boolean;
+        };
+        Update: {
+          "key"?: string;
+          "singleton"?: boolean;
+        };
+        Relationships: [];
+      };
       "identity": {
         Row: {
           "created_at": string;
@@ -1458,6 +1474,7 @@ export type Database = {
           "p_event_id": string;
           "p_external_id"?: string;
           "p_message": Json;
+          "p_name"?: string;
           "p_provider"?: string;
           "p_source": string;
         };
@@ -1594,6 +1611,7 @@ export type Database = {
       "count_streams": { Args: Record<PropertyKey, never>; Returns: number };
       "create_project": { Args: { "p_name": string }; Returns: string };
       "defer_upstream": { Args: { "p_limit"?: number; "p_message": string }; Returns: number };
+      "derive_id": { Args: { "p_count"?: number; "p_name": string }; Returns: string };
       "drop_post": { Args: { "p_part": string; "p_task_id": string }; Returns: undefined };
       "due_again": {
         Args: {

@@ -122,13 +122,4 @@ export function secretsOf(name: string, env: (name: string) => string | undefine
   return [needed(name, env(name)), ...(previous ? [previous] : [])];
 }
 
-/** A UUID that is the same for the same text (version 8 of RFC 9562, from SHA-256). */
-export function uuidOf(name: string): string {
-  const bytes = createHash("sha256").update(name).digest().subarray(0, 16);
-  bytes[6] = (bytes[6]! & 0x0f) | 0x80;
-  bytes[8] = (bytes[8]! & 0x3f) | 0x80;
-  const hex = bytes.toString("hex");
-  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
-}
-
 export const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;

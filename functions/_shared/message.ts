@@ -2,7 +2,8 @@ import type { Json, JsonObject } from "./http.ts";
 
 /** A message of the bus: docs/event_examples, `atlas schema`. The database checks it; these are its names. */
 export interface Message {
-  task_id: string;
+  /** Left out where the database derives it from the message's name: submit.ts. */
+  task_id?: string;
   role: string;
   msg_type: "chat" | "spec" | "control";
   content: string;
@@ -22,13 +23,12 @@ export interface Metadata {
 }
 
 /** A question. reply_to: where deliver brings the answer. */
-export function chat(taskId: string, content: string, metadata: JsonObject): Message {
-  return { task_id: taskId, role: "architect", msg_type: "chat", content, metadata: { schema_ver: 2, ...metadata } };
+export function chat(content: string, metadata: JsonObject): Message {
+  return { role: "architect", msg_type: "chat", content, metadata: { schema_ver: 2, ...metadata } };
 }
 
 /** `docs.added`: what the team knows changed in a repository. For the indexer, whose role is rag. */
 export function docsAdded(
-  taskId: string,
   repository: string,
   ref: string,
   changed: string[],
@@ -36,7 +36,6 @@ export function docsAdded(
 ): Message {
   const content = JSON.stringify({ command: "docs.added", repository, ref, changed, removed });
   return {
-    task_id: taskId,
     role: "rag",
     msg_type: "control",
     content,

@@ -59,7 +59,7 @@ export class Slack {
   }
 }
 
-/** `slack:team:channel:thread`; thread is a message's ts, or `/<task>` while its first message is yet to be posted. */
+/** `slack:team:channel:thread`; thread is a message's ts, or `/<uuid>` while its first message is yet to be posted. */
 export function slackAddress(address: string): { channel: string; thread: string | null } | null {
   const found = /^slack:([A-Z0-9]+):([A-Z0-9]+):(\d+\.\d+|\/[0-9a-f-]{36})$/.exec(address);
   if (found === null) return null;

@@ -19,13 +19,23 @@ export interface Writer {
   id: string;
 }
 
-/** Puts a message on the bus, once a delivery. Raises what the database refuses. */
-export async function accept(db: Db, delivery: Delivery, message: Message, writer?: Writer): Promise<Accepted> {
+/**
+ * Puts a message on the bus, once a delivery. Raises what the database refuses.
+ *
+ * name: what names it there, such as a comment's number; its task_id is derived from that by the database, which has the key.
+ */
+export async function accept(
+  db: Db,
+  delivery: Delivery,
+  message: Message,
+  name: string | null = null,
+  writer?: Writer,
+): Promise<Accepted> {
   const [row] = await db<Accepted[]>`
     select task_id, state, created from atlas.accept_message(${delivery.source}, ${delivery.id}, ${
     db.json(message as never)
   },
-      ${writer?.provider ?? null}, ${writer?.id ?? null})`;
+      ${writer?.provider ?? null}, ${writer?.id ?? null}, ${name})`;
   if (row === undefined) throw new Error("accept_message answered nothing");
   return row;
 }

@@ -28,6 +28,20 @@ Deno.test("a comment becomes one task, however often and by whichever delivery i
     assert.ok(content.includes("Releases are slow") && content.includes("- ---- end -----"));
   }));
 
+Deno.test("who takes a comment's id first does not swallow the comment", () =>
+  withDb(async (db) => {
+    const take = handler({ db, github: github(), secrets: [SECRET] });
+    const payload = comment("/atlas How do we release faster?");
+    const name = `github:issue_comment:${payload.repository.id}:${payload.comment.id}`;
+    const [derived] = await db`select atlas.derive_id(${name}) as id, atlas.derive_id(${name}, 1) as next`;
+    const data = { task_id: derived!.id, role: "architect", msg_type: "chat", content: "mine", metadata: {} };
+    await db`insert into public.architect_in (data, sender) values (${db.json(data)}, ${crypto.randomUUID()})`;
+    const answered = await (await take(delivery("issue_comment", payload))).json();
+    assert.deepEqual(answered, { task_id: derived!.next, state: "queued", created: true });
+    const again = await (await take(delivery("issue_comment", payload))).json();
+    assert.deepEqual(again, { task_id: derived!.next, state: "queued", created: false });
+  }));
+
 Deno.test("a mapped person is the sender", () =>
   withDb(async (db) => {
     const user = crypto.randomUUID(), id = number();
@@ -175,20 +189,24 @@ Deno.test("names of repositories are what GitHub has, and no paths", () =>
 Deno.test("a push to the default branch tells of changed documents, once", () =>
   withDb(async (db) => {
     const take = handler({ db, github: github(), secrets: [SECRET] });
-    const after = "c".repeat(40), id = "push-" + number();
-    const repository = comment("").repository;
+    const after = "c".repeat(40);
+    const repository = { ...comment("").repository, pushed_at: number() };
     const commits = [
       { added: ["docs/a.md", "src/x.py"], modified: [], removed: [] },
       { added: [], modified: ["README.md"], removed: ["docs/a.md"] },
     ];
     const push = { ref: "refs/heads/main", after, deleted: false, repository, commits };
-    assert.equal((await take(delivery("push", push, { id }))).status, 202);
-    assert.equal((await take(delivery("push", push, { id }))).status, 200);
+    const first = await (await take(delivery("push", push))).json();
+    assert.equal(first.created, true);
+    const again = await (await take(delivery("push", push))).json();
+    assert.deepEqual([again.task_id, again.created], [first.task_id, false], "the same push by another delivery");
+    const later = { ...push, repository: { ...repository, pushed_at: number() } };
+    assert.equal((await take(delivery("push", later))).status, 202, "the branch comes back to a commit");
     const rows =
       await db`select data from public.architect_in where data #>> '{metadata,kind}' = 'docs.added' and data ->> 'content' like ${
         "%" + after + "%"
       }`;
-    assert.equal(rows.length, 1);
+    assert.equal(rows.length, 2);
     assert.deepEqual(JSON.parse(rows[0]!.data.content), {
       command: "docs.added",
       repository: "https://github.com/o/r.git",

@@ -133,15 +133,18 @@ async function ask(request: Request, deps: Deps, claims: JWTPayload): Promise<Re
     throw new UserError(422, "question", "question is missing, or empty");
   }
   if (typeof task !== "string" || !UUID.test(task)) throw new UserError(422, "task_id", "task_id is not a UUID");
-  const message = chat(task, question, {
-    ...(parent_id == null ? {} : { parent_id }),
-    ...(project == null ? {} : { project }),
-  });
+  const message = {
+    ...chat(question, {
+      ...(parent_id == null ? {} : { parent_id }),
+      ...(project == null ? {} : { project }),
+    }),
+    task_id: task,
+  };
   const [row] = await acting(deps, claims, (sql) =>
     sql<{ created: boolean }[]>`
     select task_id, state, created from atlas.submit_task(${sql.json(message as never)})`);
   if (row === undefined) {
-    throw new UserError(409, "task_id", `task ${task} is another's`, "send a task_id of your own, or none");
+    throw new UserError(409, "task_id", "task_id is taken", "send a task_id of your own making, or none");
   }
   return Response.json(row, { status: row.created ? 201 : 200 });
 }

@@ -1,6 +1,6 @@
 import type { Db } from "../_shared/db.ts";
 import { guarded, UserError } from "../_shared/errors.ts";
-import { asObject, asText, get, hmac, type JsonObject, readBody, same, text, uuidOf } from "../_shared/http.ts";
+import { asObject, asText, get, hmac, type JsonObject, readBody, same, text } from "../_shared/http.ts";
 import { chat } from "../_shared/message.ts";
 import { accept, type Accepted } from "../_shared/submit.ts";
 
@@ -71,11 +71,11 @@ async function slash(form: URLSearchParams, deps: Deps): Promise<Response> {
     );
   }
   if (question === "") return say("Ask a design question: `/atlas How do we roll back a release?`");
-  const task = uuidOf(`slack:${team}:${trigger}`);
-  const message = chat(task, question, { reply_to: `slack:${team}:${channel}:/${task}` });
+  const message = chat(question, { reply_to: `slack:${team}:${channel}:/${crypto.randomUUID()}` });
+  const writer = { provider: "slack" as const, id: `${team}:${user}` };
   try {
     const accepted = await soon(
-      accept(deps.db, { source: "slack", id: trigger! }, message, { provider: "slack", id: `${team}:${user}` }),
+      accept(deps.db, { source: "slack", id: trigger! }, message, `slack:${team}:${trigger}`, writer),
     );
     const isClosed = ["privategroup", "directmessage"].includes(form.get("channel_name") ?? "");
     const invite = isClosed ? " Invite Atlas here first (`/invite @Atlas`), or it cannot answer." : "";
@@ -109,11 +109,10 @@ async function mention(payload: JsonObject, deps: Deps): Promise<Response> {
   if (question === "") return Response.json({ ignored: "it asks nothing" });
   const thread = /^\d+\.\d+$/.test(text(event, "thread_ts")) ? text(event, "thread_ts") : stamp;
   // the message's own place names it, so that a second event about it is no second task
-  const message = chat(uuidOf(`slack:${team}:${channel}:${stamp}`), question, {
-    reply_to: `slack:${team}:${channel}:${thread}`,
-  });
+  const message = chat(question, { reply_to: `slack:${team}:${channel}:${thread}` });
+  const writer = { provider: "slack" as const, id: `${team}:${user}` };
   const accepted = await soon(
-    accept(deps.db, { source: "slack", id }, message, { provider: "slack", id: `${team}:${user}` }),
+    accept(deps.db, { source: "slack", id }, message, `slack:${team}:${channel}:${stamp}`, writer),
   );
   return Response.json(accepted);
 }

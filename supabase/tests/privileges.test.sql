@@ -1,7 +1,7 @@
 -- What each role may do with each table, view and function: denials first. Row level security is in rows.test.sql.
 begin;
 set local search_path = public, extensions;
-select plan(198);
+select plan(202);
 
 -- anon
 select table_privs_are('atlas', 'attempt', 'anon', array[]::text[]);
@@ -14,6 +14,7 @@ select table_privs_are('atlas', 'budget_now', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'control', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'dead_letters', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'destination', 'anon', array[]::text[]);
+select table_privs_are('atlas', 'id_key', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'identity', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'inbound', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'member', 'anon', array[]::text[]);
@@ -64,6 +65,7 @@ select table_privs_are('atlas', 'budget_now', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'control', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'dead_letters', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'destination', 'atlas_worker', array[]::text[]);
+select table_privs_are('atlas', 'id_key', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'identity', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'inbound', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'member', 'atlas_worker', array[]::text[]);
@@ -128,6 +130,7 @@ select table_privs_are('atlas', 'budget', 'authenticated', array['SELECT']::text
 select table_privs_are('atlas', 'budget_day', 'authenticated', array['SELECT']::text[]);
 select table_privs_are('atlas', 'budget_now', 'authenticated', array['SELECT']::text[]);
 select table_privs_are('atlas', 'dead_letters', 'authenticated', array['SELECT']::text[]);
+select table_privs_are('atlas', 'id_key', 'authenticated', array[]::text[]);
 select table_privs_are('atlas', 'identity', 'authenticated', array['SELECT']::text[]);
 select table_privs_are('atlas', 'member', 'authenticated', array['SELECT']::text[]);
 select table_privs_are('atlas', 'model', 'authenticated', array['SELECT']::text[]);
@@ -164,6 +167,7 @@ select table_privs_are('atlas', 'budget_now', 'service_role', array['SELECT']::t
 select table_privs_are('atlas', 'control', 'service_role', array['SELECT']::text[]);
 select table_privs_are('atlas', 'dead_letters', 'service_role', array['SELECT']::text[]);
 select table_privs_are('atlas', 'destination', 'service_role', array['DELETE', 'INSERT', 'SELECT', 'UPDATE']::text[]);
+select table_privs_are('atlas', 'id_key', 'service_role', array[]::text[]);
 select table_privs_are('atlas', 'identity', 'service_role', array['DELETE', 'INSERT', 'SELECT', 'UPDATE']::text[]);
 select table_privs_are('atlas', 'inbound', 'service_role', array['SELECT']::text[]);
 select table_privs_are('atlas', 'member', 'service_role', array['DELETE', 'INSERT', 'SELECT', 'UPDATE']::text[]);
@@ -205,7 +209,7 @@ select table_privs_are('rag', 'usage', 'service_role', array['DELETE', 'INSERT',
 
 -- no table without a line above
 select is((select count(*)::integer from pg_class c join pg_namespace n on n.oid = c.relnamespace
-  where c.relkind in ('r', 'v') and n.nspname in ('atlas', 'rag')), 46, 'every table and view of atlas and rag stands here');
+  where c.relkind in ('r', 'v') and n.nspname in ('atlas', 'rag')), 47, 'every table and view of atlas and rag stands here');
 -- a sender writes its message, and whose it is; nothing else
 select column_privs_are('public', 'architect_in', 'data', 'authenticated', array['INSERT', 'SELECT']);
 select column_privs_are('public', 'architect_in', 'task_id', 'authenticated', array['SELECT']);

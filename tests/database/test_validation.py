@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -83,12 +84,28 @@ async def test_a_wrong_message_is_refused_with_its_field_and_fix(
     assert await db.fetchval("select count(*) from atlas.task") == 0
 
 
-async def test_the_same_question_again_is_a_unique_violation_that_says_so(db: asyncpg.Connection) -> None:
+async def test_a_taken_id_is_refused_without_a_word_on_whose_it_is(db: asyncpg.Connection) -> None:
     await db.execute("insert into public.architect_in (data) values ($1)", GOOD)
-    with pytest.raises(asyncpg.UniqueViolationError, match="is already there, queued since") as caught:
+    with pytest.raises(asyncpg.UniqueViolationError) as caught:
         await db.execute("insert into public.architect_in (data) values ($1)", GOOD)
-    assert "send a new task_id" in caught.value.hint
+    assert caught.value.message == "architect_in: task_id is taken"
+    assert caught.value.detail is None and "task_id of your own making" in caught.value.hint
     assert await db.fetchval("select count(*) from atlas.task") == 1
+
+
+async def test_ids_of_messages_from_outside_are_keyed(db: asyncpg.Connection) -> None:
+    first, other = await db.fetchrow("select atlas.derive_id('slack:T1:C1'), atlas.derive_id('slack:T1:C1', 1)")
+    assert first != other and first == await db.fetchval("select atlas.derive_id('slack:T1:C1')")
+    key = await db.fetchval("select key from atlas.id_key")
+    mac = bytearray(hmac.digest(key, b"0:slack:T1:C1", "sha256")[:16])
+    mac[6], mac[8] = mac[6] & 15 | 128, mac[8] & 63 | 128
+    assert first == UUID(bytes=bytes(mac))
+    for role in ("anon", "authenticated", "service_role"):
+        async with db.transaction():
+            await db.execute(f"set local role {role}")
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                async with db.transaction():
+                    await db.fetchval("select key from atlas.id_key")
 
 
 async def test_submit_task_answers_with_the_first_ones_state(db: asyncpg.Connection) -> None:

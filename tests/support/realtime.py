@@ -33,12 +33,8 @@ def _plain(text: str | bytes) -> Any:
 def _same(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         return [_same(one, key) if not isinstance(one, tuple) else one for one in value]
-    if (
-        isinstance(value, str)
-        and re.fullmatch(r"Token has expired \d+ seconds ago", value)
-        and value != "Token has expired 0 seconds ago"
-    ):
-        return "Token has expired some seconds ago"
+    if isinstance(value, str) and re.search(r"Token has expired \d+ seconds ago$", value):
+        return re.sub(r"\d+ seconds ago$", "some seconds ago", value)
     if isinstance(value, int) and value > 10_000:
         return "binding"
     if isinstance(value, str) and (key in ("commit_timestamp", "created_at") or (len(value) == 36 and value.count("-") == 4)):
