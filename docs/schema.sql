@@ -3162,8 +3162,9 @@ begin
             from (select greatest(hour, (select l.raised_at from last l where l.cause = 'dead_letters')) as since) s) t
       where t.n > 0
       union all
-      select 'completed:' || p.name, s.since, format('%s specs completed in project %s since %s UTC, the latest: %s', count(*), p.name,
-        to_char(s.since at time zone 'UTC', 'HH24:MI'), (array_agg(t.title order by t.finished_at desc))[1])
+      -- no titles: who reads the channel need not be who may read the task
+      select 'completed:' || p.name, s.since, format('%s specs completed in project %s since %s UTC: see `atlas tasks`', count(*), p.name,
+        to_char(s.since at time zone 'UTC', 'HH24:MI'))
       from atlas.project p
       cross join lateral (select greatest(hour, (select l.raised_at from last l where l.cause = 'completed:' || p.name)) as since) s
       join atlas.task t on t.project_id = p.id and t.kind = 'chat' and t.state = 'completed' and t.finished_at > s.since

@@ -81,21 +81,32 @@ function outsideCode(text: string, change: (part: string) => string): string {
 
 const SILENT = "\u200b"; // a space without width: people see the name, and nobody is called
 
-/** For GitHub: mentions call nobody, no comment of HTML poses as our marker, and no block of HTML makes text of what looks like code. */
+/**
+ * For GitHub: mentions call nobody, no keyword closes an issue, no comment of HTML poses as our marker, and no block of HTML makes
+ * text of what looks like code. Code is changed alike: whether it is code where it is shown depends on all that is around it.
+ */
 export function harmless(text: string): string {
-  const plain = text.replace(/<(?=(pre|script|style|textarea)\b|[!?])/gi, "&lt;");
-  return outsideCode(plain, (part) => part.replace(/@(?=[A-Za-z0-9])/g, `@${SILENT}`));
+  return text.replace(/<(?=(pre|script|style|textarea)\b|[!?])/gi, "&lt;")
+    .replace(/&(?=#0*64\b|#x0*40\b|commat;|#0*35\b|#x0*23\b|num;)/gi, "&amp;")
+    .replace(/@/g, `@${SILENT}`)
+    .replace(/\b([cfr])((?:lose|ixe?|esolve)[sd]?:?\s+)(?=\S*#\d|gh-\d|https?:\/\/|&amp;)/gi, `$1${SILENT}$2`);
 }
 
-/** Slack's mrkdwn. Special mentions (<!channel>, <@U1>) are escaped like every other <. */
+/**
+ * Slack's mrkdwn. Special mentions (<!channel>, <@U1>) are escaped like every other <; names call nobody in code either; a link
+ * shows its address, since its text is written by whoever wrote the rest.
+ */
 export function mrkdwn(text: string): string {
-  const escaped = text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+  const escaped = text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replace(
+    /@/g,
+    `@${SILENT}`,
+  );
   return outsideCode(
     escaped,
     (part) =>
       part.replace(/^&gt; /gm, "> ").replace(/^#{1,6} +(.*)$/gm, (_, title) => `*${String(title).replaceAll("*", "")}*`)
         .replace(/\*\*([^*\n]+)\*\*/g, "*$1*").replace(/^(\s*)[-*] /gm, "$1• ")
-        .replace(/@(?=\w)/g, `@${SILENT}`).replace(/\[([^\]\n]+)\]\((https?:\/\/[^\s)|]+)\)/g, "<$2|$1>"),
+        .replace(/\[([^\]\n]+)\]\((https?:\/\/[^\s)|]+)\)/g, "$1 (<$2>)"),
   );
 }
 
