@@ -75,7 +75,11 @@ class Inherited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedTask:
-    """A task that this worker holds by a lease."""
+    """A task that this worker holds by a lease.
+
+    label_key: random, and the same for each attempt: the labels of sources come from it, so that nobody who writes the question
+    can know them.
+    """
 
     task_id: TaskId
     attempt_id: AttemptId
@@ -89,6 +93,7 @@ class ClaimedTask:
     queued_at: datetime
     lease_expires_at: datetime
     cancel_requested: bool
+    label_key: UUID
     per_run: int | None = None
     inherited: Inherited | None = None
 
@@ -114,7 +119,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A retrieved passage. label is how the reply cites it: S1, S2, …"""
+    """A retrieved passage."""
 
     chunk_id: int
     source: str

@@ -1074,7 +1074,7 @@ COMMENT ON FUNCTION atlas.claim_outbox(p_lease_owner uuid, p_destination uuid, p
 -- Name: claim_tasks(uuid, integer, integer, interval); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) RETURNS TABLE(task_id uuid, attempt_id uuid, attempt integer, kind text, message jsonb, message_task_id uuid, sender_key text, project_id uuid, parent_id uuid, queued_at timestamp with time zone, lease_expires_at timestamp with time zone, cancel_requested boolean, per_run integer, inherited jsonb)
+CREATE FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) RETURNS TABLE(task_id uuid, attempt_id uuid, attempt integer, kind text, message jsonb, message_task_id uuid, sender_key text, project_id uuid, parent_id uuid, queued_at timestamp with time zone, lease_expires_at timestamp with time zone, cancel_requested boolean, per_run integer, label_key uuid, inherited jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1154,6 +1154,7 @@ begin
     c.queued_at, b.lease_expires_at, c.cancel_requested_at is not null,
     (select min(l.per_run) from atlas.budget l
       where l.scope in ('global', 'project:' || c.project_id, 'sender:' || c.sender_key)),
+    coalesce((select f.id from atlas.attempt f where f.task_id = c.id and f.number = 1), c.attempt_id),
     case when k.task_id is not null then jsonb_build_object('spend_id', k.id, 'model', k.model,
       'response_id', k.response_id, 'reserved_tokens', k.reserved_tokens,
       'age_seconds', extract(epoch from now() - k.reserved_at), 'completion_window', k.completion_window,
@@ -1179,7 +1180,8 @@ $$;
 -- Name: FUNCTION claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) IS 'Claims up to so many questions and control messages, in fair turns, each with a lease on a new attempt. inherited: the
+COMMENT ON FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) IS 'Claims up to so many questions and control messages, in fair turns, each with a lease on a new attempt. label_key:
+random, the same for each attempt of a task; sources are labelled by it. inherited: the
 response that a lost attempt had begun, with its reservation, to be resumed.';
 
 --

@@ -61,7 +61,7 @@ comment on function atlas.next_tasks(integer, integer) is
 create function atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval)
 returns table (task_id uuid, attempt_id uuid, attempt integer, kind text, message jsonb, message_task_id uuid,
   sender_key text, project_id uuid, parent_id uuid, queued_at timestamptz, lease_expires_at timestamptz,
-  cancel_requested boolean, per_run integer, inherited jsonb)
+  cancel_requested boolean, per_run integer, label_key uuid, inherited jsonb)
 language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
@@ -138,6 +138,7 @@ begin
     c.queued_at, b.lease_expires_at, c.cancel_requested_at is not null,
     (select min(l.per_run) from atlas.budget l
       where l.scope in ('global', 'project:' || c.project_id, 'sender:' || c.sender_key)),
+    coalesce((select f.id from atlas.attempt f where f.task_id = c.id and f.number = 1), c.attempt_id),
     case when k.task_id is not null then jsonb_build_object('spend_id', k.id, 'model', k.model,
       'response_id', k.response_id, 'reserved_tokens', k.reserved_tokens,
       'age_seconds', extract(epoch from now() - k.reserved_at), 'completion_window', k.completion_window,
@@ -159,7 +160,8 @@ begin
 end
 $$;
 comment on function atlas.claim_tasks(uuid, integer, integer, interval) is
-  'Claims up to so many questions and control messages, in fair turns, each with a lease on a new attempt. inherited: the
+  'Claims up to so many questions and control messages, in fair turns, each with a lease on a new attempt. label_key:
+random, the same for each attempt of a task; sources are labelled by it. inherited: the
 response that a lost attempt had begun, with its reservation, to be resumed.';
 grant execute on function atlas.claim_tasks(uuid, integer, integer, interval) to service_role, atlas_worker;
 

@@ -59,10 +59,10 @@ class Architect:
         built: dict[str, ModelCall] = {}
 
         def build(model: Model, count: Count, room: int) -> ModelCall:
-            asked = prompt.build(task.question, thread=thread, chunks=chunks, per_run=room, count=count)
+            asked = prompt.build(task.question, thread=thread, chunks=chunks, per_run=room, count=count, key=task.label_key)
             built[model.name] = ModelCall(
                 model=model, instructions=asked.instructions, turns=asked.turns, max_output_tokens=0, question=task.question,
-                sources=asked.sources,
+                sources=asked.sources, labels=asked.labels,
             )  # fmt: skip
             return built[model.name]
 
@@ -73,15 +73,14 @@ class Architect:
             text = await self._generation.generate(run, build, chain, window=run.completion_window)
         count = self._vocabularies.counter(text.model.vocabulary or "o200k_base")
         call = built.get(text.model.name) or build(text.model, count, run.per_run)
-        labels = prompt.labels(call.sources)
         record = records.parse(text.text)
-        problems = [] if text.refused else records.check(record, labels)
+        problems = [] if text.refused else records.check(record, call.labels)
         if problems and not text.truncated and text.model.name != "offline":
-            repaired = await self._repair(run, call, text, problems, labels)
+            repaired = await self._repair(run, call, text, problems)
             if repaired is not None:
                 text, record, problems = repaired
         warnings += problems
-        return _completion(run, text, record, call.sources, warnings)
+        return _completion(run, text, record, call, warnings)
 
     async def _exchanges(self, parent: UUID, asking: TaskId) -> list[Exchange]:
         """The earlier exchanges of a thread, oldest first."""
@@ -106,7 +105,7 @@ class Architect:
         return found.chunks
 
     async def _repair(
-        self, run: Run, call: ModelCall, text: GeneratedText, problems: list[str], labels: list[str]
+        self, run: Run, call: ModelCall, text: GeneratedText, problems: list[str]
     ) -> tuple[GeneratedText, records.Adr, list[str]] | None:
         """One more call to repair the record, if the budget allows; None: the record stays as it is."""
         asked = prompt.REPAIR.format(problems="\n".join(f"- {problem}" for problem in problems))
@@ -121,15 +120,13 @@ class Architect:
             log.info("the record is not repaired: %s", error)
             return None
         record = records.parse(repaired.text)
-        left = records.check(record, labels)
+        left = records.check(record, call.labels)
         # a repair that made it worse, or was cut or refused, is not taken
         better = len(left) < len(problems) and not (repaired.truncated or repaired.refused)
         return (repaired, record, left) if better else None
 
 
-def _completion(
-    run: Run, text: GeneratedText, record: records.Adr, sources: Sequence[Chunk], warnings: list[str]
-) -> Completion:
+def _completion(run: Run, text: GeneratedText, record: records.Adr, call: ModelCall, warnings: list[str]) -> Completion:
     cited = record.citations
     metadata: JsonObject = {
         "status": "completed",
@@ -137,13 +134,13 @@ def _completion(
         "tokens": text.usage.tokens if text.usage else 0,
         "sources": [
             {
-                "id": f"S{number}",
+                "id": label,
                 "path": chunk.place,
                 "title": chunk.title,
-                "cited": f"S{number}" in cited,
+                "cited": label in cited,
                 "sha256": chunk.sha256,
             }
-            for number, chunk in enumerate(sources, 1)
+            for label, chunk in zip(call.labels, call.sources, strict=True)
         ],
     }
     if text.usage:

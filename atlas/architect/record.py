@@ -60,7 +60,7 @@ def _section(text: str) -> str:
 def check(adr: Adr, labels: Collection[str]) -> list[str]:
     """What is wrong with a reply, in words that a model can fix: empty when nothing is.
 
-    labels: the sources that were retrieved, S1 and on.
+    labels: the sources that were given, such as S4821.
     """
     problems = []
     if not adr.title:

@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -173,7 +174,7 @@ async def budget_check(
         count = Vocabularies().counter("o200k_base")
         tokens = count(text)
         try:
-            prompt.build(text, thread=(), chunks=(), per_run=per_run, count=count)
+            prompt.build(text, thread=(), chunks=(), per_run=per_run, count=count, key=UUID(int=0))
         except prompt.InputTooLarge as error:
             problems.append(str(error))
     if as_json:

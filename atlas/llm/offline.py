@@ -22,7 +22,7 @@ class OfflineGenerator:
 
     async def generate(self, call: ModelCall) -> AsyncIterator[ModelEvent]:
         yield Started(response_id="offline", resumable=False)
-        for line in compose(call.question, call.sources).splitlines(keepends=True):
+        for line in compose(call.question, tuple(zip(call.labels, call.sources, strict=True))).splitlines(keepends=True):
             yield Delta(text=line)
             await asyncio.sleep(self._pause)
         yield Finished(usage=NOTHING_USED)
@@ -43,33 +43,33 @@ class OfflineGenerator:
         return None
 
 
-def compose(question: str, sources: tuple[Chunk, ...]) -> str:
-    """The record, from the question and the passages that were retrieved for it."""
+def compose(question: str, sources: tuple[tuple[str, Chunk], ...]) -> str:
+    """The record, from the question and the passages that were retrieved for it, each with its label."""
     title = " ".join(question.split())
     title = title if len(title) <= 100 else title[:99].rsplit(" ", 1)[0] + "…"
     lines = [NOTICE, "", f"# {title}", "", "## Status", "", "Proposed (offline draft)", "", "## Context", ""]
     lines += ["> " + line for line in question.strip().splitlines()] + [""]
     if not sources:
         lines += ["Nothing that the team has indexed speaks of this.", ""]
-    for number, chunk in enumerate(sources[:5], 1):
-        lines += [f"- {chunk.heading or chunk.title}: {_gist(chunk.text)} [S{number}]"]
+    for label, chunk in sources[:5]:
+        lines += [f"- {chunk.heading or chunk.title}: {_gist(chunk.text)} [{label}]"]
     lines += ["", "## Decision", ""]
     if sources:
         lines += ["Begin from what the team decided before, in the order in which it bears on the question:", ""]
-        lines += [f"{n}. Follow “{chunk.heading or chunk.title}”. [S{n}]" for n, chunk in enumerate(sources, 1)]
+        lines += [f"{n}. Follow “{chunk.heading or chunk.title}”. [{label}]" for n, (label, chunk) in enumerate(sources, 1)]
     else:
         lines += ["Index what the team knows (`atlas index docs/`) and ask again, or set `OPENAI_API_KEY`."]
     lines += ["", "## Consequences", ""]
     lines += ["- What the cited records decided stays in force; this draft adds nothing to it."]
     lines += ["- Where they are silent, a person or a model has to decide.", "", "## Work items", ""]
-    for number, chunk in enumerate(sources[:3], 1):
-        lines += [f"### Apply “{chunk.title}”", "", "#### Context", "", f"{_gist(chunk.text)} [S{number}]", ""]
+    for label, chunk in sources[:3]:
+        lines += [f"### Apply “{chunk.title}”", "", "#### Context", "", f"{_gist(chunk.text)} [{label}]", ""]
         lines += ["#### Technical Spec", "", f"Check the design against `{chunk.place}` and note each difference.", ""]
     if not sources:
         lines += ["### Write down what is known", "", "#### Context", "", "There is nothing indexed on this.", ""]
         lines += ["#### Technical Spec", "", "Add a record to the team's documents and index it.", ""]
     lines += ["## Sources", ""]
-    lines += [f"- [S{n}] `{chunk.place}` {chunk.title}" for n, chunk in enumerate(sources, 1)] or ["None."]
+    lines += [f"- [{label}] `{chunk.place}` {chunk.title}" for label, chunk in sources] or ["None."]
     return "\n".join(lines) + "\n"
 
 

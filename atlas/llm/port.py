@@ -21,6 +21,8 @@ class ModelCall:
     max_output_tokens: int
     question: str = ""
     sources: tuple[Chunk, ...] = ()
+    labels: tuple[str, ...] = ()
+    """How the reply cites the sources, one each."""
     cache_key: str = ""
     """Calls with the same key share what the provider caches: the project."""
     completion_window: str = "soonest"

@@ -1581,6 +1581,7 @@ export type Database = {
           "cancel_requested": boolean;
           "inherited": Json;
           "kind": string;
+          "label_key": string;
           "lease_expires_at": string;
           "message": Json;
           "message_task_id": string;

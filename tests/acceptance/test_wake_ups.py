@@ -35,7 +35,7 @@ from tests.support.people import ANN, acting
 TASK = ClaimedTask(
     task_id=TaskId(uuid4()), attempt_id=AttemptId(uuid4()), attempt=1, kind="chat", message={}, message_task_id=uuid4(), sender_key="x",
     project_id=uuid4(), parent_id=None, queued_at=datetime.now(UTC), lease_expires_at=datetime.now(UTC), cancel_requested=False,
-    per_run=None, inherited=None,
+    label_key=uuid4(), per_run=None, inherited=None,
 )  # fmt: skip
 
 

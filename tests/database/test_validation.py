@@ -89,13 +89,15 @@ async def test_a_taken_id_is_refused_without_a_word_on_whose_it_is(db: asyncpg.C
     with pytest.raises(asyncpg.UniqueViolationError) as caught:
         await db.execute("insert into public.architect_in (data) values ($1)", GOOD)
     assert caught.value.message == "architect_in: task_id is taken"
-    assert caught.value.detail is None and "task_id of your own making" in caught.value.hint
+    assert caught.value.detail is None
+    assert "task_id of your own making" in caught.value.hint
     assert await db.fetchval("select count(*) from atlas.task") == 1
 
 
 async def test_ids_of_messages_from_outside_are_keyed(db: asyncpg.Connection) -> None:
     first, other = await db.fetchrow("select atlas.derive_id('slack:T1:C1'), atlas.derive_id('slack:T1:C1', 1)")
-    assert first != other and first == await db.fetchval("select atlas.derive_id('slack:T1:C1')")
+    assert first != other
+    assert first == await db.fetchval("select atlas.derive_id('slack:T1:C1')")
     key = await db.fetchval("select key from atlas.id_key")
     mac = bytearray(hmac.digest(key, b"0:slack:T1:C1", "sha256")[:16])
     mac[6], mac[8] = mac[6] & 15 | 128, mac[8] & 63 | 128

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -163,6 +164,7 @@ class OpenAIDouble:
         text = body["input"][-1]["content"]
         plan = next(p for p in self.plans if p.match in text and p.times > 0 and (p.model is None or p.model == body["model"]))
         plan.times -= 1
+        plan = replace(plan, text=_cited(plan.text, text))
         if body.get("background") and not self.takes_background:
             return _error(400, {"message": "Unknown parameter: 'background'.", "type": "invalid_request_error"})
         if plan.error:
@@ -297,3 +299,10 @@ class OpenAIDouble:
 
 def _error(status: int, error: Json, headers: dict[str, str] | None = None) -> Response:
     return JSONResponse({"error": {"code": None, "param": None, "type": "error", **error}}, status, headers=headers)
+
+
+def _cited(text: str, asked: str) -> str:
+    """A planned text cites the first source as [S1]: a model that reads its prompt calls it what it is called there."""
+    for number, label in enumerate(re.findall(r'<source id="(S\d+)"', asked), 1):
+        text = text.replace(f"[S{number}]", f"[{label}]")
+    return text
