@@ -35,6 +35,7 @@ from atlas.local.stack import Stack
 from atlas.rag.index import Indexer
 from atlas.rag.models.local import DEFAULT_MODEL, LocalEmbedder
 from atlas.rag.ports import Embedded
+from atlas.rag.reading import ReadingProcess
 from atlas.rag.search import Query, Searcher
 from atlas.rag.store import EmbeddingIndex, Store, as_vector
 from atlas.rag.vectors import Vectors
@@ -170,7 +171,9 @@ async def run(cluster: Cluster, texts: list[str], vectors: Any, questions: list[
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(Pool.connect(cluster.url(), patience=60))
         store = Store(bus)
-        seconds = await index_all(Indexer(store, project=None, count=count, vectors=None), texts)
+        reading = ReadingProcess()
+        stack.push_async_callback(reading.close)
+        seconds = await index_all(Indexer(store, reading=reading, project=None, count=count, vectors=None), texts)
         rows.append(Row("indexing without embedding", f"{len(texts) / seconds:.0f} chunks/s ({seconds:.0f} s)"))
         print(rows[-1], flush=True)
         began = time.monotonic()
@@ -197,7 +200,7 @@ async def run(cluster: Cluster, texts: list[str], vectors: Any, questions: list[
         more = [f"A later note {n}: {text}" for n, text in enumerate(texts[:2000])]
         later = Kept(dict(zip(more, vectors[:2000], strict=True)))
         began = time.monotonic()
-        indexer = Indexer(store, project=None, count=count, vectors=Vectors(store, later, index))
+        indexer = Indexer(store, reading=reading, project=None, count=count, vectors=Vectors(store, later, index))
         for number, (_, data) in enumerate(documents(more)):
             await indexer.put(f"later/{number}.md", data, "markdown")
         rows.append(Row("adding to the full index, vectors at hand", f"{2000 / (time.monotonic() - began):.0f} chunks/s"))

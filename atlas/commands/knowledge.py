@@ -117,8 +117,14 @@ async def _watch(known: Knowledge, paths: list[Path], *, project: str | None, as
     # imported here: nothing else needs it
     from watchfiles import awatch
 
-    complain(f"watching {', '.join(str(path) for path in paths)}: Ctrl-C ends it")
-    async for changes in awatch(*paths, debounce=400, recursive=True):
+    said = False
+    # the first answer comes when the watch has begun: what changed until then is indexed as well
+    async for changes in awatch(*paths, debounce=400, recursive=True, rust_timeout=500, yield_on_timeout=True):
+        if not said:
+            complain(f"watching {', '.join(str(path) for path in paths)}: Ctrl-C ends it")
+        elif not changes:
+            continue
+        said = True
         try:
             report = await index_paths(known, paths, project=project)
         except AtlasError as error:

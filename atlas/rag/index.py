@@ -14,7 +14,7 @@ from atlas.llm.tokens import Count
 from atlas.rag.chunk import LONGEST, cut
 from atlas.rag.document import Kind, Unreadable, kind_of
 from atlas.rag.files import UNREADABLE, File, read_file
-from atlas.rag.read import read
+from atlas.rag.reading import ReadingProcess
 from atlas.rag.store import Store
 from atlas.rag.vectors import Vectors
 
@@ -39,8 +39,11 @@ class Report:
 class Indexer:
     """Reads, cuts, embeds and shows documents of one project (None: shared ones)."""
 
-    def __init__(self, store: Store, *, project: UUID | None, count: Count, vectors: Vectors | None) -> None:
+    def __init__(
+        self, store: Store, *, reading: ReadingProcess, project: UUID | None, count: Count, vectors: Vectors | None
+    ) -> None:
         self._store = store
+        self._reading = reading
         self._project = project
         self._count = count
         self._vectors = vectors
@@ -55,8 +58,8 @@ class Indexer:
         if known == digest:
             self.report.unchanged += 1
             return
-        # reading a large PDF must not stop the leases
-        document = await asyncio.to_thread(read, data, kind, PurePath(source).name)
+        document = await self._reading.read(data, kind, PurePath(source).name)
+        # a large one must not stop the leases
         pieces = await asyncio.to_thread(cut, document, self._count)
         if self._vectors is not None:
             self.report.embedded += await self._vectors.fill(pieces)

@@ -17,6 +17,7 @@ from atlas.database.pool import Pool
 from atlas.errors import AtlasError, SettingsError
 from atlas.llm.tokens import Count
 from atlas.rag.ports import Embedder, EmbedderDown, EmbedderRefused, Reranker
+from atlas.rag.reading import ReadingProcess
 from atlas.rag.retrieval import Cache, CachedRetriever, InProcess, PassageSource, RagService
 from atlas.rag.search import Searcher
 from atlas.rag.store import EmbeddingIndex, Store
@@ -136,6 +137,7 @@ class Knowledge:
     embedders: Embedders
     reranker: Reranker | None
     settings: Settings
+    reading: ReadingProcess
 
     async def vectors(self, *, revive: bool = True) -> Vectors | None:
         """What fills the configured embedder's index; None for full text alone. revive: also if another one took over."""
@@ -157,7 +159,8 @@ class Knowledge:
         """An indexer for documents of a project (None: shared ones)."""
         from atlas.rag.index import Indexer  # imported here: a search does without the readers
 
-        return Indexer(self.store, project=project, count=count, vectors=await self.vectors(revive=revive))
+        vectors = await self.vectors(revive=revive)
+        return Indexer(self.store, reading=self.reading, project=project, count=count, vectors=vectors)
 
     def mode(self) -> str:
         """How this searches, in one line."""
@@ -209,9 +212,13 @@ async def knowledge(
         searcher = Searcher(
             store, embedders=embedders.of, reranker=reranker, threshold=settings.rag_relevancy_threshold, patience=patience
         )
+        reading = ReadingProcess()
         try:
-            yield Knowledge(store=store, searcher=searcher, embedders=embedders, reranker=reranker, settings=settings)
+            yield Knowledge(
+                store=store, searcher=searcher, embedders=embedders, reranker=reranker, settings=settings, reading=reading
+            )
         finally:
+            await reading.close()
             with suppress(AtlasError):
                 await searcher.account()
             await embedders.close()

@@ -227,7 +227,6 @@ async def test_watching_indexes_what_changes(database: Database, db: asyncpg.Con
         assert process.stderr is not None
         while b"watching" not in (line := await asyncio.wait_for(process.stderr.readline(), 30)):
             assert line, "it ended"
-        await asyncio.sleep(0.5)  # the watch begins after it is said
         (tmp_path / "docs/b.md").write_text("beta")
         (tmp_path / "docs/a.md").unlink()
         found = "select array_agg(source order by source) from rag.document"

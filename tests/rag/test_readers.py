@@ -1,9 +1,13 @@
-"""Readers of every kind, and what they say of files that are not what they seem. Pure."""
+"""Readers of every kind, and what they say of files that are not what they seem; and the process that reads."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +16,7 @@ from hypothesis import strategies as st
 from atlas.rag.chunk import LONGEST, MOST_CHARACTERS, cut
 from atlas.rag.document import KINDS, Kind, Unreadable, kind_of
 from atlas.rag.read import read
+from atlas.rag.reading import ReadingProcess
 from atlas.rag.vectors import passage_hash
 from tests.support.knowledge import COUNT
 from tests.support.pdf import pdf_of
@@ -207,3 +212,44 @@ def test_what_is_read_can_be_stored(found: tuple[str, Kind]) -> None:
     for piece in cut(document, COUNT):
         assert "\x00" not in piece.text + piece.heading
         assert len(passage_hash(piece.heading, piece.text)) == 32
+
+
+async def test_a_document_that_takes_for_ever_or_all_memory_ends_only_itself() -> None:
+    reading, small = ReadingProcess(seconds=3), ReadingProcess(memory=192 * 1024 * 1024)
+    try:
+        assert (await reading.read(b"# A\n\ntext\n", "markdown", "a.md")).title == "A"
+        with pytest.raises(Unreadable, match="takes more than 3 s"):
+            await reading.read(b"<a" * 200_000, "html", "slow.html")
+        with pytest.raises(Unreadable, match="too much memory"):
+            await small.read(b"a\n" * 10_000_000, "text", "large.txt")
+        with pytest.raises(Unreadable, match="is not a notebook"):
+            await reading.read(b"[", "notebook", "broken.ipynb")
+        assert (await reading.read(b"# B\n\ntext\n", "markdown", "b.md")).title == "B"
+        # one that is no longer waited for does not answer in the next one's place
+        late = asyncio.create_task(reading.read(b"<a" * 200_000, "html", "slow.html"))
+        await asyncio.sleep(0.3)
+        late.cancel()
+        assert (await reading.read(b"# C\n\ntext\n", "markdown", "c.md")).title == "C"
+    finally:
+        await reading.close()
+        await small.close()
+
+
+async def test_the_reading_process_has_no_secrets_and_ends_with_its_parent(tmp_path: Path) -> None:
+    script = (
+        "import asyncio\nfrom atlas.rag.reading import ReadingProcess\n"
+        "async def main():\n    reading = ReadingProcess()\n    await reading.read(b'# A', 'markdown', 'a.md')\n"
+        "    print(reading._process.pid, flush=True)\n    await asyncio.sleep(60)\nasyncio.run(main())\n"
+    )
+    env = {"PATH": os.environ["PATH"], "OPENAI_API_KEY": "sk-secret"}
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, env=env, cwd=tmp_path
+    )
+    assert parent.stdout is not None
+    child = Path("/proc") / (await parent.stdout.readline()).decode().strip()
+    assert b"sk-secret" not in (child / "environ").read_bytes()
+    parent.kill()
+    await parent.wait()
+    async with asyncio.timeout(10):
+        while child.exists() and "Z" not in (child / "stat").read_text().split(")")[1][:3]:
+            await asyncio.sleep(0.05)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -18,7 +19,7 @@ import pytest
 from atlas.rag.document import Document, Kind
 from atlas.rag.index import Indexer
 from atlas.rag.jobs import Jobs
-from atlas.rag.read import read
+from atlas.rag.reading import ReadingProcess
 from atlas.rag.repository import CloneFailed, CloneLimits, CloneRefused, check_allowed, cloned, plain_url
 from tests.doubles.models import models_double
 from tests.support.core import ROOT, Database, Json, clean_environment, run_atlas, until
@@ -298,14 +299,14 @@ async def test_one_jobs_defect_does_not_end_the_others(
         bad, good = [
             await known.store.add_job([{"source": name, "text": name, "kind": "text"}], None) for name in ("bad", "good")
         ]
-        real = read
+        real = known.reading.read
 
-        def broken(data: bytes, kind: Kind, name: str) -> Document:
+        async def broken(data: bytes, kind: Kind, name: str) -> Document:
             if name == "bad":
                 raise MemoryError("planned")
-            return real(data, kind, name)
+            return await real(data, kind, name)
 
-        monkeypatch.setattr("atlas.rag.index.read", broken)
+        monkeypatch.setattr(known.reading, "read", broken)
         for _ in range(2):
             assert await jobs.once()
         found = dict(await db.fetch("select id, state from rag.embed_job"))
@@ -354,11 +355,13 @@ async def test_a_late_job_of_an_older_push_brings_nothing_back(database: Databas
 
 async def test_one_document_does_not_end_its_job(database: Database, db: asyncpg.Connection) -> None:
     async with models_double() as models, opened(database, **embedding(models.url)) as known:
+        hurried = replace(known, reading=ReadingProcess(seconds=2))
 
         async def indexer(project: UUID | None) -> Indexer:
-            return await known.indexer(project, COUNT)
+            return await hurried.indexer(project, COUNT)
 
         bad = {
+            "slow.html": "<a" * 200_000,
             "nul.ipynb": '{"cells": [{"cell_type": "code", "source": "a\\u0000b \\ud800"}]}', "marked.html": "<![foo[bar]]>",
             "".join(chr(0x4E00 + n) for n in range(1900)) + ".md": "too long a name", "deep.html": "<i>" * 3000 + "lease",
         }  # fmt: skip
@@ -367,7 +370,8 @@ async def test_one_document_does_not_end_its_job(database: Database, db: asyncpg
         jobs = Jobs(known.store, owner=uuid4(), indexer=indexer, vectors=known.vectors, allow=(), lease=10, pause=0.01)
         assert await jobs.once()
         row = await db.fetchrow("select state, done, total, errors from rag.embed_job where id = $1", job)
-        assert (row["state"], row["done"], row["total"]) == ("completed", 5, 5), row["errors"]
+        assert (row["state"], row["done"], row["total"]) == ("completed", 6, 6), row["errors"]
+        assert "slow.html: reading it takes more than 2 s" in row["errors"]
         assert any(error.startswith("marked.html: its reader does not understand it") for error in row["errors"])
         assert "good.md" in [row["source"] for row in await db.fetch("select source from rag.document")]
         # what the embedder refuses: the third time it is that document's fault, and not the key's
@@ -379,3 +383,4 @@ async def test_one_document_does_not_end_its_job(database: Database, db: asyncpg
         row = await db.fetchrow("select state, done, errors from rag.embed_job where id = $1", job)
         assert (row["state"], row["done"]) == ("completed", 2)
         assert [error.split(":")[0] for error in row["errors"]] == ["x"]
+        await hurried.reading.close()

@@ -14,6 +14,8 @@ def read(data: bytes, kind: Kind, name: str) -> Document:
         document = _read(data, kind, name)
     except Unreadable:
         raise
+    except MemoryError:
+        raise Unreadable("reading it takes too much memory") from None
     except Exception as error:
         # readers of other people's formats meet what nobody thought of: one document must not end the others
         raise Unreadable(f"its reader does not understand it ({error.__class__.__name__}: {str(error)[:100]})") from error
