@@ -23,6 +23,7 @@ from atlas import __version__, logs
 from atlas.errors import AtlasError, StackError
 from atlas.local.address import database_url
 from atlas.service import Service, build
+from atlas.serving import PromptHeaders
 from atlas.settings import Settings, load
 from atlas.task import JsonObject
 
@@ -153,7 +154,7 @@ async def serve(settings: Settings) -> int:
         app = create_app(service)
         config = uvicorn.Config(
             app, host=settings.atlas_http_host, port=settings.atlas_http_port, log_config=None, access_log=False,
-            timeout_graceful_shutdown=3, lifespan="on", log_level=logging.WARNING,
+            timeout_graceful_shutdown=3, http=PromptHeaders, lifespan="on", log_level=logging.WARNING,
         )  # fmt: skip
 
         def stop_claiming() -> None:

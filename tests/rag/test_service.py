@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import httpx
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
-from atlas.rag.service.gateway import Buckets
+from atlas.rag.service.gateway import BodyLimit, Buckets
 from atlas.supabase.keys import mint
 from tests.doubles.models import models_double
 from tests.support.core import Database, Json, run_atlas, until
@@ -310,3 +314,56 @@ async def test_keys_of_the_project_that_cannot_be_read_are_an_outage(database: D
         head = base64.urlsafe_b64encode(b'{"alg":"ES256","kid":"k","typ":"JWT"}').decode().rstrip("=")
         answer = await rag.call("POST", "/v1/query_chat", {"query": "x"}, key=f"{head}.e30.AAAA")
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "away")
+
+
+async def test_half_open_requests_take_neither_health_nor_the_service(database: Database, tmp_path: Path) -> None:
+    async with service(database, tmp_path) as rag:
+        host, port = rag.url.removeprefix("http://").split(":")
+        half = b"POST /v1/query_chat HTTP/1.1\r\nhost: x\r\n"
+        begun = (
+            half + b"authorization: Bearer %s\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{" % KEY.encode()
+        )
+        async with AsyncExitStack() as stack:
+
+            async def opened_with(data: bytes) -> asyncio.StreamReader:
+                reader, writer = await asyncio.open_connection(host, int(port))
+                stack.callback(writer.close)
+                writer.write(data)
+                return reader
+
+            late = [await opened_with(data) for data in [half] * 150 + [b""] * 150]
+            assert (await rag.call("GET", "/healthz")).status_code == 200
+            assert (await rag.call("POST", "/v1/query_chat", {"query": "x"})).status_code == 200
+            # bodies that do not come take the lane of calls, and not that of health
+            for _ in range(256):
+                await opened_with(begun)
+
+            async def full() -> bool:
+                return (await rag.call("POST", "/v1/query_chat", {"query": "x"})).status_code == 503
+
+            await until(full, 20, "the calls are all taken")
+            assert (await rag.call("GET", "/healthz")).status_code == 200
+            assert (await rag.call("GET", "/metrics")).status_code == 200
+            async with asyncio.timeout(30):
+                answers = [await reader.read() for reader in late]
+            assert {answer.split(b"\r\n")[0] for answer in answers} == {b"HTTP/1.1 408 Request Timeout"}
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    sent: list[Any] = []
+
+    async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    async def never() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/", "headers": []}
+    await BodyLimit(app, most=100, within=0.1)(scope, never, send)
+    assert [message.get("status") for message in sent] == [408, None]
+    assert b"took longer than 0.1 s" in sent[1]["body"]

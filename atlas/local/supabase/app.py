@@ -25,6 +25,7 @@ from atlas.local.supabase.changes import Visibility
 from atlas.local.supabase.conduct import Conduct
 from atlas.local.supabase.realtime import Realtime
 from atlas.local.supabase.rest import Rest
+from atlas.serving import PromptHeaders
 from atlas.supabase.keys import TokenRefused, Verifier
 
 log = logging.getLogger("atlas.supabase")
@@ -88,7 +89,7 @@ async def open_stand_in(
         config = uvicorn.Config(
             _app(realtime, Rest(pool, access), auth, access), host=host, port=port, log_config=None, access_log=False,
             ws="websockets-sansio", ws_ping_interval=None, lifespan="off", log_level=logging.WARNING,
-            timeout_graceful_shutdown=1,
+            timeout_graceful_shutdown=1, http=PromptHeaders,
         )  # fmt: skip
         server = _QuietServer(config)
 

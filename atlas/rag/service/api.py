@@ -34,7 +34,7 @@ from atlas.rag.service.bodies import (
     StoredText,
     storable,
 )
-from atlas.rag.service.gateway import BodyLimit, Caller, CallRefused, Gateway
+from atlas.rag.service.gateway import BodyLimit, Caller, CallLimit, CallRefused, Gateway
 from atlas.rag.service.metrics import RagMetrics
 from atlas.rag.store import Store
 from atlas.rag.vectors import passage_hash
@@ -42,6 +42,8 @@ from atlas.rag.wiring import Knowledge
 from atlas.task import Chunk, JsonObject
 
 MOST_BYTES = 8 * 1024 * 1024
+MOST_CALLS = 256
+"""At once, in one process."""
 
 
 async def enter(request: Request) -> Caller:
@@ -64,6 +66,7 @@ def create_app(
     """The service over its parts."""
     app = FastAPI(title="Atlas RAG", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_middleware(BodyLimit, most=MOST_BYTES)
+    app.add_middleware(CallLimit, most=MOST_CALLS, free=frozenset({"/healthz", "/metrics"}))
     store = knowledge.store
 
     app.state.gateway = gateway

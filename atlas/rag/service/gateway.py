@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx
@@ -123,12 +126,36 @@ class Buckets:
         return wait
 
 
-class BodyLimit:
-    """Answers 413 to a body that is larger, by its header or as it comes."""
+class CallLimit:
+    """Answers 503 to a call that is one too many at once. The paths of `free` are for operators: they are always answered."""
 
-    def __init__(self, app: ASGIApp, *, most: int) -> None:
+    def __init__(self, app: ASGIApp, *, most: int, free: frozenset[str]) -> None:
         self._app = app
         self._most = most
+        self._free = free
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in self._free:
+            await self._app(scope, receive, send)
+            return
+        if self._under_way >= self._most:
+            await _answer(send, 503, "busy", f"{self._most} calls are under way", "try again", {b"retry-after": b"2"})
+            return
+        self._under_way += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._under_way -= 1
+
+
+class BodyLimit:
+    """Answers 413 to a body that is larger, by its header or as it comes, and 408 to one that takes longer."""
+
+    def __init__(self, app: ASGIApp, *, most: int, within: float = 30.0) -> None:
+        self._app = app
+        self._most = most
+        self._within = within
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -136,15 +163,23 @@ class BodyLimit:
             return
         length = dict(scope["headers"]).get(b"content-length", b"")
         if length.isdigit() and int(length) > self._most:
-            await self._refuse(receive, send)
+            await self._too_large(receive, send)
             return
         got = 0
-        answered = refused = False
+        answered = refused = late = whole = False
+        deadline = asyncio.get_running_loop().time() + self._within
 
         async def counted() -> Message:
-            nonlocal got, refused
-            message = await receive()
+            nonlocal got, refused, late, whole
+            try:
+                # after the body, what is waited for is the client's going away
+                async with asyncio.timeout_at(None if whole else deadline):
+                    message = await receive()
+            except TimeoutError:
+                refused = late = True
+                return {"type": "http.disconnect"}
             got += len(message.get("body", b""))
+            whole = whole or not message.get("more_body", False)
             if got > self._most:
                 refused = True
                 # the app reads an end that came too early; what it answers is not sent
@@ -165,19 +200,28 @@ class BodyLimit:
             if not refused:
                 raise
         if refused and not answered:
-            await self._refuse(receive, send)
+            if late:
+                await _answer(send, 408, "slow", f"the body took longer than {self._within:g} s", "send it in parts")
+            else:
+                await self._too_large(receive, send)
 
-    async def _refuse(self, receive: Receive, send: Send) -> None:
+    async def _too_large(self, receive: Receive, send: Send) -> None:
         # what a client sends is taken and forgotten, up to a point: one that still writes does not read the answer
         left = 8 * self._most
-        while left > 0:
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if message["type"] != "http.request" or not message.get("more_body"):
-                break
-        body = b'{"error":{"code":"too_large","message":"the body is larger than %d MiB","hint":"send it in parts"}}' % (
-            self._most // 1024 // 1024
-        )
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._within):
+                while left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    if message["type"] != "http.request" or not message.get("more_body"):
+                        break
+        await _answer(send, 413, "too_large", f"the body is larger than {self._most // 1024 // 1024} MiB", "send it in parts")
+
+
+async def _answer(
+    send: Send, status: int, code: str, message: str, hint: str, headers: dict[bytes, bytes] | None = None
+) -> None:
+    body = json.dumps({"error": {"code": code, "message": message, "hint": hint}}).encode()
+    sent = {b"content-type": b"application/json", b"connection": b"close"} | (headers or {})
+    await send({"type": "http.response.start", "status": status, "headers": list(sent.items())})
+    await send({"type": "http.response.body", "body": body})

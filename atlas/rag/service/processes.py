@@ -23,6 +23,7 @@ from atlas.rag.service.gateway import LOOPBACK, Buckets, Gateway
 from atlas.rag.service.metrics import RagMetrics
 from atlas.rag.vectors import Vectors
 from atlas.rag.wiring import Knowledge, knowledge
+from atlas.serving import PromptHeaders
 from atlas.settings import Settings
 from atlas.supabase.keys import JWKS_PATH, Verifier
 
@@ -118,7 +119,7 @@ async def serve(settings: Settings, url: str, started: Callable[[str], None] = l
     async with build(settings, url) as app:
         config = uvicorn.Config(
             app, host=settings.rag_http_host, port=settings.rag_http_port, log_config=None, access_log=False, lifespan="on",
-            timeout_graceful_shutdown=5, log_level=logging.WARNING, timeout_keep_alive=30, limit_concurrency=256,
+            timeout_graceful_shutdown=5, log_level=logging.WARNING, timeout_keep_alive=30, http=PromptHeaders,
         )  # fmt: skip
         try:
             await _AnnouncingServer(config, started).serve()
