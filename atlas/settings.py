@@ -65,7 +65,7 @@ class Settings(BaseModel):
         (), description="private networks and hosts that webhooks may call, comma-separated, such as 127.0.0.1/32"
     )
     atlas_mirror: bool = Field(True, description="a worker mirrors the outbox; false where `atlas mirror` does")
-    atlas_outbox_keep_days: Annotated[float, Field(gt=0, le=3650)] = Field(
+    atlas_outbox_keep_days: Annotated[float, Field(ge=1, le=3650)] = Field(
         7, description="days that sent rows are kept, and unsent ones while there is no destination"
     )
     webhook_secrets: Mapping[str, SecretStr] = Field({}, description="every ATLAS_WEBHOOK_SECRET…, by its name")

@@ -118,8 +118,7 @@ CREATE FUNCTION atlas.actor() RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
-  -- anybody who connects to Postgres may set request.jwt.claims: a token's user counts where PostgREST has checked it
-  select coalesce(case when atlas.caller_role() = 'authenticated' then 'user:' || auth.uid()::text end, 'role:' || atlas.caller_role())
+  select coalesce('user:' || atlas.uid()::text, 'role:' || atlas.caller_role())
 $$;
 
 --
@@ -516,7 +515,7 @@ declare
   was atlas.post;
 begin
   insert into atlas.post (task_id, part, event_id, address, lease_expires_at)
-  values (p_task_id, p_part, p_event_id, p_address, now() + p_lease) on conflict do nothing;
+  values (p_task_id, p_part, p_event_id, p_address, now() + atlas.bounded(p_lease, '0', '1 hour')) on conflict do nothing;
   if found then
     return query select 'create', null::text, null::text, now();
     return;
@@ -527,7 +526,7 @@ begin
   elsif was.lease_expires_at > now() then
     return query select 'busy', null::text, null::text, was.created_at;
   else
-    update atlas.post p set lease_expires_at = now() + p_lease where (p.task_id, p.part) = (p_task_id, p_part);
+    update atlas.post p set lease_expires_at = now() + atlas.bounded(p_lease, '0', '1 hour') where (p.task_id, p.part) = (p_task_id, p_part);
     return query select 'look_up', null::text, null::text, was.created_at;
   end if;
 end
@@ -539,6 +538,21 @@ $$;
 
 COMMENT ON FUNCTION atlas.begin_post(p_task_id uuid, p_part text, p_event_id uuid, p_address text, p_lease interval) IS 'Before a post is made. create: make it; look_up: an earlier call may have made it, look there first; posted: it is there; busy:
 another call is making it.';
+
+--
+-- Name: bounded(interval, interval, interval); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.bounded(p_value interval, p_least interval, p_most interval) RETURNS interval
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$ select greatest(p_least, least(coalesce(p_value, p_least), p_most)) $$;
+
+--
+-- Name: FUNCTION bounded(p_value interval, p_least interval, p_most interval); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.bounded(p_value interval, p_least interval, p_most interval) IS 'The value, or the nearer bound: a caller''s interval is not taken as it comes.';
 
 --
 -- Name: breaker_open_until(integer, double precision, double precision, double precision); Type: FUNCTION; Schema: atlas; Owner: -
@@ -646,7 +660,7 @@ begin
       hint = 'leave the attempt out: the worker is told to stop';
   end if;
   select t.* into task from atlas.task t where t.id = p_task_id for no key update;
-  if not found or not (trusted or coalesce(task.sender = auth.uid(), false)) then
+  if not found or not (trusted or coalesce(task.sender = atlas.uid(), false)) then
     raise exception using errcode = 'AT004', message = format('no task %s', p_task_id),
       hint = 'see `atlas tasks` or atlas.task_history for the ids';
   end if;
@@ -1047,7 +1061,7 @@ begin
              and e.state in ('pending', 'dead') and e.id <> all (array(select held.id from held)) limit 1) is null
   ),
   claimed as (
-    update atlas.outbox o set lease_owner = p_lease_owner, lease_expires_at = now() + p_lease
+    update atlas.outbox o set lease_owner = p_lease_owner, lease_expires_at = now() + atlas.bounded(p_lease, '0', '1 hour')
     where o.id = any (array(select ready.id from ready))
     returning o.id, o.event_id, o.event_kind, o.task_id, o.payload, o.rejections, o.out_id, o.position, o.created_at
   )
@@ -1086,6 +1100,8 @@ declare
   chats uuid[];
   width integer;
 begin
+  p_chats := least(p_chats, 10000);
+  p_controls := least(p_controls, 10000);
   if exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is not null and t.run_after <= now()) then
     update atlas.task t set wait_reason = null, wait_scope = null
     where t.id in (select w.id from atlas.task w where w.state = 'queued' and w.wait_reason is not null
@@ -1128,7 +1144,7 @@ begin
   ),
   begun as (
     insert into atlas.attempt (id, task_id, number, lease_owner, lease_expires_at)
-    select c.attempt_id, c.id, c.attempts, p_worker_id, now() + p_lease from claimed c
+    select c.attempt_id, c.id, c.attempts, p_worker_id, now() + atlas.bounded(p_lease, '0', '1 hour') from claimed c
     returning attempt.id, attempt.lease_expires_at
   ),
   -- a reservation whose response was begun passes on from the lost attempt, as call 0 of this one; of several the one that the
@@ -1967,7 +1983,7 @@ CREATE FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease
       and a.state = 'running' order by a.id for no key update
   ),
   extended as (
-    update atlas.attempt a set lease_expires_at = now() + p_lease where a.id in (select due.id from due)
+    update atlas.attempt a set lease_expires_at = now() + atlas.bounded(p_lease, '0', '1 hour') where a.id in (select due.id from due)
     returning a.id, a.task_id
   )
   select p.id, e.id is not null, coalesce(t.cancel_requested_at is not null, false), coalesce(t.adopted_at is not null, false)
@@ -1992,7 +2008,7 @@ CREATE FUNCTION atlas.extend_post(p_task_id uuid, p_part text, p_lease interval)
     SET search_path TO ''
     AS $$
 begin
-  update atlas.post p set lease_expires_at = now() + p_lease
+  update atlas.post p set lease_expires_at = now() + atlas.bounded(p_lease, '0', '1 hour')
   where (p.task_id, p.part) = (p_task_id, p_part) and p.state = 'posting' and p.lease_expires_at > now();
   return found;
 end
@@ -2056,7 +2072,7 @@ begin
   end if;
   perform atlas.release_task(task, case p_kind when 'outage' then 'upstream' when 'own' then 'retry' when 'released' then null
       else p_kind end,
-    atlas.due_again(task, p_kind, p_retry_after), case p_kind when 'own' then 'failed' else 'released' end, p_code, p_message);
+    atlas.due_again(task, p_kind, case when p_retry_after is not null then atlas.bounded(p_retry_after, '0', '1 day') end), case p_kind when 'own' then 'failed' else 'released' end, p_code, p_message);
   perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages), true);
   perform atlas.wait_for_holds(array[task.id]);
   -- a response that is written for much longer than was asked for is an outage as well
@@ -2660,7 +2676,7 @@ CREATE FUNCTION atlas.my_projects() RETURNS SETOF uuid
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  select m.project_id from atlas.member m where m.user_id = auth.uid()
+  select m.project_id from atlas.member m where m.user_id = atlas.uid()
 $$;
 
 --
@@ -2813,7 +2829,7 @@ CREATE FUNCTION atlas.owns_task(task uuid) RETURNS boolean
     AS $$
   select exists (
     select from atlas.task t
-    where t.id = task and (t.sender = auth.uid() or t.project_id in (select atlas.my_projects())))
+    where t.id = task and (t.sender = atlas.uid() or t.project_id in (select atlas.my_projects())))
 $$;
 
 --
@@ -3041,11 +3057,11 @@ begin
   if p_window not in ('soonest', '2h', '8h') then
     perform atlas.refuse('window', format('%L is not known', p_window), 'use soonest, 2h or 8h', 'AT005', 'quote_task');
   end if;
-  task.sender_key := case when service then 'service' else auth.uid()::text end;
+  task.sender_key := case when service then 'service' else atlas.uid()::text end;
   if task.sender_key is null then
     raise exception using errcode = 'AT006', message = 'quote_task: nobody is signed in', hint = 'sign in, or use the service key';
   end if;
-  task.project_id := coalesce(case when service then p_project else atlas.project_of(auth.uid(), p_project::text) end,
+  task.project_id := coalesce(case when service then p_project else atlas.project_of(atlas.uid(), p_project::text) end,
     '00000000-0000-0000-0000-000000000001');
   v_factor := atlas.price_factor_of(p_tier, p_window);
   select min(b.per_run), min(b.usd_per_run) into run, run_usd from atlas.budget b
@@ -3385,7 +3401,7 @@ CREATE FUNCTION atlas.record_rate(p_model text, p_limits jsonb, p_retry_after in
     SET search_path TO ''
     AS $$
   insert into atlas.rate_bucket as b (model, unit, per_minute, level, blocked_until)
-  select p_model, l.unit, l.per_minute, greatest(0, least(l.per_minute, l.remaining)), clock_timestamp() + p_retry_after
+  select p_model, l.unit, l.per_minute, greatest(0, least(l.per_minute, l.remaining)), clock_timestamp() + case when p_retry_after is not null then atlas.bounded(p_retry_after, '0', '1 day') end
   from jsonb_to_recordset(p_limits) as l (unit text, per_minute bigint, remaining numeric)
   where l.per_minute > 0 and l.unit in ('requests', 'tokens')
   order by l.unit
@@ -3632,6 +3648,21 @@ $$;
 COMMENT ON FUNCTION atlas.remove_member(p_project uuid, p_who text) IS 'Removes a user from a project; false where they were not a member.';
 
 --
+-- Name: renew_audit_key(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.renew_audit_key() RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$ select atlas.append_audit(null, 'renew_audit_key') $$;
+
+--
+-- Name: FUNCTION renew_audit_key(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.renew_audit_key() IS 'The next seal may be made with another key: for operators, when the key is renewed or lost.';
+
+--
 -- Name: replay_outbox(uuid, timestamp with time zone, timestamp with time zone, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -3740,7 +3771,7 @@ begin
       select r.id from atlas.attempt r join atlas.task t on t.id = r.task_id and t.kind = 'chat'
       join public.architect_in i on i.id = t.in_id
       where r.state = 'running' and i.data #>> '{metadata,reply_to}' is not null
-        and coalesce(r.progress_sent_at, r.started_at) < now() - p_every
+        and coalesce(r.progress_sent_at, r.started_at) < now() - atlas.bounded(p_every, '1 second', '1 day')
       order by r.id for no key update of r skip locked)
     returning a.*
   loop
@@ -4171,10 +4202,10 @@ CREATE FUNCTION atlas.scopes_of(project uuid, sender text, model text) RETURNS t
 COMMENT ON FUNCTION atlas.scopes_of(project uuid, sender text, model text) IS 'The budgets that a call of a task counts in.';
 
 --
--- Name: seal_audit(xid8, bigint, bytea, bytea, bytea); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: seal_audit(xid8, bigint, bytea, bytea, bytea, bytea, bytea); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea) RETURNS void
+CREATE FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea, p_proof bytea, p_next_check bytea) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -4185,18 +4216,24 @@ begin
     raise exception using errcode = 'AT005', message = 'seal_audit: this is not what audit_digest() says now',
       hint = 'take the digest and seal it in one transaction, repeatable read';
   end if;
-  insert into atlas.audit_checkpoint (upto, rows, digest, prev_mac, mac)
-  values (p_upto, p_rows, p_digest, p_prev_mac, p_mac);
+  if exists (select from (select c.* from atlas.audit_checkpoint c order by c.id desc limit 1) last
+             where last.next_check is distinct from sha256(p_proof)
+               and not exists (select from atlas.audit a where a.xact >= last.upto and a.event = 'renew_audit_key')) then
+    raise exception using errcode = 'AT006', message = 'seal_audit: the seal before was made with another key',
+      hint = 'set the ATLAS_AUDIT_KEY that made it, or as an operator `select atlas.renew_audit_key()`';
+  end if;
+  insert into atlas.audit_checkpoint (upto, rows, digest, prev_mac, mac, next_check)
+  values (p_upto, p_rows, p_digest, p_prev_mac, p_mac, p_next_check);
   perform atlas.emit('audit_seal', jsonb_build_object('upto', p_upto::text, 'rows', p_rows,
     'digest', encode(p_digest, 'hex'), 'mac', encode(p_mac, 'hex'), 'prev_mac', encode(p_prev_mac, 'hex')));
 end
 $$;
 
 --
--- Name: FUNCTION seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea, p_proof bytea, p_next_check bytea); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea) IS 'Stores a seal, and sends it out by the outbox.';
+COMMENT ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea, p_proof bytea, p_next_check bytea) IS 'Stores a seal, and sends it out by the outbox. p_proof: what the seal before left the hash of; p_next_check: the next one''s.';
 
 --
 -- Name: budget; Type: TABLE; Schema: atlas; Owner: -
@@ -4354,7 +4391,7 @@ declare
   v_day date;
 begin
   if not (atlas.is_service() or atlas.caller_role() = 'atlas_worker') and not exists (
-    select from atlas.member m where m.user_id = auth.uid() and m.role = 'admin' and 'project:' || m.project_id = p_scope) then
+    select from atlas.member m where m.user_id = atlas.uid() and m.role = 'admin' and 'project:' || m.project_id = p_scope) then
     raise exception using errcode = 'AT006', message = format('set_budget: %s is not a project that you are an admin of', p_scope),
       hint = 'ask an admin of the project, or an operator';
   end if;
@@ -4563,7 +4600,7 @@ begin
   where o.id = any (p_released) and o.lease_owner = p_lease_owner and o.state = 'pending';
   -- the destination's trouble, not the row's: it waits, so that another row is tried meanwhile
   update atlas.outbox o set lease_owner = null, lease_expires_at = null, last_error = left(f.error, 500),
-    run_after = now() + make_interval(secs => coalesce(f.seconds, 0))
+    run_after = now() + make_interval(secs => least(86400, greatest(0, coalesce(f.seconds, 0))))
   from jsonb_to_recordset(p_failed) as f (id bigint, error text, seconds double precision)
   where o.id = f.id and o.lease_owner = p_lease_owner and o.state = 'pending';
   for item in
@@ -4774,10 +4811,28 @@ $$;
 COMMENT ON FUNCTION atlas.skip_outbox(p_ids bigint[]) IS 'Gives rows of the outbox up, dead ones or such as nobody takes, so that later rows of their tasks leave; says how many.';
 
 --
+-- Name: uid(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.uid() RETURNS uuid
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  -- anybody who connects to Postgres may set request.jwt.claims: a token's user counts where PostgREST has checked it
+  select case when atlas.caller_role() = 'authenticated' then auth.uid() end
+$$;
+
+--
+-- Name: FUNCTION uid(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.uid() IS 'The user of a login; null for every role but authenticated, whatever request.jwt.claims says.';
+
+--
 -- Name: submit_task(jsonb, uuid); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.submit_task(data jsonb, sender uuid DEFAULT auth.uid()) RETURNS TABLE(task_id uuid, state text, created boolean)
+CREATE FUNCTION atlas.submit_task(data jsonb, sender uuid DEFAULT atlas.uid()) RETURNS TABLE(task_id uuid, state text, created boolean)
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -4931,9 +4986,9 @@ CREATE FUNCTION atlas.trim_inbound(p_keep interval DEFAULT '30 days'::interval) 
 declare
   n integer;
 begin
-  delete from atlas.inbound i where i.received_at < now() - p_keep;
+  delete from atlas.inbound i where i.received_at < now() - atlas.bounded(p_keep, '7 days', '10 years');
   get diagnostics n = row_count;
-  delete from atlas.notification p where p.raised_at < now() - p_keep;
+  delete from atlas.notification p where p.raised_at < now() - atlas.bounded(p_keep, '7 days', '10 years');
   return n;
 end
 $$;
@@ -4957,7 +5012,7 @@ declare
 begin
   if (select c.relkind from pg_class c where c.oid = to_regclass('realtime.messages')) = 'r'
      and has_table_privilege('realtime.messages', 'delete') then
-    delete from realtime.messages m where m.inserted_at < now() at time zone 'UTC' - p_keep;
+    delete from realtime.messages m where m.inserted_at < now() at time zone 'UTC' - atlas.bounded(p_keep, '1 hour', '10 years');
     get diagnostics n = row_count;
   end if;
   return n;
@@ -4983,11 +5038,11 @@ declare
   more integer;
 begin
   delete from atlas.outbox o where o.id in (
-    select t.id from atlas.outbox t where t.state in ('sent', 'skipped') and t.created_at < now() - p_keep
+    select t.id from atlas.outbox t where t.state in ('sent', 'skipped') and t.created_at < now() - atlas.bounded(p_keep, '1 day', '10 years')
     order by t.created_at limit p_limit for update skip locked);
   get diagnostics n = row_count;
   delete from atlas.outbox o where o.id in (
-    select t.id from atlas.outbox t where t.destination_id is null and t.state = 'pending' and t.created_at < now() - p_keep
+    select t.id from atlas.outbox t where t.destination_id is null and t.state = 'pending' and t.created_at < now() - atlas.bounded(p_keep, '1 day', '10 years')
     order by t.position limit p_limit for update skip locked);
   get diagnostics more = row_count;
   return n + more;
@@ -5043,10 +5098,10 @@ begin
   new.task_id := (new.data ->> 'task_id')::uuid;
   new.created_at := now();
   if not service then
-    if auth.uid() is null then
+    if atlas.uid() is null then
       perform atlas.refuse('sender', 'is nobody: the token has no user', 'log in first', 'AT006');
     end if;
-    if new.sender is distinct from auth.uid() then
+    if new.sender is distinct from atlas.uid() then
       perform atlas.refuse('sender', 'is not you', 'leave sender out: it is filled from your login', 'AT006');
     end if;
     if new.data ->> 'msg_type' = 'control' then
@@ -5472,7 +5527,7 @@ CREATE FUNCTION rag.claim_index(p_index integer, p_owner uuid, p_lease interval)
     SET search_path TO ''
     AS $$
 begin
-  update rag.embedding_index s set lease_owner = p_owner, lease_expires_at = clock_timestamp() + p_lease
+  update rag.embedding_index s set lease_owner = p_owner, lease_expires_at = clock_timestamp() + atlas.bounded(p_lease, '0', '1 hour')
   where s.id = p_index and s.state <> 'retired'
     and (s.lease_owner = p_owner or coalesce(s.lease_expires_at, '-infinity') < clock_timestamp());
   return found;
@@ -5653,7 +5708,7 @@ CREATE FUNCTION rag.claim_job(p_owner uuid, p_lease interval) RETURNS SETOF rag.
       and exists (select from rag.embed_job w where w.repository = o.repository and w.project_id is not distinct from o.project_id
         and (w.created_at, w.id) > (o.created_at, o.id) and w.state <> 'failed')
     for update skip locked);
-  update rag.embed_job j set state = 'running', lease_owner = p_owner, lease_expires_at = clock_timestamp() + p_lease,
+  update rag.embed_job j set state = 'running', lease_owner = p_owner, lease_expires_at = clock_timestamp() + atlas.bounded(p_lease, '0', '1 hour'),
     attempts = j.attempts + 1
   where j.id = (
     select d.id from rag.embed_job d
@@ -5893,7 +5948,7 @@ CREATE FUNCTION rag.extend_job(p_job uuid, p_owner uuid, p_lease interval, p_tot
     AS $$
 begin
   perform rag.hold_job(p_job, p_owner);
-  update rag.embed_job j set lease_expires_at = clock_timestamp() + p_lease, total = coalesce(p_total, j.total),
+  update rag.embed_job j set lease_expires_at = clock_timestamp() + atlas.bounded(p_lease, '0', '1 hour'), total = coalesce(p_total, j.total),
     done = coalesce(p_done, j.done) where j.id = p_job;
 end
 $$;
@@ -6955,7 +7010,10 @@ CREATE TABLE atlas.audit_checkpoint (
     digest bytea NOT NULL,
     prev_mac bytea,
     mac bytea NOT NULL,
+    next_check bytea NOT NULL,
     at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT audit_checkpoint_mac_check CHECK ((length(mac) = 32)),
+    CONSTRAINT audit_checkpoint_next_check_check CHECK ((length(next_check) = 32)),
     CONSTRAINT audit_checkpoint_rows_check CHECK ((rows >= 0))
 );
 
@@ -7000,6 +7058,12 @@ COMMENT ON COLUMN atlas.audit_checkpoint.prev_mac IS 'The seal before; two seals
 --
 
 COMMENT ON COLUMN atlas.audit_checkpoint.mac IS 'HMAC-SHA256, key outside Postgres, over upto, rows, digest and prev_mac.';
+
+--
+-- Name: COLUMN audit_checkpoint.next_check; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.audit_checkpoint.next_check IS 'sha256 of what the next sealer has to show: only who holds the key of this seal can make it.';
 
 --
 -- Name: COLUMN audit_checkpoint.at; Type: COMMENT; Schema: atlas; Owner: -
@@ -12112,6 +12176,12 @@ REVOKE ALL ON FUNCTION atlas.begin_post(p_task_id uuid, p_part text, p_event_id 
 GRANT ALL ON FUNCTION atlas.begin_post(p_task_id uuid, p_part text, p_event_id uuid, p_address text, p_lease interval) TO service_role;
 
 --
+-- Name: FUNCTION bounded(p_value interval, p_least interval, p_most interval); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.bounded(p_value interval, p_least interval, p_most interval) FROM PUBLIC;
+
+--
 -- Name: FUNCTION breaker_open_until(p_failures integer, p_first double precision, p_longest double precision, p_asked double precision); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -12721,6 +12791,13 @@ REVOKE ALL ON FUNCTION atlas.remove_member(p_project uuid, p_who text) FROM PUBL
 GRANT ALL ON FUNCTION atlas.remove_member(p_project uuid, p_who text) TO service_role;
 
 --
+-- Name: FUNCTION renew_audit_key(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.renew_audit_key() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.renew_audit_key() TO service_role;
+
+--
 -- Name: FUNCTION replay_outbox(p_task_id uuid, p_since timestamp with time zone, p_until timestamp with time zone, p_destination text); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -12803,12 +12880,12 @@ REVOKE ALL ON FUNCTION atlas.routes(event_kind text, data jsonb, sender text) FR
 REVOKE ALL ON FUNCTION atlas.scopes_of(project uuid, sender text, model text) FROM PUBLIC;
 
 --
--- Name: FUNCTION seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea, p_proof bytea, p_next_check bytea); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea) TO service_role;
-GRANT ALL ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea) TO atlas_worker;
+REVOKE ALL ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea, p_proof bytea, p_next_check bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea, p_proof bytea, p_next_check bytea) TO service_role;
+GRANT ALL ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea, p_proof bytea, p_next_check bytea) TO atlas_worker;
 
 --
 -- Name: TABLE budget; Type: ACL; Schema: atlas; Owner: -
@@ -12878,6 +12955,14 @@ REVOKE ALL ON FUNCTION atlas.share_of(p_task atlas.task) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION atlas.skip_outbox(p_ids bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.skip_outbox(p_ids bigint[]) TO service_role;
+
+--
+-- Name: FUNCTION uid(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.uid() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.uid() TO authenticated;
+GRANT ALL ON FUNCTION atlas.uid() TO service_role;
 
 --
 -- Name: FUNCTION submit_task(data jsonb, sender uuid); Type: ACL; Schema: atlas; Owner: -

@@ -69,11 +69,24 @@ comment on function atlas.is_service() is
   'True for the service role and for roles that inherit it (postgres); false for people, whatever their token says.';
 grant execute on function atlas.is_service() to authenticated, service_role, atlas_worker;
 
-create function atlas.actor() returns text
+create function atlas.uid() returns uuid
 language sql stable set search_path = ''
 as $$
   -- anybody who connects to Postgres may set request.jwt.claims: a token's user counts where PostgREST has checked it
-  select coalesce(case when atlas.caller_role() = 'authenticated' then 'user:' || auth.uid()::text end, 'role:' || atlas.caller_role())
+  select case when atlas.caller_role() = 'authenticated' then auth.uid() end
+$$;
+comment on function atlas.uid() is 'The user of a login; null for every role but authenticated, whatever request.jwt.claims says.';
+grant execute on function atlas.uid() to authenticated, service_role;
+
+create function atlas.bounded(p_value interval, p_least interval, p_most interval) returns interval
+language sql immutable set search_path = ''
+as $$ select greatest(p_least, least(coalesce(p_value, p_least), p_most)) $$;
+comment on function atlas.bounded(interval, interval, interval) is 'The value, or the nearer bound: a caller''s interval is not taken as it comes.';
+
+create function atlas.actor() returns text
+language sql stable set search_path = ''
+as $$
+  select coalesce('user:' || atlas.uid()::text, 'role:' || atlas.caller_role())
 $$;
 comment on function atlas.actor() is 'Who is calling, for the audit: the user of a login, else the database role.';
 
@@ -105,7 +118,7 @@ comment on column atlas.member.created_at is 'When the row was written.';
 create function atlas.my_projects() returns setof uuid
 language sql stable security definer set search_path = ''
 as $$
-  select m.project_id from atlas.member m where m.user_id = auth.uid()
+  select m.project_id from atlas.member m where m.user_id = atlas.uid()
 $$;
 comment on function atlas.my_projects() is 'The projects of the calling user; policies call it once a statement.';
 grant execute on function atlas.my_projects() to authenticated, service_role;

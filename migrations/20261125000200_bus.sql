@@ -278,10 +278,10 @@ begin
   new.task_id := (new.data ->> 'task_id')::uuid;
   new.created_at := now();
   if not service then
-    if auth.uid() is null then
+    if atlas.uid() is null then
       perform atlas.refuse('sender', 'is nobody: the token has no user', 'log in first', 'AT006');
     end if;
-    if new.sender is distinct from auth.uid() then
+    if new.sender is distinct from atlas.uid() then
       perform atlas.refuse('sender', 'is not you', 'leave sender out: it is filled from your login', 'AT006');
     end if;
     if new.data ->> 'msg_type' = 'control' then

@@ -63,7 +63,7 @@ create function atlas.record_rate(p_model text, p_limits jsonb, p_retry_after in
 language sql security definer set search_path = ''
 as $$
   insert into atlas.rate_bucket as b (model, unit, per_minute, level, blocked_until)
-  select p_model, l.unit, l.per_minute, greatest(0, least(l.per_minute, l.remaining)), clock_timestamp() + p_retry_after
+  select p_model, l.unit, l.per_minute, greatest(0, least(l.per_minute, l.remaining)), clock_timestamp() + case when p_retry_after is not null then atlas.bounded(p_retry_after, '0', '1 day') end
   from jsonb_to_recordset(p_limits) as l (unit text, per_minute bigint, remaining numeric)
   where l.per_minute > 0 and l.unit in ('requests', 'tokens')
   order by l.unit

@@ -209,7 +209,7 @@ language sql stable security definer set search_path = ''
 as $$
   select exists (
     select from atlas.task t
-    where t.id = task and (t.sender = auth.uid() or t.project_id in (select atlas.my_projects())))
+    where t.id = task and (t.sender = atlas.uid() or t.project_id in (select atlas.my_projects())))
 $$;
 comment on function atlas.owns_task(uuid) is 'Whether the calling user may read the task: their own, or their project''s.';
 grant execute on function atlas.owns_task(uuid) to authenticated, service_role;

@@ -41,7 +41,8 @@ create table atlas.audit_checkpoint (
   rows bigint not null check (rows >= 0),
   digest bytea not null,
   prev_mac bytea unique nulls not distinct,
-  mac bytea not null,
+  mac bytea not null check (length(mac) = 32),
+  next_check bytea not null check (length(next_check) = 32),
   at timestamptz not null default now()
 );
 comment on table atlas.audit_checkpoint is 'Seals the audit rows of all transactions below upto, with an HMAC.';
@@ -51,6 +52,7 @@ comment on column atlas.audit_checkpoint.rows is 'How many rows it seals.';
 comment on column atlas.audit_checkpoint.digest is 'sha256 over the hashes of the rows since the seal before, by id.';
 comment on column atlas.audit_checkpoint.prev_mac is 'The seal before; two seals cannot follow the same one.';
 comment on column atlas.audit_checkpoint.mac is 'HMAC-SHA256, key outside Postgres, over upto, rows, digest and prev_mac.';
+comment on column atlas.audit_checkpoint.next_check is 'sha256 of what the next sealer has to show: only who holds the key of this seal can make it.';
 comment on column atlas.audit_checkpoint.at is 'When it was sealed.';
 alter table atlas.audit_checkpoint enable row level security;
 grant select on atlas.audit_checkpoint to service_role;
@@ -129,7 +131,10 @@ $$;
 comment on function atlas.audit_digest() is 'What is new since the last seal; no row when nothing is, or another seals.';
 grant execute on function atlas.audit_digest() to service_role, atlas_worker;
 
-create function atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea)
+-- Postgres cannot check a MAC without its key. It can check that a seal comes from whoever made the one before: each leaves the
+-- hash of a secret that its key alone makes, and the next one shows the secret.
+create function atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea, p_proof bytea,
+  p_next_check bytea)
 returns void
 language plpgsql security definer set search_path = ''
 as $$
@@ -140,14 +145,27 @@ begin
     raise exception using errcode = 'AT005', message = 'seal_audit: this is not what audit_digest() says now',
       hint = 'take the digest and seal it in one transaction, repeatable read';
   end if;
-  insert into atlas.audit_checkpoint (upto, rows, digest, prev_mac, mac)
-  values (p_upto, p_rows, p_digest, p_prev_mac, p_mac);
+  if exists (select from (select c.* from atlas.audit_checkpoint c order by c.id desc limit 1) last
+             where last.next_check is distinct from sha256(p_proof)
+               and not exists (select from atlas.audit a where a.xact >= last.upto and a.event = 'renew_audit_key')) then
+    raise exception using errcode = 'AT006', message = 'seal_audit: the seal before was made with another key',
+      hint = 'set the ATLAS_AUDIT_KEY that made it, or as an operator `select atlas.renew_audit_key()`';
+  end if;
+  insert into atlas.audit_checkpoint (upto, rows, digest, prev_mac, mac, next_check)
+  values (p_upto, p_rows, p_digest, p_prev_mac, p_mac, p_next_check);
   perform atlas.emit('audit_seal', jsonb_build_object('upto', p_upto::text, 'rows', p_rows,
     'digest', encode(p_digest, 'hex'), 'mac', encode(p_mac, 'hex'), 'prev_mac', encode(p_prev_mac, 'hex')));
 end
 $$;
-comment on function atlas.seal_audit(xid8, bigint, bytea, bytea, bytea) is 'Stores a seal, and sends it out by the outbox.';
-grant execute on function atlas.seal_audit(xid8, bigint, bytea, bytea, bytea) to service_role, atlas_worker;
+comment on function atlas.seal_audit(xid8, bigint, bytea, bytea, bytea, bytea, bytea) is
+  'Stores a seal, and sends it out by the outbox. p_proof: what the seal before left the hash of; p_next_check: the next one''s.';
+grant execute on function atlas.seal_audit(xid8, bigint, bytea, bytea, bytea, bytea, bytea) to service_role, atlas_worker;
+
+create function atlas.renew_audit_key() returns void
+language sql security definer set search_path = ''
+as $$ select atlas.append_audit(null, 'renew_audit_key') $$;
+comment on function atlas.renew_audit_key() is 'The next seal may be made with another key: for operators, when the key is renewed or lost.';
+grant execute on function atlas.renew_audit_key() to service_role;
 
 create function atlas.verify_audit() returns table (problem text, task_id uuid, audit_id bigint)
 language sql stable security definer set search_path = ''

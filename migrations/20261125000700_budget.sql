@@ -278,7 +278,7 @@ declare
   v_day date;
 begin
   if not (atlas.is_service() or atlas.caller_role() = 'atlas_worker') and not exists (
-    select from atlas.member m where m.user_id = auth.uid() and m.role = 'admin' and 'project:' || m.project_id = p_scope) then
+    select from atlas.member m where m.user_id = atlas.uid() and m.role = 'admin' and 'project:' || m.project_id = p_scope) then
     raise exception using errcode = 'AT006', message = format('set_budget: %s is not a project that you are an admin of', p_scope),
       hint = 'ask an admin of the project, or an operator';
   end if;

@@ -88,7 +88,7 @@ create trigger queue_messages after insert on public.architect_in
   referencing new table as new_rows for each statement execute function atlas.queue_messages();
 comment on trigger queue_messages on public.architect_in is 'Queues new messages for the architect and wakes idle workers, once a statement.';
 
-create function atlas.submit_task(data jsonb, sender uuid default auth.uid())
+create function atlas.submit_task(data jsonb, sender uuid default atlas.uid())
 returns table (task_id uuid, state text, created boolean)
 language plpgsql set search_path = ''
 as $$

@@ -70,6 +70,8 @@ declare
   chats uuid[];
   width integer;
 begin
+  p_chats := least(p_chats, 10000);
+  p_controls := least(p_controls, 10000);
   if exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is not null and t.run_after <= now()) then
     update atlas.task t set wait_reason = null, wait_scope = null
     where t.id in (select w.id from atlas.task w where w.state = 'queued' and w.wait_reason is not null
@@ -112,7 +114,7 @@ begin
   ),
   begun as (
     insert into atlas.attempt (id, task_id, number, lease_owner, lease_expires_at)
-    select c.attempt_id, c.id, c.attempts, p_worker_id, now() + p_lease from claimed c
+    select c.attempt_id, c.id, c.attempts, p_worker_id, now() + atlas.bounded(p_lease, '0', '1 hour') from claimed c
     returning attempt.id, attempt.lease_expires_at
   ),
   -- a reservation whose response was begun passes on from the lost attempt, as call 0 of this one; of several the one that the
@@ -176,7 +178,7 @@ as $$
       and a.state = 'running' order by a.id for no key update
   ),
   extended as (
-    update atlas.attempt a set lease_expires_at = now() + p_lease where a.id in (select due.id from due)
+    update atlas.attempt a set lease_expires_at = now() + atlas.bounded(p_lease, '0', '1 hour') where a.id in (select due.id from due)
     returning a.id, a.task_id
   )
   select p.id, e.id is not null, coalesce(t.cancel_requested_at is not null, false), coalesce(t.adopted_at is not null, false)

@@ -137,7 +137,7 @@ declare
 begin
   if (select c.relkind from pg_class c where c.oid = to_regclass('realtime.messages')) = 'r'
      and has_table_privilege('realtime.messages', 'delete') then
-    delete from realtime.messages m where m.inserted_at < now() at time zone 'UTC' - p_keep;
+    delete from realtime.messages m where m.inserted_at < now() at time zone 'UTC' - atlas.bounded(p_keep, '1 hour', '10 years');
     get diagnostics n = row_count;
   end if;
   return n;

@@ -225,7 +225,7 @@ begin
   end if;
   perform atlas.release_task(task, case p_kind when 'outage' then 'upstream' when 'own' then 'retry' when 'released' then null
       else p_kind end,
-    atlas.due_again(task, p_kind, p_retry_after), case p_kind when 'own' then 'failed' else 'released' end, p_code, p_message);
+    atlas.due_again(task, p_kind, case when p_retry_after is not null then atlas.bounded(p_retry_after, '0', '1 day') end), case p_kind when 'own' then 'failed' else 'released' end, p_code, p_message);
   perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages), true);
   perform atlas.wait_for_holds(array[task.id]);
   -- a response that is written for much longer than was asked for is an outage as well
@@ -267,7 +267,7 @@ begin
       hint = 'leave the attempt out: the worker is told to stop';
   end if;
   select t.* into task from atlas.task t where t.id = p_task_id for no key update;
-  if not found or not (trusted or coalesce(task.sender = auth.uid(), false)) then
+  if not found or not (trusted or coalesce(task.sender = atlas.uid(), false)) then
     raise exception using errcode = 'AT004', message = format('no task %s', p_task_id),
       hint = 'see `atlas tasks` or atlas.task_history for the ids';
   end if;

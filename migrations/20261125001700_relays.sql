@@ -55,7 +55,7 @@ begin
              and e.state in ('pending', 'dead') and e.id <> all (array(select held.id from held)) limit 1) is null
   ),
   claimed as (
-    update atlas.outbox o set lease_owner = p_lease_owner, lease_expires_at = now() + p_lease
+    update atlas.outbox o set lease_owner = p_lease_owner, lease_expires_at = now() + atlas.bounded(p_lease, '0', '1 hour')
     where o.id = any (array(select ready.id from ready))
     returning o.id, o.event_id, o.event_kind, o.task_id, o.payload, o.rejections, o.out_id, o.position, o.created_at
   )
@@ -92,7 +92,7 @@ begin
   where o.id = any (p_released) and o.lease_owner = p_lease_owner and o.state = 'pending';
   -- the destination's trouble, not the row's: it waits, so that another row is tried meanwhile
   update atlas.outbox o set lease_owner = null, lease_expires_at = null, last_error = left(f.error, 500),
-    run_after = now() + make_interval(secs => coalesce(f.seconds, 0))
+    run_after = now() + make_interval(secs => least(86400, greatest(0, coalesce(f.seconds, 0))))
   from jsonb_to_recordset(p_failed) as f (id bigint, error text, seconds double precision)
   where o.id = f.id and o.lease_owner = p_lease_owner and o.state = 'pending';
   for item in
@@ -214,11 +214,11 @@ declare
   more integer;
 begin
   delete from atlas.outbox o where o.id in (
-    select t.id from atlas.outbox t where t.state in ('sent', 'skipped') and t.created_at < now() - p_keep
+    select t.id from atlas.outbox t where t.state in ('sent', 'skipped') and t.created_at < now() - atlas.bounded(p_keep, '1 day', '10 years')
     order by t.created_at limit p_limit for update skip locked);
   get diagnostics n = row_count;
   delete from atlas.outbox o where o.id in (
-    select t.id from atlas.outbox t where t.destination_id is null and t.state = 'pending' and t.created_at < now() - p_keep
+    select t.id from atlas.outbox t where t.destination_id is null and t.state = 'pending' and t.created_at < now() - atlas.bounded(p_keep, '1 day', '10 years')
     order by t.position limit p_limit for update skip locked);
   get diagnostics more = row_count;
   return n + more;
@@ -244,7 +244,7 @@ begin
       select r.id from atlas.attempt r join atlas.task t on t.id = r.task_id and t.kind = 'chat'
       join public.architect_in i on i.id = t.in_id
       where r.state = 'running' and i.data #>> '{metadata,reply_to}' is not null
-        and coalesce(r.progress_sent_at, r.started_at) < now() - p_every
+        and coalesce(r.progress_sent_at, r.started_at) < now() - atlas.bounded(p_every, '1 second', '1 day')
       order by r.id for no key update of r skip locked)
     returning a.*
   loop

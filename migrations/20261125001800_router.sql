@@ -178,7 +178,7 @@ declare
   was atlas.post;
 begin
   insert into atlas.post (task_id, part, event_id, address, lease_expires_at)
-  values (p_task_id, p_part, p_event_id, p_address, now() + p_lease) on conflict do nothing;
+  values (p_task_id, p_part, p_event_id, p_address, now() + atlas.bounded(p_lease, '0', '1 hour')) on conflict do nothing;
   if found then
     return query select 'create', null::text, null::text, now();
     return;
@@ -189,7 +189,7 @@ begin
   elsif was.lease_expires_at > now() then
     return query select 'busy', null::text, null::text, was.created_at;
   else
-    update atlas.post p set lease_expires_at = now() + p_lease where (p.task_id, p.part) = (p_task_id, p_part);
+    update atlas.post p set lease_expires_at = now() + atlas.bounded(p_lease, '0', '1 hour') where (p.task_id, p.part) = (p_task_id, p_part);
     return query select 'look_up', null::text, null::text, was.created_at;
   end if;
 end
@@ -203,7 +203,7 @@ create function atlas.extend_post(p_task_id uuid, p_part text, p_lease interval)
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  update atlas.post p set lease_expires_at = now() + p_lease
+  update atlas.post p set lease_expires_at = now() + atlas.bounded(p_lease, '0', '1 hour')
   where (p.task_id, p.part) = (p_task_id, p_part) and p.state = 'posting' and p.lease_expires_at > now();
   return found;
 end

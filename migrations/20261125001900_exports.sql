@@ -128,9 +128,9 @@ as $$
 declare
   n integer;
 begin
-  delete from atlas.inbound i where i.received_at < now() - p_keep;
+  delete from atlas.inbound i where i.received_at < now() - atlas.bounded(p_keep, '7 days', '10 years');
   get diagnostics n = row_count;
-  delete from atlas.notification p where p.raised_at < now() - p_keep;
+  delete from atlas.notification p where p.raised_at < now() - atlas.bounded(p_keep, '7 days', '10 years');
   return n;
 end
 $$;

@@ -205,7 +205,7 @@ create function rag.claim_index(p_index integer, p_owner uuid, p_lease interval)
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  update rag.embedding_index s set lease_owner = p_owner, lease_expires_at = clock_timestamp() + p_lease
+  update rag.embedding_index s set lease_owner = p_owner, lease_expires_at = clock_timestamp() + atlas.bounded(p_lease, '0', '1 hour')
   where s.id = p_index and s.state <> 'retired'
     and (s.lease_owner = p_owner or coalesce(s.lease_expires_at, '-infinity') < clock_timestamp());
   return found;

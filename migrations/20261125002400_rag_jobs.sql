@@ -96,7 +96,7 @@ as $$
       and exists (select from rag.embed_job w where w.repository = o.repository and w.project_id is not distinct from o.project_id
         and (w.created_at, w.id) > (o.created_at, o.id) and w.state <> 'failed')
     for update skip locked);
-  update rag.embed_job j set state = 'running', lease_owner = p_owner, lease_expires_at = clock_timestamp() + p_lease,
+  update rag.embed_job j set state = 'running', lease_owner = p_owner, lease_expires_at = clock_timestamp() + atlas.bounded(p_lease, '0', '1 hour'),
     attempts = j.attempts + 1
   where j.id = (
     select d.id from rag.embed_job d
@@ -129,7 +129,7 @@ language plpgsql security definer set search_path = ''
 as $$
 begin
   perform rag.hold_job(p_job, p_owner);
-  update rag.embed_job j set lease_expires_at = clock_timestamp() + p_lease, total = coalesce(p_total, j.total),
+  update rag.embed_job j set lease_expires_at = clock_timestamp() + atlas.bounded(p_lease, '0', '1 hour'), total = coalesce(p_total, j.total),
     done = coalesce(p_done, j.done) where j.id = p_job;
 end
 $$;

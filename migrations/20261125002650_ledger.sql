@@ -162,11 +162,11 @@ begin
   if p_window not in ('soonest', '2h', '8h') then
     perform atlas.refuse('window', format('%L is not known', p_window), 'use soonest, 2h or 8h', 'AT005', 'quote_task');
   end if;
-  task.sender_key := case when service then 'service' else auth.uid()::text end;
+  task.sender_key := case when service then 'service' else atlas.uid()::text end;
   if task.sender_key is null then
     raise exception using errcode = 'AT006', message = 'quote_task: nobody is signed in', hint = 'sign in, or use the service key';
   end if;
-  task.project_id := coalesce(case when service then p_project else atlas.project_of(auth.uid(), p_project::text) end,
+  task.project_id := coalesce(case when service then p_project else atlas.project_of(atlas.uid(), p_project::text) end,
     '00000000-0000-0000-0000-000000000001');
   v_factor := atlas.price_factor_of(p_tier, p_window);
   select min(b.per_run), min(b.usd_per_run) into run, run_usd from atlas.budget b

@@ -21,8 +21,9 @@ async def seal_audit(pool: Pool, key: bytes) -> int:
                 return 0
             mac = audit_mac(key, row["upto"], row["rows"], row["digest"], row["prev_mac"])
             await connection.execute(
-                "select atlas.seal_audit($1::text::xid8, $2, $3, $4, $5)",
-                row["upto"], row["rows"], row["digest"], row["prev_mac"], mac,
+                "select atlas.seal_audit($1::text::xid8, $2, $3, $4, $5, $6, $7)",
+                row["upto"], row["rows"], row["digest"], row["prev_mac"], mac, _proof(key, row["prev_mac"]),
+                hashlib.sha256(_proof(key, mac)).digest(),
             )  # fmt: skip
             return int(row["rows"])
 
@@ -36,3 +37,8 @@ def audit_mac(key: bytes, upto: str, rows: int, digest: bytes, prev_mac: bytes |
     """The HMAC-SHA256 of a seal."""
     text = b"|".join((upto.encode(), str(rows).encode(), digest, prev_mac or b""))
     return hmac.new(key, text, hashlib.sha256).digest()
+
+
+def _proof(key: bytes, mac: bytes | None) -> bytes:
+    """What the seal after the one with that MAC shows: nobody makes it without the key."""
+    return hmac.new(key, b"proof|" + (mac or b""), hashlib.sha256).digest()

@@ -135,6 +135,7 @@ export type Database = {
           "digest": string;
           "id": number;
           "mac": string;
+          "next_check": string;
           "prev_mac": string | null;
           "rows": number;
           "upto": unknown;
@@ -145,6 +146,7 @@ export type Database = {
           "digest": string;
           "id"?: never;
           "mac": string;
+          "next_check": string;
           "prev_mac"?: string | null;
           "rows": number;
           "upto": unknown;
@@ -154,6 +156,7 @@ export type Database = {
           "digest"?: string;
           "id"?: never;
           "mac"?: string;
+          "next_check"?: string;
           "prev_mac"?: string | null;
           "rows"?: number;
           "upto"?: unknown;
@@ -1537,6 +1540,7 @@ export type Database = {
           "verdict": string;
         }[];
       };
+      "bounded": { Args: { "p_least": string; "p_most": string; "p_value": string }; Returns: string };
       "breaker_open_until": {
         Args: { "p_asked"?: number; "p_failures": number; "p_first": number; "p_longest": number };
         Returns: string;
@@ -1836,6 +1840,7 @@ export type Database = {
         Returns: undefined;
       };
       "remove_member": { Args: { "p_project": string; "p_who": string }; Returns: boolean };
+      "renew_audit_key": { Args: Record<PropertyKey, never>; Returns: undefined };
       "replay_outbox": {
         Args: { "p_destination"?: string; "p_since"?: string; "p_task_id"?: string; "p_until"?: string };
         Returns: number;
@@ -1886,7 +1891,15 @@ export type Database = {
       "routes": { Args: { "data": Json; "event_kind": string; "sender": string }; Returns: string[] };
       "scopes_of": { Args: { "model": string; "project": string; "sender": string }; Returns: (string)[] };
       "seal_audit": {
-        Args: { "p_digest": string; "p_mac": string; "p_prev_mac": string; "p_rows": number; "p_upto": unknown };
+        Args: {
+          "p_digest": string;
+          "p_mac": string;
+          "p_next_check": string;
+          "p_prev_mac": string;
+          "p_proof": string;
+          "p_rows": number;
+          "p_upto": unknown;
+        };
         Returns: undefined;
       };
       "set_budget": {
@@ -1970,6 +1983,7 @@ export type Database = {
       "trim_inbound": { Args: { "p_keep"?: string }; Returns: number };
       "trim_messages": { Args: { "p_keep"?: string }; Returns: number };
       "trim_outbox": { Args: { "p_keep": string; "p_limit"?: number }; Returns: number };
+      "uid": { Args: Record<PropertyKey, never>; Returns: string };
       "user_of": { Args: { "p_who": string }; Returns: string };
       "verify_audit": {
         Args: Record<PropertyKey, never>;

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import asyncpg
+import pytest
 
 from atlas.database.audit import audit_mac, seal_audit
 from atlas.database.pool import Pool
+from atlas.errors import RefusedError
 from tests.support.core import Database, ask, claim
 
 KEY = b"a key that Postgres never sees"
@@ -83,6 +85,24 @@ async def test_two_sealers_make_one_chain(database: Database, db: asyncpg.Connec
     assert await db.fetch("select * from atlas.verify_audit()") == []
     rows = await db.fetch("select mac, prev_mac from atlas.audit_checkpoint order by id")
     assert [row["prev_mac"] for row in rows[1:]] == [row["mac"] for row in rows[:-1]]
+
+
+async def test_who_has_not_the_key_cannot_seal(database: Database, db: asyncpg.Connection) -> None:
+    """The worker's role is not enough: a false MAC would stand in the chain for ever."""
+    async with Pool.connect(database.url("atlas_worker")) as bus:
+        await finish(db)
+        assert await seal_audit(bus, KEY) == 3
+        await finish(db)
+        with pytest.raises(RefusedError, match="the seal before was made with another key"):
+            await seal_audit(bus, b"another key")
+        assert await seal_audit(bus, KEY) == 3
+        await db.execute("select atlas.renew_audit_key()")
+        assert await seal_audit(bus, b"another key") == 1
+        await finish(db)
+        with pytest.raises(RefusedError, match="another key"):
+            await seal_audit(bus, KEY)
+        with pytest.raises(RefusedError):
+            await bus.value("select atlas.renew_audit_key()")
 
 
 async def test_a_reply_that_was_changed_is_found(db: asyncpg.Connection) -> None:

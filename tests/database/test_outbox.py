@@ -251,6 +251,7 @@ async def test_progress_of_tasks_that_somebody_waits_for(db: asyncpg.Connection)
     waited_for = await ask(db, reply_to="github:o/r#1")
     await ask(db)
     attempts = await claim(db, 2)
+    await db.execute("update atlas.attempt set started_at = now() - interval '2 seconds'")
     assert await db.fetchval("select atlas.report_progress('0 seconds')") == 1
     assert await db.fetchval("select atlas.report_progress('1 minute')") == 0, "not so often"
     rows = await take(db, to)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
@@ -145,7 +147,7 @@ async def test_a_user_changes_nothing_in_atlas(database: Database, db: asyncpg.C
 
 USERS_MAY_CALL = {
     "as_uuid", "cancel_task", "caller_role", "candidates", "find_task", "get_task", "is_service", "my_projects", "owns_task", "quote_task", "read_parts",
-    "search", "set_budget", "submit_task", "task_state", "today",
+    "search", "set_budget", "submit_task", "task_state", "today", "uid",
 }  # fmt: skip
 
 
@@ -268,3 +270,39 @@ async def test_the_worker_cannot_reserve_less_than_nothing(
             await worker.execute("select atlas.reserve_tokens($1)", [request])
     assert caught.value.sqlstate == "AT005"
     assert await db.fetchval("select count(*) from atlas.spend") == 0
+
+
+async def test_the_workers_role_is_nobody_by_its_own_word(database: Database, db: asyncpg.Connection) -> None:
+    """request.jwt.claims is a setting that anybody may set: it counts under the role that PostgREST gives to a checked token."""
+    task = await ask(db)
+    claims = json.dumps({"sub": str(ANN), "role": "authenticated"})
+    async with database.connect("atlas_worker") as worker:
+        await worker.execute("select set_config('request.jwt.claims', $1, false)", claims)
+        await worker.execute("select atlas.cancel_task($1)", task)
+    assert (
+        await db.fetchval("select actor from atlas.audit where task_id = $1 and event ~ 'cancel'", task) == "role:atlas_worker"
+    )
+    await db.execute("select set_config('request.jwt.claims', $1, false)", claims)
+    assert await db.fetchval("select atlas.uid()") is None
+    await db.execute("set role authenticated")
+    assert await db.fetchval("select atlas.uid()") == ANN
+
+
+async def test_intervals_of_the_workers_role_are_bounded(database: Database, db: asyncpg.Connection) -> None:
+    await db.execute(
+        "insert into atlas.outbox (event_id, event_kind, payload, position, state, created_at) "
+        "values (gen_random_uuid(), 'notification', '{}', 1, 'skipped', now() - interval '23 hours')"
+    )
+    await db.execute(
+        "insert into atlas.inbound (source, event_id, received_at) values ('slack', 'x', now() - interval '6 days')"
+    )
+    await ask(db)
+    async with database.connect("atlas_worker") as worker:
+        for keep in ("0", "-1 year"):
+            assert await worker.fetchval(f"select atlas.trim_outbox(interval '{keep}')") == 0
+            assert await worker.fetchval(f"select atlas.trim_inbound(interval '{keep}')") == 0
+        await worker.execute("select atlas.register_worker($1, 'w', '1', 1)", ANN)
+        lease = await worker.fetchval(
+            "select lease_expires_at - now() from atlas.claim_tasks($1, 2147483647, 2147483647, interval '100 years')", ANN
+        )
+    assert lease == timedelta(hours=1)
