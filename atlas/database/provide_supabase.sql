@@ -75,8 +75,11 @@ create table if not exists auth.users (
 create table if not exists auth.refresh_tokens (
   token text primary key,
   user_id uuid not null references auth.users (id) on delete cascade,
+  session_id uuid not null default gen_random_uuid(),
   created_at timestamptz not null default now()
 );
+alter table auth.refresh_tokens add column if not exists session_id uuid not null default gen_random_uuid();
+create index if not exists refresh_tokens_session on auth.refresh_tokens (session_id);
 alter table auth.users owner to postgres;
 alter table auth.refresh_tokens owner to postgres;
 alter table auth.users enable row level security;
@@ -106,9 +109,13 @@ create or replace function realtime.send(payload jsonb, event text, topic text, 
 returns void
 language plpgsql set search_path = ''
 as $$
+declare
+  message_id constant uuid := gen_random_uuid();
 begin
-  insert into realtime.messages (payload, event, topic, private, extension)
-  values (payload, event, topic, private, 'broadcast');
+  -- an array has no member id, and raises here; null stays null, and is delivered to nobody: as the real one
+  insert into realtime.messages (id, payload, event, topic, private, extension)
+  values (message_id, case when payload ? 'id' then payload else jsonb_set(payload, '{id}', to_jsonb(message_id)) end,
+    event, topic, private, 'broadcast');
 exception when others then
   raise warning 'realtime.send: %', sqlerrm;
 end

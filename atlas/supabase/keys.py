@@ -65,6 +65,11 @@ def mint(secret: str, claims: Mapping[str, Any], *, lasts: float, now: float | N
     return jwt.encode({"iat": int(issued), "exp": int(issued + lasts), **claims}, secret, algorithm="HS256")
 
 
+def _is_moment(value: object) -> bool:
+    """Whether it is Unix seconds: JSON as Python reads it has NaN and Infinity too."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
+
+
 class Verifier:
     """Checks tokens by a secret (HS256), and by a JWKS (asymmetric keys) that is fetched when a key is not known.
 
@@ -108,8 +113,9 @@ class Verifier:
             )
         except jwt.PyJWTError:
             raise TokenRefused("Failed to validate JWT signature", code="JwtSignatureError") from None
-        if not claims.get("role") or not isinstance(claims.get("exp"), int | float):
-            raise TokenRefused("Fields `role` and `exp` are required in JWT", code="MissingClaims")
+        exp = claims.get("exp")
+        if not isinstance(claims.get("role"), str) or not claims["role"] or not _is_moment(exp):
+            raise TokenRefused("Fields `role` and `exp` are required in JWT", code="InvalidJWTToken")
         late = self._clock() - float(claims["exp"])
         if late >= 0:
             raise TokenRefused(f"Token has expired {int(late)} seconds ago", code="InvalidJWTToken")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import serialization
@@ -49,9 +50,10 @@ def new_signing_key() -> str:
 class Access:
     """Turns keys and tokens into claims."""
 
-    def __init__(self, keys: Keys, verifier: Verifier) -> None:
+    def __init__(self, keys: Keys, verifier: Verifier, *, lives: Callable[[str], Awaitable[bool]]) -> None:
         self.keys = keys
         self.verifier = verifier
+        self._lives = lives
 
     async def of_key(self, key: str) -> Claims:
         """The claims of an API key. Raises TokenRefused."""
@@ -60,7 +62,15 @@ class Access:
             return {"role": "anon", "exp": later}
         if secrets.compare_digest(key.encode(), self.keys.secret.encode()):
             return {"role": "service_role", "exp": later}
-        return await self.verifier.claims(key)
+        return await self.of_token(key)
+
+    async def of_token(self, token: str) -> Claims:
+        """The claims of a JWT; lives tells whether its session is still there. Raises TokenRefused."""
+        claims = await self.verifier.claims(token)
+        session = claims.get("session_id")
+        if session is not None and not await self._lives(str(session)):
+            raise TokenRefused("Session from session_id claim in JWT does not exist")
+        return claims
 
     def check_apikey(self, apikey: str | None) -> str:
         """One of this stand-in's four keys, which a web page that its owner visits cannot know. Raises TokenRefused."""

@@ -84,7 +84,7 @@ async def open_stand_in(
     conduct = conduct or Conduct()
     async with asyncpg.create_pool(url, min_size=1, max_size=8, timeout=10) as pool:
         auth = Auth(pool, keys.signing_key or new_signing_key())
-        access = Access(keys, Verifier(secret=keys.jwt_secret, fetch=auth.jwks, keep=1))
+        access = Access(keys, Verifier(secret=keys.jwt_secret, fetch=auth.jwks, keep=1), lives=auth.lives)
         realtime = Realtime(url, access, Visibility(pool), conduct)
         config = uvicorn.Config(
             _app(realtime, Rest(pool, access), auth, access), host=host, port=port, log_config=None, access_log=False,
@@ -152,6 +152,7 @@ def _app(realtime: Realtime, rest: Rest, auth: Auth, access: Access) -> Starlett
         routes=[
             WebSocketRoute("/realtime/v1/websocket", socket),
             WebSocketRoute("/socket/websocket", socket),
+            Route("/realtime/v1/api/broadcast", realtime.api_broadcast, methods=["POST"]),
             Route("/rest/v1/rpc/{name}", rest.function, methods=["POST"]),
             Route("/rest/v1/{name}", rest.table, methods=["GET", "POST"]),
             Route("/auth/v1/signup", keyed(auth.sign_up), methods=["POST"]),

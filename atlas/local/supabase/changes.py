@@ -12,6 +12,7 @@ import asyncpg
 
 from atlas.database.pool import CONNECTION_LOST
 from atlas.local.supabase.pgoutput import Change, Decoder, Relation, as_json
+from atlas.local.supabase.subscriptions import Filter
 from atlas.supabase.keys import Claims
 
 log = logging.getLogger("atlas.supabase")
@@ -92,7 +93,8 @@ class Visibility:
         """The columns that a role may select."""
         rows = await self._pool.fetch(
             "select c.name from unnest($1::text[]) with ordinality as c (name, n) "
-            "where has_column_privilege($2::name, to_regclass(format('%I.%I', $3::text, $4::text)), c.name, 'select') "
+            "where exists (select from pg_roles where rolname = $2) "
+            "and has_column_privilege($2::name, to_regclass(format('%I.%I', $3::text, $4::text)), c.name, 'select') "
             "order by c.n",
             [name for name, _, _ in relation.columns], role, relation.schema, relation.table,
         )  # fmt: skip
@@ -109,8 +111,11 @@ class Visibility:
             query = (
                 f"select exists (select from {_quoted(change.relation.schema)}.{_quoted(change.relation.table)} where {where})"  # noqa: S608  quoted names
             )
-            await act_as(connection, claims)
-            return bool(await connection.fetchval(query, *(_plain(change.new[name], types[name]) for name in keys)))
+            try:
+                await act_as(connection, claims)
+                return bool(await connection.fetchval(query, *(_plain(change.new[name], types[name]) for name in keys)))
+            except (asyncpg.DataError, asyncpg.InsufficientPrivilegeError):
+                return False  # a role that is not there, or a sub that is not a UUID, sees nothing
 
     async def published(self, schema: str, table: str) -> list[str] | None:
         """The columns of a table that the publication has; None where it has none of it."""
@@ -146,14 +151,47 @@ class Visibility:
             return await self.keys(relation)
         return [name for name, _, _ in relation.columns]
 
-    async def messages_since(self, topic: str, replay: dict[str, Any]) -> list[asyncpg.Record]:
-        """Earlier broadcasts of SQL on a topic, oldest first. replay: since (ms), limit."""
+    async def passes(self, filters: Sequence[Filter], change: Change) -> bool:
+        """Whether the row satisfies all filters, as Postgres compares values of the columns' types."""
+        if not filters:
+            return True
+        row = change.new or change.old
+        try:
+            for one in filters:
+                kind = await self._type_of(change.relation.schema, change.relation.table, one.column)
+                if kind is None or not await self._pool.fetchval(one.query(kind), row.get(one.column), one.value):
+                    return False
+        except asyncpg.DataError:
+            return False  # values of another shape than the filter's: it does not hold
+        return True
+
+    async def cannot_compare(self, one: Filter, schema: str, table: str) -> str | None:
+        """Why Postgres cannot compare the filter's value with its column; None where it can."""
+        try:
+            kind = await self._type_of(schema, table, one.column)
+            await self._pool.fetchval(one.cast(kind or "text"), one.value)
+        except asyncpg.PostgresError as error:
+            return f"ERROR {error.sqlstate} {error}"
+        return None
+
+    async def _type_of(self, schema: str, table: str, column: str) -> str | None:
+        """The type of a column of a table; of any table of the schema for *."""
+        found: str | None = await self._pool.fetchval(
+            "select format_type(a.atttypid, a.atttypmod) from pg_attribute a join pg_class c on c.oid = a.attrelid "
+            "join pg_namespace n on n.oid = c.relnamespace "
+            "where n.nspname = $1 and ($2 = '*' or c.relname = $2) and a.attname = $3 and c.relkind in ('r', 'p') limit 1",
+            schema, table, column,
+        )  # fmt: skip
+        return found
+
+    async def messages_since(self, topic: str, *, since: float, limit: int) -> list[asyncpg.Record]:
+        """Earlier broadcasts of SQL on a private topic, oldest first. since: Unix milliseconds."""
         return list(
             await self._pool.fetch(
                 "select id, event, payload::text from realtime.messages where topic = $1 and extension = 'broadcast' "
                 "and private and inserted_at >= to_timestamp($2::float8 / 1000) at time zone 'UTC' "
                 "order by inserted_at limit $3",
-                topic, float(replay["since"]), int(replay.get("limit", 25)),
+                topic, float(since), limit,
             )
         )  # fmt: skip
 
@@ -178,7 +216,10 @@ class Visibility:
                 await connection.execute(insert, topic)
                 await act_as(connection, claims)
                 return bool(await connection.fetchval("select exists (select from realtime.messages where topic = $1)", topic))
-            except asyncpg.InsufficientPrivilegeError:
+            except asyncpg.PostgresError as error:
+                # also a role that is not there, and a sub that is not a UUID: the policies' own casts fail
+                if (error.sqlstate or "")[:2] in ("08", "53", "57", "58"):
+                    raise
                 return False
             finally:
                 await trial.rollback()
@@ -201,10 +242,11 @@ def _plain(value: str | None, type_name: str) -> str | None:
 
 
 def payload_of(
-    change: Change, types: dict[str, str], visible: Sequence[str], old_columns: Sequence[str], *, limit: int = 1_048_576
-) -> dict[str, Any]:
+    change: Change, types: dict[str, str], visible: Sequence[str], old_columns: Sequence[str], *, unauthorized: bool,
+    limit: int = 1_048_576,
+) -> dict[str, Any]:  # fmt: skip
     """The `data` of a postgres_changes frame, its fields in the real server's order."""
-    unauthorized = change.kind != "DELETE" and not visible
+    unauthorized = change.kind != "DELETE" and unauthorized
     errors = ["Error 401: Unauthorized"] if unauthorized else None
     data: dict[str, Any] = {"table": change.relation.table, "type": change.kind}
     record = _record(change.new, types, visible)

@@ -39,7 +39,7 @@ def decode(text: str | bytes, version: str) -> Frame | None:
             )  # fmt: skip
         join_ref, ref, topic, event, payload = found
         return Frame(topic=topic, event=event, payload=payload or {}, ref=ref, join_ref=join_ref)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return None
 
 

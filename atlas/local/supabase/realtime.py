@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import json
 import logging
 import time
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket
 
@@ -19,8 +21,9 @@ from atlas.local.supabase.changes import Replication, Visibility, payload_of
 from atlas.local.supabase.conduct import Conduct
 from atlas.local.supabase.frames import VERSIONS
 from atlas.local.supabase.pgoutput import Change
+from atlas.local.supabase.presence import Presence
 from atlas.local.supabase.sockets import Channel, Socket
-from atlas.local.supabase.subscriptions import matches
+from atlas.local.supabase.subscriptions import by_select, matches
 from atlas.supabase.keys import TokenRefused
 
 log = logging.getLogger("atlas.supabase")
@@ -38,7 +41,10 @@ class Realtime:
         self.conduct = conduct
         self.sockets: set[Socket] = set()
         self.replication = Replication(url, self._take)
+        self.presence = Presence(self.channels)
         self._changes: list[Change] = []
+        self._events: collections.deque[tuple[float, int]] = collections.deque()
+        self._counted = 0
 
     async def run(self) -> None:
         """Delivers for ever."""
@@ -59,18 +65,56 @@ class Realtime:
                 self._changes.append(change)
 
     async def _broadcast_row(self, row: dict[str, str | None]) -> None:
-        payload = {
-            "event": row["event"],
-            "meta": {"id": row["id"]},
-            "payload": json.loads(row["payload"] or "{}"),
-            "type": "broadcast",
-        }
-        await self.publish(str(row["topic"]), row["private"] == "t", payload)
+        content = json.loads(row["payload"] or "null")
+        if not isinstance(content, dict) or self._is_over_rate():
+            return
+        payload = {"event": row["event"], "meta": {"id": row["id"]}, "payload": content, "type": "broadcast"}
+        heard = self._subscribers(str(row["topic"]), row["private"] == "t")
+        self._count(1 + len(heard))
+        for channel in heard:
+            await channel.tell("broadcast", payload)
+            if code := self.conduct.cuts_after_broadcast():
+                channel.socket.cut(code)
+
+    def _is_over_rate(self) -> bool:
+        """Whether the tenant had more events in the last minute than it may: then broadcasts of SQL vanish without a word."""
+        return self._count(0) > self.conduct.messages_a_second * 60
+
+    def _count(self, events: int) -> int:
+        """Counts events, each publish and each delivery; answers those of the last minute."""
+        now = time.monotonic()
+        if events:
+            self._events.append((now, events))
+            self._counted += events
+        while self._events and self._events[0][0] < now - 60:
+            self._counted -= self._events.popleft()[1]
+        return self._counted
+
+    def _subscribers(self, name: str, private: bool) -> list[Channel]:
+        return [channel for channel in self.channels() if channel.name == name and channel.private == private]
+
+    async def api_broadcast(self, request: Request) -> Response:
+        """POST /realtime/v1/api/broadcast: {"messages": [{"topic", "event", "payload", "private"}]}; 202."""
+        try:
+            claims = await self.access.of_request(request.headers.get("apikey"), request.headers.get("authorization"))
+        except TokenRefused as error:
+            return JSONResponse({"error": str(error)}, status_code=401)
+        try:
+            messages = [
+                (str(one["topic"]), bool(one.get("private")), {"event": str(one["event"]), "payload": one["payload"]})
+                for one in json.loads(await request.body())["messages"]
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return JSONResponse({"error": "messages: a list of {topic, event, payload, private}"}, status_code=422)
+        for topic, private, payload in messages:
+            if not private or await self.visibility.may_write(topic, claims):
+                await self.publish(topic, private, payload | {"type": "broadcast"})
+        return Response(status_code=202)
 
     async def publish(self, name: str, private: bool, payload: dict[str, Any], *, but: Channel | None = None) -> None:
         """Tells all subscribers of a topic."""
-        for channel in self.channels():
-            if channel.name == name and channel.private == private and channel is not but:
+        for channel in self._subscribers(name, private):
+            if channel is not but:
                 await self._limited(channel, payload)
 
     async def _limited(self, channel: Channel, payload: dict[str, Any]) -> None:
@@ -79,8 +123,6 @@ class Realtime:
         while channel.sent_at[0] < now - 60:
             channel.sent_at.popleft()
         await channel.tell("broadcast", payload)
-        if code := self.conduct.cuts_after_broadcast():
-            channel.socket.cut(code)
         if len(channel.sent_at) > self.conduct.messages_a_second * 60:
             await channel.system("Too many messages per second", ok=False, extension="system")
             await channel.socket.drop(channel)
@@ -105,7 +147,7 @@ class Realtime:
             # one that was refused has bindings that nothing can match
             if not channel.receiving:
                 continue
-            bindings = [binding for binding in channel.bindings if matches(binding, change)]
+            bindings = [b for b in channel.bindings if matches(b, change) and await self.visibility.passes(b.filters, change)]
             if not bindings:
                 continue
             visible = await self.visibility.columns(change.relation, str(channel.claims["role"]))
@@ -116,8 +158,10 @@ class Realtime:
                 if not seen[who]:
                     continue
             keys = await self.visibility.old_columns(change.relation)
-            data = payload_of(change, types, visible, keys)
-            await channel.tell("postgres_changes", {"data": data, "ids": [binding.id for binding in bindings]})
+            for wanted, ids in by_select(bindings):
+                shown = visible if wanted is None else [name for name in visible if name in wanted]
+                data = payload_of(change, types, shown, keys, unauthorized=not visible)
+                await channel.tell("postgres_changes", {"data": data, "ids": ids})
 
     async def serve(self, websocket: WebSocket) -> None:
         """One socket, from its connect to its close."""
@@ -144,3 +188,4 @@ class Realtime:
             self.sockets.discard(socket)
             for channel in socket.channels.values():
                 channel.end()
+                await self.presence.leave(channel)

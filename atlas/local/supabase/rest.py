@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from atlas.local.supabase.access import Access
+from atlas.local.supabase.bodies import storable
 from atlas.local.supabase.changes import act_as
 from atlas.supabase.keys import Claims, TokenRefused
 
@@ -67,6 +68,9 @@ class Rest:
             return JSONResponse(_error("PGRST303", "JWT expired") if late else _error("PGRST301", str(error)), status_code=401)
         except RestError as error:
             return JSONResponse(_error(error.code, str(error)), status_code=error.status)
+        except (UnicodeEncodeError, OverflowError, RecursionError, asyncpg.InterfaceError, sa.exc.SQLAlchemyError) as error:
+            # names and values that no statement can carry
+            return JSONResponse(_error("PGRST100", f"the request cannot be read ({type(error).__name__})"), status_code=400)
         except asyncpg.PostgresError as error:
             state = error.sqlstate or "XX000"
             status = (
@@ -190,8 +194,10 @@ def _column(name: str) -> sa.ColumnElement[Any]:
 
 def _filter(name: str, text: str) -> sa.ColumnElement[bool]:
     verb, _, value = text.partition(".")
+    if "\0" in name or "\0" in value:
+        raise RestError("22021", "invalid byte sequence for encoding \"UTF8\": 0x00")
     column = sa.cast(_column(name), sa.Text) if verb in ("like", "ilike") else _column(name)
-    quoted = sa.literal_column("'" + value.replace("'", "''") + "'") if "\0" not in value else sa.null()
+    quoted = sa.literal_column("'" + value.replace("'", "''") + "'")
     match verb:
         case "eq":
             return column == quoted
@@ -217,7 +223,7 @@ def _filter(name: str, text: str) -> sa.ColumnElement[bool]:
 
 def _number(query: Mapping[str, str], name: str, default: int) -> int:
     text = query.get(name, str(default))
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > 18:
         raise RestError("PGRST100", f"{name}={text} is not a number")
     return int(text)
 
@@ -229,9 +235,12 @@ async def _body(request: Request) -> Any:
         if len(taken) > MAX_BODY:
             raise RestError("PGRST102", f"the body is larger than {MAX_BODY} bytes", 413)
     try:
-        return json.loads(taken or b"null")
-    except ValueError:
+        found = json.loads(taken or b"null")
+    except (ValueError, RecursionError):
         raise RestError("PGRST102", "Empty or invalid json") from None
+    if not storable(found):
+        raise RestError("22P05", "unsupported Unicode escape sequence, or a number that JSON does not have")
+    return found
 
 
 def _compiled(statement: sa.Executable) -> tuple[str, list[Any]]:

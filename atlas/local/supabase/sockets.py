@@ -17,8 +17,12 @@ from atlas.local.supabase.access import Access
 from atlas.local.supabase.changes import Visibility
 from atlas.local.supabase.conduct import Conduct
 from atlas.local.supabase.frames import Frame, decode, encode
+from atlas.local.supabase.presence import Presence, presence_key
 from atlas.local.supabase.subscriptions import BadFilter, Binding, check_filter
 from atlas.supabase.keys import Claims, TokenRefused, is_opaque
+
+MOST_UNREAD = 8 * 1024 * 1024
+"""Bytes that wait for a client to read."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -33,6 +37,7 @@ class Channel:
     ack: bool
     to_self: bool
     bindings: tuple[Binding, ...]
+    presence_key: str | None
     receiving: bool = False
     jobs: set[asyncio.Task[None]] = field(default_factory=set)
     expiry: asyncio.Task[None] | None = None
@@ -70,6 +75,7 @@ class Hub(Protocol):
     access: Access
     visibility: Visibility
     conduct: Conduct
+    presence: Presence
 
     async def publish(self, name: str, private: bool, payload: dict[str, Any], *, but: Channel | None = None) -> None:
         """Tells all subscribers of a topic."""
@@ -86,11 +92,15 @@ class Socket:
         self._busy = asyncio.Lock()
         self._reading: asyncio.Task[None]
         self._cut: int | None = None
+        self._outgoing: collections.deque[str | bytes | None] = collections.deque()
+        self._outgoing_size = 0
+        self._more = asyncio.Event()
         self.channels: dict[str, Channel] = {}
 
     async def run(self) -> None:
         """Reads until the client leaves, or sends nothing for too long."""
         self._reading = asyncio.create_task(self._read())
+        writing = asyncio.create_task(self._write())
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             try:
                 await self._reading
@@ -100,6 +110,9 @@ class Socket:
                 if self._cut != 1006:
                     await self._websocket.close(self._cut, "service restart")
                 # an app that ends without a close: uvicorn drops the connection
+            finally:
+                writing.cancel()
+                await asyncio.wait({writing})
 
     async def _read(self) -> None:
         last = time.monotonic()
@@ -121,20 +134,41 @@ class Socket:
             await self._handle(frame)
 
     async def send(self, frame: Frame) -> None:
-        """One frame out; nothing when the client is gone."""
-        async with self._busy:
-            await self._send_now(frame)
-
-    async def _send_now(self, frame: Frame) -> None:
+        """One frame out, in its turn; nothing when the client is gone. A client that does not read is dropped."""
         found = encode(frame, self._version)
+        if self._outgoing_size + len(found) > MOST_UNREAD:
+            self._end(1006)
+            return
+        self._outgoing.append(found)
+        self._outgoing_size += len(found)
+        self._more.set()
+
+    async def _write(self) -> None:
+        """Sends what there is to send: a client that is slow holds up nobody else."""
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-            if isinstance(found, bytes):
-                await self._websocket.send_bytes(found)
-            else:
-                await self._websocket.send_text(found)
+            while True:
+                await self._more.wait()
+                self._more.clear()
+                while self._outgoing:
+                    found = self._outgoing.popleft()
+                    if found is None:
+                        self._reading.cancel()
+                        return
+                    self._outgoing_size -= len(found)
+                    async with self._busy:
+                        if isinstance(found, bytes):
+                            await self._websocket.send_bytes(found)
+                        else:
+                            await self._websocket.send_text(found)
 
     def cut(self, code: int) -> None:
-        """Ends the socket: 1006 without a good-bye, any other code with it."""
+        """Ends the socket after what is on its way: 1006 without a good-bye, any other code with it."""
+        self._cut = code
+        self._outgoing.append(None)
+        self._more.set()
+        asyncio.get_running_loop().call_later(1.0, self._reading.cancel)
+
+    def _end(self, code: int) -> None:
         self._cut = code
         self._reading.cancel()
 
@@ -145,6 +179,7 @@ class Socket:
         frame = Frame(topic=channel.topic, event="phx_close", payload={}, ref=channel.join_ref, join_ref=channel.join_ref)
         await self.send(frame)
         channel.end()
+        await self._hub.presence.leave(channel)
 
     async def _reply(self, frame: Frame, status: str, response: dict[str, Any]) -> None:
         payload = {"status": status, "response": response}
@@ -169,6 +204,9 @@ class Socket:
                 await self._refresh(channel, frame.payload.get("access_token"))
             case "broadcast":
                 await self._broadcast(channel, frame)
+            case "presence":
+                await self._hub.presence.say(channel, frame.payload)
+                await self._reply(frame, "ok", {})
             case _:
                 pass
 
@@ -182,6 +220,10 @@ class Socket:
                 await asyncio.sleep(self._hub.conduct.refusal_takes)
             await self._reply(frame, "error", {"reason": f"{error.code}: {error}"})
             return
+        except (TypeError, ValueError, AttributeError, KeyError):
+            # a config that is not one: the real server's own words for it
+            await self._reply(frame, "error", {"reason": "Unknown Error on Channel"})
+            return
         earlier = self.channels.get(frame.topic)
         self.channels[frame.topic] = channel
         await self._reply(frame, "ok", {"postgres_changes": [binding.as_json() for binding in channel.bindings]})
@@ -190,13 +232,15 @@ class Socket:
             close = Frame(topic=frame.topic, event="phx_close", payload={}, ref=earlier.join_ref, join_ref=earlier.join_ref)
             await self.send(close)
             earlier.end()
+            await self._hub.presence.leave(earlier)
         config = frame.payload.get("config") or {}
         if (config.get("broadcast") or {}).get("replication_ready"):
             await channel.system("Replication connection established", ok=True, extension="system")
-        if replay := (config.get("broadcast") or {}).get("replay"):
+        # what was said on a private topic is for those who were let into it
+        if channel.private and (replay := (config.get("broadcast") or {}).get("replay")):
             await self._replay(channel, replay)
-        if (config.get("presence") or {}).get("enabled"):
-            await channel.tell("presence_state", {})
+        if channel.presence_key is not None:
+            await channel.tell("presence_state", self._hub.presence.state(channel))
         if channel.bindings:
             channel.later(self._subscribe(channel))
         self._expire_later(channel)
@@ -205,7 +249,7 @@ class Socket:
         if not frame.name:
             raise TokenRefused("You must provide a topic name", code="TopicNameRequired")
         token = frame.payload.get("access_token") or frame.payload.get("user_token")
-        claims = self._claims if not token or is_opaque(token) else await self._hub.access.verifier.claims(token)
+        claims = self._claims if not token or is_opaque(token) else await self._hub.access.of_token(token)
         # the connection's own token may have run out meanwhile
         self._hub.access.check_time(claims)
         config = frame.payload.get("config", {"postgres_changes": [{"schema": frame.name}]})
@@ -220,6 +264,7 @@ class Socket:
             socket=self, topic=frame.topic, join_ref=frame.join_ref, claims=claims, private=private,
             ack=bool(broadcast.get("ack")), to_self=bool(broadcast.get("self")),
             bindings=tuple(Binding.of(wanted) for wanted in config.get("postgres_changes") or ()),
+            presence_key=presence_key(config.get("presence") or {}),
         )  # fmt: skip
 
     async def _subscribe(self, channel: Channel) -> None:
@@ -234,7 +279,10 @@ class Socket:
         await channel.system("Subscribed to PostgreSQL", ok=True)
 
     async def _replay(self, channel: Channel, replay: dict[str, Any]) -> None:
-        for row in await self._hub.visibility.messages_since(channel.name, replay):
+        since, limit = replay.get("since"), replay.get("limit", 25)
+        if not isinstance(since, int | float) or not isinstance(limit, int) or not (0 <= since < 1e14 and 0 < limit <= 25):
+            return
+        for row in await self._hub.visibility.messages_since(channel.name, since=since, limit=limit):
             meta = {"id": str(row["id"]), "replayed": True}
             payload = {"event": row["event"], "meta": meta, "payload": json.loads(row["payload"]), "type": "broadcast"}
             await channel.tell("broadcast", payload)
@@ -255,7 +303,7 @@ class Socket:
         if not isinstance(token, str) or is_opaque(token):
             return
         try:
-            channel.claims = await self._hub.access.verifier.claims(token)
+            channel.claims = await self._hub.access.of_token(token)
         except TokenRefused as error:
             message = ":signature_error" if error.code == "JwtSignatureError" else str(error)
             await channel.system(message, ok=False, extension="system")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +12,9 @@ from atlas.local.supabase.pgoutput import Change
 if TYPE_CHECKING:
     from atlas.local.supabase.changes import Visibility
 
-_OPERATORS: dict[str, Callable[[str, str], bool]] = {
-    "eq": operator.eq, "neq": operator.ne, "in": lambda value, wanted: value in wanted.strip("()").split(","),
-}  # fmt: skip
+_COMPARED = {"eq": "=", "neq": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+_MATCHED = {"like": "like", "ilike": "ilike", "match": "~", "imatch": "~*"}
+OPERATORS = frozenset({*_COMPARED, *_MATCHED, "in", "is"})
 
 
 class BadFilter(Exception):
@@ -49,44 +48,103 @@ class Binding:
         return str(self.wanted.get("table", "*"))
 
     @property
-    def filter(self) -> tuple[str, str, str] | None:
-        """(column, operator, value)."""
-        text = self.wanted.get("filter")
-        if not text:
-            return None
-        column, _, rest = str(text).partition("=")
-        name, _, value = rest.partition(".")
-        return column, name, value
+    def filters(self) -> tuple[Filter, ...]:
+        """All of them must hold."""
+        text = str(self.wanted.get("filter") or "")
+        return tuple(Filter.of(part) for part in _split(text)) if text else ()
+
+    @property
+    def select(self) -> frozenset[str] | None:
+        """The columns that are asked for; None: all."""
+        found = self.wanted.get("select")
+        names = found.split(",") if isinstance(found, str) else found
+        return frozenset(str(name).strip() for name in names) if names else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """column=operator.value, or column=not.operator.value."""
+
+    column: str
+    operator: str
+    value: str
+    negated: bool = False
+
+    @classmethod
+    def of(cls, text: str) -> Filter:
+        column, _, rest = text.partition("=")
+        negated = rest.startswith("not.")
+        operator, _, value = rest.removeprefix("not.").partition(".")
+        if operator == "in":
+            value = "{" + value.strip("()") + "}"
+        return cls(column=column, operator=operator, value=value, negated=negated)
+
+    def cast(self, kind: str) -> str:
+        """Reads $1, the filter's value, as what the column is compared with."""
+        wanted = {"in": f"{kind}[]", "is": "text"}.get(self.operator, kind if self.operator in _COMPARED else "text")
+        return f"select $1::text::{wanted} is null"
+
+    def query(self, kind: str) -> str:
+        """Compares $1, the row's value, with $2, the filter's, both as text; kind is the column's type, from the catalogue."""
+        if self.operator in _COMPARED:
+            test = f"$1::text::{kind} {_COMPARED[self.operator]} $2::text::{kind}"
+        elif self.operator == "in":
+            test = f"$1::text::{kind} = any ($2::text::{kind}[])"
+        elif self.operator == "is":
+            same = "$1::text::boolean is not distinct from $2::text::boolean"
+            test = f"case lower($2::text) when 'null' then $1::text is null else {same} end"
+        else:
+            test = f"$1::text {_MATCHED[self.operator]} $2::text"
+        return f"select coalesce({'not ' if self.negated else ''}({test}), false)"
+
+
+def _split(text: str) -> list[str]:
+    """The parts between commas, but for those of an in-list."""
+    parts, depth = [""], 0
+    for char in text:
+        depth += (char == "(") - (char == ")")
+        if char == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
+
+
+def by_select(bindings: Sequence[Binding]) -> list[tuple[frozenset[str] | None, list[int]]]:
+    """The ids of bindings, grouped by the columns that they ask for."""
+    found: dict[frozenset[str] | None, list[int]] = {}
+    for binding in bindings:
+        found.setdefault(binding.select, []).append(binding.id)
+    return list(found.items())
 
 
 def matches(binding: Binding, change: Change) -> bool:
-    """Whether a change is one that the binding asks for."""
-    if binding.event not in ("*", change.kind) or binding.schema != change.relation.schema:
+    """Whether a change is of the event and the table that the binding asks for; its filters are Postgres's to judge."""
+    event = binding.event.upper()
+    # an event that the server does not know is as good as *
+    if event in ("INSERT", "UPDATE", "DELETE") and event != change.kind:
         return False
-    if binding.table not in ("*", change.relation.table):
-        return False
-    if binding.filter is None:
-        return True
-    column, name, wanted = binding.filter
-    value = (change.new or change.old).get(column)
-    return value is not None and _OPERATORS[name](value, wanted)
+    return binding.schema == change.relation.schema and binding.table in ("*", change.relation.table)
 
 
 async def check_filter(visibility: Visibility, binding: Binding) -> None:
-    """Raises BadFilter for a table that is not published, or a filter on a column that is not there."""
-    if binding.filter is not None and binding.filter[1] not in _OPERATORS:
-        raise BadFilter(f'Error parsing `filter` params: ["{binding.filter[1]}", "{binding.filter[2]}"]')
+    """Raises BadFilter for a table that is not published, or a filter that Postgres cannot follow."""
+    for one in binding.filters:
+        if one.operator not in OPERATORS:
+            raise BadFilter(f'Error parsing `filter` params: ["{one.operator}", "{one.value}"]')
     columns = await visibility.published(binding.schema, binding.table)
-    filters = ""
-    if binding.filter is not None:
-        column, name, value = binding.filter
-        filters = f'{{"{column}", "{name}", "{value}", false}}'
+    filters = ", ".join(
+        f'{{"{one.column}", "{one.operator}", "{one.value}", {str(one.negated).lower()}}}' for one in binding.filters
+    )
     asked = f"[event: {binding.event}, schema: {binding.schema}, table: {binding.table}, filters: [{filters}], select: nil]"
     start = "Unable to subscribe to changes with given parameters. "
     if columns is None:
         raise BadFilter(f"{start}Please check Realtime is enabled for the given connect parameters: {asked}")
-    if binding.filter is not None and binding.filter[0] not in columns:
-        raise BadFilter(
-            f"{start}An exception happened so please check your connect parameters: {asked}. "
-            f"Exception: ERROR P0001 (raise_exception) invalid column for filter {binding.filter[0]}"
-        )
+    for one in binding.filters:
+        problem: str | None = f"ERROR P0001 (raise_exception) invalid column for filter {one.column}"
+        if one.column in columns:
+            problem = await visibility.cannot_compare(one, binding.schema, binding.table)
+        if problem is not None:
+            raise BadFilter(
+                f"{start}An exception happened so please check your connect parameters: {asked}. Exception: {problem}"
+            )
