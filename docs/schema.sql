@@ -5461,7 +5461,7 @@ CREATE FUNCTION rag.candidates(p_query text, p_vector text, p_index integer, p_t
     SET jit TO 'off'
     AS $$
   select h.* from rag.hits(left(p_query, 8000), p_vector, p_index, least(p_top_k, 200),
-    case when atlas.is_service() then array[p_project]
+    case when atlas.is_service() or atlas.caller_role() = 'atlas_rag' then array[p_project]
          else array(select m from atlas.my_projects() m where p_project is null or m = p_project) end,
     p_collapse, p_threshold, p_prefix, p_kind) h
 $$;
@@ -11852,6 +11852,18 @@ ALTER TABLE atlas.spend_rules ENABLE ROW LEVEL SECURITY;
 ALTER TABLE atlas.task ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: project the knowledge service reads all of it; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "the knowledge service reads all of it" ON atlas.project FOR SELECT TO atlas_rag USING (true);
+
+--
+-- Name: POLICY "the knowledge service reads all of it" ON project; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "the knowledge service reads all of it" ON atlas.project IS 'Row level security: the knowledge service reads all of it.';
+
+--
 -- Name: worker; Type: ROW SECURITY; Schema: atlas; Owner: -
 --
 
@@ -12030,6 +12042,90 @@ CREATE POLICY "people see the jobs they asked for" ON rag.embed_job FOR SELECT T
 COMMENT ON POLICY "people see the jobs they asked for" ON rag.embed_job IS 'Row level security: people see the jobs they asked for.';
 
 --
+-- Name: chunk the knowledge service reads all of it; Type: POLICY; Schema: rag; Owner: -
+--
+
+CREATE POLICY "the knowledge service reads all of it" ON rag.chunk FOR SELECT TO atlas_rag USING (true);
+
+--
+-- Name: POLICY "the knowledge service reads all of it" ON chunk; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON POLICY "the knowledge service reads all of it" ON rag.chunk IS 'Row level security: the knowledge service reads all of it.';
+
+--
+-- Name: document the knowledge service reads all of it; Type: POLICY; Schema: rag; Owner: -
+--
+
+CREATE POLICY "the knowledge service reads all of it" ON rag.document FOR SELECT TO atlas_rag USING (true);
+
+--
+-- Name: POLICY "the knowledge service reads all of it" ON document; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON POLICY "the knowledge service reads all of it" ON rag.document IS 'Row level security: the knowledge service reads all of it.';
+
+--
+-- Name: embed_item the knowledge service reads all of it; Type: POLICY; Schema: rag; Owner: -
+--
+
+CREATE POLICY "the knowledge service reads all of it" ON rag.embed_item FOR SELECT TO atlas_rag USING (true);
+
+--
+-- Name: POLICY "the knowledge service reads all of it" ON embed_item; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON POLICY "the knowledge service reads all of it" ON rag.embed_item IS 'Row level security: the knowledge service reads all of it.';
+
+--
+-- Name: embed_job the knowledge service reads all of it; Type: POLICY; Schema: rag; Owner: -
+--
+
+CREATE POLICY "the knowledge service reads all of it" ON rag.embed_job FOR SELECT TO atlas_rag USING (true);
+
+--
+-- Name: POLICY "the knowledge service reads all of it" ON embed_job; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON POLICY "the knowledge service reads all of it" ON rag.embed_job IS 'Row level security: the knowledge service reads all of it.';
+
+--
+-- Name: embedding the knowledge service reads all of it; Type: POLICY; Schema: rag; Owner: -
+--
+
+CREATE POLICY "the knowledge service reads all of it" ON rag.embedding FOR SELECT TO atlas_rag USING (true);
+
+--
+-- Name: POLICY "the knowledge service reads all of it" ON embedding; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON POLICY "the knowledge service reads all of it" ON rag.embedding IS 'Row level security: the knowledge service reads all of it.';
+
+--
+-- Name: embedding_index the knowledge service reads all of it; Type: POLICY; Schema: rag; Owner: -
+--
+
+CREATE POLICY "the knowledge service reads all of it" ON rag.embedding_index FOR SELECT TO atlas_rag USING (true);
+
+--
+-- Name: POLICY "the knowledge service reads all of it" ON embedding_index; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON POLICY "the knowledge service reads all of it" ON rag.embedding_index IS 'Row level security: the knowledge service reads all of it.';
+
+--
+-- Name: passage the knowledge service reads all of it; Type: POLICY; Schema: rag; Owner: -
+--
+
+CREATE POLICY "the knowledge service reads all of it" ON rag.passage FOR SELECT TO atlas_rag USING (true);
+
+--
+-- Name: POLICY "the knowledge service reads all of it" ON passage; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON POLICY "the knowledge service reads all of it" ON rag.passage IS 'Row level security: the knowledge service reads all of it.';
+
+--
 -- Name: usage; Type: ROW SECURITY; Schema: rag; Owner: -
 --
 
@@ -12056,6 +12152,7 @@ COMMENT ON POLICY "vectors follow their passages" ON rag.embedding IS 'Row level
 GRANT USAGE ON SCHEMA atlas TO authenticated;
 GRANT USAGE ON SCHEMA atlas TO service_role;
 GRANT USAGE ON SCHEMA atlas TO atlas_worker;
+GRANT USAGE ON SCHEMA atlas TO atlas_rag;
 
 --
 -- Name: SCHEMA public; Type: ACL; Schema: -; Owner: -
@@ -12073,6 +12170,7 @@ GRANT USAGE ON SCHEMA public TO service_role;
 GRANT USAGE ON SCHEMA rag TO authenticated;
 GRANT USAGE ON SCHEMA rag TO service_role;
 GRANT USAGE ON SCHEMA rag TO atlas_worker;
+GRANT USAGE ON SCHEMA rag TO atlas_rag;
 
 --
 -- Name: FUNCTION accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text, p_name text); Type: ACL; Schema: atlas; Owner: -
@@ -13114,6 +13212,7 @@ GRANT ALL ON FUNCTION atlas.worst_cost(price atlas.model_price, input bigint, ou
 
 REVOKE ALL ON FUNCTION rag.add_job(p_items jsonb, p_project uuid, p_sender uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.add_job(p_items jsonb, p_project uuid, p_sender uuid) TO service_role;
+GRANT ALL ON FUNCTION rag.add_job(p_items jsonb, p_project uuid, p_sender uuid) TO atlas_rag;
 
 --
 -- Name: FUNCTION advance_epoch(p_project uuid); Type: ACL; Schema: rag; Owner: -
@@ -13127,6 +13226,7 @@ REVOKE ALL ON FUNCTION rag.advance_epoch(p_project uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rag.advance_epochs() FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.advance_epochs() TO service_role;
+GRANT ALL ON FUNCTION rag.advance_epochs() TO atlas_rag;
 
 --
 -- Name: FUNCTION cache_key(p_query text, p_settings text, p_projects uuid[]); Type: ACL; Schema: rag; Owner: -
@@ -13141,6 +13241,7 @@ REVOKE ALL ON FUNCTION rag.cache_key(p_query text, p_settings text, p_projects u
 REVOKE ALL ON FUNCTION rag.candidates(p_query text, p_vector text, p_index integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.candidates(p_query text, p_vector text, p_index integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) TO authenticated;
 GRANT ALL ON FUNCTION rag.candidates(p_query text, p_vector text, p_index integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) TO service_role;
+GRANT ALL ON FUNCTION rag.candidates(p_query text, p_vector text, p_index integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) TO atlas_rag;
 
 --
 -- Name: FUNCTION cite_passages(); Type: ACL; Schema: rag; Owner: -
@@ -13154,11 +13255,13 @@ REVOKE ALL ON FUNCTION rag.cite_passages() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rag.claim_index(p_index integer, p_owner uuid, p_lease interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.claim_index(p_index integer, p_owner uuid, p_lease interval) TO service_role;
+GRANT ALL ON FUNCTION rag.claim_index(p_index integer, p_owner uuid, p_lease interval) TO atlas_rag;
 
 --
 -- Name: TABLE embed_job; Type: ACL; Schema: rag; Owner: -
 --
 
+GRANT SELECT ON TABLE rag.embed_job TO atlas_rag;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.embed_job TO service_role;
 GRANT SELECT ON TABLE rag.embed_job TO authenticated;
 
@@ -13168,6 +13271,7 @@ GRANT SELECT ON TABLE rag.embed_job TO authenticated;
 
 REVOKE ALL ON FUNCTION rag.claim_job(p_owner uuid, p_lease interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.claim_job(p_owner uuid, p_lease interval) TO service_role;
+GRANT ALL ON FUNCTION rag.claim_job(p_owner uuid, p_lease interval) TO atlas_rag;
 
 --
 -- Name: FUNCTION collect_passages(); Type: ACL; Schema: rag; Owner: -
@@ -13175,11 +13279,13 @@ GRANT ALL ON FUNCTION rag.claim_job(p_owner uuid, p_lease interval) TO service_r
 
 REVOKE ALL ON FUNCTION rag.collect_passages() FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.collect_passages() TO service_role;
+GRANT ALL ON FUNCTION rag.collect_passages() TO atlas_rag;
 
 --
 -- Name: TABLE embedding_index; Type: ACL; Schema: rag; Owner: -
 --
 
+GRANT SELECT ON TABLE rag.embedding_index TO atlas_rag;
 GRANT SELECT ON TABLE rag.embedding_index TO authenticated;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.embedding_index TO service_role;
 
@@ -13195,6 +13301,7 @@ REVOKE ALL ON FUNCTION rag.create_vector_index(p_index rag.embedding_index) FROM
 
 REVOKE ALL ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) TO service_role;
+GRANT ALL ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) TO atlas_rag;
 
 --
 -- Name: FUNCTION embedding_indexes(); Type: ACL; Schema: rag; Owner: -
@@ -13202,6 +13309,7 @@ GRANT ALL ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep te
 
 REVOKE ALL ON FUNCTION rag.embedding_indexes() FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.embedding_indexes() TO service_role;
+GRANT ALL ON FUNCTION rag.embedding_indexes() TO atlas_rag;
 GRANT ALL ON FUNCTION rag.embedding_indexes() TO atlas_worker;
 
 --
@@ -13210,6 +13318,7 @@ GRANT ALL ON FUNCTION rag.embedding_indexes() TO atlas_worker;
 
 REVOKE ALL ON FUNCTION rag.end_job(p_job uuid, p_owner uuid, p_state text, p_error text, p_wait interval, p_errors text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.end_job(p_job uuid, p_owner uuid, p_state text, p_error text, p_wait interval, p_errors text[]) TO service_role;
+GRANT ALL ON FUNCTION rag.end_job(p_job uuid, p_owner uuid, p_state text, p_error text, p_wait interval, p_errors text[]) TO atlas_rag;
 
 --
 -- Name: FUNCTION extend_job(p_job uuid, p_owner uuid, p_lease interval, p_total integer, p_done integer); Type: ACL; Schema: rag; Owner: -
@@ -13217,6 +13326,7 @@ GRANT ALL ON FUNCTION rag.end_job(p_job uuid, p_owner uuid, p_state text, p_erro
 
 REVOKE ALL ON FUNCTION rag.extend_job(p_job uuid, p_owner uuid, p_lease interval, p_total integer, p_done integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.extend_job(p_job uuid, p_owner uuid, p_lease interval, p_total integer, p_done integer) TO service_role;
+GRANT ALL ON FUNCTION rag.extend_job(p_job uuid, p_owner uuid, p_lease interval, p_total integer, p_done integer) TO atlas_rag;
 
 --
 -- Name: FUNCTION finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text); Type: ACL; Schema: rag; Owner: -
@@ -13224,6 +13334,7 @@ GRANT ALL ON FUNCTION rag.extend_job(p_job uuid, p_owner uuid, p_lease interval,
 
 REVOKE ALL ON FUNCTION rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text) TO service_role;
+GRANT ALL ON FUNCTION rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text) TO atlas_rag;
 
 --
 -- Name: FUNCTION hits(p_query text, p_vector text, p_index integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -
@@ -13249,6 +13360,7 @@ REVOKE ALL ON FUNCTION rag.index_epoch(p_projects uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rag.index_status() FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.index_status() TO service_role;
+GRANT ALL ON FUNCTION rag.index_status() TO atlas_rag;
 
 --
 -- Name: FUNCTION known_documents(p_project uuid, p_sources text[]); Type: ACL; Schema: rag; Owner: -
@@ -13256,6 +13368,7 @@ GRANT ALL ON FUNCTION rag.index_status() TO service_role;
 
 REVOKE ALL ON FUNCTION rag.known_documents(p_project uuid, p_sources text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.known_documents(p_project uuid, p_sources text[]) TO service_role;
+GRANT ALL ON FUNCTION rag.known_documents(p_project uuid, p_sources text[]) TO atlas_rag;
 
 --
 -- Name: FUNCTION known_vectors(p_index integer, p_hashes bytea[]); Type: ACL; Schema: rag; Owner: -
@@ -13263,6 +13376,7 @@ GRANT ALL ON FUNCTION rag.known_documents(p_project uuid, p_sources text[]) TO s
 
 REVOKE ALL ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) TO service_role;
+GRANT ALL ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) TO atlas_rag;
 
 --
 -- Name: FUNCTION mark_passages(); Type: ACL; Schema: rag; Owner: -
@@ -13276,6 +13390,7 @@ REVOKE ALL ON FUNCTION rag.mark_passages() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rag.missing_vectors(p_index integer, p_after bigint, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.missing_vectors(p_index integer, p_after bigint, p_limit integer) TO service_role;
+GRANT ALL ON FUNCTION rag.missing_vectors(p_index integer, p_after bigint, p_limit integer) TO atlas_rag;
 
 --
 -- Name: FUNCTION open_index(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean); Type: ACL; Schema: rag; Owner: -
@@ -13283,6 +13398,7 @@ GRANT ALL ON FUNCTION rag.missing_vectors(p_index integer, p_after bigint, p_lim
 
 REVOKE ALL ON FUNCTION rag.open_index(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.open_index(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean) TO service_role;
+GRANT ALL ON FUNCTION rag.open_index(p_embedder text, p_model text, p_dimensions integer, p_usd numeric, p_revive boolean) TO atlas_rag;
 
 --
 -- Name: FUNCTION passage_hash(p_heading text, p_text text); Type: ACL; Schema: rag; Owner: -
@@ -13303,6 +13419,7 @@ REVOKE ALL ON FUNCTION rag.projects_of(p_task uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text) TO service_role;
+GRANT ALL ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text) TO atlas_rag;
 
 --
 -- Name: FUNCTION put_passages(p_chunks jsonb); Type: ACL; Schema: rag; Owner: -
@@ -13316,6 +13433,7 @@ REVOKE ALL ON FUNCTION rag.put_passages(p_chunks jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rag.put_vectors(p_index integer, p_passages jsonb, p_vectors text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.put_vectors(p_index integer, p_passages jsonb, p_vectors text[]) TO service_role;
+GRANT ALL ON FUNCTION rag.put_vectors(p_index integer, p_passages jsonb, p_vectors text[]) TO atlas_rag;
 
 --
 -- Name: FUNCTION queue_docs_added(); Type: ACL; Schema: rag; Owner: -
@@ -13337,6 +13455,7 @@ GRANT ALL ON FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) TO 
 
 REVOKE ALL ON FUNCTION rag.record_repository(p_repository text, p_ref text, p_project uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.record_repository(p_repository text, p_ref text, p_project uuid) TO service_role;
+GRANT ALL ON FUNCTION rag.record_repository(p_repository text, p_ref text, p_project uuid) TO atlas_rag;
 
 --
 -- Name: FUNCTION record_usage(p_index integer, p_purpose text, p_texts bigint, p_tokens bigint); Type: ACL; Schema: rag; Owner: -
@@ -13344,6 +13463,7 @@ GRANT ALL ON FUNCTION rag.record_repository(p_repository text, p_ref text, p_pro
 
 REVOKE ALL ON FUNCTION rag.record_usage(p_index integer, p_purpose text, p_texts bigint, p_tokens bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.record_usage(p_index integer, p_purpose text, p_texts bigint, p_tokens bigint) TO service_role;
+GRANT ALL ON FUNCTION rag.record_usage(p_index integer, p_purpose text, p_texts bigint, p_tokens bigint) TO atlas_rag;
 GRANT ALL ON FUNCTION rag.record_usage(p_index integer, p_purpose text, p_texts bigint, p_tokens bigint) TO atlas_worker;
 
 --
@@ -13352,6 +13472,7 @@ GRANT ALL ON FUNCTION rag.record_usage(p_index integer, p_purpose text, p_texts 
 
 REVOKE ALL ON FUNCTION rag.refresh_all() FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.refresh_all() TO service_role;
+GRANT ALL ON FUNCTION rag.refresh_all() TO atlas_rag;
 
 --
 -- Name: FUNCTION remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb); Type: ACL; Schema: rag; Owner: -
@@ -13374,6 +13495,7 @@ REVOKE ALL ON FUNCTION rag.retire_index(p_index integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_index integer, p_threshold real, p_prefix text, p_kind text) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_index integer, p_threshold real, p_prefix text, p_kind text) TO authenticated;
 GRANT ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_index integer, p_threshold real, p_prefix text, p_kind text) TO service_role;
+GRANT ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_index integer, p_threshold real, p_prefix text, p_kind text) TO atlas_rag;
 
 --
 -- Name: FUNCTION search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_index integer, p_threshold real); Type: ACL; Schema: rag; Owner: -
@@ -13381,6 +13503,7 @@ GRANT ALL ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, 
 
 REVOKE ALL ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_index integer, p_threshold real) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_index integer, p_threshold real) TO service_role;
+GRANT ALL ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_index integer, p_threshold real) TO atlas_rag;
 GRANT ALL ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text, p_index integer, p_threshold real) TO atlas_worker;
 
 --
@@ -13389,6 +13512,7 @@ GRANT ALL ON FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer
 
 REVOKE ALL ON FUNCTION rag.serve_index(p_index integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.serve_index(p_index integer) TO service_role;
+GRANT ALL ON FUNCTION rag.serve_index(p_index integer) TO atlas_rag;
 
 --
 -- Name: FUNCTION set_threshold(p_index integer, p_threshold real); Type: ACL; Schema: rag; Owner: -
@@ -13531,6 +13655,7 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.price_factor TO service_role;
 -- Name: TABLE project; Type: ACL; Schema: atlas; Owner: -
 --
 
+GRANT SELECT ON TABLE atlas.project TO atlas_rag;
 GRANT SELECT ON TABLE atlas.project TO authenticated;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.project TO service_role;
 
@@ -13652,6 +13777,7 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.cache TO service_role;
 -- Name: TABLE chunk; Type: ACL; Schema: rag; Owner: -
 --
 
+GRANT SELECT ON TABLE rag.chunk TO atlas_rag;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.chunk TO service_role;
 GRANT SELECT ON TABLE rag.chunk TO authenticated;
 
@@ -13665,6 +13791,7 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.citation TO service_role;
 -- Name: TABLE document; Type: ACL; Schema: rag; Owner: -
 --
 
+GRANT SELECT ON TABLE rag.document TO atlas_rag;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.document TO service_role;
 GRANT SELECT ON TABLE rag.document TO authenticated;
 
@@ -13672,12 +13799,14 @@ GRANT SELECT ON TABLE rag.document TO authenticated;
 -- Name: TABLE embed_item; Type: ACL; Schema: rag; Owner: -
 --
 
+GRANT SELECT ON TABLE rag.embed_item TO atlas_rag;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.embed_item TO service_role;
 
 --
 -- Name: TABLE embedding; Type: ACL; Schema: rag; Owner: -
 --
 
+GRANT SELECT ON TABLE rag.embedding TO atlas_rag;
 GRANT SELECT ON TABLE rag.embedding TO authenticated;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.embedding TO service_role;
 
@@ -13691,6 +13820,7 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.epoch TO service_role;
 -- Name: TABLE passage; Type: ACL; Schema: rag; Owner: -
 --
 
+GRANT SELECT ON TABLE rag.passage TO atlas_rag;
 GRANT SELECT ON TABLE rag.passage TO authenticated;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.passage TO service_role;
 

@@ -23,6 +23,15 @@ begin
   if to_regrole('atlas_worker') is null then
     create role atlas_worker login noinherit;
   end if;
+  -- the knowledge service: it reads documents, indexes by functions, and searches for people as `authenticated`
+  if to_regrole('atlas_rag') is null then
+    create role atlas_rag login noinherit;
+  end if;
+  begin
+    grant authenticated to atlas_rag;
+  exception when insufficient_privilege then
+    raise warning 'atlas_rag cannot search for people: as a superuser run "grant authenticated to atlas_rag"';
+  end;
 end
 $$;
 
@@ -34,19 +43,20 @@ declare
   other name;
 begin
   execute format('revoke temporary on database %I from public', current_database());
-  for other in select r.rolname from pg_roles r where r.rolname <> 'atlas_worker' and r.rolname !~ '^pg_' loop
+  for other in select r.rolname from pg_roles r where r.rolname not in ('atlas_worker', 'atlas_rag') and r.rolname !~ '^pg_' loop
     execute format('grant temporary on database %I to %I', current_database(), other);
   end loop;
   if has_database_privilege('atlas_worker', current_database(), 'temporary') then
-    raise warning 'atlas_worker may create temporary objects: as the owner of the database run "revoke temporary on database % from public"',
+    raise warning 'atlas_worker and atlas_rag may create temporary objects: as the owner of the database run "revoke temporary on database % from public"',
       current_database();
   end if;
 end
 $$;
 comment on role atlas_worker is 'Atlas workers connect as this role: it may call the functions of atlas and rag.';
+comment on role atlas_rag is 'The knowledge service connects as this role: it indexes and searches documents, and sees nothing of tasks and money.';
 
-grant usage on schema atlas to authenticated, service_role, atlas_worker;
-grant usage on schema rag to authenticated, service_role, atlas_worker;
+grant usage on schema atlas to authenticated, service_role, atlas_worker, atlas_rag;
+grant usage on schema rag to authenticated, service_role, atlas_worker, atlas_rag;
 
 -- Who is calling. Inside a security definer function current_user is the owner; the setting `role` still names the
 -- role that PostgREST (or psql) switched to.
@@ -124,6 +134,9 @@ comment on function atlas.my_projects() is 'The projects of the calling user; po
 grant execute on function atlas.my_projects() to authenticated, service_role;
 
 alter table atlas.project enable row level security;
+create policy "the knowledge service reads all of it" on atlas.project for select to atlas_rag using (true);
+comment on policy "the knowledge service reads all of it" on atlas.project is 'Row level security: the knowledge service reads all of it.';
+grant select on atlas.project to atlas_rag;
 create policy "people see their projects and the default one" on atlas.project for select to authenticated
   using (id in (select atlas.my_projects()) or id = '00000000-0000-0000-0000-000000000001');
 comment on policy "people see their projects and the default one" on atlas.project is 'Row level security: people see their projects and the default one.';

@@ -25,6 +25,9 @@ comment on column rag.document.indexed_at is 'When it was last read.';
 comment on column rag.document.commit is 'The commit at which it was read, where it came from a Git repository.';
 comment on column rag.document.chunks is 'How many chunks it has.';
 alter table rag.document enable row level security;
+create policy "the knowledge service reads all of it" on rag.document for select to atlas_rag using (true);
+comment on policy "the knowledge service reads all of it" on rag.document is 'Row level security: the knowledge service reads all of it.';
+grant select on rag.document to atlas_rag;
 create policy "people see documents of their projects, and shared ones" on rag.document for select to authenticated
   using (project_id is null or project_id in (select atlas.my_projects()));
 comment on policy "people see documents of their projects, and shared ones" on rag.document is 'Row level security: people see documents of their projects, and shared ones.';
@@ -51,6 +54,9 @@ comment on column rag.passage.tokens is 'Its length in tokens of o200k_base.';
 comment on column rag.passage.tsv is 'Its words for full-text search; those of the heading weigh more.';
 comment on column rag.passage.seen_at is 'When it was last indexed, or shown.';
 alter table rag.passage enable row level security;
+create policy "the knowledge service reads all of it" on rag.passage for select to atlas_rag using (true);
+comment on policy "the knowledge service reads all of it" on rag.passage is 'Row level security: the knowledge service reads all of it.';
+grant select on rag.passage to atlas_rag;
 grant select on rag.passage to authenticated;
 grant select, insert, update, delete on rag.passage to service_role;
 
@@ -73,6 +79,9 @@ comment on column rag.chunk.start_line is 'Where it begins: a line, in a PDF a p
 comment on column rag.chunk.end_line is 'Where it ends, itself included.';
 comment on column rag.chunk.passage_id is 'Its text.';
 alter table rag.chunk enable row level security;
+create policy "the knowledge service reads all of it" on rag.chunk for select to atlas_rag using (true);
+comment on policy "the knowledge service reads all of it" on rag.chunk is 'Row level security: the knowledge service reads all of it.';
+grant select on rag.chunk to atlas_rag;
 create policy "chunks follow their document" on rag.chunk for select to authenticated
   using (exists (select from rag.document d where d.id = document_id));
 comment on policy "chunks follow their document" on rag.chunk is 'Row level security: chunks follow their document.';
@@ -124,7 +133,7 @@ create function rag.advance_epochs() returns void
 language sql security definer set search_path = ''
 as $$ update rag.epoch set number = number + 1 $$;
 comment on function rag.advance_epochs() is 'Makes all that is cached stale: searches have other settings now.';
-grant execute on function rag.advance_epochs() to service_role;
+grant execute on function rag.advance_epochs() to service_role, atlas_rag;
 
 create function rag.put_passages(p_chunks jsonb) returns void
 language sql security definer set search_path = ''
@@ -160,7 +169,7 @@ as $$
   where d.project_id is not distinct from p_project and d.source = any (p_sources)
 $$;
 comment on function rag.known_documents(uuid, text[]) is 'Hashes of what is indexed, so that unchanged files cost nothing.';
-grant execute on function rag.known_documents(uuid, text[]) to service_role;
+grant execute on function rag.known_documents(uuid, text[]) to service_role, atlas_rag;
 
 create function rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea,
   p_chunks jsonb, p_commit text default null) returns integer
@@ -188,7 +197,7 @@ end
 $$;
 comment on function rag.put_document(uuid, text, text, text, bytea, jsonb, text) is
   'Indexes a document anew in one transaction: readers see the old chunks or the new ones. Says how many it has.';
-grant execute on function rag.put_document(uuid, text, text, text, bytea, jsonb, text) to service_role;
+grant execute on function rag.put_document(uuid, text, text, text, bytea, jsonb, text) to service_role, atlas_rag;
 
 create function rag.drop_documents(p_project uuid, p_under text, p_keep text[]) returns integer
 language plpgsql security definer set search_path = ''
@@ -211,7 +220,7 @@ begin
 end
 $$;
 comment on function rag.drop_documents(uuid, text, text[]) is 'Drops documents under a path that are no longer there.';
-grant execute on function rag.drop_documents(uuid, text, text[]) to service_role;
+grant execute on function rag.drop_documents(uuid, text, text[]) to service_role, atlas_rag;
 
 create function rag.collect_passages() returns integer
 language plpgsql security definer set search_path = ''
@@ -231,7 +240,7 @@ end
 $$;
 comment on function rag.collect_passages() is
   'Removes texts that no document and no audit refers to any more, a day after they were last shown. Says how many.';
-grant execute on function rag.collect_passages() to service_role;
+grant execute on function rag.collect_passages() to service_role, atlas_rag;
 
 -- What was in a prompt is named in the reply's sources by its hash.
 create function rag.cite_passages() returns trigger

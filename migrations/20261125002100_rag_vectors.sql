@@ -29,6 +29,9 @@ comment on column rag.embedding_index.lease_owner is 'Who fills it now.';
 comment on column rag.embedding_index.lease_expires_at is 'When somebody else may go on.';
 comment on column rag.embedding_index.created_at is 'When it was first asked for.';
 alter table rag.embedding_index enable row level security;
+create policy "the knowledge service reads all of it" on rag.embedding_index for select to atlas_rag using (true);
+comment on policy "the knowledge service reads all of it" on rag.embedding_index is 'Row level security: the knowledge service reads all of it.';
+grant select on rag.embedding_index to atlas_rag;
 create policy "everyone with a login sees the embedding indexes" on rag.embedding_index for select to authenticated using (true);
 comment on policy "everyone with a login sees the embedding indexes" on rag.embedding_index is 'Row level security: everyone with a login sees the embedding indexes.';
 grant select on rag.embedding_index to authenticated;
@@ -46,6 +49,9 @@ comment on column rag.embedding.index_id is 'In which embedding index.';
 comment on column rag.embedding.passage_id is 'Of which passage.';
 comment on column rag.embedding.embedding is 'The vector, in half precision.';
 alter table rag.embedding enable row level security;
+create policy "the knowledge service reads all of it" on rag.embedding for select to atlas_rag using (true);
+comment on policy "the knowledge service reads all of it" on rag.embedding is 'Row level security: the knowledge service reads all of it.';
+grant select on rag.embedding to atlas_rag;
 create policy "vectors follow their passages" on rag.embedding for select to authenticated
   using (exists (select from rag.chunk c where c.passage_id = embedding.passage_id));
 comment on policy "vectors follow their passages" on rag.embedding is 'Row level security: vectors follow their passages.';
@@ -79,7 +85,7 @@ as $$
   from rag.embedding_index s where s.state <> 'retired'
 $$;
 comment on function rag.embedding_indexes() is 'The embedding indexes that serve or are built.';
-grant execute on function rag.embedding_indexes() to service_role, atlas_worker;
+grant execute on function rag.embedding_indexes() to service_role, atlas_rag, atlas_worker;
 
 create function rag.create_vector_index(p_index rag.embedding_index) returns void
 language plpgsql security definer set search_path = ''
@@ -145,7 +151,7 @@ end
 $$;
 comment on function rag.open_index(text, text, integer, numeric, boolean) is
   'The embedding index of an embedder. A new one is built beside the one that serves; with nothing indexed yet it serves at once.';
-grant execute on function rag.open_index(text, text, integer, numeric, boolean) to service_role;
+grant execute on function rag.open_index(text, text, integer, numeric, boolean) to service_role, atlas_rag;
 
 create function rag.missing_vectors(p_index integer, p_after bigint, p_limit integer)
 returns table (passage_id bigint, heading text, text text, tokens integer)
@@ -158,7 +164,7 @@ as $$
   order by p.id limit p_limit
 $$;
 comment on function rag.missing_vectors(integer, bigint, integer) is 'Passages in use that have no vector in an embedding index yet.';
-grant execute on function rag.missing_vectors(integer, bigint, integer) to service_role;
+grant execute on function rag.missing_vectors(integer, bigint, integer) to service_role, atlas_rag;
 
 create function rag.known_vectors(p_index integer, p_hashes bytea[]) returns setof bytea
 language sql security definer set search_path = ''
@@ -171,7 +177,7 @@ as $$
   select u.sha256 from used u join rag.embedding e on e.passage_id = u.id and e.index_id = p_index
 $$;
 comment on function rag.known_vectors(integer, bytea[]) is 'Which texts have a vector in an embedding index, so that none is embedded twice.';
-grant execute on function rag.known_vectors(integer, bytea[]) to service_role;
+grant execute on function rag.known_vectors(integer, bytea[]) to service_role, atlas_rag;
 
 create function rag.put_vectors(p_index integer, p_passages jsonb, p_vectors text[]) returns void
 language plpgsql security definer set search_path = ''
@@ -199,7 +205,7 @@ begin
 end
 $$;
 comment on function rag.put_vectors(integer, jsonb, text[]) is 'Stores texts with their vectors, before any document shows them.';
-grant execute on function rag.put_vectors(integer, jsonb, text[]) to service_role;
+grant execute on function rag.put_vectors(integer, jsonb, text[]) to service_role, atlas_rag;
 
 create function rag.claim_index(p_index integer, p_owner uuid, p_lease interval) returns boolean
 language plpgsql security definer set search_path = ''
@@ -212,7 +218,7 @@ begin
 end
 $$;
 comment on function rag.claim_index(integer, uuid, interval) is 'Claims (or extends) the right to fill an embedding index.';
-grant execute on function rag.claim_index(integer, uuid, interval) to service_role;
+grant execute on function rag.claim_index(integer, uuid, interval) to service_role, atlas_rag;
 
 create function rag.serve_index(p_index integer) returns boolean
 language plpgsql security definer set search_path = ''
@@ -240,7 +246,7 @@ end
 $$;
 comment on function rag.serve_index(integer) is
   'Lets a complete embedding index serve instead of the old one, in one short transaction. False: passages are still missing.';
-grant execute on function rag.serve_index(integer) to service_role;
+grant execute on function rag.serve_index(integer) to service_role, atlas_rag;
 
 create function rag.set_threshold(p_index integer, p_threshold real) returns void
 language plpgsql security definer set search_path = ''
@@ -266,6 +272,6 @@ as $$
     usd = case when u.usd is null and excluded.usd is null then null else coalesce(u.usd, 0) + coalesce(excluded.usd, 0) end
 $$;
 comment on function rag.record_usage(integer, text, bigint, bigint) is 'Accounts for what was embedded.';
-grant execute on function rag.record_usage(integer, text, bigint, bigint) to service_role, atlas_worker;
+grant execute on function rag.record_usage(integer, text, bigint, bigint) to service_role, atlas_rag, atlas_worker;
 
 revoke execute on all functions in schema atlas, rag from public;

@@ -133,13 +133,13 @@ language sql stable security definer rows 20 set search_path = ''
   set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
   select h.* from rag.hits(left(p_query, 8000), p_vector, p_index, least(p_top_k, 200),
-    case when atlas.is_service() then array[p_project]
+    case when atlas.is_service() or atlas.caller_role() = 'atlas_rag' then array[p_project]
          else array(select m from atlas.my_projects() m where p_project is null or m = p_project) end,
     p_collapse, p_threshold, p_prefix, p_kind) h
 $$;
 comment on function rag.candidates(text, text, integer, integer, uuid, boolean, real, text, text) is
   'Ids of the chunks that the caller may read, best first. Use rag.search, which shows them.';
-grant execute on function rag.candidates(text, text, integer, integer, uuid, boolean, real, text, text) to authenticated, service_role;
+grant execute on function rag.candidates(text, text, integer, integer, uuid, boolean, real, text, text) to authenticated, service_role, atlas_rag;
 
 create function rag.search(p_query text, p_top_k integer default 15, p_project uuid default null, p_collapse boolean default true,
   p_vector text default null, p_index integer default null, p_threshold real default null, p_prefix text default null,
@@ -160,7 +160,7 @@ as $$
 $$;
 comment on function rag.search(text, integer, uuid, boolean, text, integer, real, text, text) is
   'Chunks that the caller may read, best first: words alone, or with p_vector (of embedding index p_index) words and meaning.';
-grant execute on function rag.search(text, integer, uuid, boolean, text, integer, real, text, text) to authenticated, service_role;
+grant execute on function rag.search(text, integer, uuid, boolean, text, integer, real, text, text) to authenticated, service_role, atlas_rag;
 
 -- What the owner of a task may read: its project while the owner is a member, and what is shared. The service role's tasks have
 -- their project.
@@ -192,6 +192,6 @@ as $$
 $$;
 comment on function rag.search_task(uuid, text, integer, boolean, text, integer, real) is
   'Chunks for a task''s question, of what its owner may read, best first.';
-grant execute on function rag.search_task(uuid, text, integer, boolean, text, integer, real) to service_role, atlas_worker;
+grant execute on function rag.search_task(uuid, text, integer, boolean, text, integer, real) to service_role, atlas_rag, atlas_worker;
 
 revoke execute on all functions in schema atlas, rag from public;

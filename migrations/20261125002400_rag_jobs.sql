@@ -44,6 +44,9 @@ comment on column rag.embed_job.in_id is 'The message on architect_in that asked
 comment on column rag.embed_job.finished_at is 'When it ended.';
 comment on column rag.embed_job.last_error is 'Why it waits, or failed.';
 alter table rag.embed_job enable row level security;
+create policy "the knowledge service reads all of it" on rag.embed_job for select to atlas_rag using (true);
+comment on policy "the knowledge service reads all of it" on rag.embed_job is 'Row level security: the knowledge service reads all of it.';
+grant select on rag.embed_job to atlas_rag;
 create policy "people see the jobs they asked for" on rag.embed_job for select to authenticated using (sender = (select auth.uid()));
 comment on policy "people see the jobs they asked for" on rag.embed_job is 'Row level security: people see the jobs they asked for.';
 grant select, insert, update, delete on rag.embed_job to service_role;
@@ -66,6 +69,9 @@ comment on column rag.embed_item.kind is 'How it is read; null: by its name.';
 comment on column rag.embed_item.text is 'What it says; empty once it is done.';
 comment on column rag.embed_item.done is 'Indexed, unchanged or skipped.';
 alter table rag.embed_item enable row level security;
+create policy "the knowledge service reads all of it" on rag.embed_item for select to atlas_rag using (true);
+comment on policy "the knowledge service reads all of it" on rag.embed_item is 'Row level security: the knowledge service reads all of it.';
+grant select on rag.embed_item to atlas_rag;
 grant select, insert, update, delete on rag.embed_item to service_role;
 
 create function rag.add_job(p_items jsonb, p_project uuid default null, p_sender uuid default null) returns uuid
@@ -82,7 +88,7 @@ begin
 end
 $$;
 comment on function rag.add_job(jsonb, uuid, uuid) is 'A job over documents {source, kind, text}; answers its id.';
-grant execute on function rag.add_job(jsonb, uuid, uuid) to service_role;
+grant execute on function rag.add_job(jsonb, uuid, uuid) to service_role, atlas_rag;
 
 create function rag.claim_job(p_owner uuid, p_lease interval) returns setof rag.embed_job
 language sql security definer set search_path = ''
@@ -108,7 +114,7 @@ as $$
   returning j.*
 $$;
 comment on function rag.claim_job(uuid, interval) is 'The next job that is due, or whose process was lost; none where there is none.';
-grant execute on function rag.claim_job(uuid, interval) to service_role;
+grant execute on function rag.claim_job(uuid, interval) to service_role, atlas_rag;
 
 create function rag.hold_job(p_job uuid, p_owner uuid) returns void
 language plpgsql security definer set search_path = ''
@@ -134,7 +140,7 @@ begin
 end
 $$;
 comment on function rag.extend_job(uuid, uuid, interval, integer, integer) is 'Extends the lease, and says how far it is.';
-grant execute on function rag.extend_job(uuid, uuid, interval, integer, integer) to service_role;
+grant execute on function rag.extend_job(uuid, uuid, interval, integer, integer) to service_role, atlas_rag;
 
 create function rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text default null) returns void
 language plpgsql security definer set search_path = ''
@@ -151,7 +157,7 @@ end
 $$;
 comment on function rag.finish_item(uuid, uuid, integer, text) is
   'A document of a job is done, in the transaction that shows it; with an error: it is skipped.';
-grant execute on function rag.finish_item(uuid, uuid, integer, text) to service_role;
+grant execute on function rag.finish_item(uuid, uuid, integer, text) to service_role, atlas_rag;
 
 create function rag.end_job(p_job uuid, p_owner uuid, p_state text, p_error text default null, p_wait interval default null,
   p_errors text[] default '{}') returns void
@@ -167,7 +173,7 @@ end
 $$;
 comment on function rag.end_job(uuid, uuid, text, text, interval, text[]) is
   'completed, failed, or queued again after a wait: the embedder was away, and the job goes on where it was.';
-grant execute on function rag.end_job(uuid, uuid, text, text, interval, text[]) to service_role;
+grant execute on function rag.end_job(uuid, uuid, text, text, interval, text[]) to service_role, atlas_rag;
 
 -- docs.added on the bus becomes a job in the transaction that brought it. Only the service role may send control messages.
 create function rag.queue_docs_added() returns trigger
@@ -223,7 +229,7 @@ as $$
 $$;
 comment on function rag.record_repository(text, text, uuid) is
   'Remembers a repository that was indexed by hand, so that the nightly refresh looks at it again.';
-grant execute on function rag.record_repository(text, text, uuid) to service_role;
+grant execute on function rag.record_repository(text, text, uuid) to service_role, atlas_rag;
 
 create function rag.refresh_all() returns integer
 language plpgsql security definer set search_path = ''
@@ -249,7 +255,7 @@ end
 $$;
 comment on function rag.refresh_all() is
   'The nightly refresh: a job for each repository that was indexed before; what did not change is not embedded again.';
-grant execute on function rag.refresh_all() to service_role;
+grant execute on function rag.refresh_all() to service_role, atlas_rag;
 
 create function rag.index_status() returns jsonb
 language sql stable security definer set search_path = ''
@@ -268,6 +274,6 @@ as $$
       from rag.embedding_index i))
 $$;
 comment on function rag.index_status() is 'What is indexed, by which embedder, what it cost, and which jobs wait: `atlas rag status`.';
-grant execute on function rag.index_status() to service_role;
+grant execute on function rag.index_status() to service_role, atlas_rag;
 
 revoke execute on all functions in schema atlas, rag from public;

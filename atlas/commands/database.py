@@ -25,13 +25,17 @@ async def migrate(
     worker_password_file: Annotated[
         Path | None, typer.Option(help="Set atlas_worker's password from this file; made if not there.")
     ] = None,
+    rag_password_file: Annotated[
+        Path | None, typer.Option(help="Set atlas_rag's password from this file; made if not there.")
+    ] = None,
     project: Annotated[Path, typer.Option(help="The Supabase project's folder: its own migrations are known.")] = Path(),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what is pending.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Apply migrations/ to DATABASE_URL, or to the embedded Postgres."""
     known = settings()
-    password = _password(worker_password_file, make=not dry_run) if worker_password_file is not None else None
+    files = {"atlas_worker": worker_password_file, "atlas_rag": rag_password_file}
+    passwords = {role: _password(file, role, make=not dry_run) for role, file in files.items() if file is not None}
     if known.database_url is None:
         from atlas.local.stack import Stack  # imported here: the bare wheel has no embedded Postgres
 
@@ -69,8 +73,8 @@ async def migrate(
         done = await migrating.migrate(connection)
         if include_seed:
             await migrating.seed(connection)
-        if password is not None:
-            await migrating.set_worker_password(connection, password)
+        for role, password in passwords.items():
+            await migrating.set_password(connection, role, password)
     except asyncpg.PostgresError as error:
         raise RefusedError(f"the database refuses it ({error})", "migrate as the owner, such as postgres") from error
     finally:
@@ -90,13 +94,13 @@ async def _refuse_strangers(connection: asyncpg.Connection, project: Path) -> No
         )
 
 
-def _password(file: Path, *, make: bool) -> str:
-    """The worker's password of a file; a new one where there is no file yet."""
+def _password(file: Path, role: str, *, make: bool) -> str:
+    """The role's password of a file; a new one where there is no file yet."""
     if make and not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(mode=0o600)
         file.write_text(secrets.token_hex(16) + "\n", encoding="utf-8")
-        tell(f"made a password for atlas_worker: {file}")
+        tell(f"made a password for {role}: {file}")
     try:
         password = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -30,7 +30,7 @@ async def serve(
     changed = {"rag_http_host": host, "rag_http_port": port}
     found = found.model_copy(update={name: value for name, value in changed.items() if value is not None})
     logs.set_up(found.atlas_log_format)
-    await service.serve(found, database_url(found, "postgres"), lambda url: complain(f"the RAG service listens on {url}"))
+    await service.serve(found, database_url(found, "atlas_rag"), lambda url: complain(f"the RAG service listens on {url}"))
 
 
 @runs
@@ -40,7 +40,7 @@ async def worker() -> None:
 
     found = settings()
     logs.set_up(found.atlas_log_format)
-    working = asyncio.create_task(service.work(found, database_url(found, "postgres")))
+    working = asyncio.create_task(service.work(found, database_url(found, "atlas_rag")))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, working.cancel)
     try:

@@ -132,7 +132,9 @@ async def seed(connection: asyncpg.Connection) -> None:
             await connection.execute(path.read_text(encoding="utf-8"))
 
 
-async def set_worker_password(connection: asyncpg.Connection, password: str) -> None:
-    """Lets workers log in as atlas_worker."""
-    statement = await connection.fetchval("select format('alter role atlas_worker login password %L', $1::text)", password)
+async def set_password(connection: asyncpg.Connection, role: str, password: str) -> None:
+    """Lets processes log in as one of Atlas's roles: atlas_worker, atlas_rag."""
+    statement = await connection.fetchval(
+        "select format('alter role %I login password %L', $1::text, $2::text)", role, password
+    )
     await connection.execute(statement)

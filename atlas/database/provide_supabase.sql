@@ -22,7 +22,8 @@ begin
 end
 $$;
 grant anon, authenticated, service_role to authenticator;
-grant anon, authenticated, service_role to postgres;
+-- with the right to pass them on, as any role that may create roles has it before Postgres 16
+grant anon, authenticated, service_role to postgres with admin option;
 alter role anon set statement_timeout = '3s';
 alter role authenticated set statement_timeout = '8s';
 

@@ -69,11 +69,13 @@ class Cluster:
         return self.home / "postgres.log"
 
     def url(self, role: str = "postgres", database: str = "postgres") -> str:
-        """A URL for a role: postgres (operators), supabase_admin (superuser), atlas_worker."""
+        """A URL for a role: postgres (operators), supabase_admin (superuser), atlas_worker, atlas_rag."""
         password = {
             "postgres": self.postgres_password,
             "supabase_admin": self.superuser_password,
             "atlas_worker": self.worker_password,
+            # one secret for both: what runs here runs as the same user
+            "atlas_rag": self.worker_password,
         }[role]
         return f"postgresql://{role}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
 

@@ -62,7 +62,8 @@ class Stack:
         try:
             applied = await migrate.migrate(operator)
             await migrate.seed(operator)
-            await migrate.set_worker_password(operator, cluster.worker_password)
+            for role in ("atlas_worker", "atlas_rag"):
+                await migrate.set_password(operator, role, cluster.worker_password)
         finally:
             await operator.close()
         return len(applied)

@@ -1,7 +1,7 @@
 -- What each role may do with each table, view and function: denials first. Row level security is in rows.test.sql.
 begin;
 set local search_path = public, extensions;
-select plan(202);
+select plan(252);
 
 -- anon
 select table_privs_are('atlas', 'attempt', 'anon', array[]::text[]);
@@ -207,6 +207,57 @@ select table_privs_are('rag', 'epoch', 'service_role', array['DELETE', 'INSERT',
 select table_privs_are('rag', 'passage', 'service_role', array['DELETE', 'INSERT', 'SELECT', 'UPDATE']::text[]);
 select table_privs_are('rag', 'usage', 'service_role', array['DELETE', 'INSERT', 'SELECT', 'UPDATE']::text[]);
 
+-- atlas_rag
+select table_privs_are('atlas', 'attempt', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'audit', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'audit_checkpoint', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'budget', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'budget_day', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'budget_event', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'budget_now', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'control', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'dead_letters', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'destination', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'id_key', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'identity', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'inbound', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'member', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'model', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'model_price', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'model_state', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'notification', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'outbox', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'outbox_status', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'post', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'price_factor', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'project', 'atlas_rag', array['SELECT']::text[]);
+select table_privs_are('atlas', 'queue_status', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'rate_bucket', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'rejected_message', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'reply_part', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'spend', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'spend_by_day', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'spend_by_model', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'spend_by_project', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'spend_by_sender', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'spend_rules', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'task', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'task_history', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'worker', 'atlas_rag', array[]::text[]);
+select table_privs_are('public', 'architect_in', 'atlas_rag', array[]::text[]);
+select table_privs_are('public', 'architect_out', 'atlas_rag', array[]::text[]);
+select table_privs_are('rag', 'cache', 'atlas_rag', array[]::text[]);
+select table_privs_are('rag', 'chunk', 'atlas_rag', array['SELECT']::text[]);
+select table_privs_are('rag', 'citation', 'atlas_rag', array[]::text[]);
+select table_privs_are('rag', 'document', 'atlas_rag', array['SELECT']::text[]);
+select table_privs_are('rag', 'embed_item', 'atlas_rag', array['SELECT']::text[]);
+select table_privs_are('rag', 'embed_job', 'atlas_rag', array['SELECT']::text[]);
+select table_privs_are('rag', 'embedding', 'atlas_rag', array['SELECT']::text[]);
+select table_privs_are('rag', 'embedding_index', 'atlas_rag', array['SELECT']::text[]);
+select table_privs_are('rag', 'epoch', 'atlas_rag', array[]::text[]);
+select table_privs_are('rag', 'passage', 'atlas_rag', array['SELECT']::text[]);
+select table_privs_are('rag', 'usage', 'atlas_rag', array[]::text[]);
+
 -- no table without a line above
 select is((select count(*)::integer from pg_class c join pg_namespace n on n.oid = c.relnamespace
   where c.relkind in ('r', 'v') and n.nspname in ('atlas', 'rag')), 47, 'every table and view of atlas and rag stands here');
@@ -223,6 +274,9 @@ select is((select array_agg(n.nspname || '.' || p.proname order by n.nspname || 
 select is((select array_agg(n.nspname || '.' || p.proname order by n.nspname || '.' || p.proname) from pg_proc p join pg_namespace n on n.oid = p.pronamespace
    where n.nspname in ('atlas', 'rag') and has_function_privilege('atlas_worker', p.oid, 'execute')), array[
   'atlas.adopt_outbox', 'atlas.audit_digest', 'atlas.caller_role', 'atlas.cancel_task', 'atlas.check_ledger', 'atlas.claim_outbox', 'atlas.claim_tasks', 'atlas.complete_tasks', 'atlas.cost', 'atlas.count_streams', 'atlas.defer_upstream', 'atlas.end_holds', 'atlas.escalate', 'atlas.extend_leases', 'atlas.fail_task', 'atlas.flush_cache', 'atlas.get_budgets', 'atlas.get_thread', 'atlas.has_work', 'atlas.is_service', 'atlas.lease_rate', 'atlas.list_destinations', 'atlas.list_models', 'atlas.mark_worker', 'atlas.measure_models', 'atlas.next_due', 'atlas.pause', 'atlas.price_factor_of', 'atlas.price_on', 'atlas.provide_topic', 'atlas.queue_metrics', 'atlas.raise_notifications', 'atlas.record_destination', 'atlas.record_model', 'atlas.record_probe', 'atlas.record_progress', 'atlas.record_rate', 'atlas.record_usage', 'atlas.register_worker', 'atlas.release_expired', 'atlas.report_progress', 'atlas.reserve_tokens', 'atlas.resume', 'atlas.seal_audit', 'atlas.set_budget', 'atlas.set_spend_rules', 'atlas.settle_outbox', 'atlas.take_orphans', 'atlas.take_probes', 'atlas.take_trial', 'atlas.today', 'atlas.trim_inbound', 'atlas.trim_messages', 'atlas.trim_outbox', 'atlas.watch_ledger', 'atlas.worst_cost', 'rag.embedding_indexes', 'rag.recall', 'rag.record_usage', 'rag.remember', 'rag.search_task'], 'workers call these and no other');
+select is((select array_agg(n.nspname || '.' || p.proname order by n.nspname || '.' || p.proname) from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+   where n.nspname in ('atlas', 'rag') and has_function_privilege('atlas_rag', p.oid, 'execute')), array[
+  'rag.add_job', 'rag.advance_epochs', 'rag.candidates', 'rag.claim_index', 'rag.claim_job', 'rag.collect_passages', 'rag.drop_documents', 'rag.embedding_indexes', 'rag.end_job', 'rag.extend_job', 'rag.finish_item', 'rag.index_status', 'rag.known_documents', 'rag.known_vectors', 'rag.missing_vectors', 'rag.open_index', 'rag.put_document', 'rag.put_vectors', 'rag.record_repository', 'rag.record_usage', 'rag.refresh_all', 'rag.search', 'rag.search_task', 'rag.serve_index'], 'the knowledge service calls these and no other');
 
 select * from finish();
 rollback;

@@ -122,7 +122,8 @@ async def test_composes_commands_run_outside_it(database: Database, db: asyncpg.
         worker = await asyncpg.connect(url)
         await worker.close()
     finally:
-        await db.execute(f"alter role atlas_worker password '{database.cluster.worker_password}'")
+        for role in ("atlas_worker", "atlas_rag"):
+            await db.execute(f"alter role {role} password '{database.cluster.worker_password}'")
     # the whole URL from a file, as the service has it
     file = tmp_path / "worker_url"
     file.write_text(database.url())

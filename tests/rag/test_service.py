@@ -298,12 +298,13 @@ def test_buckets_fill_again_and_forget_the_least_used() -> None:
     assert buckets.take("a") == 0, "forgotten callers begin anew; nothing grows without end"
 
 
-async def test_postgres_away_is_said_and_comes_back(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:
+async def test_postgres_away_is_said_and_comes_back(database: Database, tmp_path: Path) -> None:
     async with service(database, tmp_path) as rag:
         await rag.json("POST", "/v1/documents", {"source": "a.md", "text": "a lease"})
         killed = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'atlas' and datname = current_database()"
         for _ in range(3):
-            await db.execute(killed)
+            async with database.connect("supabase_admin") as admin:
+                await admin.execute(killed)
             began = time.monotonic()
             assert len((await rag.json("POST", "/v1/query_chat", {"query": "lease"}))["chunks"]) == 1
             assert time.monotonic() - began < 10

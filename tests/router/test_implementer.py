@@ -12,17 +12,28 @@ from typing import Any
 import asyncpg
 from google.pubsub_v1 import types
 
+from atlas.messages import chat
 from tests.doubles.pubsub import pubsub
 from tests.support.core import ROOT, Database, ask, claim, stand_in_of
 from tests.support.mirror import mirroring, sent
 from tests.support.outbox import finish
+from tests.support.people import ANN
 
 # the agent keeps what it was given
 AGENT = f"{sys.executable} -c \"import sys; open('agent.log', 'a').write(sys.stdin.read() + '|')\""
 
 
 async def implement(folder: Path, *words: str, **env: str) -> None:
-    command = [sys.executable, str(ROOT / "docs/examples/implementer.py"), str(folder), "--run", AGENT, *words]
+    command = [
+        sys.executable,
+        str(ROOT / "docs/examples/implementer.py"),
+        str(folder),
+        "--run",
+        AGENT,
+        "--from",
+        "service",
+        *words,
+    ]
     done = await asyncio.to_thread(
         subprocess.run, command, env=os.environ | env, capture_output=True, text=True, timeout=60, check=False
     )
@@ -68,3 +79,23 @@ async def test_specs_are_taken_from_the_table_once(database: Database, db: async
         await implement(tmp_path, "--most", "2", **env)
     assert (tmp_path / "agent.log").read_text() == "# One|# Two|# Three|", "half a plan is written, and not implemented"
     assert len(list(tmp_path.glob("*.md"))) == 4
+
+
+async def test_only_named_senders_start_the_agent(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:
+    async with stand_in_of(database) as stand_in:
+        env = {"SUPABASE_URL": stand_in.url, "SUPABASE_KEY": stand_in.keys.service_role}
+        # as a GitHub comment of somebody unknown, and as a user
+        for data, sender in ((chat("x", sender_key="github:7"), None), (chat("y"), ANN)):
+            await db.execute("insert into public.architect_in (data, sender) values ($1, $2)", data, sender)
+            (row,) = await claim(db)
+            await db.execute("select testing.complete_task($1, $2)", row["attempt_id"], f"# Of {sender}")
+        await specs(db, "# Ours")
+        await implement(tmp_path, "--most", "3", **env)
+        assert (tmp_path / "agent.log").read_text() == "# Ours|"
+        assert len(list(tmp_path.glob("*.md"))) == 3, "all are written down"
+        await implement(tmp_path / "ann", "--most", "3", "--from", str(ANN), **env)
+        assert (tmp_path / "ann/agent.log").read_text() == f"# Of {ANN}|# Ours|"
+    script = [sys.executable, str(ROOT / "docs/examples/implementer.py"), str(tmp_path), "--run", AGENT]
+    done = await asyncio.to_thread(subprocess.run, script, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "--run needs --from" in done.stderr

@@ -86,7 +86,7 @@ class Service:
 
     async def start(self) -> None:
         env = clean_environment() | {
-            "DATABASE_URL": self.database.url(), "RAG_HTTP_PORT": str(self.port), "ATLAS_LEASE_SECONDS": "2",
+            "DATABASE_URL": self.database.url("atlas_rag"), "RAG_HTTP_PORT": str(self.port), "ATLAS_LEASE_SECONDS": "2",
         }  # fmt: skip
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

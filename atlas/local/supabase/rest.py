@@ -195,9 +195,9 @@ def _column(name: str) -> sa.ColumnElement[Any]:
 def _filter(name: str, text: str) -> sa.ColumnElement[bool]:
     verb, _, value = text.partition(".")
     if "\0" in name or "\0" in value:
-        raise RestError("22021", "invalid byte sequence for encoding \"UTF8\": 0x00")
+        raise RestError("22021", 'invalid byte sequence for encoding "UTF8": 0x00')
     column = sa.cast(_column(name), sa.Text) if verb in ("like", "ilike") else _column(name)
-    quoted = sa.literal_column("'" + value.replace("'", "''") + "'")
+    quoted: sa.ColumnElement[Any] = sa.literal_column("'" + value.replace("'", "''") + "'")
     match verb:
         case "eq":
             return column == quoted
