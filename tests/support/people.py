@@ -19,6 +19,7 @@ async def acting(database: Database, role: str, user: UUID | None = None) -> Asy
     """A connection as PostgREST makes it: the role, and the claims of the token."""
     async with database.connect() as connection:
         claims = {"role": role} | ({"sub": str(user)} if user else {})
-        await connection.execute("select set_config('request.jwt.claims', $1, false)", json.dumps(claims))
+        if role != "postgres":  # an operator's own connection has no token
+            await connection.execute("select set_config('request.jwt.claims', $1, false)", json.dumps(claims))
         await connection.execute(f"set role {role}")
         yield connection
