@@ -94,7 +94,7 @@ class Metrics:
 
     def entered_realtime(self, state: str) -> None:
         """The Realtime channel is in this state now."""
-        for name in ("down", "connecting", "joined", "receiving"):
+        for name in ("down", "connecting", "joined", "receiving", "broadcasts_only", "changes_only"):
             self.realtime_state.labels(state=name).set(1 if name == state else 0)
 
     def settled(self, model: str, usage: Usage | None) -> None:

@@ -26,8 +26,9 @@ from atlas.supabase.tokens import Tokens
 
 log = logging.getLogger("atlas.realtime")
 
-State = Literal["down", "connecting", "joined", "receiving"]
-STATES: tuple[State, ...] = ("down", "connecting", "joined", "receiving")
+State = Literal["down", "connecting", "joined", "receiving", "broadcasts_only", "changes_only"]
+STATES: tuple[State, ...] = ("down", "connecting", "joined", "receiving", "broadcasts_only", "changes_only")
+"""The last two are a listener's judgement: the channel is well, and one of its two sources is silent."""
 
 SUBSCRIBED = "Subscribed to PostgreSQL"
 
@@ -77,8 +78,8 @@ class Listener(Protocol):
 
     def broadcast(self, event: str, payload: Mapping[str, Any]) -> None: ...
 
-    def change(self) -> None:
-        """A row changed. Its record is not read: it may be cut, or empty."""
+    def change(self, record: Mapping[str, Any]) -> None:
+        """A row changed. record may be cut, or empty."""
 
     def entered(self, state: State) -> None: ...
 
@@ -230,8 +231,10 @@ class _Session:
         found = message if isinstance(message, Mapping) else message.model_dump()
         self._listener.broadcast(str(found.get("event")), found.get("payload") or {})
 
-    def _changed(self, _message: Any) -> None:
-        self._listener.change()
+    def _changed(self, message: Any) -> None:
+        found = message if isinstance(message, Mapping) else message.model_dump()
+        record = (found.get("data") or {}).get("record")
+        self._listener.change(record if isinstance(record, Mapping) else {})
 
     async def _watch(self, client: AsyncRealtimeClient, pulse: _Pulse, expires: float | None) -> None:
         refresh_at = self._refresh_at(expires)

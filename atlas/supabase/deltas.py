@@ -55,7 +55,7 @@ class Deltas:
     def opened(self) -> None:
         self._put(None)
 
-    def change(self) -> None:
+    def change(self, record: Mapping[str, Any]) -> None:
         self._put(None)
 
     def broadcast(self, event: str, payload: Mapping[str, Any]) -> None:

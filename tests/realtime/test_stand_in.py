@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -17,8 +18,9 @@ from atlas.local.supabase import auth
 from atlas.local.supabase.access import Keys
 from atlas.local.supabase.app import open_stand_in
 from atlas.supabase.tokens import KeyTokens
-from atlas.wake_ups.realtime import RealtimeWakeUps
+from atlas.wake_ups.realtime import RealtimeWakeUps, Sources
 from tests.support.core import Database, ask, stand_in_of, until
+from tests.support.faults import Faults
 from tests.support.realtime import Client, connected
 
 
@@ -316,3 +318,43 @@ async def test_no_body_and_no_token_is_a_defect(database: Database) -> None:
 
 async def _true(value: bool) -> bool:
     return value
+
+
+async def test_each_source_is_judged_by_itself(database: Database, db: asyncpg.Connection) -> None:
+    """A lost replication slot leaves the broadcasts, and the worker must not say that it receives; and the other way round."""
+    faults = Faults.quick()
+    states: list[str] = []
+    troubles: list[str] = []
+    async with stand_in_of(database, faults) as stand_in:
+        wake_ups = RealtimeWakeUps(
+            stand_in.url, KeyTokens(stand_in.keys.secret), entered=states.append, troubled=troubles.append,
+            sources=Sources(owed=1.0), anew=3600,
+        )  # fmt: skip
+        job = asyncio.create_task(wake_ups.run(lambda _source, _cancel: None))
+        try:
+            await until(lambda: _true(states[-1:] == ["receiving"]), 15, "receiving")
+
+            async def asked(state: str) -> bool:
+                await db.execute("insert into public.architect_in (data) values ($1)", others | {"task_id": str(uuid4())})
+                await ask(db)
+                return states[-1:] == [state]
+
+            # others' messages have no broadcast, and prove nothing
+            others = {"role": "reviewer", "msg_type": "chat", "content": "x", "metadata": {}}
+            for _ in range(6):
+                assert await asked("receiving")
+                await asyncio.sleep(0.4)
+            faults.deaf = True
+            await until(lambda: asked("broadcasts_only"), 20, "half deaf")
+            await until(lambda: _true(troubles == ["deaf"]), 5, "a new session was tried")
+            await until(lambda: asked("broadcasts_only"), 20, "and did not help")
+            assert troubles == ["deaf"], "it is not tried all the time"
+            faults.deaf = False
+            await until(lambda: asked("receiving"), 20, "both")
+            faults.no_broadcasts = True
+            await until(lambda: asked("changes_only"), 20, "half deaf the other way")
+            faults.no_broadcasts = False
+            await until(lambda: asked("receiving"), 20, "both")
+            assert troubles == ["deaf"]
+        finally:
+            job.cancel()
