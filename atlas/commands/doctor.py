@@ -23,7 +23,8 @@ from atlas.errors import AtlasError, SettingsError
 from atlas.llm.models import read_models, resolve
 from atlas.local.address import database_url
 from atlas.settings import Settings
-from atlas.supabase.keys import role_of
+from atlas.supabase.keys import is_opaque, role_of
+from atlas.text import visible
 
 
 @runs
@@ -59,8 +60,7 @@ async def _check_supabase(known: Settings, found: Any) -> None:
         return
     import httpx  # here: most commands do without it
 
-    key = known.public_key or known.worker_key
-    if key is None:
+    if known.public_key is None and known.worker_key is None:
         found(
             "problem",
             "supabase",
@@ -71,16 +71,50 @@ async def _check_supabase(known: Settings, found: Any) -> None:
         role = role_of(one) if one is not None else None
         if role not in (wanted, None):
             found("problem", "supabase", f"{name} key is one of {role}, and must be one of {wanted}")
+    keys = {name: one for name, one in (("people's", known.public_key), ("workers'", known.worker_key)) if one is not None}
     try:
         async with httpx.AsyncClient(timeout=10) as web:
-            answer = await web.get(f"{known.supabase_url}/auth/v1/health", headers={"apikey": key})
+            # a table that the service role may read: a route that needs no key says nothing of one
+            answers = {
+                name: await web.get(
+                    f"{known.supabase_url}/rest/v1/architect_in",
+                    params={"select": "id", "limit": "0"},
+                    # the new keys are not JWTs, and the gateway makes one of them
+                    headers={"apikey": one} | ({} if is_opaque(one) else {"authorization": f"Bearer {one}"}),
+                )
+                for name, one in keys.items()
+            }
     except httpx.HTTPError as error:
         found("problem", "supabase", f"{known.supabase_url} cannot be reached ({type(error).__name__}): check SUPABASE_URL")
         return
-    level = "ok" if answer.status_code == 200 else "problem"
-    found(
-        level, "supabase", f"{known.supabase_url} answers {answer.status_code}" + ("" if level == "ok" else ": check the key")
-    )
+    for name, answer in answers.items():
+        setting = "SUPABASE_PUBLISHABLE_KEY" if name == "people's" else "SUPABASE_SECRET_KEY"
+        if answer.is_success or _is_denied(answer):
+            found("ok", "supabase", f"{known.supabase_url} takes {name} key")
+        elif answer.status_code in (401, 403):
+            found("problem", "supabase key", f"{known.supabase_url} refuses {name} key ({_said(answer)}): check {setting}")
+        else:
+            found(
+                "problem",
+                "supabase",
+                f"{known.supabase_url} answers {answer.status_code} ({_said(answer)}): check SUPABASE_URL",
+            )
+
+
+def _is_denied(answer: Any) -> bool:
+    """Whether the key was taken, and its role may not read the table: Postgres's own answer."""
+    try:
+        return bool(answer.json().get("code") == "42501")
+    except (ValueError, AttributeError):
+        return False
+
+
+def _said(answer: Any) -> str:
+    try:
+        found = answer.json()
+        return visible(str(found.get("message") or found))[:100]
+    except (ValueError, AttributeError):
+        return f"HTTP {answer.status_code}"
 
 
 def _check_path(found: Any) -> None:

@@ -192,7 +192,9 @@ class _Session:
                 raise Trouble(kind, f"{what} within {seconds:g} s")
             error = job.exception()
             if error is not None:
-                raise Trouble(kind, f"{what} ({_words(error)})")
+                # a key that is refused is set right by people, and not by waiting
+                refused = isinstance(error, websockets.InvalidStatus) and error.response.status_code in (401, 403)
+                raise Trouble("key" if refused else kind, f"{what} ({_words(error)})")
         finally:
             job.cancel()
 

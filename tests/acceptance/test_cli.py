@@ -20,7 +20,8 @@ import pytest
 
 from atlas import __version__
 from atlas.database.migrate import read_migrations
-from tests.support.core import ROOT, Database, Workers, ask, clean_environment, ended, run_atlas, until
+from atlas.supabase.keys import mint
+from tests.support.core import ROOT, Database, Workers, ask, clean_environment, ended, run_atlas, stand_in_of, until
 
 
 class Atlas:
@@ -378,6 +379,25 @@ async def test_pause_resume_and_status(atlas: Atlas) -> None:
     assert (await atlas.json("status"))["paused"] is True
     await atlas("resume")
     assert "(paused)" not in (await atlas("status")).stdout
+
+
+async def test_the_doctor_tries_the_keys(atlas: Atlas, database: Database) -> None:
+    async with stand_in_of(database) as stand_in:
+        keys = stand_in.keys
+        env: dict[str, Any] = {
+            "SUPABASE_URL": stand_in.url,
+            "SUPABASE_PUBLISHABLE_KEY": keys.publishable,
+            "SUPABASE_SECRET_KEY": keys.secret,
+        }
+        said = " ".join((await atlas("doctor", **env)).stdout.split())
+        assert f"{stand_in.url} takes people's key" in said
+        assert f"{stand_in.url} takes workers' key" in said
+        forged = mint("a secret of another project, and long enough", {"role": "service_role"}, lasts=600)
+        for secret in (forged, "sb_secret_of_another_project"):
+            said = " ".join((await atlas("doctor", code=7, **(env | {"SUPABASE_SECRET_KEY": secret}))).stdout.split())
+            assert f"{stand_in.url} refuses workers' key" in said
+            assert "check SUPABASE_SECRET_KEY" in said
+            assert "takes people's key" in said
 
 
 async def test_the_doctor_finds_what_is_wrong(atlas: Atlas, workers: Workers, db: asyncpg.Connection) -> None:
