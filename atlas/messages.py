@@ -41,7 +41,9 @@ class CitedSource(BaseModel):
 class Metadata(BaseModel):
     """Everything beside the text. Fields of schema version 2 are optional."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow", json_schema_extra={"patternProperties": {"^x_": {}}, "additionalProperties": False}
+    )
 
     tokens: int | None = None
     model: str | None = None

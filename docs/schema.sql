@@ -132,12 +132,20 @@ COMMENT ON FUNCTION atlas.actor() IS 'Who is calling, for the audit: the user of
 --
 
 CREATE FUNCTION atlas.add_member(p_project uuid, p_who text, p_role text DEFAULT 'member'::text) RETURNS uuid
-    LANGUAGE sql SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  insert into atlas.member (project_id, user_id, role) values (p_project, atlas.user_of(p_who), p_role)
-  on conflict (project_id, user_id) do update set role = excluded.role
-  returning user_id
+declare
+  v_user constant uuid := atlas.user_of(p_who);
+begin
+  if not exists (select from auth.users u where u.id = v_user) then
+    raise exception using errcode = 'AT004', message = format('no user has the id %s', v_user),
+      hint = 'they sign up first; `atlas whoami` shows a user their id';
+  end if;
+  insert into atlas.member (project_id, user_id, role) values (p_project, v_user, p_role)
+  on conflict (project_id, user_id) do update set role = excluded.role;
+  return v_user;
+end
 $$;
 
 --
@@ -914,6 +922,11 @@ begin
   if jsonb_typeof(message -> 'role') is distinct from 'string' or message ->> 'role' = '' then
     perform atlas.refuse('role', 'is missing', 'send "architect"');
   end if;
+  -- a message of another role is somebody else's, and is kept; a misspelt one would wait for ever
+  if message ->> 'role' not in ('architect', 'rag') and atlas.nearest(message ->> 'role', array['architect', 'rag']) is not null then
+    perform atlas.refuse('role', format('%s is not known', message -> 'role'),
+      format('did you mean "%s"?', atlas.nearest(message ->> 'role', array['architect', 'rag'])));
+  end if;
   if coalesce(message ->> 'msg_type', '') not in ('chat', 'spec', 'control') then
     perform atlas.refuse('msg_type', case when message ? 'msg_type'
       then format('%s is not known', message -> 'msg_type') else 'is missing' end,
@@ -952,6 +965,8 @@ CREATE FUNCTION atlas.check_metadata(metadata jsonb) RETURNS void
     SET search_path TO ''
     AS $_$
 declare
+  known constant text[] := array['tokens', 'model', 'parent_id', 'status', 'schema_ver', 'chunk', 'sources', 'usage', 'error', 'priority',
+    'reply_to', 'sender_key', 'run_after', 'completion_window', 'kind', 'warnings', 'traceparent', 'project', 'truncated'];
   kind text;
 begin
   if metadata is null then
@@ -959,6 +974,14 @@ begin
   end if;
   if jsonb_typeof(metadata) <> 'object' then
     perform atlas.refuse('metadata', 'must be an object', 'leave it out, or send {"schema_ver": 1}');
+  end if;
+  -- metadata may carry the command of a control message, with the command's own names
+  if not metadata ? 'command' then
+    select k into kind from jsonb_object_keys(metadata) k where k <> all (known) and k not like 'x\_%' limit 1;
+    if found then
+      perform atlas.refuse('metadata.' || left(kind, 100), 'is not known',
+        coalesce('did you mean ' || atlas.nearest(kind, known) || '? ', '') || 'names of your own begin with x_');
+    end if;
   end if;
   if metadata ? 'schema_ver' and metadata -> 'schema_ver' not in ('1', '2') then
     perform atlas.refuse('metadata.schema_ver', format('%s is not known', metadata -> 'schema_ver'), 'send 1 or 2');
@@ -1423,15 +1446,27 @@ COMMENT ON FUNCTION atlas.count_streams() IS 'How many attempts the whole fleet 
 --
 
 CREATE FUNCTION atlas.create_project(p_name text) RETURNS uuid
-    LANGUAGE sql SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
-    AS $$ insert into atlas.project (name) values (p_name) on conflict (name) do nothing returning id $$;
+    AS $_$
+declare
+  found_id uuid;
+begin
+  if p_name !~ '^[a-z0-9][a-z0-9._-]{0,62}$' then
+    perform atlas.refuse('name', format('%L has other characters than a-z, 0-9, dot, dash and underscore, or is too long', p_name),
+      coalesce('use such as ' || nullif(left(trim(both '-._' from regexp_replace(lower(p_name), '[^a-z0-9._]+', '-', 'g')), 63), ''),
+        'use such as payments'), 'AT001', 'project');
+  end if;
+  insert into atlas.project (name) values (p_name) on conflict (name) do nothing returning id into found_id;
+  return found_id;
+end
+$_$;
 
 --
 -- Name: FUNCTION create_project(p_name text); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.create_project(p_name text) IS 'Makes a project; answers its id, or null where its name is taken.';
+COMMENT ON FUNCTION atlas.create_project(p_name text) IS 'Makes a project; answers its id, or null where its name is taken. Raises AT001 for what cannot be a name.';
 
 --
 -- Name: defer_upstream(text, integer); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1500,6 +1535,36 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.derive_id(p_name text, p_count integer) IS 'The same UUID (version 8) for the same name, by HMAC-SHA256 with the key of this database; p_count where the first is taken.';
+
+--
+-- Name: distance(text, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.distance(p_one text, p_other text) RETURNS integer
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+declare
+  before integer[] := array(select generate_series(0, length(p_other)));
+  line integer[];
+begin
+  for i in 1..length(p_one) loop
+    line := array[i];
+    for j in 1..length(p_other) loop
+      line := line || least(line[j] + 1, before[j + 1] + 1,
+        before[j] + (substr(p_one, i, 1) <> substr(p_other, j, 1))::integer);
+    end loop;
+    before := line;
+  end loop;
+  return before[length(p_other) + 1];
+end
+$$;
+
+--
+-- Name: FUNCTION distance(p_one text, p_other text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.distance(p_one text, p_other text) IS 'How many letters make the one word of the other (Levenshtein). Internal.';
 
 --
 -- Name: drop_post(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2684,6 +2749,24 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.my_projects() IS 'The projects of the calling user; policies call it once a statement.';
+
+--
+-- Name: nearest(text, text[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.nearest(p_word text, p_known text[]) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+  select k.word from (select u.word, atlas.distance(lower(left(p_word, 40)), u.word) as far from unnest(p_known) as u (word)) k
+  where k.far <= greatest(1, length(k.word) / 4) order by k.far, k.word limit 1
+$$;
+
+--
+-- Name: FUNCTION nearest(p_word text, p_known text[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.nearest(p_word text, p_known text[]) IS 'The known word that a misspelt one is taken for; null where none is near. Internal.';
 
 --
 -- Name: next_due(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -12424,6 +12507,12 @@ REVOKE ALL ON FUNCTION atlas.derive_id(p_name text, p_count integer) FROM PUBLIC
 GRANT ALL ON FUNCTION atlas.derive_id(p_name text, p_count integer) TO service_role;
 
 --
+-- Name: FUNCTION distance(p_one text, p_other text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.distance(p_one text, p_other text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION drop_post(p_task_id uuid, p_part text); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -12675,6 +12764,12 @@ GRANT ALL ON FUNCTION atlas.measure_models() TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.my_projects() FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.my_projects() TO authenticated;
 GRANT ALL ON FUNCTION atlas.my_projects() TO service_role;
+
+--
+-- Name: FUNCTION nearest(p_word text, p_known text[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.nearest(p_word text, p_known text[]) FROM PUBLIC;
 
 --
 -- Name: FUNCTION next_due(); Type: ACL; Schema: atlas; Owner: -

@@ -176,10 +176,41 @@ end
 $$;
 comment on function atlas.check_control(jsonb) is 'Refuses a control message that no worker could carry out.';
 
+-- For the error of a word that is not known.
+create function atlas.distance(p_one text, p_other text) returns integer
+language plpgsql immutable set search_path = ''
+as $$
+declare
+  before integer[] := array(select generate_series(0, length(p_other)));
+  line integer[];
+begin
+  for i in 1..length(p_one) loop
+    line := array[i];
+    for j in 1..length(p_other) loop
+      line := line || least(line[j] + 1, before[j + 1] + 1,
+        before[j] + (substr(p_one, i, 1) <> substr(p_other, j, 1))::integer);
+    end loop;
+    before := line;
+  end loop;
+  return before[length(p_other) + 1];
+end
+$$;
+comment on function atlas.distance(text, text) is 'How many letters make the one word of the other (Levenshtein). Internal.';
+
+create function atlas.nearest(p_word text, p_known text[]) returns text
+language sql immutable set search_path = ''
+as $$
+  select k.word from (select u.word, atlas.distance(lower(left(p_word, 40)), u.word) as far from unnest(p_known) as u (word)) k
+  where k.far <= greatest(1, length(k.word) / 4) order by k.far, k.word limit 1
+$$;
+comment on function atlas.nearest(text, text[]) is 'The known word that a misspelt one is taken for; null where none is near. Internal.';
+
 create function atlas.check_metadata(metadata jsonb) returns void
 language plpgsql stable set search_path = ''
 as $$
 declare
+  known constant text[] := array['tokens', 'model', 'parent_id', 'status', 'schema_ver', 'chunk', 'sources', 'usage', 'error', 'priority',
+    'reply_to', 'sender_key', 'run_after', 'completion_window', 'kind', 'warnings', 'traceparent', 'project', 'truncated'];
   kind text;
 begin
   if metadata is null then
@@ -187,6 +218,14 @@ begin
   end if;
   if jsonb_typeof(metadata) <> 'object' then
     perform atlas.refuse('metadata', 'must be an object', 'leave it out, or send {"schema_ver": 1}');
+  end if;
+  -- metadata may carry the command of a control message, with the command's own names
+  if not metadata ? 'command' then
+    select k into kind from jsonb_object_keys(metadata) k where k <> all (known) and k not like 'x\_%' limit 1;
+    if found then
+      perform atlas.refuse('metadata.' || left(kind, 100), 'is not known',
+        coalesce('did you mean ' || atlas.nearest(kind, known) || '? ', '') || 'names of your own begin with x_');
+    end if;
   end if;
   if metadata ? 'schema_ver' and metadata -> 'schema_ver' not in ('1', '2') then
     perform atlas.refuse('metadata.schema_ver', format('%s is not known', metadata -> 'schema_ver'), 'send 1 or 2');
@@ -241,6 +280,11 @@ begin
   end if;
   if jsonb_typeof(message -> 'role') is distinct from 'string' or message ->> 'role' = '' then
     perform atlas.refuse('role', 'is missing', 'send "architect"');
+  end if;
+  -- a message of another role is somebody else's, and is kept; a misspelt one would wait for ever
+  if message ->> 'role' not in ('architect', 'rag') and atlas.nearest(message ->> 'role', array['architect', 'rag']) is not null then
+    perform atlas.refuse('role', format('%s is not known', message -> 'role'),
+      format('did you mean "%s"?', atlas.nearest(message ->> 'role', array['architect', 'rag'])));
   end if;
   if coalesce(message ->> 'msg_type', '') not in ('chat', 'spec', 'control') then
     perform atlas.refuse('msg_type', case when message ? 'msg_type'

@@ -19,17 +19,38 @@ $$;
 comment on function atlas.user_of(text) is 'The user of an id or an e-mail address; AT004 where there is none. Internal.';
 
 create function atlas.create_project(p_name text) returns uuid
-language sql security definer set search_path = ''
-as $$ insert into atlas.project (name) values (p_name) on conflict (name) do nothing returning id $$;
-comment on function atlas.create_project(text) is 'Makes a project; answers its id, or null where its name is taken.';
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  found_id uuid;
+begin
+  if p_name !~ '^[a-z0-9][a-z0-9._-]{0,62}$' then
+    perform atlas.refuse('name', format('%L has other characters than a-z, 0-9, dot, dash and underscore, or is too long', p_name),
+      coalesce('use such as ' || nullif(left(trim(both '-._' from regexp_replace(lower(p_name), '[^a-z0-9._]+', '-', 'g')), 63), ''),
+        'use such as payments'), 'AT001', 'project');
+  end if;
+  insert into atlas.project (name) values (p_name) on conflict (name) do nothing returning id into found_id;
+  return found_id;
+end
+$$;
+comment on function atlas.create_project(text) is
+  'Makes a project; answers its id, or null where its name is taken. Raises AT001 for what cannot be a name.';
 grant execute on function atlas.create_project(text) to service_role;
 
 create function atlas.add_member(p_project uuid, p_who text, p_role text default 'member') returns uuid
-language sql security definer set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
-  insert into atlas.member (project_id, user_id, role) values (p_project, atlas.user_of(p_who), p_role)
-  on conflict (project_id, user_id) do update set role = excluded.role
-  returning user_id
+declare
+  v_user constant uuid := atlas.user_of(p_who);
+begin
+  if not exists (select from auth.users u where u.id = v_user) then
+    raise exception using errcode = 'AT004', message = format('no user has the id %s', v_user),
+      hint = 'they sign up first; `atlas whoami` shows a user their id';
+  end if;
+  insert into atlas.member (project_id, user_id, role) values (p_project, v_user, p_role)
+  on conflict (project_id, user_id) do update set role = excluded.role;
+  return v_user;
+end
 $$;
 comment on function atlas.add_member(uuid, text, text) is
   'Adds a user (id or e-mail address) to a project, or changes their role; answers their id.';

@@ -1617,6 +1617,7 @@ export type Database = {
       "create_project": { Args: { "p_name": string }; Returns: string };
       "defer_upstream": { Args: { "p_limit"?: number; "p_message": string }; Returns: number };
       "derive_id": { Args: { "p_count"?: number; "p_name": string }; Returns: string };
+      "distance": { Args: { "p_one": string; "p_other": string }; Returns: number };
       "drop_post": { Args: { "p_part": string; "p_task_id": string }; Returns: undefined };
       "due_again": {
         Args: {
@@ -1738,6 +1739,7 @@ export type Database = {
       "matches": { Args: { "data": Json; "event_kind": string; "filter": Json; "sender": string }; Returns: boolean };
       "measure_models": { Args: Record<PropertyKey, never>; Returns: number };
       "my_projects": { Args: Record<PropertyKey, never>; Returns: string[] };
+      "nearest": { Args: { "p_known": (string)[]; "p_word": string }; Returns: string };
       "next_due": { Args: Record<PropertyKey, never>; Returns: number };
       "next_tasks": {
         Args: { "p_each": number; "p_senders": number };

@@ -8,7 +8,7 @@ import stat
 import time
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
@@ -75,6 +75,10 @@ async def test_others_see_nothing_until_they_are_members(
         assert "already" in await project("create", "payments", code=2)
         await project("members", "payments", "--add", ann.email)
         assert "no user" in await project("members", "payments", "--add", "nobody@example.com", code=4)
+        assert "no user has the id" in await project("members", "payments", "--add", str(uuid4()), code=4)
+        said = await project("create", "Bad Name", code=4)
+        assert "'Bad Name' has other characters" in said
+        assert "use such as bad-name" in said
         await ann.atlas("ask", "Which queue?", "--project", "payments")
         task = (await ann.json("tasks"))[0]["id"]
         for word in ("tasks", "spend"):
@@ -146,7 +150,7 @@ async def test_the_doctor_and_the_worker_know_a_wrong_key(database: Database, tm
             return done.stdout
 
         right = {"SUPABASE_PUBLISHABLE_KEY": stand_in.keys.publishable, "SUPABASE_SECRET_KEY": stand_in.keys.secret}
-        assert f"ok\tsupabase\t{stand_in.url} answers 200" in await doctor(**right)
+        assert f"ok\tsupabase\t{stand_in.url} takes workers' key" in await doctor(**right)
         swapped = await doctor(SUPABASE_PUBLISHABLE_KEY=stand_in.keys.secret, SUPABASE_SECRET_KEY=stand_in.keys.publishable)
         assert "people's key is one of service_role" in swapped
         assert "workers' key is one of anon" in swapped

@@ -28,6 +28,10 @@ def control(body: object, **more: Any) -> Json:
 
 
 WRONG: list[tuple[object, str, str]] = [
+    (changed(role="architct"), "role", "is not known"),
+    (changed(role="Architect"), "role", "is not known"),
+    (metadata(priorty=3), "metadata.priorty", "is not known"),
+    (metadata(team="payments"), "metadata.team", "is not known"),
     ([], "data", "one JSON object"),
     ("text", "data", "one JSON object"),
     (None, "data", "one JSON object"),
@@ -140,7 +144,7 @@ async def test_one_broadcast_a_statement_however_many_rows(db: asyncpg.Connectio
         "from generate_series(1, 50)",
         GOOD,
     )
-    rows = await db.fetch("select topic, event, payload, private from realtime.messages")
+    rows = await db.fetch("select topic, event, payload - 'id' as payload, private from realtime.messages")
     assert [dict(row) for row in rows] == [
         {"topic": "atlas:wake", "event": "task_queued", "payload": {"queued": 50}, "private": True}
     ]
@@ -187,3 +191,17 @@ async def test_control_messages_may_name_the_same_task_again(db: asyncpg.Connect
     await command(db, {"command": "cancel"}, task)
     await command(db, {"command": "cancel"}, task)
     assert await db.fetchval("select count(*) from atlas.task where message_task_id = $1", task) == 3
+
+
+async def test_a_typo_is_told_from_a_name_of_ones_own(db: asyncpg.Connection) -> None:
+    for message, hint in (
+        (changed(role="architct"), 'did you mean "architect"?'),
+        (metadata(priorty=3), "did you mean priority? names of your own begin with x_"),
+        (metadata(runafter="x"), "did you mean run_after? names of your own begin with x_"),
+        (metadata(team="payments"), "names of your own begin with x_"),
+    ):
+        with pytest.raises(asyncpg.PostgresError) as caught:
+            await db.execute("insert into public.architect_in (data) values ($1)", message)
+        assert caught.value.hint == hint
+    await db.execute("insert into public.architect_in (data) values ($1)", metadata(x_team="payments"))
+    await db.execute("insert into public.architect_in (data) values ($1)", changed(role="reviewer"))

@@ -12,7 +12,7 @@ import asyncpg
 
 from atlas.database.pool import CONNECTION_LOST
 from atlas.local.supabase.pgoutput import Change, Decoder, Relation, as_json
-from atlas.local.supabase.subscriptions import Filter
+from atlas.local.supabase.subscriptions import RowFilter
 from atlas.supabase.keys import Claims
 
 log = logging.getLogger("atlas.supabase")
@@ -151,7 +151,7 @@ class Visibility:
             return await self.keys(relation)
         return [name for name, _, _ in relation.columns]
 
-    async def passes(self, filters: Sequence[Filter], change: Change) -> bool:
+    async def passes(self, filters: Sequence[RowFilter], change: Change) -> bool:
         """Whether the row satisfies all filters, as Postgres compares values of the columns' types."""
         if not filters:
             return True
@@ -165,7 +165,7 @@ class Visibility:
             return False  # values of another shape than the filter's: it does not hold
         return True
 
-    async def cannot_compare(self, one: Filter, schema: str, table: str) -> str | None:
+    async def cannot_compare(self, one: RowFilter, schema: str, table: str) -> str | None:
         """Why Postgres cannot compare the filter's value with its column; None where it can."""
         try:
             kind = await self._type_of(schema, table, one.column)

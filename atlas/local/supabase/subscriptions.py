@@ -48,10 +48,10 @@ class Binding:
         return str(self.wanted.get("table", "*"))
 
     @property
-    def filters(self) -> tuple[Filter, ...]:
+    def filters(self) -> tuple[RowFilter, ...]:
         """All of them must hold."""
         text = str(self.wanted.get("filter") or "")
-        return tuple(Filter.of(part) for part in _split(text)) if text else ()
+        return tuple(RowFilter.of(part) for part in _split(text)) if text else ()
 
     @property
     def select(self) -> frozenset[str] | None:
@@ -62,7 +62,7 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
+class RowFilter:
     """column=operator.value, or column=not.operator.value."""
 
     column: str
@@ -71,7 +71,7 @@ class Filter:
     negated: bool = False
 
     @classmethod
-    def of(cls, text: str) -> Filter:
+    def of(cls, text: str) -> RowFilter:
         column, _, rest = text.partition("=")
         negated = rest.startswith("not.")
         operator, _, value = rest.removeprefix("not.").partition(".")
