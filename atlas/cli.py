@@ -25,7 +25,7 @@ COMMANDS = {
     "init": ("database", "Let Atlas join a Supabase project: copy its migrations and seed, show what config.toml needs."),
     "ask": ("tasks", "Ask a question and follow the reply."),
     "tail": ("tasks", "Follow a task's reply, from its beginning."),
-    "tasks": ("tasks", "List tasks, newest first."),
+    "tasks": ("tasks", "List questions, newest first."),
     "show": ("tasks", "Show a task: question, reply, attempts, calls."),
     "cancel": ("tasks", "Cancel a task: at once when it is queued, by its worker when it runs."),
     "retry": ("tasks", "Retry a failed, cancelled, dead or waiting task."),
@@ -62,7 +62,7 @@ class Commands(TyperGroup):
         if name not in COMMANDS:
             return None
         module, sentence = COMMANDS[name]
-        if sys.argv[1:2] in ([], ["--help"]):
+        if sys.argv[1:2] in ([], ["--help"], ["-h"]):
             return typer.core.TyperCommand(name, help=sentence)
         app = typer.Typer()
         app.command(name="-", hidden=True)(lambda: None)  # so that typer makes a group, also of one command
@@ -77,6 +77,7 @@ app = typer.Typer(
     help="Questions in, architecture specs out, every token accounted for.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 

@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -106,11 +108,13 @@ def _plain(value: object) -> object:
 
 
 def show_rows(
-    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool, empty: str, right: Sequence[str] = ()
-) -> None:
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool, empty: str, right: Sequence[str] = (),
+    rank: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Rows as a table on a terminal, as tab-separated lines in a pipe, as JSON where asked.
 
-    columns: heading of each column of a row, in order.
+    columns: heading of each column of a row, in order. rank: from the one that matters most; where the terminal is too narrow
+    those that matter least are left out, and named below the table.
     """
     if as_json:
         say(dump(rows))
@@ -124,12 +128,42 @@ def show_rows(
         for line in cells:
             say("\t".join(text.replace("\t", " ").replace("\n", " ") for text in line))
         return
+    console = Console()
+    widths = {
+        name: max(cell_len(heading), *(cell_len(visible(line[n])) for line in cells))
+        for n, (name, heading) in enumerate(columns.items())
+    }
+    empties = {name for place, name in enumerate(columns) if not any(line[place] for line in cells)}
+    ranked = [*rank, *(name for name in columns if name not in rank)]
+    # what says nothing goes before all that says something
+    ranked.sort(key=lambda name: name in empties)
+    kept = fitting(widths, console.width, right=right, rank=ranked)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, heading in columns.items():
-        table.add_column(heading, justify="right" if name in right else "left", overflow="fold", no_wrap=name in right)
+        if name in kept:
+            least = widths[name] if name in right else min(widths[name], NARROWEST)
+            table.add_column(heading, justify="right" if name in right else "left", overflow="fold", min_width=least)
     for row, line in zip(rows, cells, strict=True):
-        table.add_row(*(Text(visible(text)) for text in line), style=_COLOURS.get(str(row.get("state")), ""))
-    Console().print(table)
+        shown = [Text(visible(text)) for name, text in zip(columns, line, strict=True) if name in kept]
+        table.add_row(*shown, style=_COLOURS.get(str(row.get("state")), ""))
+    console.print(table)
+    if left_out := [heading for name, heading in columns.items() if name not in kept | empties]:
+        tell(f"not shown in {console.width} columns: {', '.join(left_out)} (a wider terminal, or --json)")
+
+
+NARROWEST = 16
+"""Columns that a text may be squeezed into; numbers, times and ids are never broken."""
+
+
+def fitting(widths: Mapping[str, int], room: int, *, right: Sequence[str], rank: Sequence[str]) -> set[str]:
+    """The columns that fit side by side, one space between them: those that come last in rank are left out first."""
+    kept = set(widths)
+    for name in reversed(rank):
+        needed = sum(widths[one] if one in right else min(widths[one], NARROWEST) for one in kept) + len(kept) - 1
+        if needed <= room or len(kept) == 1:
+            break
+        kept.discard(name)
+    return kept
 
 
 _COLOURS = {"completed": "", "running": "cyan", "queued": "yellow", "failed": "red", "dead_lettered": "red", "cancelled": "dim"}
@@ -145,6 +179,8 @@ def cell(value: object, name: str = "") -> str:
         return str(value)[:8]
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     if isinstance(value, int):
         return f"{value:,}".replace(",", " ") if sys.stdout.isatty() else str(value)
     if hasattr(value, "strftime") and hasattr(value, "hour"):

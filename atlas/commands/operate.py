@@ -43,7 +43,9 @@ async def resume(as_json: JsonFlag = False) -> None:
 @runs
 async def control(
     command: Annotated[str, typer.Argument(help=f"One of {', '.join(COMMANDS)}, or a JSON object with a command.")],
-    options: Annotated[list[str] | None, typer.Argument(help="name=value pairs of the command.")] = None,
+    options: Annotated[
+        list[str] | None, typer.Argument(help="name=value pairs of the command; none takes a limit away.")
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for a worker's answer.")] = 15,
     as_json: JsonFlag = False,
 ) -> None:
@@ -82,7 +84,7 @@ def _command(command: str, options: list[str]) -> dict[str, Any]:
         if not equals or not name:
             raise UsageError(f"{pair!r} is not name=value", "write per_run=8000")
         try:
-            body[name] = json.loads(value)
+            body[name] = None if value == "none" else json.loads(value)
         except json.JSONDecodeError:
             body[name] = value
     return body

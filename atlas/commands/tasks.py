@@ -164,20 +164,25 @@ async def tasks(
     state: Annotated[str | None, typer.Option(help=f"One of {', '.join(STATES)}.")] = None,
     sender: Annotated[str | None, typer.Option(help="Only of this sender.")] = None,
     project: Annotated[str | None, typer.Option(help="Only of this project (id or name).")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Also control messages.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List tasks, newest first."""
+    """List questions, newest first."""
     if state is not None and state not in STATES:
         raise UsageError(f"state {state!r} is not known", f"use one of {', '.join(STATES)}")
     async with face() as reads:
         if project is not None:
             await reads.project(project)
-        rows = await reads.tasks(limit=limit, state=state, sender=sender, project=project)
+        rows = await reads.tasks(limit=limit, state=state, sender=sender, project=project, every=every)
     columns = {
         "id": "ID", "state": "STATE", "wait_reason": "WAITS FOR", "model": "MODEL", "tokens": "TOKENS", "usd": "USD",
         "took": "TOOK", "queued_at": "QUEUED", "title": "QUESTION",
     }  # fmt: skip
-    show_rows(rows, columns, as_json=as_json, empty='no task yet: ask with `atlas ask "…"`', right=("tokens", "usd", "took"))
+    show_rows(
+        rows, columns, as_json=as_json, empty='no task yet: ask with `atlas ask "…"`',
+        right=("tokens", "usd", "took", "queued_at", "id"),
+        rank=("id", "state", "title", "wait_reason", "queued_at", "usd", "took", "tokens", "model"),
+    )  # fmt: skip
 
 
 @runs

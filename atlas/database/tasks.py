@@ -25,8 +25,12 @@ class PostgresTasks:
         rows = await self._operator.call_rows("find_task", task_name(text), state)
         return the_one(text, [UUID(str(next(iter(row.values())))) for row in rows])
 
-    async def tasks(self, *, limit: int, state: str | None, sender: str | None, project: str | None) -> list[Row]:
-        return await self._operator.rows(statements.tasks(limit=limit, state=state, sender=sender, project=project))
+    async def tasks(
+        self, *, limit: int, state: str | None, sender: str | None, project: str | None, every: bool = False
+    ) -> list[Row]:
+        return await self._operator.rows(
+            statements.tasks(limit=limit, state=state, sender=sender, project=project, every=every)
+        )
 
     async def project(self, name: str) -> UUID:
         found = await self._operator.first(statements.project_ids(name))

@@ -135,8 +135,12 @@ class RestTasks:
         found = await self._call("find_task", {"p_text": task_name(text), "p_state": state})
         return the_one(text, [UUID(one) for one in found], OWN)
 
-    async def tasks(self, *, limit: int, state: str | None, sender: str | None, project: str | None) -> list[Row]:
+    async def tasks(
+        self, *, limit: int, state: str | None, sender: str | None, project: str | None, every: bool = False
+    ) -> list[Row]:
         query = self._table("task_history").select("*").order("queued_at", desc=True).order("id")
+        if not every:
+            query = query.eq("kind", "chat")
         if state:
             query = query.eq("state", state)
         if sender:

@@ -38,8 +38,10 @@ class Tasks(Protocol):
     async def find(self, text: str, *, state: str | None = None) -> UUID:
         """The task of an id, a unique prefix of one (at least 4 characters), or `last`."""
 
-    async def tasks(self, *, limit: int, state: str | None, sender: str | None, project: str | None) -> list[JsonObject]:
-        """The latest tasks, newest first."""
+    async def tasks(
+        self, *, limit: int, state: str | None, sender: str | None, project: str | None, every: bool = False
+    ) -> list[JsonObject]:
+        """The latest questions, newest first; with every, control messages too."""
 
     async def project(self, name: str) -> UUID:
         """The id of a project, by its id or name."""

@@ -29,9 +29,11 @@ SPEND_KEYS = {"day": "day", "model": "model", "sender": "sender_key", "project":
 """What spend is summed up by, and the column of the view atlas.spend_by_<it>."""
 
 
-def tasks(*, limit: int, state: str | None, sender: str | None, project: str | None) -> sa.Select[Any]:
-    """The latest tasks, newest first. project: an id or a name."""
+def tasks(*, limit: int, state: str | None, sender: str | None, project: str | None, every: bool = False) -> sa.Select[Any]:
+    """The latest questions, newest first; with every, control messages too. project: an id or a name."""
     query = sa.select(HISTORY).order_by(HISTORY.c.queued_at.desc()).limit(limit)
+    if not every:
+        query = query.where(HISTORY.c.kind == "chat")
     if state:
         query = query.where(HISTORY.c.state == state)
     if sender:

@@ -11,6 +11,7 @@ import pty
 import re
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,9 +20,10 @@ import asyncpg
 import pytest
 
 from atlas import __version__
+from atlas.commands.common import cell, fitting
 from atlas.database.migrate import read_migrations
 from atlas.supabase.keys import mint
-from tests.support.core import ROOT, Database, Workers, ask, clean_environment, ended, run_atlas, stand_in_of, until
+from tests.support.core import ROOT, Database, Workers, ask, clean_environment, command, ended, run_atlas, stand_in_of, until
 
 
 class Atlas:
@@ -43,12 +45,12 @@ class Atlas:
         return json.loads((await self(*arguments, "--json")).stdout)
 
 
-def in_terminal(atlas: Atlas, *words: str) -> str:
+def in_terminal(atlas: Atlas, *words: str, **env: str) -> str:
     """What a command writes to a terminal."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "atlas.cli", *words], stdout=slave, stderr=slave,
-        env=clean_environment() | atlas.env | {"TERM": "xterm"},
+        env=clean_environment() | atlas.env | {"TERM": "xterm"} | env,
     )  # fmt: skip
     os.close(slave)
     found = b""
@@ -497,3 +499,42 @@ async def test_the_manuals_two_scripts(atlas: Atlas, tmp_path: Path, db: asyncpg
     assert "1 indexed" in done.stdout
     done = await asyncio.to_thread(run_script, "scripts/publish_task.sh", "Design a minimal CI pipeline", env=env)
     assert await db.fetchval("select id::text from atlas.task") == done.stdout.strip()
+
+
+async def test_tables_read_well_at_80_columns(atlas: Atlas, workers: Workers, db: asyncpg.Connection) -> None:
+    """Whole columns are left out, the least important first, and named; nothing is squeezed until its letters stand one by one."""
+    await workers.start()
+    title = "How do we release to the customers who run it in their own data centres, without a maintenance window?"
+    task = await ask(db, title)
+    await ended(db, task)
+    await command(db, {"command": "heartbeat"})
+    await until(lambda: db.fetchval("select count(*) = 2 from atlas.task where state = 'completed'"), 20, "both are over")
+    lines = (await asyncio.to_thread(in_terminal, atlas, "tasks", COLUMNS="80")).replace("\r", "").splitlines()
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+    assert max(len(line) for line in plain if not line.startswith("not shown")) <= 80, plain
+    assert plain[0].split() == ["ID", "STATE", "TOKENS", "USD", "TOOK", "QUEUED", "QUESTION"]
+    assert plain[1].startswith(str(task)[:8])
+    assert any(line.startswith("not shown in 80 columns: MODEL") for line in plain)
+    wide = await asyncio.to_thread(in_terminal, atlas, "tasks", COLUMNS="200")
+    assert "not shown" not in wide
+    assert "heartbeat" not in (await atlas("tasks")).stdout
+    assert "heartbeat" in (await atlas("tasks", "--all")).stdout
+
+
+def test_columns_are_left_out_by_rank() -> None:
+    widths = {"id": 8, "name": 40, "count": 6, "note": 60}
+    assert fitting(widths, 200, right=["id", "count"], rank=list(widths)) == set(widths)
+    assert fitting(widths, 48, right=["id", "count"], rank=["id", "note", "name", "count"]) == {"id", "note", "name"}
+    assert fitting(widths, 30, right=["id", "count"], rank=["id", "note", "name", "count"]) == {"id", "note"}
+    assert fitting(widths, 3, right=["id", "count"], rank=["id", "note", "name", "count"]) == {"id"}
+    assert cell(Decimal("0E-9"), "threshold") == "0.000000000"
+
+
+async def test_a_limit_is_taken_away_by_a_control_message_too(atlas: Atlas, workers: Workers, db: asyncpg.Connection) -> None:
+    await workers.start()
+    await atlas("control", "set_budget", "daily=1000")
+    assert await db.fetchval("select daily from atlas.budget where scope = 'global'") == 1000
+    await atlas("control", "set_budget", "daily=none")
+    assert await db.fetchval("select daily from atlas.budget where scope = 'global'") is None
+    assert (await atlas("tasks", "-h")).stdout == (await atlas("tasks", "--help")).stdout
+    assert (await atlas("-h")).stdout == (await atlas("--help")).stdout
