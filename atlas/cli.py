@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -101,6 +102,11 @@ def main() -> None:
     """The entry of the command."""
     if any("\ud800" <= character <= "\udfff" for argument in sys.argv for character in argument):
         complain("an argument is not UTF-8: write it in UTF-8, or read it from a file")
+        sys.exit(2)
+    try:
+        Path.cwd()
+    except OSError:
+        complain("this folder is gone, or cannot be read: change to another one")
         sys.exit(2)
     try:
         app()

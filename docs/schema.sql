@@ -720,6 +720,9 @@ begin
     perform atlas.refuse('content', 'of a control message must be JSON with a "command"',
       'send content such as {"command":"heartbeat"}');
   end if;
+  if command ->> 'command' = 'docs.added' then
+    perform atlas.refuse('role', 'is architect, and docs.added is for the indexer', 'send it with "role": "rag"');
+  end if;
   if command ->> 'command' <> all (names) then
     perform atlas.refuse('content.command', format('%L is not known', command ->> 'command'),
       'use one of ' || array_to_string(names, ', '));
@@ -6006,12 +6009,23 @@ CREATE FUNCTION rag.end_job(p_job uuid, p_owner uuid, p_state text, p_error text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
+declare
+  job rag.embed_job;
 begin
   perform rag.hold_job(p_job, p_owner);
   update rag.embed_job j set state = p_state, lease_owner = null, lease_expires_at = null, last_error = p_error,
     errors = j.errors || to_jsonb(p_errors),
     run_after = now() + coalesce(p_wait, '0'), finished_at = case when p_state = 'queued' then null else now() end
-  where j.id = p_job;
+  where j.id = p_job returning j.* into job;
+  -- who sent docs.added hears on the bus that nothing came of it
+  if p_state = 'failed' and job.in_id is not null then
+    insert into public.architect_out (data, task_id, project_id)
+    select jsonb_build_object('task_id', i.task_id, 'role', 'rag', 'msg_type', 'control', 'content', coalesce(p_error, 'it failed'),
+      'metadata', jsonb_build_object('tokens', 0, 'model', null, 'parent_id', null, 'status', 'failed', 'schema_ver', 2,
+        'kind', 'docs.added', 'error', jsonb_build_object('code', 'docs_added', 'message', coalesce(p_error, 'it failed')))),
+      i.task_id, job.project_id
+    from public.architect_in i where i.id = job.in_id;
+  end if;
 end
 $$;
 
@@ -6019,7 +6033,8 @@ $$;
 -- Name: FUNCTION end_job(p_job uuid, p_owner uuid, p_state text, p_error text, p_wait interval, p_errors text[]); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.end_job(p_job uuid, p_owner uuid, p_state text, p_error text, p_wait interval, p_errors text[]) IS 'completed, failed, or queued again after a wait: the embedder was away, and the job goes on where it was.';
+COMMENT ON FUNCTION rag.end_job(p_job uuid, p_owner uuid, p_state text, p_error text, p_wait interval, p_errors text[]) IS 'completed, failed, or queued again after a wait: the embedder was away, and the job goes on where it was. A docs.added that
+failed is answered on architect_out.';
 
 --
 -- Name: extend_job(uuid, uuid, interval, integer, integer); Type: FUNCTION; Schema: rag; Owner: -

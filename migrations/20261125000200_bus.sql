@@ -153,6 +153,9 @@ begin
     perform atlas.refuse('content', 'of a control message must be JSON with a "command"',
       'send content such as {"command":"heartbeat"}');
   end if;
+  if command ->> 'command' = 'docs.added' then
+    perform atlas.refuse('role', 'is architect, and docs.added is for the indexer', 'send it with "role": "rag"');
+  end if;
   if command ->> 'command' <> all (names) then
     perform atlas.refuse('content.command', format('%L is not known', command ->> 'command'),
       'use one of ' || array_to_string(names, ', '));

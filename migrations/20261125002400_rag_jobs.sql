@@ -163,16 +163,28 @@ create function rag.end_job(p_job uuid, p_owner uuid, p_state text, p_error text
   p_errors text[] default '{}') returns void
 language plpgsql security definer set search_path = ''
 as $$
+declare
+  job rag.embed_job;
 begin
   perform rag.hold_job(p_job, p_owner);
   update rag.embed_job j set state = p_state, lease_owner = null, lease_expires_at = null, last_error = p_error,
     errors = j.errors || to_jsonb(p_errors),
     run_after = now() + coalesce(p_wait, '0'), finished_at = case when p_state = 'queued' then null else now() end
-  where j.id = p_job;
+  where j.id = p_job returning j.* into job;
+  -- who sent docs.added hears on the bus that nothing came of it
+  if p_state = 'failed' and job.in_id is not null then
+    insert into public.architect_out (data, task_id, project_id)
+    select jsonb_build_object('task_id', i.task_id, 'role', 'rag', 'msg_type', 'control', 'content', coalesce(p_error, 'it failed'),
+      'metadata', jsonb_build_object('tokens', 0, 'model', null, 'parent_id', null, 'status', 'failed', 'schema_ver', 2,
+        'kind', 'docs.added', 'error', jsonb_build_object('code', 'docs_added', 'message', coalesce(p_error, 'it failed')))),
+      i.task_id, job.project_id
+    from public.architect_in i where i.id = job.in_id;
+  end if;
 end
 $$;
 comment on function rag.end_job(uuid, uuid, text, text, interval, text[]) is
-  'completed, failed, or queued again after a wait: the embedder was away, and the job goes on where it was.';
+  'completed, failed, or queued again after a wait: the embedder was away, and the job goes on where it was. A docs.added that
+failed is answered on architect_out.';
 grant execute on function rag.end_job(uuid, uuid, text, text, interval, text[]) to service_role, atlas_rag;
 
 -- docs.added on the bus becomes a job in the transaction that brought it. Only the service role may send control messages.

@@ -80,6 +80,21 @@ class Cluster:
         return f"postgresql://{role}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
 
 
+def not_ours(home: Path, error: OSError) -> StackError:
+    """A stack of another user, or a place where none can be: nothing of it is broken."""
+    said = f"ATLAS_HOME={home} cannot be used ({error.strerror or error})"
+    return StackError(said, "set ATLAS_HOME to a folder of your own, which need not be there yet")
+
+
+def make_home(home: Path) -> None:
+    """The stack's folder. Raises StackError."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        (home / ".gitignore").write_text("*\n")  # kept from the eyes of git
+    except OSError as error:
+        raise not_ours(home, error) from error
+
+
 class EmbeddedPostgres:
     """Starts and stops one server in a folder. Safe to call again after any crash."""
 
@@ -95,8 +110,10 @@ class EmbeddedPostgres:
             known = json.loads(self._secret.read_text())
         except FileNotFoundError:
             return None
-        except (json.JSONDecodeError, OSError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise StackError(f"{self._secret} cannot be read ({error})", "run `atlas down --erase` to begin anew") from error
+        except OSError as error:
+            raise not_ours(self.home, error) from error
         return Cluster(home=self.home, **known)
 
     def running(self) -> bool:
@@ -153,7 +170,7 @@ class EmbeddedPostgres:
         self._secret.unlink(missing_ok=True)
 
     def _create(self) -> Cluster:
-        self.home.mkdir(parents=True, exist_ok=True)
+        make_home(self.home)
         shutil.rmtree(self.home / "postgres", ignore_errors=True)
         fresh = self.home / "postgres.new"
         shutil.rmtree(fresh, ignore_errors=True)

@@ -15,7 +15,7 @@ import asyncpg
 
 from atlas.database import migrate
 from atlas.errors import StackError
-from atlas.local.postgres import Cluster, EmbeddedPostgres, free_port, port_is_free
+from atlas.local.postgres import Cluster, EmbeddedPostgres, free_port, make_home, port_is_free
 from atlas.local.process import Background, RunningProcess
 from atlas.local.supabase.access import Keys
 
@@ -33,9 +33,8 @@ class Stack:
         self.stand_in = Background(self.home, "stand_in")
 
     def start_postgres(self) -> Cluster:
-        """The server, started; its folder is kept from the eyes of git."""
-        self.home.mkdir(parents=True, exist_ok=True)
-        (self.home / ".gitignore").write_text("*\n")
+        """The server, started."""
+        make_home(self.home)
         self._secret("audit.key", lambda: secrets.token_hex(32))
         return self.postgres.start()
 
@@ -103,7 +102,7 @@ class Stack:
     @contextlib.contextmanager
     def only_one(self) -> Iterator[None]:
         """One command that starts or stops the stack of a folder at a time. Raises StackError while another does."""
-        self.home.mkdir(parents=True, exist_ok=True)
+        make_home(self.home)
         with (self.home / "stack.lock").open("a") as lock:
             try:
                 import fcntl

@@ -96,7 +96,7 @@ async def latest(url: str, ref: str | None = None, *, git: str = "git") -> str:
     name = plain_url(url)
     with tempfile.TemporaryDirectory(prefix="atlas-clone-") as top:
         runner = _Git(git, Path(top), Path(top), CloneLimits(seconds=60))
-        said = await runner.run("ls-remote", "--quiet", "--", name, _checked(ref) or "HEAD")
+        said = await runner.run_on(name, "ls-remote", "--quiet", last=_checked(ref) or "HEAD")
     if not said:
         raise CloneFailed(f"{name} has no {ref}", "check the branch")
     return said.split()[0]
@@ -123,8 +123,8 @@ async def cloned(
         folder.mkdir()
         runner = _Git(git, Path(top), folder, limits)
         await runner.run("init", "--quiet")
-        # the URL as it was checked: what follows "--" is never an option
-        await runner.run("fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--", name, ref or "HEAD")
+        fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules")
+        await runner.run_on(name, *fetch, last=ref or "HEAD")
         commit = (await runner.run("rev-parse", "FETCH_HEAD^{commit}")).strip()
         await runner.run("checkout", "--quiet", "--detach", commit)
         yield Checkout(folder=folder, commit=commit, name=name)
@@ -155,6 +155,18 @@ class _Git:
                 if name in os.environ
             },
         }
+
+    async def run_on(self, url: str, *words: str, last: str) -> str:
+        """The output of a command on a repository elsewhere. Some servers know it by its folder's name, with .git, alone."""
+        # the URL as it was checked: what follows "--" is never an option
+        try:
+            return await self.run(*words, "--", url, last)
+        except CloneFailed as error:
+            if "not found" not in str(error):
+                raise
+            with contextlib.suppress(CloneFailed):
+                return await self.run(*words, "--", f"{url}.git", last)
+            raise
 
     async def run(self, *words: str) -> str:
         """Its output. Raises CloneFailed."""

@@ -538,3 +538,23 @@ async def test_a_limit_is_taken_away_by_a_control_message_too(atlas: Atlas, work
     assert await db.fetchval("select daily from atlas.budget where scope = 'global'") is None
     assert (await atlas("tasks", "-h")).stdout == (await atlas("tasks", "--help")).stdout
     assert (await atlas("-h")).stdout == (await atlas("--help")).stdout
+
+
+@pytest.mark.parametrize("home", ["/proc/x", "/dev/null", "/etc/passwd/x"])
+@pytest.mark.parametrize("words", ["up", "down", "demo", "status"])
+def test_a_home_that_cannot_be_one_is_said(home: str, words: str) -> None:
+    """Nothing is broken, and nothing is to be erased."""
+    done = run_atlas(words, env={"ATLAS_HOME": home})
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "erase" not in done.stderr
+    if (words, home) != ("status", "/proc/x"):  # there may be a stack one day
+        assert f"ATLAS_HOME={home} cannot be used" in done.stderr
+
+
+def test_no_command_needs_the_folder_it_is_called_from(tmp_path: Path) -> None:
+    script = f"cd {tmp_path}/gone && rmdir {tmp_path}/gone && exec {sys.executable} -m atlas.cli tasks"
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=clean_environment(), check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "this folder is gone" in done.stderr

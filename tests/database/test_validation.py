@@ -29,6 +29,7 @@ def control(body: object, **more: Any) -> Json:
 
 WRONG: list[tuple[object, str, str]] = [
     (changed(role="architct"), "role", "is not known"),
+    (control({"command": "docs.added", "repository": "https://github.com/o/r.git"}), "role", "docs.added is for the indexer"),
     (changed(role="Architect"), "role", "is not known"),
     (metadata(priorty=3), "metadata.priorty", "is not known"),
     (metadata(team="payments"), "metadata.team", "is not known"),

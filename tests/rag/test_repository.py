@@ -120,6 +120,23 @@ async def test_docs_added_is_indexed_and_indexed_again(database: Database, db: a
         assert "unfinished jobs go on" in (tmp_path / "worker.log").read_text()
 
 
+async def test_a_repository_that_is_known_with_git_alone_and_one_that_is_not_there(
+    database: Database, db: asyncpg.Connection, tmp_path: Path
+) -> None:
+    """As the manual sends it; and who sent it hears on the bus that nothing came of it."""
+    commit(tmp_path / "git/acme/dotted.git", {"a.md": "alpha lease"})
+    async with git_server(tmp_path / "git") as server, embed_worker(database, tmp_path, rag_git_allow=f"{server}/acme/"):
+        there, gone = docs_added(f"{server}/acme/dotted.git"), docs_added("https://elsewhere.example/x.git")
+        for message in (there, gone):
+            await db.execute(INSERT, message)
+        assert (await job_of(db, there))["state"] == "completed"
+        assert (await job_of(db, gone))["state"] == "failed"
+    (answer,) = [row["data"] for row in await db.fetch("select data from public.architect_out")]
+    assert (answer["task_id"], answer["role"], answer["msg_type"]) == (gone["task_id"], "rag", "control")
+    assert answer["metadata"]["status"] == "failed"
+    assert "may not be cloned" in answer["metadata"]["error"]["message"]
+
+
 async def test_a_worker_that_is_killed_in_a_job_loses_nothing(
     database: Database, db: asyncpg.Connection, tmp_path: Path
 ) -> None:

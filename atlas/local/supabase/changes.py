@@ -12,7 +12,7 @@ import asyncpg
 
 from atlas.database.pool import CONNECTION_LOST
 from atlas.local.supabase.pgoutput import Change, Decoder, Relation, as_json
-from atlas.local.supabase.subscriptions import RowFilter
+from atlas.local.supabase.row_filter import RowFilter
 from atlas.supabase.keys import Claims
 
 log = logging.getLogger("atlas.supabase")
