@@ -70,7 +70,7 @@ class Prompt:
 
 
 def labels(key: UUID) -> Iterator[str]:
-    """What the sources of a prompt are called in it, such as S4821: the same for the same key, and else nobody's guess.
+    """What the sources of a prompt are called in it, such as S4821: the same for the same key, and unpredictable without it.
 
     A question that brings a <source> of its own cannot cite it: it does not know what a source is called.
     """

@@ -135,7 +135,7 @@ def show_rows(
     }
     empties = {name for place, name in enumerate(columns) if not any(line[place] for line in cells)}
     ranked = [*rank, *(name for name in columns if name not in rank)]
-    # what says nothing goes before all that says something
+    # empty columns are the first to be left out
     ranked.sort(key=lambda name: name in empties)
     kept = fitting(widths, console.width, right=right, rank=ranked)
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -95,7 +95,7 @@ async def _refuse_strangers(connection: asyncpg.Connection, project: Path) -> No
 
 
 def _password(file: Path, role: str, *, make: bool) -> str:
-    """The role's password of a file; a new one where there is no file yet."""
+    """The role's password in the file, which is created with a new one if it does not exist."""
     if make and not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(mode=0o600)

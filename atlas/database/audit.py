@@ -40,5 +40,5 @@ def audit_mac(key: bytes, upto: str, rows: int, digest: bytes, prev_mac: bytes |
 
 
 def _proof(key: bytes, mac: bytes | None) -> bytes:
-    """What the seal after the one with that MAC shows: nobody makes it without the key."""
+    """What the seal after the one with that MAC must show; only the key's holder can compute it."""
     return hmac.new(key, b"proof|" + (mac or b""), hashlib.sha256).digest()

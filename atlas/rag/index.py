@@ -59,7 +59,7 @@ class Indexer:
             self.report.unchanged += 1
             return
         document = await self._reading.read(data, kind, PurePath(source).name)
-        # a large one must not stop the leases
+        # in a thread: cutting a large document must not hold up the leases
         pieces = await asyncio.to_thread(cut, document, self._count)
         if self._vectors is not None:
             self.report.embedded += await self._vectors.fill(pieces)

@@ -1,4 +1,4 @@
-"""Reads documents in a process of their own: one that takes for ever, or all memory, costs itself and no other."""
+"""Reads documents in a separate process: one that takes too long or too much memory affects no other."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from atlas.local.supabase.access import Access
-from atlas.local.supabase.bodies import storable
+from atlas.local.supabase.bodies import BadBody, read_json
 from atlas.supabase.keys import TokenRefused
 
 MAX_BODY = 16_384
@@ -182,7 +182,7 @@ def _scrypt(password: str, salt: bytes) -> bytes:
 
 
 NOBODY = _hashed("")
-"""What a password is compared with where there is no user."""
+"""The hash to compare with when the user does not exist, so that both cases take equally long."""
 
 
 def _fits(password: str, stored: str) -> bool:
@@ -192,16 +192,9 @@ def _fits(password: str, stored: str) -> bool:
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    taken = bytearray()
-    async for piece in request.stream():
-        taken += piece
-        if len(taken) > MAX_BODY:
-            return {}
     try:
-        found = json.loads(taken or b"{}")
-    except (ValueError, RecursionError):
-        return {}
-    if not storable(found):
+        found = await read_json(request, MAX_BODY)
+    except BadBody:
         return {}
     return found if isinstance(found, dict) else {}
 

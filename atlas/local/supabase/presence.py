@@ -9,7 +9,7 @@ from uuid import uuid4
 
 
 class Present(Protocol):
-    """A channel, as far as this is concerned."""
+    """The parts of a channel that presence needs."""
 
     @property
     def name(self) -> str: ...

@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from atlas.database.pool import CONNECTION_LOST
 from atlas.local.supabase.access import Access
+from atlas.local.supabase.bodies import BadBody, read_json
 from atlas.local.supabase.changes import Replication, Visibility, payload_of
 from atlas.local.supabase.conduct import Conduct
 from atlas.local.supabase.frames import VERSIONS
@@ -27,6 +28,8 @@ from atlas.local.supabase.subscriptions import by_select, matches
 from atlas.supabase.keys import TokenRefused
 
 log = logging.getLogger("atlas.supabase")
+
+MAX_BODY = 1_048_576
 
 POLL = 0.1
 """The real server's poller of postgres_changes: every 100 ms while there is something, up to 5 times that while idle."""
@@ -102,9 +105,9 @@ class Realtime:
         try:
             messages = [
                 (str(one["topic"]), bool(one.get("private")), {"event": str(one["event"]), "payload": one["payload"]})
-                for one in json.loads(await request.body())["messages"]
+                for one in (await read_json(request, MAX_BODY))["messages"]
             ]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (BadBody, KeyError, TypeError, AttributeError):
             return JSONResponse({"error": "messages: a list of {topic, event, payload, private}"}, status_code=422)
         for topic, private, payload in messages:
             if not private or await self.visibility.may_write(topic, claims):

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from atlas.local.supabase.access import Access
-from atlas.local.supabase.bodies import storable
+from atlas.local.supabase.bodies import BadBody, read_json
 from atlas.local.supabase.changes import act_as
 from atlas.supabase.keys import Claims, TokenRefused
 
@@ -229,18 +229,17 @@ def _number(query: Mapping[str, str], name: str, default: int) -> int:
 
 
 async def _body(request: Request) -> Any:
-    taken = bytearray()
-    async for piece in request.stream():
-        taken += piece
-        if len(taken) > MAX_BODY:
-            raise RestError("PGRST102", f"the body is larger than {MAX_BODY} bytes", 413)
     try:
-        found = json.loads(taken or b"null")
-    except (ValueError, RecursionError):
-        raise RestError("PGRST102", "Empty or invalid json") from None
-    if not storable(found):
-        raise RestError("22P05", "unsupported Unicode escape sequence, or a number that JSON does not have")
-    return found
+        return await read_json(request, MAX_BODY)
+    except BadBody as error:
+        match error.why:
+            case "too_large":
+                raise RestError("PGRST102", f"the body is larger than {MAX_BODY} bytes", 413) from None
+            case "malformed":
+                raise RestError("PGRST102", "Empty or invalid json") from None
+            case _:
+                said = "unsupported Unicode escape sequence, or a number that JSON does not have"
+                raise RestError("22P05", said) from None
 
 
 def _compiled(statement: sa.Executable) -> tuple[str, list[Any]]:
