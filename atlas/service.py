@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -175,7 +176,7 @@ async def build(
             concurrency=settings.atlas_concurrency, lease=settings.atlas_lease_seconds, per_run=settings.token_budget_per_run
         )
         leases = Leases(queue, worker_id := worker_id or uuid4(), metrics, lease=limits.lease)
-        progress = ProgressWriter(queue.record_progress, leases.lost, queue.count_streams)
+        progress = ProgressWriter(partial(queue.record_progress, rate=settings.atlas_realtime_rate), leases.lost)
         calls = Calls(
             generator=writer, money=BatchedMoney(queue, metrics), progress=progress, models=book, rates=RateBuckets(queue),
             metrics=metrics, tier=settings.openai_service_tier,

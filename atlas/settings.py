@@ -55,6 +55,10 @@ class Settings(BaseModel):
     supabase_jwt_secret: SecretStr | None = Field(
         None, description="signs short-lived tokens for Realtime; without it the key itself is sent"
     )
+    atlas_realtime_rate: Annotated[float, Field(gt=0, le=100_000)] = Field(
+        80,
+        description="Realtime events a second that the project may have, each delivery counted; Supabase drops all above 100",
+    )
     pubsub_project_id: str | None = Field(None, description="replies go to a Pub/Sub topic of this project")
     pubsub_topic_out: str = Field("architect_out", description="the topic")
     pubsub_emulator_host: str | None = Field(None, description="host:port of Pub/Sub's emulator; there the topic is made")

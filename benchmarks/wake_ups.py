@@ -38,6 +38,7 @@ from atlas.supabase.tokens import KeyTokens, MintedTokens
 from atlas.wake_ups.port import WakeUps
 from atlas.wake_ups.realtime import RealtimeWakeUps
 from atlas.wake_ups.sweep import SweepWakeUps
+from tests.support.core import drop_database
 from tests.support.faults import Faults
 
 ROOT = Path(__file__).parent.parent
@@ -76,7 +77,7 @@ class Bench:
             yield self.cluster.url("postgres", name), self.cluster.url("atlas_worker", name), db
         finally:
             await db.close()
-            await admin.execute(f"drop database {name} with (force)")
+            await drop_database(admin, name)
             await admin.close()
 
 

@@ -602,37 +602,83 @@ $$;
 COMMENT ON FUNCTION atlas.broadcast_cancel() IS 'Tells workers over Realtime that a running task was asked to stop.';
 
 --
--- Name: broadcast_parts(); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: broadcast_interval(double precision); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.broadcast_parts() RETURNS trigger
+CREATE FUNCTION atlas.broadcast_interval(p_rate double precision) RETURNS interval
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select case when r.free > 0 then r.events / r.free * interval '1 second' end
+  from (
+    select
+      (select count(*) + count(distinct w.task_id) from atlas.watch w join atlas.task t on t.id = w.task_id
+       where w.expires_at > now() and t.state = 'running') as events,
+      p_rate - (select count(*) from (select i.created_at from public.architect_in i order by i.id desc limit 500) i
+                where i.created_at > now() - interval '10 seconds') / 10.0
+             * (5 + 2 * (select count(*) from atlas.worker w where w.state <> 'stopped' and w.seen_at > now() - interval '2 minutes'))
+        as free
+  ) r
+$$;
+
+--
+-- Name: FUNCTION broadcast_interval(p_rate double precision); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.broadcast_interval(p_rate double precision) IS 'How long from one broadcast of a watched stream to the next, for the whole project to stay within so many Realtime events a second; null while wake-ups need all of them. Internal.';
+
+--
+-- Name: broadcast_parts(uuid[], double precision); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.broadcast_parts(p_attempts uuid[], p_rate double precision) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
+declare
+  pause interval;
+  stream record;
 begin
-  perform realtime.send(m.payload, m.event, 'task:' || m.task_id, true)
-  from (
-    select n.task_id, n.attempt_id, n.seq, 0 as place, 'reset' as event,
-      jsonb_build_object('attempt', a.number, 'generation', n.generation, 'offset', 0) as payload
-    from new_parts n join atlas.attempt a on a.id = n.attempt_id
-    where n."offset" = 0 and not n.inherited and (n.seq > 1 or a.number > 1)
-    union all
-    select n.task_id, n.attempt_id, n.seq, 1, 'delta',
-      jsonb_build_object('attempt', a.number, 'generation', n.generation, 'seq', n.seq, 'offset', n."offset", 'text', n.text)
-    from new_parts n join atlas.attempt a on a.id = n.attempt_id
-    where not n.inherited
-    order by attempt_id, seq, place
-  ) m;
-  return null;
+  if not exists (select from atlas.watch w join atlas.attempt a on a.task_id = w.task_id
+                 where a.id = any (p_attempts) and w.expires_at > now()) then
+    return;
+  end if;
+  pause := atlas.broadcast_interval(p_rate);
+  for stream in
+    select a.task_id, a.number, a.generation, s.starts, p.ends, p.seq, p.text
+    from atlas.attempt a
+    cross join lateral (
+      select max(w.sent_at) as sent_at,
+        max(w.sent_to) filter (where w.sent_attempt = a.number and w.sent_generation = a.generation) as sent_to
+      from atlas.watch w where w.task_id = a.task_id and w.expires_at > now() having count(*) > 0) w
+    cross join lateral (
+      select coalesce(w.sent_to, (select min(n."offset") from atlas.reply_part n
+        where n.attempt_id = a.id and n.generation = a.generation and not n.inherited and n.created_at = now())) as starts) s
+    cross join lateral (
+      select string_agg(n.text, '' order by n."offset") as text, max(n.seq) as seq, max(n."offset" + length(n.text)) as ends
+      from atlas.reply_part n
+      where n.attempt_id = a.id and n.generation = a.generation and not n.inherited and n."offset" >= s.starts) p
+    where a.id = any (p_attempts) and p.text is not null and (w.sent_to is null or w.sent_at + pause <= now())
+    order by a.task_id
+  loop
+    if stream.starts = 0 and (stream.number > 1 or stream.generation > 0) then
+      perform realtime.send(jsonb_build_object('attempt', stream.number, 'generation', stream.generation, 'offset', 0),
+        'reset', 'task:' || stream.task_id, true);
+    end if;
+    perform realtime.send(jsonb_build_object('attempt', stream.number, 'generation', stream.generation, 'seq', stream.seq,
+      'offset', stream.starts, 'text', stream.text), 'delta', 'task:' || stream.task_id, true);
+    update atlas.watch w set sent_at = now(), sent_attempt = stream.number, sent_generation = stream.generation, sent_to = stream.ends
+    where w.task_id = stream.task_id;
+  end loop;
 end
 $$;
 
 --
--- Name: FUNCTION broadcast_parts(); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION broadcast_parts(p_attempts uuid[], p_rate double precision); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.broadcast_parts() IS 'Broadcasts new parts: delta, and reset where a generation begins anew.';
+COMMENT ON FUNCTION atlas.broadcast_parts(p_attempts uuid[], p_rate double precision) IS 'Broadcasts new text of watched streams, within so many Realtime events a second of the whole project. Internal.';
 
 --
 -- Name: caller_role(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1426,23 +1472,6 @@ $$;
 
 COMMENT ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint, cache_write bigint, factor numeric) IS 'US dollars of a call: input (of which cached, and of which written to the cache) and output tokens (reasoning among them) at a
 price row, times the factor of its tier and window.';
-
---
--- Name: count_streams(); Type: FUNCTION; Schema: atlas; Owner: -
---
-
-CREATE FUNCTION atlas.count_streams() RETURNS integer
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-  select count(*)::integer from atlas.attempt a where a.state = 'running'
-$$;
-
---
--- Name: FUNCTION count_streams(); Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON FUNCTION atlas.count_streams() IS 'How many attempts the whole fleet runs now.';
 
 --
 -- Name: create_project(text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3431,16 +3460,20 @@ $$;
 COMMENT ON FUNCTION atlas.record_probe(p_model text, p_ok boolean, p_error text, p_shutdown_at date) IS 'What a probe of a model found, and the day on which the provider says that it shuts down. One task that waits may try a call.';
 
 --
--- Name: record_progress(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: record_progress(jsonb, double precision); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.record_progress(p_items jsonb) RETURNS TABLE(attempt_id uuid)
-    LANGUAGE sql SECURITY DEFINER
+CREATE FUNCTION atlas.record_progress(p_items jsonb, p_rate double precision DEFAULT 80) RETURNS TABLE(attempt_id uuid)
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
     AS $$
+#variable_conflict use_column
+declare
+  held uuid[];
+begin
   with item as (
     select i.*, a.task_id from jsonb_to_recordset(p_items) as i (attempt_id uuid, call integer, generation integer,
       response_id text, resumable boolean, sequence_number bigint, "offset" integer, text text, model text, inherited boolean, response_offset integer)
@@ -3469,14 +3502,17 @@ CREATE FUNCTION atlas.record_progress(p_items jsonb) RETURNS TABLE(attempt_id uu
     select i.attempt_id, i.generation, i."offset", i.text, coalesce(i.inherited, false), i.task_id from item i where i.text <> ''
     on conflict do nothing
   )
-  select distinct i.attempt_id from item i
+  select array_agg(distinct i.attempt_id) into held from item i;
+  perform atlas.broadcast_parts(held, p_rate);
+  return query select unnest(held);
+end
 $$;
 
 --
--- Name: FUNCTION record_progress(p_items jsonb); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION record_progress(p_items jsonb, p_rate double precision); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.record_progress(p_items jsonb) IS 'Stores response ids, sequence numbers and text of running replies; answers with the attempts still held.';
+COMMENT ON FUNCTION atlas.record_progress(p_items jsonb, p_rate double precision) IS 'Stores response ids, sequence numbers and text of running replies; answers with the attempts still held. p_rate: Realtime events a second that the whole project may have.';
 
 --
 -- Name: record_rate(text, jsonb, interval); Type: FUNCTION; Schema: atlas; Owner: -
@@ -5445,6 +5481,51 @@ $$;
 COMMENT ON FUNCTION atlas.watch_ledger(p_every interval) IS 'Proves the books of today and yesterday, unless a worker has done so lately: {"wrong": rows, "rows": those found now}.';
 
 --
+-- Name: watch_task(uuid, uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.watch_task(p_task_id uuid, p_reader uuid) RETURNS timestamp with time zone
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  most constant integer := 50;
+  v_expires_at timestamptz := clock_timestamp() + interval '30 seconds';
+begin
+  if p_reader is null then
+    perform atlas.refuse('p_reader', 'is missing', 'send a UUID of your own making, the same at each renewal');
+  end if;
+  if not exists (select from atlas.task t where t.id = p_task_id) or not (atlas.is_service() or atlas.owns_task(p_task_id)) then
+    raise exception using errcode = 'AT004', message = format('no task %s of yours', p_task_id), hint = 'see atlas.task_history';
+  end if;
+  delete from atlas.watch w where (w.task_id, w.reader) in (
+    select o.task_id, o.reader from atlas.watch o where o.expires_at < now() - interval '1 minute'
+    order by o.expires_at limit 20 for update skip locked);
+  update atlas.watch w set expires_at = v_expires_at where w.task_id = p_task_id and w.reader = p_reader
+    and w.user_id is not distinct from atlas.uid();
+  if found then
+    return v_expires_at;
+  end if;
+  if (select count(*) from atlas.watch w where w.task_id = p_task_id and w.expires_at > now()) >= most
+     or (select count(*) from atlas.watch w where w.user_id = atlas.uid() and w.expires_at > now()) >= most then
+    return null;
+  end if;
+  insert into atlas.watch (task_id, reader, user_id, expires_at) values (p_task_id, p_reader, atlas.uid(), v_expires_at)
+  on conflict do nothing;
+  if not found then
+    return null;
+  end if;
+  return v_expires_at;
+end
+$$;
+
+--
+-- Name: FUNCTION watch_task(p_task_id uuid, p_reader uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.watch_task(p_task_id uuid, p_reader uuid) IS 'Asks for broadcasts of a task''s text for 30 seconds, and renews that; answers when it ends. Null: too many watch already (50 a task, 50 a person), read the tables.';
+
+--
 -- Name: worst_cost(atlas.model_price, bigint, bigint, numeric); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -5951,36 +6032,30 @@ $$;
 COMMENT ON FUNCTION rag.create_vector_index(p_index rag.embedding_index) IS 'Makes the HNSW index of an embedding index. Internal.';
 
 --
--- Name: drop_documents(uuid, text, text[]); Type: FUNCTION; Schema: rag; Owner: -
+-- Name: drop_documents(uuid, text[]); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) RETURNS integer
+CREATE FUNCTION rag.drop_documents(p_project uuid, p_sources text[]) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
   n integer;
 begin
-  delete from rag.document d where d.project_id is not distinct from p_project
-    and (p_under = '' or d.source = p_under or starts_with(d.source, rtrim(p_under, '/') || '/')) and d.source <> all (p_keep);
+  delete from rag.document d where d.project_id is not distinct from p_project and d.source = any (p_sources);
   get diagnostics n = row_count;
   if n > 0 then
     perform rag.advance_epoch(p_project);
-  end if;
-  if p_keep = '{}' then
-    -- a repository that was dropped on purpose does not come back at night
-    delete from rag.embed_job j where j.repository = rtrim(p_under, '/') and j.state in ('completed', 'failed')
-      and j.project_id is not distinct from p_project;
   end if;
   return n;
 end
 $$;
 
 --
--- Name: FUNCTION drop_documents(p_project uuid, p_under text, p_keep text[]); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION drop_documents(p_project uuid, p_sources text[]); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) IS 'Drops documents under a path that are no longer there.';
+COMMENT ON FUNCTION rag.drop_documents(p_project uuid, p_sources text[]) IS 'Drops documents; says how many there were.';
 
 --
 -- Name: embedding_indexes(); Type: FUNCTION; Schema: rag; Owner: -
@@ -6081,6 +6156,28 @@ $$;
 --
 
 COMMENT ON FUNCTION rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text) IS 'A document of a job is done, in the transaction that shows it; with an error: it is skipped.';
+
+--
+-- Name: forget_repository(uuid, text); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.forget_repository(p_project uuid, p_name text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  -- what was dropped on purpose does not come back at night
+  delete from rag.embed_job j where j.repository = rtrim(p_name, '/') and j.state in ('completed', 'failed')
+    and j.project_id is not distinct from p_project;
+  return rag.drop_documents(p_project, array(select s.source from rag.stale_documents(p_project, array[p_name], '{}') s));
+end
+$$;
+
+--
+-- Name: FUNCTION forget_repository(p_project uuid, p_name text); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.forget_repository(p_project uuid, p_name text) IS 'Drops a repository, a folder or a document, and no longer indexes the repository anew at night; says how many documents.';
 
 --
 -- Name: hits(text, text, integer, integer, uuid[], boolean, real, text, text); Type: FUNCTION; Schema: rag; Owner: -
@@ -6286,6 +6383,25 @@ $$;
 COMMENT ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) IS 'Which texts have a vector in an embedding index, so that none is embedded twice.';
 
 --
+-- Name: list_repositories(); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.list_repositories() RETURNS TABLE(project text, repository text, documents bigint, chunks bigint, indexed_at timestamp with time zone, commit text)
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select p.name, d.repository, count(*), sum(d.chunks), max(d.indexed_at), (array_agg(d.commit order by d.indexed_at desc))[1]
+  from rag.document d left join atlas.project p on p.id = d.project_id
+  group by 1, 2 order by 1 nulls first, 2 nulls last
+$$;
+
+--
+-- Name: FUNCTION list_repositories(); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.list_repositories() IS 'What is indexed, by repository and project, as far as the caller may see it. Project null: shared; repository null: sent one by one.';
+
+--
 -- Name: mark_passages(); Type: FUNCTION; Schema: rag; Owner: -
 --
 
@@ -6414,10 +6530,10 @@ $$;
 COMMENT ON FUNCTION rag.projects_of(p_task uuid) IS 'Whose documents retrieval for a task may read besides the shared ones. Internal.';
 
 --
--- Name: put_document(uuid, text, text, text, bytea, jsonb, text); Type: FUNCTION; Schema: rag; Owner: -
+-- Name: put_document(uuid, text, text, text, bytea, jsonb, text, text); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text DEFAULT NULL::text) RETURNS integer
+CREATE FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text DEFAULT NULL::text, p_repository text DEFAULT NULL::text) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -6426,10 +6542,10 @@ declare
   n integer;
 begin
   perform rag.put_passages(p_chunks);
-  insert into rag.document as d (project_id, source, title, kind, content_sha256, commit, chunks)
-  values (p_project, p_source, p_title, p_kind, p_sha256, p_commit, jsonb_array_length(p_chunks))
-  on conflict (project_id, source) do update set title = excluded.title, kind = excluded.kind, commit = excluded.commit,
-    content_sha256 = excluded.content_sha256, chunks = excluded.chunks, indexed_at = now()
+  insert into rag.document as d (project_id, source, repository, title, kind, content_sha256, commit, chunks)
+  values (p_project, p_source, p_repository, p_title, p_kind, p_sha256, p_commit, jsonb_array_length(p_chunks))
+  on conflict (project_id, source) do update set repository = excluded.repository, title = excluded.title, kind = excluded.kind,
+    commit = excluded.commit, content_sha256 = excluded.content_sha256, chunks = excluded.chunks, indexed_at = now()
   returning d.id into doc;
   delete from rag.chunk c where c.document_id = doc;
   insert into rag.chunk (document_id, seq, start_line, end_line, passage_id)
@@ -6443,10 +6559,10 @@ end
 $$;
 
 --
--- Name: FUNCTION put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text, p_repository text); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text) IS 'Indexes a document anew in one transaction: readers see the old chunks or the new ones. Says how many it has.';
+COMMENT ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text, p_repository text) IS 'Indexes a document anew in one transaction: readers see the old chunks or the new ones. Says how many it has.';
 
 --
 -- Name: put_passages(jsonb); Type: FUNCTION; Schema: rag; Owner: -
@@ -6823,6 +6939,26 @@ $$;
 --
 
 COMMENT ON FUNCTION rag.set_threshold(p_index integer, p_threshold real) IS 'Keeps a calibrated relevancy threshold, which overrides the setting.';
+
+--
+-- Name: stale_documents(uuid, text[], text[]); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.stale_documents(p_project uuid, p_under text[], p_keep text[]) RETURNS TABLE(source text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select d.source from rag.document d
+  where d.project_id is not distinct from p_project and d.source <> all (p_keep)
+    and exists (select from unnest(p_under) u (name) where d.source = u.name or starts_with(d.source, rtrim(u.name, '/') || '/'))
+  order by d.source
+$$;
+
+--
+-- Name: FUNCTION stale_documents(p_project uuid, p_under text[], p_keep text[]); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.stale_documents(p_project uuid, p_under text[], p_keep text[]) IS 'Documents under these folders that are none of those that are there.';
 
 --
 -- Name: words(text); Type: FUNCTION; Schema: rag; Owner: -
@@ -9867,6 +10003,79 @@ COMMENT ON COLUMN atlas.task_history.error_code IS 'Why it ended without a reply
 COMMENT ON COLUMN atlas.task_history.error_message IS 'Why it ended without a reply.';
 
 --
+-- Name: watch; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE UNLOGGED TABLE atlas.watch (
+    task_id uuid NOT NULL,
+    reader uuid NOT NULL,
+    user_id uuid,
+    expires_at timestamp with time zone NOT NULL,
+    sent_at timestamp with time zone,
+    sent_attempt integer,
+    sent_generation integer,
+    sent_to integer,
+    CONSTRAINT watch_check CHECK ((num_nulls(sent_at, sent_attempt, sent_generation, sent_to) = ANY (ARRAY[0, 4]))),
+    CONSTRAINT watch_sent_attempt_check CHECK ((sent_attempt > 0)),
+    CONSTRAINT watch_sent_generation_check CHECK ((sent_generation >= 0)),
+    CONSTRAINT watch_sent_to_check CHECK ((sent_to >= 0))
+);
+
+--
+-- Name: TABLE watch; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.watch IS 'Who follows which task over Realtime now; broadcasts of text are for these.';
+
+--
+-- Name: COLUMN watch.task_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.watch.task_id IS 'The task it belongs to.';
+
+--
+-- Name: COLUMN watch.reader; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.watch.reader IS 'An id that the reader made for itself: one a window or a terminal.';
+
+--
+-- Name: COLUMN watch.user_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.watch.user_id IS 'auth.users.id of the person; null for the service role.';
+
+--
+-- Name: COLUMN watch.expires_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.watch.expires_at IS 'When it ends unless atlas.watch_task renews it.';
+
+--
+-- Name: COLUMN watch.sent_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.watch.sent_at IS 'When text was last broadcast while it was watched.';
+
+--
+-- Name: COLUMN watch.sent_attempt; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.watch.sent_attempt IS 'The attempt whose text that was.';
+
+--
+-- Name: COLUMN watch.sent_generation; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.watch.sent_generation IS 'The generation whose text that was.';
+
+--
+-- Name: COLUMN watch.sent_to; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.watch.sent_to IS 'Unicode code points of that generation that were broadcast, or stood before.';
+
+--
 -- Name: worker; Type: TABLE; Schema: atlas; Owner: -
 --
 
@@ -10250,6 +10459,7 @@ CREATE TABLE rag.document (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     project_id uuid,
     source text NOT NULL,
+    repository text,
     title text NOT NULL,
     kind text NOT NULL,
     content_sha256 bytea NOT NULL,
@@ -10259,6 +10469,7 @@ CREATE TABLE rag.document (
     CONSTRAINT document_chunks_check CHECK ((chunks >= 0)),
     CONSTRAINT document_commit_check CHECK ((commit ~ '^[0-9a-f]{7,64}$'::text)),
     CONSTRAINT document_kind_check CHECK ((kind = ANY (ARRAY['markdown'::text, 'rst'::text, 'text'::text, 'code'::text, 'html'::text, 'pdf'::text, 'notebook'::text]))),
+    CONSTRAINT document_repository_check CHECK ((repository <> ''::text)),
     CONSTRAINT document_source_check CHECK ((source <> ''::text))
 );
 
@@ -10285,6 +10496,12 @@ COMMENT ON COLUMN rag.document.project_id IS 'The project it belongs to.';
 --
 
 COMMENT ON COLUMN rag.document.source IS 'Its path, as sources in a reply name it.';
+
+--
+-- Name: COLUMN document.repository; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.document.repository IS 'What it was indexed with: a Git repository by its remote, or a folder; null: it was sent by itself.';
 
 --
 -- Name: COLUMN document.title; Type: COMMENT; Schema: rag; Owner: -
@@ -10828,6 +11045,13 @@ ALTER TABLE ONLY atlas.task
     ADD CONSTRAINT task_pkey PRIMARY KEY (id);
 
 --
+-- Name: watch watch_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.watch
+    ADD CONSTRAINT watch_pkey PRIMARY KEY (task_id, reader);
+
+--
 -- Name: worker worker_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -11159,6 +11383,18 @@ CREATE INDEX task_waiting ON atlas.task USING btree (run_after) WHERE ((state = 
 CREATE INDEX task_waiting_budget ON atlas.task USING btree (wait_scope, in_id) WHERE (wait_scope IS NOT NULL);
 
 --
+-- Name: watch_expiry; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX watch_expiry ON atlas.watch USING btree (expires_at);
+
+--
+-- Name: watch_user; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX watch_user ON atlas.watch USING btree (user_id);
+
+--
 -- Name: architect_in_one_chat; Type: INDEX; Schema: public; Owner: -
 --
 
@@ -11334,18 +11570,6 @@ CREATE TRIGGER broadcast_cancel AFTER UPDATE OF cancel_requested_at ON atlas.tas
 --
 
 COMMENT ON TRIGGER broadcast_cancel ON atlas.task IS 'Tells workers over Realtime that a running task was asked to stop.';
-
---
--- Name: reply_part broadcast_parts; Type: TRIGGER; Schema: atlas; Owner: -
---
-
-CREATE TRIGGER broadcast_parts AFTER INSERT ON atlas.reply_part REFERENCING NEW TABLE AS new_parts FOR EACH STATEMENT EXECUTE FUNCTION atlas.broadcast_parts();
-
---
--- Name: TRIGGER broadcast_parts ON reply_part; Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON TRIGGER broadcast_parts ON atlas.reply_part IS 'Broadcasts new parts: delta, and reset where a generation begins anew.';
 
 --
 -- Name: reply_part number_part; Type: TRIGGER; Schema: atlas; Owner: -
@@ -11535,6 +11759,13 @@ ALTER TABLE ONLY atlas.task
 
 ALTER TABLE ONLY atlas.task
     ADD CONSTRAINT task_project_id_fkey FOREIGN KEY (project_id) REFERENCES atlas.project(id);
+
+--
+-- Name: watch watch_task_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.watch
+    ADD CONSTRAINT watch_task_id_fkey FOREIGN KEY (task_id) REFERENCES atlas.task(id);
 
 --
 -- Name: chunk chunk_document_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
@@ -11884,6 +12115,18 @@ CREATE POLICY "people see their own identities" ON atlas.identity FOR SELECT TO 
 COMMENT ON POLICY "people see their own identities" ON atlas.identity IS 'Row level security: people see their own identities.';
 
 --
+-- Name: watch people see their own watches; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "people see their own watches" ON atlas.watch FOR SELECT TO authenticated USING ((user_id = ( SELECT auth.uid() AS uid)));
+
+--
+-- Name: POLICY "people see their own watches" ON watch; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "people see their own watches" ON atlas.watch IS 'Row level security: people see their own watches.';
+
+--
 -- Name: project people see their projects and the default one; Type: POLICY; Schema: atlas; Owner: -
 --
 
@@ -11960,6 +12203,12 @@ CREATE POLICY "the knowledge service reads all of it" ON atlas.project FOR SELEC
 --
 
 COMMENT ON POLICY "the knowledge service reads all of it" ON atlas.project IS 'Row level security: the knowledge service reads all of it.';
+
+--
+-- Name: watch; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.watch ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: worker; Type: ROW SECURITY; Schema: atlas; Owner: -
@@ -12390,10 +12639,16 @@ REVOKE ALL ON FUNCTION atlas.breaker_open_until(p_failures integer, p_first doub
 REVOKE ALL ON FUNCTION atlas.broadcast_cancel() FROM PUBLIC;
 
 --
--- Name: FUNCTION broadcast_parts(); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION broadcast_interval(p_rate double precision); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.broadcast_parts() FROM PUBLIC;
+REVOKE ALL ON FUNCTION atlas.broadcast_interval(p_rate double precision) FROM PUBLIC;
+
+--
+-- Name: FUNCTION broadcast_parts(p_attempts uuid[], p_rate double precision); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.broadcast_parts(p_attempts uuid[], p_rate double precision) FROM PUBLIC;
 
 --
 -- Name: FUNCTION caller_role(); Type: ACL; Schema: atlas; Owner: -
@@ -12490,14 +12745,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.model_price TO service_role;
 REVOKE ALL ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint, cache_write bigint, factor numeric) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint, cache_write bigint, factor numeric) TO service_role;
 GRANT ALL ON FUNCTION atlas.cost(price atlas.model_price, input bigint, cached bigint, output bigint, cache_write bigint, factor numeric) TO atlas_worker;
-
---
--- Name: FUNCTION count_streams(); Type: ACL; Schema: atlas; Owner: -
---
-
-REVOKE ALL ON FUNCTION atlas.count_streams() FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.count_streams() TO service_role;
-GRANT ALL ON FUNCTION atlas.count_streams() TO atlas_worker;
 
 --
 -- Name: FUNCTION create_project(p_name text); Type: ACL; Schema: atlas; Owner: -
@@ -12927,12 +13174,12 @@ GRANT ALL ON FUNCTION atlas.record_probe(p_model text, p_ok boolean, p_error tex
 GRANT ALL ON FUNCTION atlas.record_probe(p_model text, p_ok boolean, p_error text, p_shutdown_at date) TO atlas_worker;
 
 --
--- Name: FUNCTION record_progress(p_items jsonb); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION record_progress(p_items jsonb, p_rate double precision); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.record_progress(p_items jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.record_progress(p_items jsonb) TO service_role;
-GRANT ALL ON FUNCTION atlas.record_progress(p_items jsonb) TO atlas_worker;
+REVOKE ALL ON FUNCTION atlas.record_progress(p_items jsonb, p_rate double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.record_progress(p_items jsonb, p_rate double precision) TO service_role;
+GRANT ALL ON FUNCTION atlas.record_progress(p_items jsonb, p_rate double precision) TO atlas_worker;
 
 --
 -- Name: FUNCTION record_rate(p_model text, p_limits jsonb, p_retry_after interval); Type: ACL; Schema: atlas; Owner: -
@@ -13309,6 +13556,14 @@ GRANT ALL ON FUNCTION atlas.watch_ledger(p_every interval) TO service_role;
 GRANT ALL ON FUNCTION atlas.watch_ledger(p_every interval) TO atlas_worker;
 
 --
+-- Name: FUNCTION watch_task(p_task_id uuid, p_reader uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.watch_task(p_task_id uuid, p_reader uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.watch_task(p_task_id uuid, p_reader uuid) TO authenticated;
+GRANT ALL ON FUNCTION atlas.watch_task(p_task_id uuid, p_reader uuid) TO service_role;
+
+--
 -- Name: FUNCTION worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -13406,12 +13661,12 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.embedding_index TO service_role;
 REVOKE ALL ON FUNCTION rag.create_vector_index(p_index rag.embedding_index) FROM PUBLIC;
 
 --
--- Name: FUNCTION drop_documents(p_project uuid, p_under text, p_keep text[]); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION drop_documents(p_project uuid, p_sources text[]); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) TO service_role;
-GRANT ALL ON FUNCTION rag.drop_documents(p_project uuid, p_under text, p_keep text[]) TO atlas_rag;
+REVOKE ALL ON FUNCTION rag.drop_documents(p_project uuid, p_sources text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.drop_documents(p_project uuid, p_sources text[]) TO service_role;
+GRANT ALL ON FUNCTION rag.drop_documents(p_project uuid, p_sources text[]) TO atlas_rag;
 
 --
 -- Name: FUNCTION embedding_indexes(); Type: ACL; Schema: rag; Owner: -
@@ -13445,6 +13700,14 @@ GRANT ALL ON FUNCTION rag.extend_job(p_job uuid, p_owner uuid, p_lease interval,
 REVOKE ALL ON FUNCTION rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text) TO service_role;
 GRANT ALL ON FUNCTION rag.finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text) TO atlas_rag;
+
+--
+-- Name: FUNCTION forget_repository(p_project uuid, p_name text); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.forget_repository(p_project uuid, p_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.forget_repository(p_project uuid, p_name text) TO service_role;
+GRANT ALL ON FUNCTION rag.forget_repository(p_project uuid, p_name text) TO atlas_rag;
 
 --
 -- Name: FUNCTION hits(p_query text, p_vector text, p_index integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -
@@ -13489,6 +13752,14 @@ GRANT ALL ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) TO se
 GRANT ALL ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) TO atlas_rag;
 
 --
+-- Name: FUNCTION list_repositories(); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.list_repositories() FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.list_repositories() TO authenticated;
+GRANT ALL ON FUNCTION rag.list_repositories() TO service_role;
+
+--
 -- Name: FUNCTION mark_passages(); Type: ACL; Schema: rag; Owner: -
 --
 
@@ -13524,12 +13795,12 @@ GRANT ALL ON FUNCTION rag.passage_hash(p_heading text, p_text text) TO service_r
 REVOKE ALL ON FUNCTION rag.projects_of(p_task uuid) FROM PUBLIC;
 
 --
--- Name: FUNCTION put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text, p_repository text); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text) FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text) TO service_role;
-GRANT ALL ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text) TO atlas_rag;
+REVOKE ALL ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text, p_repository text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text, p_repository text) TO service_role;
+GRANT ALL ON FUNCTION rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text, p_repository text) TO atlas_rag;
 
 --
 -- Name: FUNCTION put_passages(p_chunks jsonb); Type: ACL; Schema: rag; Owner: -
@@ -13630,6 +13901,14 @@ GRANT ALL ON FUNCTION rag.serve_index(p_index integer) TO atlas_rag;
 
 REVOKE ALL ON FUNCTION rag.set_threshold(p_index integer, p_threshold real) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.set_threshold(p_index integer, p_threshold real) TO service_role;
+
+--
+-- Name: FUNCTION stale_documents(p_project uuid, p_under text[], p_keep text[]); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.stale_documents(p_project uuid, p_under text[], p_keep text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.stale_documents(p_project uuid, p_under text[], p_keep text[]) TO service_role;
+GRANT ALL ON FUNCTION rag.stale_documents(p_project uuid, p_under text[], p_keep text[]) TO atlas_rag;
 
 --
 -- Name: FUNCTION words(p_query text); Type: ACL; Schema: rag; Owner: -
@@ -13842,6 +14121,13 @@ GRANT SELECT ON TABLE atlas.spend_rules TO service_role;
 
 GRANT SELECT ON TABLE atlas.task_history TO authenticated;
 GRANT SELECT ON TABLE atlas.task_history TO service_role;
+
+--
+-- Name: TABLE watch; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.watch TO authenticated;
+GRANT SELECT ON TABLE atlas.watch TO service_role;
 
 --
 -- Name: TABLE worker; Type: ACL; Schema: atlas; Owner: -

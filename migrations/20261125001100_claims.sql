@@ -249,13 +249,4 @@ end
 $$;
 comment on function atlas.wake_upstream(integer) is 'Makes tasks due that waited for a model, spread over at most three seconds. Internal.';
 
--- One limiter for the fleet: workers stretch the interval between parts by the number of streams of all of them.
-create function atlas.count_streams() returns integer
-language sql stable security definer set search_path = ''
-as $$
-  select count(*)::integer from atlas.attempt a where a.state = 'running'
-$$;
-comment on function atlas.count_streams() is 'How many attempts the whole fleet runs now.';
-grant execute on function atlas.count_streams() to service_role, atlas_worker;
-
 revoke execute on all functions in schema atlas, rag from public;

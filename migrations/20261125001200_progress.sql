@@ -30,10 +30,14 @@ grant select on atlas.reply_part to service_role;
 
 -- Everything a running reply leaves behind, of many attempts in one commit. An item is
 -- {"attempt_id", "call", "generation", "response_id", "resumable", "sequence_number", "offset", "text", "inherited", "response_offset"}.
-create function atlas.record_progress(p_items jsonb) returns table (attempt_id uuid)
-language sql security definer set search_path = ''
+create function atlas.record_progress(p_items jsonb, p_rate double precision default 80) returns table (attempt_id uuid)
+language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
+#variable_conflict use_column
+declare
+  held uuid[];
+begin
   with item as (
     select i.*, a.task_id from jsonb_to_recordset(p_items) as i (attempt_id uuid, call integer, generation integer,
       response_id text, resumable boolean, sequence_number bigint, "offset" integer, text text, model text, inherited boolean, response_offset integer)
@@ -62,11 +66,14 @@ as $$
     select i.attempt_id, i.generation, i."offset", i.text, coalesce(i.inherited, false), i.task_id from item i where i.text <> ''
     on conflict do nothing
   )
-  select distinct i.attempt_id from item i
+  select array_agg(distinct i.attempt_id) into held from item i;
+  perform atlas.broadcast_parts(held, p_rate);
+  return query select unnest(held);
+end
 $$;
-comment on function atlas.record_progress(jsonb) is
-  'Stores response ids, sequence numbers and text of running replies; answers with the attempts still held.';
-grant execute on function atlas.record_progress(jsonb) to service_role, atlas_worker;
+comment on function atlas.record_progress(jsonb, double precision) is
+  'Stores response ids, sequence numbers and text of running replies; answers with the attempts still held. p_rate: Realtime events a second that the whole project may have.';
+grant execute on function atlas.record_progress(jsonb, double precision) to service_role, atlas_worker;
 
 create function atlas.number_part() returns trigger
 language plpgsql security definer set search_path = ''
@@ -83,35 +90,6 @@ comment on function atlas.number_part() is 'Numbers the parts of an attempt.';
 
 create trigger number_part before insert on atlas.reply_part for each row execute function atlas.number_part();
 comment on trigger number_part on atlas.reply_part is 'Numbers the parts of an attempt.';
-
--- offset 0 begins a generation: after the first one, what readers have shown is void, and they are told so. What an attempt
--- inherited is shown already: readers go on by the offset.
-create function atlas.broadcast_parts() returns trigger
-language plpgsql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan
-as $$
-begin
-  perform realtime.send(m.payload, m.event, 'task:' || m.task_id, true)
-  from (
-    select n.task_id, n.attempt_id, n.seq, 0 as place, 'reset' as event,
-      jsonb_build_object('attempt', a.number, 'generation', n.generation, 'offset', 0) as payload
-    from new_parts n join atlas.attempt a on a.id = n.attempt_id
-    where n."offset" = 0 and not n.inherited and (n.seq > 1 or a.number > 1)
-    union all
-    select n.task_id, n.attempt_id, n.seq, 1, 'delta',
-      jsonb_build_object('attempt', a.number, 'generation', n.generation, 'seq', n.seq, 'offset', n."offset", 'text', n.text)
-    from new_parts n join atlas.attempt a on a.id = n.attempt_id
-    where not n.inherited
-    order by attempt_id, seq, place
-  ) m;
-  return null;
-end
-$$;
-comment on function atlas.broadcast_parts() is 'Broadcasts new parts: delta, and reset where a generation begins anew.';
-
-create trigger broadcast_parts after insert on atlas.reply_part
-  referencing new table as new_parts for each statement execute function atlas.broadcast_parts();
-comment on trigger broadcast_parts on atlas.reply_part is 'Broadcasts new parts: delta, and reset where a generation begins anew.';
 
 create function atlas.read_parts(p_task_id uuid, p_attempt integer default 0, p_generation integer default 0,
   p_offset integer default -1)

@@ -50,10 +50,6 @@ class PostgresQueue:
         found = await self._pool.value("select atlas.next_due()")
         return None if found is None else float(found)
 
-    async def count_streams(self) -> int:
-        """How many attempts the whole fleet runs now."""
-        return int(await self._pool.value("select atlas.count_streams()"))
-
     async def claim_tasks(self, worker: UUID, *, chats: int, controls: int, lease: float) -> list[ClaimedTask]:
         rows = await self._pool.rows(
             "select * from atlas.claim_tasks($1, $2, $3, $4)", worker, chats, controls, timedelta(seconds=lease)
@@ -87,9 +83,9 @@ class PostgresQueue:
 
     # --- a running reply and its end ----------------------------------------------------------------------------
 
-    async def record_progress(self, items: Sequence[JsonObject]) -> set[AttemptId]:
-        """Stores parts and response ids; answers the attempts that are still held."""
-        rows = await self._pool.rows("select * from atlas.record_progress($1)", list(items))
+    async def record_progress(self, items: Sequence[JsonObject], *, rate: float) -> set[AttemptId]:
+        """Stores parts and response ids; answers the attempts that are still held. rate: Realtime events a second."""
+        rows = await self._pool.rows("select * from atlas.record_progress($1, $2)", list(items), rate)
         return {AttemptId(row["attempt_id"]) for row in rows}
 
     async def complete_tasks(self, items: Sequence[JsonObject]) -> set[AttemptId]:

@@ -4,41 +4,70 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any
 from uuid import UUID
 
+from atlas.errors import AtlasError
 from atlas.supabase.channel import Patience, State, SupervisedChannel, Wanted
 from atlas.supabase.tokens import Tokens
 from atlas.tasks.port import Part
 
+log = logging.getLogger("atlas.realtime")
+
+RENEWED = 10.0
+"""Seconds between two calls of atlas.watch_task, which counts for 30."""
+
 
 class Deltas:
-    """An async context that keeps the channel of a task open; atlas.ports.Live.
+    """An async context that keeps the channel of a task open, and says that somebody watches; atlas.tasks.port.Live.
 
-    What is heard may be missing at any moment: `next` answers None for "look at the tables", and the follower does.
+    What is heard may be missing at any moment: `next` answers None for "look at the tables", and the follower does. watch:
+    asks for broadcasts, once for now and again and again; where it fails, the tables are left.
     """
 
-    def __init__(self, url: str, tokens: Tokens, task_id: UUID, *, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        tokens: Tokens,
+        task_id: UUID,
+        watch: Callable[[], Awaitable[object]],
+        *,
+        patience: Patience | None = None,
+    ) -> None:
         wanted = Wanted(topic=f"task:{task_id}", changes=(("INSERT", "public", "architect_out", f"task_id=eq.{task_id}"),))
         self._channel = SupervisedChannel(url, tokens, wanted, self, patience=patience)
         # bounded: a follower that does not read falls back on the tables
         self._heard: asyncio.Queue[Part | None] = asyncio.Queue(1000)
-        self._running: asyncio.Task[None] | None = None
+        self._watch = watch
+        self._running: list[asyncio.Task[None]] = []
         self.joined = False
 
     async def __aenter__(self) -> Deltas:
-        self._running = asyncio.create_task(self._channel.run())
+        # before the channel is joined: what is broadcast from then on is heard
+        await self._renew()
+        self._running = [asyncio.create_task(self._channel.run()), asyncio.create_task(self._keep_watch())]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._running is not None:
-            self._running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._running
+        for job in self._running:
+            job.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _keep_watch(self) -> None:
+        while True:
+            await asyncio.sleep(RENEWED)
+            await self._renew()
+
+    async def _renew(self) -> None:
+        try:
+            await self._watch()
+        except AtlasError as error:
+            log.info("nobody is told that this task is watched (%s): its text is read from the tables", error)
 
     async def next(self, seconds: float) -> Part | None:
         """The next part; None when the tables are to be looked at, or nothing came for so long."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from datetime import date
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 from postgrest import APIError
@@ -209,7 +209,9 @@ class RestTasks:
 
     @asynccontextmanager
     async def live(self, task_id: UUID) -> AsyncIterator[Live | None]:
+        reader = {"p_task_id": str(task_id), "p_reader": str(uuid4())}
         async with Deltas(
-            str(self._settings.supabase_url), SessionTokens(self._client), task_id, patience=self._patience
-        ) as deltas:
+            str(self._settings.supabase_url), SessionTokens(self._client), task_id,
+            lambda: self._call("watch_task", reader), patience=self._patience,
+        ) as deltas:  # fmt: skip
             yield deltas

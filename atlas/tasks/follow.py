@@ -59,10 +59,14 @@ class Reader:
 
     attempt: int = 0
     generation: int = 0
-    offset: int = -1
     text: str = ""
     shown: str = ""
     events: list[MoreText | Restart] = field(default_factory=list)
+
+    @property
+    def offset(self) -> int:
+        """What is written from here on has a larger offset."""
+        return len(self.text) - 1
 
     def feed(self, part: Part) -> bool:
         """Takes a part. False: it does not join on, something before it is missing."""
@@ -70,9 +74,12 @@ class Reader:
         if place < (self.attempt, self.generation):
             return True  # of a generation that is void
         held = self.text if place == (self.attempt, self.generation) else ""
-        if part.offset != len(held):
-            return part.offset < len(held)  # had it before
-        self.attempt, self.generation, self.offset = part.attempt, part.generation, part.offset
+        if part.offset > len(held):
+            return False
+        if part.offset + len(part.text) <= len(held):
+            return True  # had it before
+        held = held[: part.offset]
+        self.attempt, self.generation = place
         self._show(held + part.text)
         return True
 
@@ -100,8 +107,12 @@ class Reader:
         return taken
 
 
-async def follow(reads: Tasks, task_id: UUID, *, poll: float = 0.1, live_poll: float = 2.0) -> AsyncIterator[Event]:
-    """Events of a task until it has ended. poll, live_poll: seconds between looks at the tables, without deltas and with."""
+async def follow(reads: Tasks, task_id: UUID, *, poll: float = 0.1, live_poll: float = 0.8) -> AsyncIterator[Event]:
+    """Events of a task until it has ended.
+
+    poll, live_poll: seconds between looks at the tables, without deltas, and with them while nothing is heard; twice as long
+    while the task waits.
+    """
     reader = Reader()
     last: tuple[str, str | None] | None = None
     async with reads.live(task_id) as live:
@@ -129,6 +140,7 @@ async def follow(reads: Tasks, task_id: UUID, *, poll: float = 0.1, live_poll: f
             if live is None:
                 await asyncio.sleep(poll)
                 continue
-            while (heard := await live.next(live_poll if live.joined else 5 * poll)) is not None and reader.feed(heard):
+            longest = (live_poll if row["state"] == "running" else 2 * live_poll) if live.joined else 5 * poll
+            while (heard := await live.next(longest)) is not None and reader.feed(heard):
                 for event in reader.take():
                     yield event

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from atlas.errors import AtlasError, DatabaseDown, RefusedError
 from atlas.task import AttemptId, JsonObject
 
 log = logging.getLogger("atlas.progress")
+
+FIRST_WAITS = 0.02
+"""Seconds that a first text waits for others: with hundreds of streams each would be a commit of its own."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,27 +35,20 @@ class _Stream:
 
 
 class ProgressWriter:
-    """Buffers text, and writes the parts of all streams together every so often.
+    """Buffers text, and writes the parts of all streams together, in one commit every so often, however many streams there are.
 
-    The interval grows with the number of streams of the whole fleet: each part is a Realtime message, and a subscriber is cut
-    off at 100 a second. lost is called with each attempt that turned out to be somebody else's. count answers how many
-    streams the fleet has.
+    The first text of a generation does not wait for its turn: somebody may be waiting for it. lost is called with each attempt
+    that turned out to be somebody else's. every: seconds from one write to the next.
     """
 
     def __init__(
-        self,
-        record: Callable[[Sequence[JsonObject]], Awaitable[set[AttemptId]]],
-        lost: Callable[[AttemptId], None],
-        count: Callable[[], Awaitable[int]],
-        *,
-        shortest: float = 0.1,
-        parts_a_second: float = 75.0,
-    ) -> None:
+        self, record: Callable[[Sequence[JsonObject]], Awaitable[set[AttemptId]]], lost: Callable[[AttemptId], None],
+        *, every: float = 0.25,
+    ) -> None:  # fmt: skip
         self._record = record
         self._lost = lost
-        self._count = count
-        self._shortest = shortest
-        self._rate = parts_a_second
+        self._every = every
+        self._first = asyncio.Event()
         self._streams: dict[AttemptId, _Stream] = {}
         self._written = asyncio.Lock()
         self._begun: Batcher[JsonObject, bool] = Batcher(self._record_begun)
@@ -80,6 +77,8 @@ class ProgressWriter:
 
     def delta(self, attempt: AttemptId, text: str, sequence_number: int | None) -> None:
         stream = self._streams[attempt]
+        if not stream.offset and not stream.pending:
+            self._first.set()
         stream.pending.append(text)
         if sequence_number is not None:
             stream.sequence_number = sequence_number
@@ -90,19 +89,23 @@ class ProgressWriter:
 
     async def run(self) -> None:
         """Writes for ever."""
-        interval = self._shortest
+        clock = asyncio.get_running_loop().time
+        due = clock() + self._every
         while True:
-            await asyncio.sleep(interval)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._first.wait()
+                    # what else begins just now goes along
+                    await asyncio.sleep(FIRST_WAITS)
+            self._first.clear()
+            turn = clock() >= due
+            if turn:
+                due = clock() + self._every
             try:
-                interval = await self.interval()
-                await self.flush(list(self._streams))
+                await self.flush([one for one, stream in self._streams.items() if turn or not stream.offset])
             except (DatabaseDown, RefusedError) as error:
                 log.warning("progress could not be stored: %s", error)
-
-    async def interval(self) -> float:
-        """Seconds from this write to the next."""
-        streams = max(len(self._streams), await self._count()) if self._streams else 0
-        return max(self._shortest, streams / self._rate)
+                await asyncio.sleep(self._every)
 
     async def flush(self, attempts: Sequence[AttemptId]) -> None:
         """Writes what is pending of these attempts, in one commit."""

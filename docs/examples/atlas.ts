@@ -25,7 +25,7 @@ interface Part {
  * A socket that is cut, or joined late, misses deltas: what does not join on is read from atlas.reply_part.
  */
 export async function follow(client: Atlas, taskId: string, show: (text: string) => void): Promise<string> {
-  let at = { attempt: 0, generation: 0, offset: -1 };
+  let at = { attempt: 0, generation: 0 };
   let text = "";
   let wake = () => {};
 
@@ -35,8 +35,10 @@ export async function follow(client: Atlas, taskId: string, show: (text: string)
     const order = part.attempt - at.attempt || part.generation - at.generation;
     if (order < 0) return true;
     const held = order === 0 ? length() : 0;
-    if (part.offset !== held) return part.offset < held;
-    text = (order === 0 ? text : "") + part.text;
+    if (part.offset > held) return false;
+    // a broadcast carries all since the one before: some of it may have been read from the tables already
+    if (part.offset + [...part.text].length <= held) return true;
+    text = (order === 0 ? [...text].slice(0, part.offset).join("") : "") + part.text;
     at = part;
     show(text);
     return true;
@@ -46,11 +48,19 @@ export async function follow(client: Atlas, taskId: string, show: (text: string)
       p_task_id: taskId,
       p_attempt: at.attempt,
       p_generation: at.generation,
-      p_offset: at.offset,
+      p_offset: length() - 1,
     });
     if (error) throw new Error(error.message);
     for (const part of data) feed(part);
   };
+
+  // broadcasts are for streams that somebody watches; where this fails, the tables are left
+  const reader = crypto.randomUUID();
+  const watch = async () => {
+    await client.schema("atlas").rpc("watch_task", { p_task_id: taskId, p_reader: reader });
+  };
+  await watch();
+  const watching = setInterval(watch, 10_000);
 
   const channel = client
     .channel(`task:${taskId}`, { config: { private: true } })
@@ -77,12 +87,13 @@ export async function follow(client: Atlas, taskId: string, show: (text: string)
         show(message.content);
         return message.content;
       }
-      // a delta that does not join on, a row of architect_out, a rejoin; and every two seconds in any case
+      // a delta that does not join on, a row of architect_out, a rejoin; and in any case before a second is over
       let timer: ReturnType<typeof setTimeout> | undefined;
-      await Promise.race([woken, new Promise<void>((resolve) => (timer = setTimeout(resolve, 2000)))]);
+      await Promise.race([woken, new Promise<void>((resolve) => (timer = setTimeout(resolve, 800)))]);
       clearTimeout(timer);
     }
   } finally {
+    clearInterval(watching);
     await client.removeChannel(channel);
   }
 }

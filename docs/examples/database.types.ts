@@ -1196,6 +1196,62 @@ export type Database = {
           },
         ];
       };
+      "watch": {
+        Row: {
+          "expires_at": string;
+          "reader": string;
+          "sent_at": string | null;
+          "sent_attempt": number | null;
+          "sent_generation": number | null;
+          "sent_to": number | null;
+          "task_id": string;
+          "user_id": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "expires_at": string;
+          "reader": string;
+          "sent_at"?: string | null;
+          "sent_attempt"?: number | null;
+          "sent_generation"?: number | null;
+          "sent_to"?: number | null;
+          "task_id": string;
+          "user_id"?: string | null;
+        };
+        Update: {
+          "expires_at"?: string;
+          "reader"?: string;
+          "sent_at"?: string | null;
+          "sent_attempt"?: number | null;
+          "sent_generation"?: number | null;
+          "sent_to"?: number | null;
+          "task_id"?: string;
+          "user_id"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "watch_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "dead_letters";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "watch_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "task";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "watch_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "task_history";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       "worker": {
         Row: {
           "concurrency": number;
@@ -1545,6 +1601,8 @@ export type Database = {
         Args: { "p_asked"?: number; "p_failures": number; "p_first": number; "p_longest": number };
         Returns: string;
       };
+      "broadcast_interval": { Args: { "p_rate": number }; Returns: string };
+      "broadcast_parts": { Args: { "p_attempts": (string)[]; "p_rate": number }; Returns: undefined };
       "caller_role": { Args: Record<PropertyKey, never>; Returns: unknown };
       "cancel_task": { Args: { "p_attempt_id"?: string; "p_task_id": string; "p_usages"?: Json }; Returns: string };
       "check_control": { Args: { "message": Json }; Returns: undefined };
@@ -1613,7 +1671,6 @@ export type Database = {
         };
         Returns: number;
       };
-      "count_streams": { Args: Record<PropertyKey, never>; Returns: number };
       "create_project": { Args: { "p_name": string }; Returns: string };
       "defer_upstream": { Args: { "p_limit"?: number; "p_message": string }; Returns: number };
       "derive_id": { Args: { "p_count"?: number; "p_name": string }; Returns: string };
@@ -1801,7 +1858,7 @@ export type Database = {
         Returns: undefined;
       };
       "record_progress": {
-        Args: { "p_items": Json };
+        Args: { "p_items": Json; "p_rate"?: number };
         Returns: {
           "attempt_id": string;
         }[];
@@ -2011,6 +2068,7 @@ export type Database = {
       "wake_workers": { Args: { "p_also_busy"?: boolean; "p_queued"?: number }; Returns: undefined };
       "wants": { Args: { "value": string; "wanted": Json }; Returns: boolean };
       "watch_ledger": { Args: { "p_every"?: string }; Returns: Json };
+      "watch_task": { Args: { "p_reader": string; "p_task_id": string }; Returns: string };
       "worst_cost": {
         Args: {
           "factor"?: number;

@@ -1,7 +1,7 @@
 -- What each role may do with each table, view and function: denials first. Row level security is in rows.test.sql.
 begin;
 set local search_path = public, extensions;
-select plan(252);
+select plan(257);
 
 -- anon
 select table_privs_are('atlas', 'attempt', 'anon', array[]::text[]);
@@ -39,6 +39,7 @@ select table_privs_are('atlas', 'spend_by_sender', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'spend_rules', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'task', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'task_history', 'anon', array[]::text[]);
+select table_privs_are('atlas', 'watch', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'worker', 'anon', array[]::text[]);
 select table_privs_are('public', 'architect_in', 'anon', array[]::text[]);
 select table_privs_are('public', 'architect_out', 'anon', array[]::text[]);
@@ -90,6 +91,7 @@ select table_privs_are('atlas', 'spend_by_sender', 'atlas_worker', array[]::text
 select table_privs_are('atlas', 'spend_rules', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'task', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'task_history', 'atlas_worker', array[]::text[]);
+select table_privs_are('atlas', 'watch', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'worker', 'atlas_worker', array[]::text[]);
 select table_privs_are('public', 'architect_in', 'atlas_worker', array[]::text[]);
 select table_privs_are('public', 'architect_out', 'atlas_worker', array[]::text[]);
@@ -147,6 +149,7 @@ select table_privs_are('atlas', 'spend_by_project', 'authenticated', array['SELE
 select table_privs_are('atlas', 'spend_by_sender', 'authenticated', array['SELECT']::text[]);
 select table_privs_are('atlas', 'task', 'authenticated', array['SELECT']::text[]);
 select table_privs_are('atlas', 'task_history', 'authenticated', array['SELECT']::text[]);
+select table_privs_are('atlas', 'watch', 'authenticated', array['SELECT']::text[]);
 select table_privs_are('public', 'architect_in', 'authenticated', array['SELECT']::text[]);
 select table_privs_are('public', 'architect_out', 'authenticated', array['SELECT']::text[]);
 select table_privs_are('rag', 'chunk', 'authenticated', array['SELECT']::text[]);
@@ -192,6 +195,7 @@ select table_privs_are('atlas', 'spend_by_sender', 'service_role', array['SELECT
 select table_privs_are('atlas', 'spend_rules', 'service_role', array['SELECT']::text[]);
 select table_privs_are('atlas', 'task', 'service_role', array['SELECT']::text[]);
 select table_privs_are('atlas', 'task_history', 'service_role', array['SELECT']::text[]);
+select table_privs_are('atlas', 'watch', 'service_role', array['SELECT']::text[]);
 select table_privs_are('atlas', 'worker', 'service_role', array['SELECT']::text[]);
 select table_privs_are('public', 'architect_in', 'service_role', array['SELECT']::text[]);
 select table_privs_are('public', 'architect_out', 'service_role', array['SELECT']::text[]);
@@ -243,6 +247,7 @@ select table_privs_are('atlas', 'spend_by_sender', 'atlas_rag', array[]::text[])
 select table_privs_are('atlas', 'spend_rules', 'atlas_rag', array[]::text[]);
 select table_privs_are('atlas', 'task', 'atlas_rag', array[]::text[]);
 select table_privs_are('atlas', 'task_history', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'watch', 'atlas_rag', array[]::text[]);
 select table_privs_are('atlas', 'worker', 'atlas_rag', array[]::text[]);
 select table_privs_are('public', 'architect_in', 'atlas_rag', array[]::text[]);
 select table_privs_are('public', 'architect_out', 'atlas_rag', array[]::text[]);
@@ -260,7 +265,7 @@ select table_privs_are('rag', 'usage', 'atlas_rag', array[]::text[]);
 
 -- no table without a line above
 select is((select count(*)::integer from pg_class c join pg_namespace n on n.oid = c.relnamespace
-  where c.relkind in ('r', 'v') and n.nspname in ('atlas', 'rag')), 47, 'every table and view of atlas and rag stands here');
+  where c.relkind in ('r', 'v') and n.nspname in ('atlas', 'rag')), 48, 'every table and view of atlas and rag stands here');
 -- a sender writes its message, and whose it is; nothing else
 select column_privs_are('public', 'architect_in', 'data', 'authenticated', array['INSERT', 'SELECT']);
 select column_privs_are('public', 'architect_in', 'task_id', 'authenticated', array['SELECT']);
@@ -270,13 +275,13 @@ select is((select array_agg(n.nspname || '.' || p.proname order by n.nspname || 
    where n.nspname in ('atlas', 'rag') and has_function_privilege('anon', p.oid, 'execute')), null, 'anon calls nothing');
 select is((select array_agg(n.nspname || '.' || p.proname order by n.nspname || '.' || p.proname) from pg_proc p join pg_namespace n on n.oid = p.pronamespace
    where n.nspname in ('atlas', 'rag') and has_function_privilege('authenticated', p.oid, 'execute')), array[
-  'atlas.as_uuid', 'atlas.caller_role', 'atlas.cancel_task', 'atlas.find_task', 'atlas.get_task', 'atlas.is_service', 'atlas.my_projects', 'atlas.owns_task', 'atlas.quote_task', 'atlas.read_parts', 'atlas.set_budget', 'atlas.submit_task', 'atlas.task_state', 'atlas.today', 'atlas.uid', 'rag.candidates', 'rag.search'], 'people call these and no other');
+  'atlas.as_uuid', 'atlas.caller_role', 'atlas.cancel_task', 'atlas.find_task', 'atlas.get_task', 'atlas.is_service', 'atlas.my_projects', 'atlas.owns_task', 'atlas.quote_task', 'atlas.read_parts', 'atlas.set_budget', 'atlas.submit_task', 'atlas.task_state', 'atlas.today', 'atlas.uid', 'atlas.watch_task', 'rag.candidates', 'rag.list_repositories', 'rag.search'], 'people call these and no other');
 select is((select array_agg(n.nspname || '.' || p.proname order by n.nspname || '.' || p.proname) from pg_proc p join pg_namespace n on n.oid = p.pronamespace
    where n.nspname in ('atlas', 'rag') and has_function_privilege('atlas_worker', p.oid, 'execute')), array[
-  'atlas.adopt_outbox', 'atlas.audit_digest', 'atlas.caller_role', 'atlas.cancel_task', 'atlas.check_ledger', 'atlas.claim_outbox', 'atlas.claim_tasks', 'atlas.complete_tasks', 'atlas.cost', 'atlas.count_streams', 'atlas.defer_upstream', 'atlas.end_holds', 'atlas.escalate', 'atlas.extend_leases', 'atlas.fail_task', 'atlas.flush_cache', 'atlas.get_budgets', 'atlas.get_thread', 'atlas.has_work', 'atlas.is_service', 'atlas.lease_rate', 'atlas.list_destinations', 'atlas.list_models', 'atlas.mark_worker', 'atlas.measure_models', 'atlas.next_due', 'atlas.pause', 'atlas.price_factor_of', 'atlas.price_on', 'atlas.provide_topic', 'atlas.queue_metrics', 'atlas.raise_notifications', 'atlas.record_destination', 'atlas.record_model', 'atlas.record_probe', 'atlas.record_progress', 'atlas.record_rate', 'atlas.record_usage', 'atlas.register_worker', 'atlas.release_expired', 'atlas.report_progress', 'atlas.reserve_tokens', 'atlas.resume', 'atlas.seal_audit', 'atlas.set_budget', 'atlas.set_spend_rules', 'atlas.settle_outbox', 'atlas.take_orphans', 'atlas.take_probes', 'atlas.take_trial', 'atlas.today', 'atlas.trim_inbound', 'atlas.trim_messages', 'atlas.trim_outbox', 'atlas.watch_ledger', 'atlas.worst_cost', 'rag.embedding_indexes', 'rag.recall', 'rag.record_usage', 'rag.remember', 'rag.search_task'], 'workers call these and no other');
+  'atlas.adopt_outbox', 'atlas.audit_digest', 'atlas.caller_role', 'atlas.cancel_task', 'atlas.check_ledger', 'atlas.claim_outbox', 'atlas.claim_tasks', 'atlas.complete_tasks', 'atlas.cost', 'atlas.defer_upstream', 'atlas.end_holds', 'atlas.escalate', 'atlas.extend_leases', 'atlas.fail_task', 'atlas.flush_cache', 'atlas.get_budgets', 'atlas.get_thread', 'atlas.has_work', 'atlas.is_service', 'atlas.lease_rate', 'atlas.list_destinations', 'atlas.list_models', 'atlas.mark_worker', 'atlas.measure_models', 'atlas.next_due', 'atlas.pause', 'atlas.price_factor_of', 'atlas.price_on', 'atlas.provide_topic', 'atlas.queue_metrics', 'atlas.raise_notifications', 'atlas.record_destination', 'atlas.record_model', 'atlas.record_probe', 'atlas.record_progress', 'atlas.record_rate', 'atlas.record_usage', 'atlas.register_worker', 'atlas.release_expired', 'atlas.report_progress', 'atlas.reserve_tokens', 'atlas.resume', 'atlas.seal_audit', 'atlas.set_budget', 'atlas.set_spend_rules', 'atlas.settle_outbox', 'atlas.take_orphans', 'atlas.take_probes', 'atlas.take_trial', 'atlas.today', 'atlas.trim_inbound', 'atlas.trim_messages', 'atlas.trim_outbox', 'atlas.watch_ledger', 'atlas.worst_cost', 'rag.embedding_indexes', 'rag.recall', 'rag.record_usage', 'rag.remember', 'rag.search_task'], 'workers call these and no other');
 select is((select array_agg(n.nspname || '.' || p.proname order by n.nspname || '.' || p.proname) from pg_proc p join pg_namespace n on n.oid = p.pronamespace
    where n.nspname in ('atlas', 'rag') and has_function_privilege('atlas_rag', p.oid, 'execute')), array[
-  'rag.add_job', 'rag.advance_epochs', 'rag.candidates', 'rag.claim_index', 'rag.claim_job', 'rag.collect_passages', 'rag.drop_documents', 'rag.embedding_indexes', 'rag.end_job', 'rag.extend_job', 'rag.finish_item', 'rag.index_status', 'rag.known_documents', 'rag.known_vectors', 'rag.missing_vectors', 'rag.open_index', 'rag.put_document', 'rag.put_vectors', 'rag.record_repository', 'rag.record_usage', 'rag.refresh_all', 'rag.search', 'rag.search_task', 'rag.serve_index'], 'the knowledge service calls these and no other');
+  'rag.add_job', 'rag.advance_epochs', 'rag.candidates', 'rag.claim_index', 'rag.claim_job', 'rag.collect_passages', 'rag.drop_documents', 'rag.embedding_indexes', 'rag.end_job', 'rag.extend_job', 'rag.finish_item', 'rag.forget_repository', 'rag.index_status', 'rag.known_documents', 'rag.known_vectors', 'rag.missing_vectors', 'rag.open_index', 'rag.put_document', 'rag.put_vectors', 'rag.record_repository', 'rag.record_usage', 'rag.refresh_all', 'rag.search', 'rag.search_task', 'rag.serve_index', 'rag.stale_documents'], 'the knowledge service calls these and no other');
 
 select * from finish();
 rollback;

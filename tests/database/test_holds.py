@@ -324,12 +324,13 @@ async def test_readers_keep_what_an_earlier_attempt_wrote(db: asyncpg.Connection
     await db.execute("update atlas.task set run_after = now() where id = $1", task)
     (row,) = await claim(db)
     item = {"attempt_id": str(row["attempt_id"]), "call": 0, "generation": 0, "response_id": "resp_1", "resumable": True}
+    await db.execute("select atlas.watch_task($1, gen_random_uuid())", task)
     await db.execute("select atlas.record_progress($1)", [item | {"offset": 0, "text": "Hello", "inherited": True}])
     await db.execute("select atlas.record_progress($1)", [item | {"offset": 5, "text": " world"}])
     sent = await db.fetch(
         "select event, payload ->> 'text' as text from realtime.messages where topic like 'task:%' order by inserted_at"
     )
-    assert [tuple(one) for one in sent] == [("delta", "Hello"), ("delta", " world")]
+    assert [tuple(one) for one in sent] == [("delta", " world")], "no reset, and not again what was shown"
     await db.execute("select atlas.cancel_task($1, $2, $3)", task, row["attempt_id"], {"0": used(5)})
 
 

@@ -359,3 +359,21 @@ async def test_each_source_is_judged_by_itself(database: Database, db: asyncpg.C
             assert troubles == ["deaf"]
         finally:
             job.cancel()
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_defect(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with stand_in_of(database) as stand_in:
+        host, port = stand_in.url.removeprefix("http://").split(":")
+        key = stand_in.keys.secret
+        for _ in range(3):
+            _, writer = await asyncio.open_connection(host, int(port))
+            head = f"POST /rest/v1/rpc/find_task HTTP/1.1\r\nHost: x\r\napikey: {key}\r\nContent-Profile: atlas\r\nContent-Length: 50\r\n\r\n{{"
+            writer.write(head.encode())
+            await writer.drain()
+            await asyncio.sleep(0.1)
+            writer.transport.abort()
+        await asyncio.sleep(0.3)
+        assert (await httpx.AsyncClient().get(f"{stand_in.url}/rest/v1/task", headers={"apikey": key, "Accept-Profile": "atlas"})).status_code == 200  # fmt: skip
+    assert "Exception in ASGI" not in caplog.text

@@ -49,6 +49,7 @@ async def furnish(database: Database, db: asyncpg.Connection) -> dict[str, UUID]
             message = chat(f"a question of {who}")
             await connection.execute("insert into public.architect_in (data) values ($1)", message)
             tasks[who] = UUID(message["task_id"])
+            await connection.execute("select atlas.watch_task($1, gen_random_uuid())", tasks[who])
         (row,) = await claim(db)
         attempt = row["attempt_id"]
         await reserve(db, attempt)

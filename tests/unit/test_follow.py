@@ -23,3 +23,14 @@ def test_a_final_reply_that_was_shown_already_says_nothing_more() -> None:
     reader.feed(part("Use Kafka."))
     reader.finish("Use Kafka.")
     assert reader.take() == [MoreText(text="Use Kafka.")]
+
+
+def test_a_part_that_overlaps_what_is_held_adds_its_end() -> None:
+    """A broadcast carries all since the one before; a look at the tables may have been in between."""
+    reader = Reader()
+    reader.feed(part("Use 😀 K"))
+    assert reader.feed(part("😀 Kafka", offset=4))
+    assert reader.feed(part("Ka", offset=6)), "had it before"
+    assert not reader.feed(part("!", offset=12)), "something is missing"
+    assert "".join(event.text for event in reader.take()) == reader.text == "Use 😀 Kafka"
+    assert reader.offset == 10, "what comes after begins at 11"

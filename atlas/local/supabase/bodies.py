@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, Literal
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 _UNSTORABLE = re.compile(r"\\u(0000|d[89a-f][0-9a-f]{2})", re.IGNORECASE)
 _PAIR = re.compile(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}", re.IGNORECASE)
@@ -23,10 +23,13 @@ class BadBody(Exception):
 async def read_json(request: Request, most: int) -> Any:
     """The body, at most so many bytes; None where it is empty. Raises BadBody."""
     taken = bytearray()
-    async for piece in request.stream():
-        taken += piece
-        if len(taken) > most:
-            raise BadBody("too_large")
+    try:
+        async for piece in request.stream():
+            taken += piece
+            if len(taken) > most:
+                raise BadBody("too_large")
+    except ClientDisconnect:
+        raise BadBody("malformed") from None  # nobody reads the answer
     try:
         found = json.loads(taken or b"null")
     except (ValueError, RecursionError):
