@@ -36,7 +36,7 @@ COMMANDS = {
     "spend": ("money", "What was spent, in tokens and dollars; apart, what is held and what was presumed not made."),
     "budget": ("money", "Budgets: what a run and a day may cost."),
     "reconcile": ("reconcile", "Ask the provider about held and unknown calls, and compare its usage with the books."),
-    "index": ("knowledge", "Index what the team knows: Markdown, reStructuredText, code, HTML, PDF, notebooks."),
+    "index": ("knowledge", "Index what the team knows: files, folders and Git repositories."),
     "search": ("search", "Search what is indexed, as a task would."),
     "rag": ("rag", "The knowledge service: serve, index in the background, measure."),
     "login": ("people", "Log in to the project of SUPABASE_URL."),

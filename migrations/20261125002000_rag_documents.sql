@@ -5,6 +5,7 @@ create table rag.document (
   id uuid primary key default gen_random_uuid(),
   project_id uuid references atlas.project (id) on delete cascade,
   source text not null check (source <> ''),
+  repository text check (repository <> ''),
   title text not null,
   kind text not null check (kind in ('markdown', 'rst', 'text', 'code', 'html', 'pdf', 'notebook')),
   content_sha256 bytea not null,
@@ -18,6 +19,7 @@ comment on table rag.document is 'One row a file. project_id null: shared by all
 comment on column rag.document.id is 'Its id.';
 comment on column rag.document.project_id is 'The project it belongs to.';
 comment on column rag.document.source is 'Its path, as sources in a reply name it.';
+comment on column rag.document.repository is 'What it was indexed with: a Git repository by its remote, or a folder; null: it was sent by itself.';
 comment on column rag.document.title is 'The first line, for people who look at the table.';
 comment on column rag.document.kind is 'How it was read.';
 comment on column rag.document.content_sha256 is 'An unchanged file is not indexed again.';
@@ -172,7 +174,7 @@ comment on function rag.known_documents(uuid, text[]) is 'Hashes of what is inde
 grant execute on function rag.known_documents(uuid, text[]) to service_role, atlas_rag;
 
 create function rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea,
-  p_chunks jsonb, p_commit text default null) returns integer
+  p_chunks jsonb, p_commit text default null, p_repository text default null) returns integer
 language plpgsql security definer set search_path = ''
 as $$
 declare
@@ -180,10 +182,10 @@ declare
   n integer;
 begin
   perform rag.put_passages(p_chunks);
-  insert into rag.document as d (project_id, source, title, kind, content_sha256, commit, chunks)
-  values (p_project, p_source, p_title, p_kind, p_sha256, p_commit, jsonb_array_length(p_chunks))
-  on conflict (project_id, source) do update set title = excluded.title, kind = excluded.kind, commit = excluded.commit,
-    content_sha256 = excluded.content_sha256, chunks = excluded.chunks, indexed_at = now()
+  insert into rag.document as d (project_id, source, repository, title, kind, content_sha256, commit, chunks)
+  values (p_project, p_source, p_repository, p_title, p_kind, p_sha256, p_commit, jsonb_array_length(p_chunks))
+  on conflict (project_id, source) do update set repository = excluded.repository, title = excluded.title, kind = excluded.kind,
+    commit = excluded.commit, content_sha256 = excluded.content_sha256, chunks = excluded.chunks, indexed_at = now()
   returning d.id into doc;
   delete from rag.chunk c where c.document_id = doc;
   insert into rag.chunk (document_id, seq, start_line, end_line, passage_id)
@@ -195,32 +197,63 @@ begin
   return n;
 end
 $$;
-comment on function rag.put_document(uuid, text, text, text, bytea, jsonb, text) is
+comment on function rag.put_document(uuid, text, text, text, bytea, jsonb, text, text) is
   'Indexes a document anew in one transaction: readers see the old chunks or the new ones. Says how many it has.';
-grant execute on function rag.put_document(uuid, text, text, text, bytea, jsonb, text) to service_role, atlas_rag;
+grant execute on function rag.put_document(uuid, text, text, text, bytea, jsonb, text, text) to service_role, atlas_rag;
 
-create function rag.drop_documents(p_project uuid, p_under text, p_keep text[]) returns integer
+-- What a run over a folder did not find there: documents under its name that are none of its files.
+create function rag.stale_documents(p_project uuid, p_under text[], p_keep text[]) returns table (source text)
+language sql stable security definer set search_path = ''
+as $$
+  select d.source from rag.document d
+  where d.project_id is not distinct from p_project and d.source <> all (p_keep)
+    and exists (select from unnest(p_under) u (name) where d.source = u.name or starts_with(d.source, rtrim(u.name, '/') || '/'))
+  order by d.source
+$$;
+comment on function rag.stale_documents(uuid, text[], text[]) is 'Documents under these folders that are none of those that are there.';
+grant execute on function rag.stale_documents(uuid, text[], text[]) to service_role, atlas_rag;
+
+create function rag.drop_documents(p_project uuid, p_sources text[]) returns integer
 language plpgsql security definer set search_path = ''
 as $$
 declare
   n integer;
 begin
-  delete from rag.document d where d.project_id is not distinct from p_project
-    and (p_under = '' or d.source = p_under or starts_with(d.source, rtrim(p_under, '/') || '/')) and d.source <> all (p_keep);
+  delete from rag.document d where d.project_id is not distinct from p_project and d.source = any (p_sources);
   get diagnostics n = row_count;
   if n > 0 then
     perform rag.advance_epoch(p_project);
   end if;
-  if p_keep = '{}' then
-    -- a repository that was dropped on purpose does not come back at night
-    delete from rag.embed_job j where j.repository = rtrim(p_under, '/') and j.state in ('completed', 'failed')
-      and j.project_id is not distinct from p_project;
-  end if;
   return n;
 end
 $$;
-comment on function rag.drop_documents(uuid, text, text[]) is 'Drops documents under a path that are no longer there.';
-grant execute on function rag.drop_documents(uuid, text, text[]) to service_role, atlas_rag;
+comment on function rag.drop_documents(uuid, text[]) is 'Drops documents; says how many there were.';
+grant execute on function rag.drop_documents(uuid, text[]) to service_role, atlas_rag;
+
+create function rag.forget_repository(p_project uuid, p_name text) returns integer
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  -- what was dropped on purpose does not come back at night
+  delete from rag.embed_job j where j.repository = rtrim(p_name, '/') and j.state in ('completed', 'failed')
+    and j.project_id is not distinct from p_project;
+  return rag.drop_documents(p_project, array(select s.source from rag.stale_documents(p_project, array[p_name], '{}') s));
+end
+$$;
+comment on function rag.forget_repository(uuid, text) is
+  'Drops a repository, a folder or a document, and no longer indexes the repository anew at night; says how many documents.';
+grant execute on function rag.forget_repository(uuid, text) to service_role, atlas_rag;
+
+create function rag.list_repositories() returns table (project text, repository text, documents bigint, chunks bigint, indexed_at timestamptz, commit text)
+language sql stable set search_path = ''
+as $$
+  select p.name, d.repository, count(*), sum(d.chunks), max(d.indexed_at), (array_agg(d.commit order by d.indexed_at desc))[1]
+  from rag.document d left join atlas.project p on p.id = d.project_id
+  group by 1, 2 order by 1 nulls first, 2 nulls last
+$$;
+comment on function rag.list_repositories() is
+  'What is indexed, by repository and project, as far as the caller may see it. Project null: shared; repository null: sent one by one.';
+grant execute on function rag.list_repositories() to authenticated, service_role;
 
 create function rag.collect_passages() returns integer
 language plpgsql security definer set search_path = ''

@@ -202,6 +202,11 @@ def spent_of(budget: Mapping[str, Any]) -> list[tuple[float, float, str, str]]:
     ]
 
 
+def agreed(question: str) -> bool:
+    """Asks at a terminal; elsewhere nobody is there to agree."""
+    return sys.stdin.isatty() and sys.stderr.isatty() and typer.confirm(visible(question), err=True)
+
+
 class Steps:
     """Set-up steps with their elapsed time: `[1/5] packages … 38 s`. On a terminal the seconds count while it runs."""
 

@@ -14,7 +14,7 @@ import typer
 
 from atlas.commands.common import Steps, operator, runs, settings
 from atlas.commands.console import complain, say, tell
-from atlas.commands.knowledge import index_paths
+from atlas.commands.knowledge import Pruning, index_paths
 from atlas.commands.search import opened
 from atlas.commands.stack import bring_up
 from atlas.commands.tasks import fail_unless_completed, question_of, show_stream
@@ -57,7 +57,9 @@ async def demo(
             cluster, worker = await bring_up(stack, steps, owner="up" if keep else "demo")
             with steps.step("knowledge"):
                 async with opened(known, cluster.url()) as index:
-                    report = await index_paths(index, [examples], project=None)
+                    # the example team has a name of its own, wherever Atlas is installed
+                    named = None if docs is not None else "examples"
+                    report = await index_paths(index, [examples], project=None, pruning=Pruning.ALWAYS, named=named)
             tell(f"      {report.files} documents: {report.indexed} indexed, {report.unchanged} unchanged")
             if known.openai_api_key is None:
                 tell("No OPENAI_API_KEY: the offline architect answers, and no model is called.\n")

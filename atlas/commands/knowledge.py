@@ -1,24 +1,27 @@
-"""index: what the team knows."""
+"""index: what the team knows, added, listed and removed."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typer.core import TyperGroup
 
-from atlas.commands.common import JsonFlag, dump, runs, settings
-from atlas.commands.console import complain, say
+from atlas.commands.common import JsonFlag, agreed, dump, runs, settings, show_rows
+from atlas.commands.console import complain, say, tell
 from atlas.commands.search import opened, project_id
-from atlas.errors import AtlasError, UsageError
+from atlas.errors import AtlasError, NotFoundError, UsageError
 from atlas.llm.tokens import Vocabularies
-from atlas.rag.files import File, find_files, source_name
+from atlas.rag.files import File, find_files
 from atlas.rag.index import Report
+from atlas.rag.naming import Naming
 from atlas.rag.repository import cloned, is_git_url, latest
 from atlas.rag.wiring import Knowledge
 from atlas.text import visible
@@ -27,24 +30,48 @@ _SHOWN = 20
 """Lines of what was skipped; the rest are counted."""
 
 
+class _Index(TyperGroup):
+    """`atlas index PATH` is `atlas index add PATH`: the first word is a path where it is no command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, "-h", "--help"}:
+            args = ["add", *args]
+        return super().parse_args(ctx, args)
+
+
+index = typer.Typer(cls=_Index, no_args_is_help=True, help="Index what the team knows: files, folders and Git repositories.")
+
+ProjectOption = Annotated[str | None, typer.Option(help="Whose they are (id or name); without it, everybody's.")]
+
+
+@index.command()
 @runs
-async def index(
+async def add(
     paths: Annotated[list[str], typer.Argument(help="Files, folders, or the URL of a Git repository.")],
-    project: Annotated[str | None, typer.Option(help="Whose they are (id or name); without it, everybody's.")] = None,
+    project: ProjectOption = None,
     ref: Annotated[str | None, typer.Option(help="The branch or commit of a repository.")] = None,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="Drop what is no longer there without asking; without a terminal it stays otherwise."),
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and index what changes, until Ctrl-C.")] = False,
     every: Annotated[float, typer.Option(min=1, help="Seconds between looks at a repository that is watched.")] = 60,
     as_json: JsonFlag = False,
 ) -> None:
-    """Index what the team knows: Markdown, reStructuredText, code, HTML, PDF, notebooks. An unchanged file costs nothing."""
+    """Index files, folders or Git repositories; `add` may be left out. An unchanged file costs nothing.
+
+    Markdown, reStructuredText, code, HTML, PDF, notebooks. Sources are named by their
+    repository (its remote, else the folder) and the path in it.
+    """
     urls = [path for path in paths if is_git_url(path)]
     folders = [Path(path) for path in paths if not is_git_url(path)]
     if ref is not None and not urls:
         raise UsageError("--ref is of a repository", "name its URL")
+    asked = Pruning.ALWAYS if prune else Pruning.ASK
     async with opened(settings()) as known:
         if folders:
-            _show(await index_paths(known, folders, project=project), as_json=as_json)
-        commits = {url: await _index_url(known, url, ref, project=project, as_json=as_json) for url in urls}
+            _show(await index_paths(known, folders, project=project, pruning=asked), as_json=as_json)
+        commits = {url: await _index_url(known, url, ref, project=project, pruning=asked, as_json=as_json) for url in urls}
         if watch:
             async with asyncio.TaskGroup() as group:
                 if folders:
@@ -53,12 +80,69 @@ async def index(
                     group.create_task(_watch_url(known, url, ref, commit, every, project=project, as_json=as_json))
 
 
+@index.command("list")
+@runs
+async def list_(as_json: JsonFlag = False) -> None:
+    """List what is indexed, by repository."""
+    async with opened(settings()) as known:
+        rows = await known.store.list_repositories()
+    for row in rows:
+        row["project"] = row["project"] or EVERYBODY
+        row["repository"] = row["repository"] or "(sent one by one)"
+        row["commit"] = row["commit"] and row["commit"][:12]
+    heads = {"project": "PROJECT", "repository": "REPOSITORY", "documents": "DOCUMENTS", "chunks": "CHUNKS",
+             "indexed_at": "INDEXED", "commit": "COMMIT"}  # fmt: skip
+    show_rows(
+        rows, heads, as_json=as_json, empty="nothing is indexed: `atlas index PATH` adds documents",
+        right=("documents", "chunks"), rank=("repository", "documents", "project", "indexed_at", "chunks", "commit"),
+    )  # fmt: skip
+
+
+@index.command()
+@runs
+async def remove(
+    name: Annotated[str, typer.Argument(help="A repository, as `atlas index list` shows it, or a file or folder of one.")],
+    project: ProjectOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove a repository, a folder or a file from the index."""
+    async with opened(settings()) as known:
+        whose = await project_id(known, project)
+        found: list[str] = []
+        for one in dict.fromkeys((name.rstrip("/") or name, Naming().source(Path(name)))):
+            found = await known.store.stale_documents(whose, [one], [])
+            if found:
+                break
+        else:
+            of = f"of project {project}" if project else "of everybody"
+            raise NotFoundError(f"nothing {of} is indexed under {name!r}", "`atlas index list` shows names and projects")
+        if not yes and not agreed(f"Remove {len(found)} documents of {one} from the index?"):
+            raise UsageError(f"{len(found)} documents of {one} stay", "say --yes")
+        say(f"removed {await known.store.forget_repository(whose, one)} documents of {one}")
+
+
+EVERYBODY = "(everybody)"
+
+
+class Pruning(Enum):
+    """What becomes of documents whose files are gone."""
+
+    ALWAYS = "dropped"
+    ASK = "dropped where somebody at a terminal agrees"
+
+
 async def index_paths(
-    known: Knowledge, paths: list[Path], *, project: str | None, named: str | None = None, commit: str | None = None
+    known: Knowledge,
+    paths: list[Path],
+    *,
+    project: str | None,
+    pruning: Pruning,
+    named: str | None = None,
+    commit: str | None = None,
 ) -> Report:
     """Indexes paths, with a progress bar on a terminal; builds the configured embedding index if it does not serve yet."""
-    files, skipped = find_files(paths, named=named)
-    folders = [named if named is not None else source_name(path) for path in paths if path.is_dir()]
+    found = find_files(paths, named=named)
+    files = found.files
     indexer = await known.indexer(await project_id(known, project), Vocabularies().counter("o200k_base"))
     vectors = await known.vectors()
     price = vectors.index.usd_per_million if vectors is not None else 0
@@ -72,8 +156,8 @@ async def index_paths(
         def advance(file: File) -> None:
             bar.update(shown, advance=1, description=visible(file.source[-40:]), facts=_facts(indexer.report, price))
 
-        report = await indexer.files(files, drop_under=folders, commit=commit, advance=advance)
-        report.skipped += skipped
+        report = await indexer.files(files, under=found.under, commit=commit, advance=advance)
+        report.skipped += found.skipped
         if vectors is not None and (vectors.index.state == "building" or await vectors.has_gaps()):
             missing = await known.store.count_missing(vectors.index.id)
             building = bar.add_task(f"vectors of {vectors.index.model}", total=missing, facts="")
@@ -84,8 +168,21 @@ async def index_paths(
 
             if not await vectors.build(uuid4(), embedded):
                 complain("another process builds the vectors now: until they are complete the old ones serve")
+    if report.stale and (pruning is Pruning.ALWAYS or _may_drop(report.stale)):
+        await indexer.drop_stale()
     await known.store.collect_passages()
     return report
+
+
+def _may_drop(stale: list[str]) -> bool:
+    """Says what would go, and asks."""
+    files = "1 document is indexed whose file is" if len(stale) == 1 else f"{len(stale)} documents are indexed whose files are"
+    tell(f"{files} no longer there:")
+    for source in stale[:_SHOWN]:
+        tell(f"  {source}")
+    if len(stale) > _SHOWN:
+        tell(f"  and {len(stale) - _SHOWN} more")
+    return agreed("Drop what is no longer there?")
 
 
 def _facts(report: Report, price: float | None) -> str:
@@ -111,6 +208,8 @@ def _show(report: Report, *, as_json: bool) -> None:
         f"{report.files} files: {report.indexed} indexed ({report.chunks} chunks, {report.tokens} tokens{embedded}), "
         f"{report.unchanged} unchanged, {len(report.skipped)} skipped, {report.dropped} dropped"
     )
+    if report.stale:
+        complain(f"{len(report.stale)} documents whose files are gone stay in the index: `--prune` drops them")
 
 
 async def _watch(known: Knowledge, paths: list[Path], *, project: str | None, as_json: bool) -> None:
@@ -121,12 +220,12 @@ async def _watch(known: Knowledge, paths: list[Path], *, project: str | None, as
     # the first answer comes when the watch has begun: what changed until then is indexed as well
     async for changes in awatch(*paths, debounce=400, recursive=True, rust_timeout=500, yield_on_timeout=True):
         if not said:
-            complain(f"watching {', '.join(str(path) for path in paths)}: Ctrl-C ends it")
+            complain(f"watching {', '.join(str(path) for path in paths)}: what goes there leaves the index; Ctrl-C ends it")
         elif not changes:
             continue
         said = True
         try:
-            report = await index_paths(known, paths, project=project)
+            report = await index_paths(known, paths, project=project, pruning=Pruning.ALWAYS)
         except AtlasError as error:
             # what cannot be had now is indexed with the next change
             complain(f"{len(changes)} changes are not indexed: {error.line}")
@@ -136,10 +235,14 @@ async def _watch(known: Knowledge, paths: list[Path], *, project: str | None, as
             _show(report, as_json=as_json)
 
 
-async def _index_url(known: Knowledge, url: str, ref: str | None, *, project: str | None, as_json: bool) -> str:
+async def _index_url(
+    known: Knowledge, url: str, ref: str | None, *, project: str | None, pruning: Pruning, as_json: bool
+) -> str:
     """Answers the commit that was indexed."""
     async with cloned(url, ref) as checkout:
-        report = await index_paths(known, [checkout.folder], project=project, named=checkout.name, commit=checkout.commit)
+        report = await index_paths(
+            known, [checkout.folder], project=project, pruning=pruning, named=checkout.name, commit=checkout.commit
+        )
     await known.store.record_repository(checkout.name, ref, await project_id(known, project))
     _show(report, as_json=as_json)
     return checkout.commit
@@ -153,11 +256,11 @@ async def _watch_url(
         await asyncio.sleep(every)
         try:
             if await latest(url, ref) != commit:
-                commit = await _index_url(known, url, ref, project=project, as_json=as_json)
+                commit = await _index_url(known, url, ref, project=project, pruning=Pruning.ALWAYS, as_json=as_json)
         except AtlasError as error:
             complain(f"{url}: {error.line}")
 
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    app.command()(index)
+    app.add_typer(index, name="index")

@@ -12,6 +12,7 @@ from pathspec import GitIgnoreSpec
 
 from atlas.errors import UsageError
 from atlas.rag.document import kind_of
+from atlas.rag.naming import Naming, Repository
 
 LARGEST = 2 * 1024 * 1024
 """Bytes of a text file; larger ones are skipped."""
@@ -41,44 +42,48 @@ _SECRET_TEXT = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """A file to index: its name as sources show it, and where it is."""
+    """A file to index: its name as sources show it, where it is, and the repository that it is from."""
 
     source: str
     path: Path
+    repository: str
 
 
-def find_files(paths: Sequence[Path], *, named: str | None = None) -> tuple[list[File], list[str]]:
-    """All files under the paths whose kind is indexed, sorted, and a line for each that is skipped for what it is.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What there is under some paths. under: the sources of the folders that were looked through; skipped: a line each."""
 
-    Names are relative to the working folder where they lie in it, else to the path's parent; named replaces that of the (one)
-    path. Raises UsageError for a path that is not there.
+    files: list[File]
+    under: list[str]
+    skipped: list[str]
+
+
+def find_files(paths: Sequence[Path], *, named: str | None = None) -> Found:
+    """All files under the paths whose kind is indexed, sorted by their sources.
+
+    named: the name of the (one) path's repository, where it is known. Raises UsageError for a path that is not there.
     """
-    found: dict[str, File] = {}
+    files: dict[str, File] = {}
+    under: dict[str, Path] = {}
     skipped: list[str] = []
-    tops: dict[str, Path] = {}
-    for path in paths:
-        if not path.exists():
-            raise UsageError(f"{path} is not there", "name a file or a folder")
-        top = source_name(path) if named is None else named
-        if tops.setdefault(top, path.resolve()) != path.resolve():
-            raise UsageError(
-                f"two of the paths are called {top}", "index them from the folder above both, so that their names differ"
-            )
+    naming = Naming()
+    for given in paths:
+        if not given.exists():
+            raise UsageError(f"{given} is not there", "name a file or a folder")
+        path = Path(os.path.normpath(given.absolute()))
+        repository = naming.of(path) if named is None else Repository(name=named, top=path)
+        if path.is_dir() and under.setdefault(repository.source(path), path).resolve() != path.resolve():
+            raise UsageError(f"two of the paths are {repository.source(path)}", "index one working copy of a repository")
         for file in _walk(path):
-            inside = file.relative_to(path).as_posix() if file != path else ""
-            name = f"{top}/{inside}" if inside and top not in ("", ".") else inside or top
+            of = naming.inside(file, repository) if named is None else repository
+            if of.top.is_relative_to(path):
+                under.setdefault(of.name, of.top)
+            source = of.source(file)
             if path.is_file() or kind_of(file.name) or _SECRET_NAME.search(file.name):
-                found[name] = File(source=name, path=file)
+                files[source] = File(source=source, path=file, repository=of.name)
             elif _is_binary(file):
-                skipped.append(f"{name}: it is binary")
-    return [found[name] for name in sorted(found)], skipped
-
-
-def source_name(path: Path) -> str:
-    """How sources show a path: relative to the working folder where it lies in it, else to the path's parent."""
-    whole = Path(os.path.normpath(path.absolute()))
-    here = Path.cwd()
-    return whole.relative_to(here if whole.is_relative_to(here) and whole != here else whole.parent).as_posix()
+                skipped.append(f"{source}: it is binary")
+    return Found(files=[files[source] for source in sorted(files)], under=sorted(under), skipped=skipped)
 
 
 def read_file(path: Path) -> tuple[bytes | None, str]:

@@ -34,6 +34,8 @@ class Report:
     embedded: int = 0
     dropped: int = 0
     skipped: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+    """Documents of the folders whose files are no longer there; they stay until they are dropped."""
 
 
 class Indexer:
@@ -51,7 +53,7 @@ class Indexer:
 
     async def put(
         self, source: str, data: bytes, kind: Kind, *, known: bytes | None = None, commit: str | None = None,
-        item: tuple[UUID, UUID, int] | None = None,
+        repository: str | None = None, item: tuple[UUID, UUID, int] | None = None,
     ) -> None:  # fmt: skip
         """Indexes one document. known: the hash of what is indexed. Raises Unreadable, RefusedError, what embedders raise."""
         digest = hashlib.sha256(f"{_READER}:{kind}\n".encode() + data).digest()
@@ -64,8 +66,9 @@ class Indexer:
         if self._vectors is not None:
             self.report.embedded += await self._vectors.fill(pieces)
         await self._store.put_document(
-            self._project, source, title=document.title, kind=kind, digest=digest, pieces=pieces, commit=commit, item=item
-        )
+            self._project, source, title=document.title, kind=kind, digest=digest, pieces=pieces, commit=commit,
+            repository=repository, item=item,
+        )  # fmt: skip
         self.report.indexed += 1
         self.report.chunks += len(pieces)
         self.report.tokens += sum(piece.tokens for piece in pieces)
@@ -74,11 +77,11 @@ class Indexer:
         self,
         files: Sequence[File],
         *,
-        drop_under: Sequence[str] = (),
+        under: Sequence[str] = (),
         commit: str | None = None,
         advance: Callable[[File], None] = lambda _file: None,
     ) -> Report:
-        """Indexes files that changed; drops documents under drop_under that are no longer there."""
+        """Indexes files that changed. under: the folders that they are all of; what else is indexed of these is stale."""
         report = self.report
         report.files += len(files)
         known = await self._store.known_documents(self._project, [file.source for file in files])
@@ -94,8 +97,9 @@ class Indexer:
             kept.append(file.source)
             try:
                 await self.put(
-                    file.source, data, kind_of(file.path.name) or "text", known=known.get(file.source), commit=commit
-                )
+                    file.source, data, kind_of(file.path.name) or "text", known=known.get(file.source), commit=commit,
+                    repository=file.repository,
+                )  # fmt: skip
             except Unreadable as error:
                 report.skipped.append(f"{file.source}: {error}")
                 # what it said before it broke is better than nothing
@@ -103,6 +107,10 @@ class Indexer:
                 raise
             except RefusedError as error:
                 report.skipped.append(f"{file.source}: Postgres does not take it ({error})")
-        for under in drop_under:
-            report.dropped += await self._store.drop_documents(self._project, under, kept)
+        report.stale = await self._store.stale_documents(self._project, under, kept) if under else []
         return report
+
+    async def drop_stale(self) -> None:
+        """Drops what is stale."""
+        self.report.dropped += await self._store.drop_documents(self._project, self.report.stale)
+        self.report.stale = []

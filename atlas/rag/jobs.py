@@ -200,11 +200,14 @@ class Jobs:
 
         check_allowed(url, self._allow)
         async with cloned(url, job.ref, limits=self._limits) as checkout:
-            files, skipped = await asyncio.to_thread(find_files, [checkout.folder], named=checkout.name)
-            await self._store.extend_job(job.id, self._owner, self._lease, total=len(files), done=0)
+            found = await asyncio.to_thread(find_files, [checkout.folder], named=checkout.name)
+            total = len(found.files)
+            await self._store.extend_job(job.id, self._owner, self._lease, total=total, done=0)
             indexer = await self._indexer(job.project)
-            report = await indexer.files(files, drop_under=[checkout.name], commit=checkout.commit, advance=advance)
-        await self._store.extend_job(job.id, self._owner, self._lease, total=len(files), done=len(files))
+            report = await indexer.files(found.files, under=found.under, commit=checkout.commit, advance=advance)
+            # a job makes the index what the repository is at that commit
+            await indexer.drop_stale()
+        await self._store.extend_job(job.id, self._owner, self._lease, total=total, done=total)
         log.info("%s at %s: %d files, %d indexed, %d unchanged, %d dropped", checkout.name, checkout.commit[:12],
                  report.files, report.indexed, report.unchanged, report.dropped)  # fmt: skip
-        return report.skipped + skipped
+        return report.skipped + found.skipped

@@ -67,7 +67,7 @@ class Store:
 
     async def put_document(
         self, project: UUID | None, source: str, *, title: str, kind: str, digest: bytes, pieces: Sequence[Piece],
-        commit: str | None = None, item: tuple[UUID, UUID, int] | None = None,
+        commit: str | None = None, repository: str | None = None, item: tuple[UUID, UUID, int] | None = None,
     ) -> None:  # fmt: skip
         """Shows a document's chunks instead of the old ones. item: (job, owner, seq), which is done in the same transaction."""
         chunks = [
@@ -81,18 +81,31 @@ class Store:
             }
             for seq, piece in enumerate(pieces)
         ]
-        put = "select rag.put_document($1, $2, $3, $4, $5, $6, $7)"
-        values = (project, source, title, kind, digest, chunks, commit)
+        put = "select rag.put_document($1, $2, $3, $4, $5, $6, $7, $8)"
+        values = (project, source, title, kind, digest, chunks, commit, repository)
         if item is None:
             await self._pool.value(put, *values)
         else:
             # one statement: the lease is checked, the chunks are shown and the item is done together, or nothing is
-            both = f"with put as ({put} as n) select rag.finish_item($8, $9, $10) from put where put.n >= 0"  # noqa: S608  constants
+            both = f"with put as ({put} as n) select rag.finish_item($9, $10, $11) from put where put.n >= 0"  # noqa: S608  constants
             await self._pool.value(both, *values, *item)
 
-    async def drop_documents(self, project: UUID | None, under: str, keep: Sequence[str] = ()) -> int:
-        """Drops a document, or those under a folder, except what is kept."""
-        return int(await self._pool.value("select rag.drop_documents($1, $2, $3)", project, under, list(keep)))
+    async def stale_documents(self, project: UUID | None, under: Sequence[str], keep: Sequence[str]) -> list[str]:
+        """Documents under these folders that are not among those that are kept."""
+        rows = await self._pool.rows("select * from rag.stale_documents($1, $2, $3)", project, list(under), list(keep))
+        return [row["source"] for row in rows]
+
+    async def drop_documents(self, project: UUID | None, sources: Sequence[str]) -> int:
+        """Drops documents."""
+        return int(await self._pool.value("select rag.drop_documents($1, $2)", project, list(sources)))
+
+    async def forget_repository(self, project: UUID | None, name: str) -> int:
+        """Drops a repository, a folder or a document; it is not indexed anew at night."""
+        return int(await self._pool.value("select rag.forget_repository($1, $2)", project, name))
+
+    async def list_repositories(self) -> list[JsonObject]:
+        """What is indexed, by project and repository."""
+        return [dict(row) for row in await self._pool.rows("select * from rag.list_repositories()")]
 
     async def collect_passages(self) -> int:
         """Removes texts that nothing refers to any more."""

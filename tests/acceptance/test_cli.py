@@ -445,7 +445,7 @@ async def test_index_and_search(atlas: Atlas, tmp_path: Path, db: asyncpg.Connec
     assert "0 indexed" in (await atlas("index", "docs")).stdout
     (found,) = json.loads((await atlas("search", "canary traffic?", "--json")).stdout)
     assert (found["source"], found["heading"], found["start_line"], found["end_line"]) == (
-        "docs/deploy.md", "Deploy > Canary", 3, 5,
+        f"{docs}/deploy.md", "Deploy > Canary", 3, 5,
     )  # fmt: skip
     assert "docs/code.py:1-2\trollback" in (await atlas("search", "rollback the old version")).stdout
     (docs / "code.py").unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -13,6 +14,7 @@ import pytest
 
 from atlas.errors import RefusedError, UsageError
 from atlas.rag.files import File, find_files, read_file, secret_in
+from atlas.rag.naming import remote_name
 from atlas.rag.ports import EmbedderDown, EmbedderRefused
 from atlas.rag.vectors import passage_hash
 from atlas.supabase.keys import mint
@@ -30,8 +32,8 @@ def write(folder: Path, files: dict[str, str | bytes]) -> None:
 
 
 def names(folder: Path) -> tuple[list[str], list[str]]:
-    files, skipped = find_files([folder])
-    return [file.source.removeprefix(f"{folder.name}/") for file in files], skipped
+    found = find_files([folder])
+    return [file.source.removeprefix(f"{folder.as_posix()}/") for file in found.files], found.skipped
 
 
 def test_gitignore_is_honoured_as_git_does(tmp_path: Path) -> None:
@@ -51,9 +53,9 @@ def test_binaries_and_secrets_are_skipped_and_said(tmp_path: Path) -> None:
         "logo.png": b"\x89PNG\x00\x01", "data.csv": "1,2", ".env": "A=1", "deploy/id_rsa": "x", "key.pem": "x", "fine.md": "fine",
         "leak.md": "-----BEGIN RSA PRIVATE KEY-----\n", "token.md": "use sk-proj-" + "a1B2" * 12, "credentials.json": "{}",
     })  # fmt: skip
-    files, skipped = find_files([tmp_path])
-    assert [line.removeprefix(f"{tmp_path.name}/") for line in skipped] == ["logo.png: it is binary"]
-    why = {file.path.name: read_file(file.path)[1] for file in files}
+    found = find_files([tmp_path])
+    assert [line.removeprefix(f"{tmp_path}/") for line in found.skipped] == ["logo.png: it is binary"]
+    why = {file.path.name: read_file(file.path)[1] for file in found.files}
     assert why == {
         ".env": "its name looks like a secret", "id_rsa": "its name looks like a secret", "key.pem": "its name looks like a secret",
         "credentials.json": "its name looks like a secret", "leak.md": "it holds a private key",
@@ -110,21 +112,88 @@ async def test_a_reindex_never_leaves_a_moment_with_none(database: Database) -> 
         assert len(set(seen)) <= 2, "readers see the old chunks or the new ones"
 
 
-async def test_removed_files_go_and_others_stay(database: Database, tmp_path: Path) -> None:
+async def test_removed_files_go_when_that_is_said_and_others_stay(database: Database, tmp_path: Path) -> None:
     write(tmp_path / "docs", {"a.md": "alpha lease", "sub/b.md": "beta lease", "sub2/c.md": "gamma lease"})
     url = {"DATABASE_URL": database.url()}
     done = run_atlas("index", "docs", env=url, cwd=tmp_path)
     assert "3 files: 3 indexed" in done.stdout, done.stderr
     (tmp_path / "docs/sub/b.md").unlink()
     done = run_atlas("index", "docs/sub", env=url, cwd=tmp_path)
+    gone = f"{tmp_path}/docs/sub/b.md"
+    assert "0 dropped" in done.stdout
+    assert gone in done.stderr, "what would go is said"
+    assert "`--prune` drops them" in done.stderr
+    assert json.loads(run_atlas("index", "docs/sub", "--json", env=url, cwd=tmp_path).stdout)["stale"] == [gone]
+    done = run_atlas("index", "docs/sub", "--prune", env=url, cwd=tmp_path)
     assert "1 dropped" in done.stdout, done.stderr
     async with opened(database) as known:
-        assert sorted(sources(await find(known, "lease"))) == ["docs/a.md", "docs/sub2/c.md"]
+        assert sorted(sources(await find(known, "lease"))) == [f"{tmp_path}/docs/a.md", f"{tmp_path}/docs/sub2/c.md"]
+
+
+def working_copy(folder: Path, remote: str | None) -> None:
+    folder.mkdir(parents=True)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    if remote is not None:
+        subprocess.run(["git", "remote", "add", "origin", remote], cwd=folder, check=True)
+
+
+async def test_a_second_repository_leaves_the_first_ones_documents_alone(database: Database, tmp_path: Path) -> None:
+    url = {"DATABASE_URL": database.url()}
+    for name in ("one", "two"):
+        working_copy(tmp_path / name, f"git@github.com:acme/{name}.git")
+        write(tmp_path / name, {"docs/guide.md": f"lease of {name}"})
+        done = run_atlas("index", "docs/", "--prune", env=url, cwd=tmp_path / name)
+        assert "1 indexed" in done.stdout, done.stderr
+        assert "0 dropped" in done.stdout
+    # the same repository elsewhere on the disk is the same
+    working_copy(tmp_path / "again", "https://ann:secret@github.com/acme/one")
+    write(tmp_path / "again", {"docs/guide.md": "lease of one"})
+    assert "1 unchanged" in run_atlas("index", "docs", env=url, cwd=tmp_path / "again").stdout
+    write(tmp_path / "notes", {"a.md": "lease of notes"})
+    run_atlas("index", "notes", env=url, cwd=tmp_path)
+
+    listed = json.loads(run_atlas("index", "list", "--json", env=url).stdout)
+    expected = {"https://github.com/acme/one": 1, "https://github.com/acme/two": 1, str(tmp_path / "notes"): 1}
+    assert {row["repository"]: row["documents"] for row in listed} == expected
+    async with opened(database) as known:
+        assert "https://github.com/acme/one/docs/guide.md" in sources(await find(known, "lease"))
+
+    refused = run_atlas("index", "remove", "https://github.com/acme/one", env=url)
+    assert (refused.returncode, "say --yes" in refused.stderr) == (2, True), "nobody is there to agree"
+    done = run_atlas("index", "remove", "https://github.com/acme/one", "--yes", env=url)
+    assert "removed 1 documents" in done.stdout, done.stderr
+    done = run_atlas("index", "remove", "notes/a.md", "-y", env=url, cwd=tmp_path)
+    assert "removed 1 documents" in done.stdout, done.stderr
+    missing = run_atlas("index", "remove", "nothing-like-this", "-y", env=url)
+    assert "nothing of everybody is indexed under" in missing.stderr
+    assert "https://github.com/acme/two" in run_atlas("index", "list", env=url).stdout
+
+
+def test_a_repository_inside_a_folder_keeps_its_name(tmp_path: Path) -> None:
+    working_copy(tmp_path / "work/app", "ssh://git@git.acme.example:2222/team/app.git")
+    write(tmp_path / "work", {"app/a.md": "a", "plain.md": "p"})
+    found = find_files([tmp_path / "work"])
+    assert [file.source for file in found.files] == [f"{tmp_path}/work/plain.md", "https://git.acme.example/team/app/a.md"]
+    assert found.under == [f"{tmp_path}/work", "https://git.acme.example/team/app"]
+    # a part of a repository: nothing is known of the rest
+    write(tmp_path / "work/app", {"docs/b.md": "b"})
+    assert find_files([tmp_path / "work/app/docs"]).under == ["https://git.acme.example/team/app/docs"]
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [("git@github.com:acme/docs.git", "https://github.com/acme/docs"), ("https://github.com/acme/docs/", "https://github.com/acme/docs"),
+     ("https://x:y@GitHub.com:8443/acme/docs.git", "https://github.com:8443/acme/docs"), ("ssh://git@h:22/a/b", "https://h/a/b"),
+     ("http://localhost:3000/a/b.git", "http://localhost:3000/a/b"), ("/srv/git/docs.git", None), ("../docs", None), ("file:///srv/docs", None),
+     ("", None), ("https://h/a/../../b", None)],
+)  # fmt: skip
+def test_remotes_are_named_as_they_are_cloned(url: str, name: str | None) -> None:
+    assert remote_name(url) == name
 
 
 async def test_a_file_that_vanishes_midway_is_said_and_the_rest_is_indexed(database: Database, tmp_path: Path) -> None:
     write(tmp_path, {"a.md": "alpha", "b.md": "beta", "c.md": "gamma"})
-    files, _ = find_files([tmp_path])
+    files = find_files([tmp_path]).files
     async with opened(database) as known:
         indexer = await known.indexer(None, COUNT)
 
@@ -140,9 +209,9 @@ async def test_a_file_that_vanishes_midway_is_said_and_the_rest_is_indexed(datab
 async def test_a_broken_file_is_said_and_its_old_text_stays(database: Database, tmp_path: Path) -> None:
     write(tmp_path, {"a.md": "alpha lease"})
     async with opened(database) as known:
-        await (await known.indexer(None, COUNT)).files(find_files([tmp_path])[0], drop_under=[tmp_path.name])
+        await (await known.indexer(None, COUNT)).files(find_files([tmp_path]).files, under=[str(tmp_path)])
         write(tmp_path, {"a.md": b"caf\xe9"})
-        report = await (await known.indexer(None, COUNT)).files(find_files([tmp_path])[0], drop_under=[tmp_path.name])
+        report = await (await known.indexer(None, COUNT)).files(find_files([tmp_path]).files, under=[str(tmp_path)])
         assert "not UTF-8" in report.skipped[0]
         assert len((await find(known, "alpha")).chunks) == 1
 
@@ -155,7 +224,7 @@ async def test_sources_with_quotes_and_slashes(database: Database) -> None:
         found = await find(known, "alpha")
         assert sources(found) == [odd]
         assert sources(await find(known, "lease", prefix="it's \"")) == [odd]
-        assert await known.store.drop_documents(None, odd) == 1
+        assert await known.store.forget_repository(None, odd) == 1
         assert sources(await find(known, "lease")) == ["it's"]
 
 
@@ -205,7 +274,7 @@ async def test_what_the_embedder_says_is_passed_on(database: Database, status: i
 async def test_texts_go_when_nothing_refers_to_them(database: Database, db: asyncpg.Connection) -> None:
     async with opened(database) as known:
         await put(known, "a.md", "alpha lease")
-        await known.store.drop_documents(None, "a.md")
+        await known.store.drop_documents(None, ["a.md"])
         assert await known.store.collect_passages() == 0, "a text that was just used is kept a day"
         await db.execute("update rag.passage set seen_at = now() - interval '2 days'")
         assert await known.store.collect_passages() == 1
@@ -232,7 +301,7 @@ async def test_watching_indexes_what_changes(database: Database, db: asyncpg.Con
         found = "select array_agg(source order by source) from rag.document"
 
         async def changed() -> bool:
-            return list(await db.fetchval(found) or []) == ["docs/b.md"]
+            return list(await db.fetchval(found) or []) == [f"{tmp_path}/docs/b.md"]
 
         await until(changed, 20, "the change is indexed")
     finally:
@@ -253,17 +322,22 @@ async def test_the_database_keeps_documents_of_projects_apart(database: Database
 def test_paths_have_names_that_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, {"a/docs/x.md": "one", "b/docs/x.md": "two", "here/y.md": "y"})
     monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(UsageError, match="two of the paths are called docs"):
-        find_files([Path("../a/docs"), tmp_path / "b/docs"])
+    both = find_files([Path("../a/docs"), tmp_path / "b/docs"])
+    assert [file.source for file in both.files] == [f"{tmp_path}/a/docs/x.md", f"{tmp_path}/b/docs/x.md"]
     for spelling in ("../a/docs", "../here/../a/docs", str(tmp_path / "a/docs/")):
-        assert [file.source for file in find_files([Path(spelling)])[0]] == ["docs/x.md"]
-    assert [file.source for file in find_files([tmp_path / "here" / "y.md"])[0]] == ["y.md"]
+        assert [file.source for file in find_files([Path(spelling)]).files] == [f"{tmp_path}/a/docs/x.md"]
+    for spelling in ("y.md", "."):
+        assert [file.source for file in find_files([Path(spelling)]).files] == [f"{tmp_path}/here/y.md"]
+    for name in ("one", "two"):
+        working_copy(tmp_path / name, "https://github.com/acme/docs")
+    with pytest.raises(UsageError, match=r"two of the paths are https://github\.com/acme/docs"):
+        find_files([tmp_path / "one", tmp_path / "two"])
 
 
 @pytest.mark.parametrize("name", ["prod.env", ".envrc", "secrets-prod.yaml", "my-credentials.yml", ".npmrc", "server.p12"])
 def test_more_names_of_secrets(tmp_path: Path, name: str) -> None:
     write(tmp_path, {name: "x"})
-    files, _ = find_files([tmp_path])
+    files = find_files([tmp_path]).files
     assert [read_file(file.path)[1] for file in files] == ["its name looks like a secret"]
 
 
@@ -298,7 +372,7 @@ async def test_a_text_that_was_just_shown_is_kept(database: Database, db: asyncp
     async with opened(database) as known:
         await put(known, "a.md", "alpha lease")
         await db.execute("update rag.passage set seen_at = now() - interval '2 days'")
-        await known.store.drop_documents(None, "a.md")
+        await known.store.drop_documents(None, ["a.md"])
         assert await known.store.collect_passages() == 0
         # nor is one collected that an indexer has just asked for
         await db.execute("update rag.passage set seen_at = now() - interval '2 days'")

@@ -84,7 +84,7 @@ async def test_the_cache_serves_the_same_readers_until_the_index_changes(databas
         assert len(models.texts) == count
         await put(operator, "ours2.md", "our other lease", ours)
         assert await seen(mine) == ["ours.md", "ours2.md", "shared.md"]
-        await operator.store.drop_documents(None, "shared.md")
+        await operator.store.drop_documents(None, ["shared.md"])
         assert await seen(mine) == ["ours.md", "ours2.md"]
         # who leaves the project is not served what members were
         await db.execute("delete from atlas.member where user_id = $1", ANN)
@@ -241,8 +241,8 @@ async def test_what_a_reply_was_written_from_stays_for_the_audit(
         assert source["path"] == "a.md:1-1"
         detail = await db.fetchval("select detail from atlas.audit where task_id = $1 and event = 'cite_passages'", task["id"])
         assert detail == {"passages": [source["sha256"]]}
-        await known.store.drop_documents(None, "a.md")
-        await known.store.drop_documents(None, "b.md")
+        await known.store.drop_documents(None, ["a.md"])
+        await known.store.drop_documents(None, ["b.md"])
         await db.execute("update rag.passage set seen_at = now() - interval '2 days'")
         assert await known.store.collect_passages() == 1
         kept = await db.fetchrow("select text, sha256 from rag.passage")

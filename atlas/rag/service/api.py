@@ -133,7 +133,7 @@ def create_app(
     ) -> dict[str, int]:
         """Drops a document, or all of a folder."""
         caller.must_be_service("documents")
-        dropped = await store.drop_documents(project, _checked_text(source))
+        dropped = await store.forget_repository(project, _checked_text(source))
         if dropped == 0:
             raise CallRefused(404, "not_found", f"no document {source!r} is indexed", "GET /v1/sources lists them")
         return {"dropped": dropped}
