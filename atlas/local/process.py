@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import shutil
 import signal
 import subprocess
 import time
@@ -95,6 +98,20 @@ class Background:
         except FileNotFoundError:
             return "it said nothing"
         return lines[-1] if lines else "it said nothing"
+
+
+LONGEST_LOG = 8 * 1024 * 1024
+"""Bytes of a log in the stack's folder."""
+
+
+def bound_logs(home: Path) -> None:
+    """Keeps the logs of a stack small: one that is too long begins anew, and what it held is its .1 until the next time."""
+    for path in home.glob("*.log"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_size > LONGEST_LOG:
+                # whoever writes it appends, and goes on at the new end
+                shutil.copy(path, path.with_suffix(".log.1"))
+                os.truncate(path, 0)
 
 
 def _answers(url: str) -> bool:

@@ -16,7 +16,7 @@ import asyncpg
 from atlas.database import migrate
 from atlas.errors import StackError
 from atlas.local.postgres import Cluster, EmbeddedPostgres, free_port, make_home, port_is_free
-from atlas.local.process import Background, RunningProcess
+from atlas.local.process import Background, RunningProcess, bound_logs
 from atlas.local.supabase.access import Keys
 
 STAND_IN_PORT = 54321
@@ -35,6 +35,7 @@ class Stack:
     def start_postgres(self) -> Cluster:
         """The server, started."""
         make_home(self.home)
+        bound_logs(self.home)
         self._secret("audit.key", lambda: secrets.token_hex(32))
         return self.postgres.start()
 
@@ -55,6 +56,8 @@ class Stack:
             await migrate.provide_supabase(admin)
             quoted = await admin.fetchval("select quote_literal($1::text)", cluster.postgres_password)
             await admin.execute(f"alter role postgres login password {quoted}")
+            # the stand-in's session, which looks for changes all the time, keeps out of the log
+            await admin.execute("grant set on parameter log_min_messages to postgres")
         finally:
             await admin.close()
         operator = await asyncpg.connect(cluster.url())

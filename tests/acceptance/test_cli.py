@@ -449,7 +449,7 @@ async def test_index_and_search(atlas: Atlas, tmp_path: Path, db: asyncpg.Connec
     )  # fmt: skip
     assert "docs/code.py:1-2\trollback" in (await atlas("search", "rollback the old version")).stdout
     (docs / "code.py").unlink()
-    assert "1 dropped" in (await atlas("index", "docs")).stdout
+    assert "1 dropped" in (await atlas("index", "docs", "--prune")).stdout
     assert "nothing found" in (await atlas("search", "zebra")).stderr
     assert await db.fetchval("select count(*) from rag.document") == 1
 

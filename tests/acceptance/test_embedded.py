@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -13,6 +14,9 @@ import pytest
 
 from atlas.errors import StackError
 from atlas.local.postgres import EmbeddedPostgres, default_binaries
+from atlas.local.process import LONGEST_LOG, bound_logs
+from atlas.local.stack import Stack
+from atlas.local.supabase.app import open_stand_in
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to drop root; CI runs as root")
@@ -64,3 +68,38 @@ def test_a_broken_file_says_what_to_do(tmp_path: Path) -> None:
 def test_binaries_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="initdb is not there"):
         EmbeddedPostgres(tmp_path / "home", binaries=tmp_path).start()
+
+
+async def test_an_idle_stack_writes_no_log(tmp_path: Path) -> None:
+    """The stand-in looks for changes all the time; what it reads of them is nobody's news."""
+    stack = Stack(tmp_path / "home")
+    cluster = stack.start_postgres()
+    try:
+        await stack.prepare(cluster)
+        async with open_stand_in(cluster.url(), stack.keys()):
+            db = await asyncpg.connect(cluster.url())
+            begun = cluster.log.stat().st_size
+            for _ in range(20):
+                await db.execute("select realtime.send('{}', 'x', 'y', false)")
+                await asyncio.sleep(0.1)
+            assert cluster.log.read_text()[begun:] == ""
+            with pytest.raises(asyncpg.PostgresError):
+                await db.execute("this is no SQL")
+            assert "this is no SQL" in cluster.log.read_text()[begun:], "other sessions' errors are kept"
+            await db.close()
+    finally:
+        stack.postgres.stop("immediate")
+
+
+def test_a_long_log_begins_anew_and_its_writer_goes_on(tmp_path: Path) -> None:
+    log, short = tmp_path / "worker.log", tmp_path / "stand_in.log"
+    short.write_text("short\n")
+    with log.open("ab", buffering=0) as writer:
+        for n in range(3):
+            writer.write(b"%d\n" % n + b"x" * LONGEST_LOG)
+            bound_logs(tmp_path)
+            writer.write(b"next\n")
+            assert log.read_bytes() == b"next\n"
+            os.truncate(log, 0)
+    assert (tmp_path / "worker.log.1").stat().st_size == LONGEST_LOG + 2
+    assert short.read_text() == "short\n"

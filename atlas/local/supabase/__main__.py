@@ -13,6 +13,7 @@ from pathlib import Path
 from atlas import logs
 from atlas.errors import AtlasError, StackError
 from atlas.local.postgres import EmbeddedPostgres
+from atlas.local.process import bound_logs
 from atlas.local.supabase.access import Keys
 from atlas.local.supabase.app import open_stand_in
 
@@ -27,8 +28,16 @@ async def _serve(home: Path, port: int) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with open_stand_in(cluster.url(), keys, port=port) as stand_in:
         logging.getLogger("atlas.supabase").info("the stand-in is open at %s", stand_in.url)
+        keeping = asyncio.create_task(_keep_logs(home))
         # a stand-in that has lost a part of itself must not look open
         await asyncio.wait([asyncio.ensure_future(stopping.wait()), stand_in.running], return_when=asyncio.FIRST_COMPLETED)
+        keeping.cancel()
+
+
+async def _keep_logs(home: Path) -> None:
+    while True:
+        await asyncio.to_thread(bound_logs, home)
+        await asyncio.sleep(60)
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -53,6 +54,9 @@ class Replication:
             await asyncio.sleep(0.2)
 
     async def _read(self, connection: asyncpg.Connection) -> None:
+        # each look into the slot is two lines of Postgres's log, fifty times a second; errors are raised, and logged here
+        with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("set log_min_messages = fatal")
         slot = f"atlas_door_{await connection.fetchval('select pg_backend_pid()')}"
         await connection.execute(
             "do $$ begin if not exists (select from pg_publication where pubname = 'supabase_realtime_messages_publication') "
@@ -63,10 +67,18 @@ class Replication:
         query = await connection.prepare(
             "select data from pg_logical_slot_get_binary_changes($1, null, 2000, 'proto_version', '1', 'publication_names', $2)"
         )
+        written = await connection.prepare("select pg_current_wal_flush_lsn()::text")
         self.ready.set()
-        pause = self._fastest
+        pause, seen = self._fastest, ""
         while True:
+            # where nothing was written there is nothing to decode
+            if (now := await written.fetchval()) == seen:
+                pause = min(self._slowest, pause * 1.5)
+                await asyncio.sleep(pause)
+                continue
             rows = await query.fetch(slot, f"{CHANGES},{MESSAGES}")
+            # 2,000 are one look's share: there may be more
+            seen = now if len(rows) < 2000 else ""
             found = [change for row in rows if (change := decoder.feed(row["data"])) is not None]
             if found:
                 await self._take(found)
