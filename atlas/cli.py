@@ -39,6 +39,7 @@ COMMANDS = {
     "index": ("knowledge", "Index what the team knows: files, folders and Git repositories."),
     "search": ("search", "Search what is indexed, as a task would."),
     "rag": ("rag", "The knowledge service: serve, index in the background, measure."),
+    "keys": ("keys", "Keys of providers, stored once in a file that only you may read."),
     "login": ("people", "Log in to the project of SUPABASE_URL."),
     "logout": ("people", "Forget the login of the project of SUPABASE_URL."),
     "whoami": ("people", "Show who is logged in, until when, and which projects they see."),

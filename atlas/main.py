@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from atlas import __version__, logs
+from atlas.environment import environment
 from atlas.errors import AtlasError, StackError
 from atlas.local.address import database_url
 from atlas.service import Service, build
@@ -38,7 +39,7 @@ def create_app(service: Service | None = None) -> Starlette:
         stopping = app.state.stopping = asyncio.Event()
         async with contextlib.AsyncExitStack() as stack:
             if service is None:
-                found = load(os.environ)
+                found = load(environment(os.environ))
                 logs.set_up(found.atlas_log_format)
                 running = await stack.enter_async_context(build(found, database_url(found)))
             else:
@@ -179,7 +180,7 @@ async def serve(settings: Settings) -> int:
 def main() -> int:
     """The entry of `python -m atlas.main`."""
     try:
-        settings = load(os.environ)
+        settings = load(environment(os.environ))
         logs.set_up(settings.atlas_log_format)
         return asyncio.run(serve(settings))
     except AtlasError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from atlas.errors import SettingsError
@@ -46,7 +47,7 @@ class Settings(BaseModel):
     openai_webhook_secret: SecretStr | None = Field(
         None, description="whsec_…: signs the provider's webhook to functions/openai-webhook"
     )
-    database_url: SecretStr | None = Field(None, description="Postgres; without it the embedded one in .atlas/")
+    database_url: SecretStr | None = Field(None, description="Postgres; without it the embedded one")
     supabase_url: str | None = Field(None, description="the project, such as https://<ref>.supabase.co: Realtime and REST")
     supabase_secret_key: SecretStr | None = Field(None, description="sb_secret_…: a worker's key for Realtime")
     supabase_service_role_key: SecretStr | None = Field(None, description="its legacy form, a JWT")
@@ -125,7 +126,9 @@ class Settings(BaseModel):
     atlas_http_host: str = Field("127.0.0.1", description="where health and metrics listen; 0.0.0.0 in a container")
     atlas_http_port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="0 takes a free one")
     atlas_log_format: Literal["console", "json"] = Field("console", description="json for log collectors")
-    atlas_home: Path = Field(Path(".atlas"), description="the embedded stack's folder")
+    atlas_home: Path | None = Field(
+        None, description="the folder of the embedded stack; in the user's data folder unless it is set"
+    )
     atlas_audit_key: SecretStr | None = Field(None, description="seals the audit by HMAC; kept outside Postgres")
 
     @field_validator("openai_fallback_models", mode="before")
@@ -216,6 +219,11 @@ class Settings(BaseModel):
         return f"projects/{self.pubsub_project_id}/topics/{self.pubsub_topic_out}" if self.pubsub_project_id else None
 
     @property
+    def home(self) -> Path:
+        """The folder of the embedded stack: ATLAS_HOME, else the user's own data folder."""
+        return self.atlas_home or default_home()
+
+    @property
     def worker_key(self) -> str | None:
         """The key with which a worker opens Realtime."""
         key = self.supabase_secret_key or self.supabase_service_role_key
@@ -234,9 +242,15 @@ class Settings(BaseModel):
         return (self.openai_model, *self.openai_fallback_models)
 
 
+def default_home() -> Path:
+    """Where people's programs keep their data on this system."""
+    return platformdirs.user_data_path("atlas-architect", appauthor=False)
+
+
 SECRETS = frozenset(name for name, info in Settings.model_fields.items() if "SecretStr" in str(info.annotation))
 _COLLECTED = "webhook_secrets"
 """A field that many variables fill."""
+_WEBHOOK_NAME = r"ATLAS_WEBHOOK_SECRET(_[A-Z0-9_]+)?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +261,15 @@ class SettingRow:
     default: str
     description: str
     secret: bool = field(default=False)
+
+
+def is_setting(name: str) -> bool:
+    """Whether a variable is one that Atlas reads."""
+    plain = name.removesuffix("_FILE")
+    if re.fullmatch(_WEBHOOK_NAME, plain):
+        return True
+    field = plain.lower()
+    return field in Settings.model_fields and field != _COLLECTED and (plain == name or field in SECRETS)
 
 
 def describe() -> list[SettingRow]:
@@ -282,7 +305,7 @@ def _read(environment: Mapping[str, str], key: str, *, secret: bool) -> str | No
 
 def _webhook_secrets(environment: Mapping[str, str], problems: list[str]) -> dict[str, SecretStr]:
     found = {}
-    named = re.compile(r"ATLAS_WEBHOOK_SECRET(_[A-Z0-9_]+)?")
+    named = re.compile(_WEBHOOK_NAME)
     for key in sorted({name.removesuffix("_FILE") for name in environment if named.fullmatch(name)}):
         try:
             value = _read(environment, key, secret=True)

@@ -60,7 +60,7 @@ async def check_audit(known: Settings, reads: Operator, found: Callable[[str, st
 
 
 def _embedded_key(known: Settings) -> str | None:
-    path = known.atlas_home / "audit.key"
+    path = known.home / "audit.key"
     return path.read_text().strip() if known.database_url is None and path.exists() else None
 
 

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from atlas.commands.console import complain, say, tell
+from atlas.environment import environment
 from atlas.errors import AtlasError
 from atlas.extras import missing
 from atlas.local.address import database_url
@@ -63,8 +64,8 @@ async def _awaited(work: Awaitable[None]) -> None:
 
 
 def settings() -> Settings:
-    """The settings of the environment."""
-    return load(os.environ)
+    """The settings: of the environment, of `.env`, and the keys that are stored."""
+    return load(environment(os.environ))
 
 
 @asynccontextmanager

@@ -39,7 +39,7 @@ async def migrate(
     if known.database_url is None:
         from atlas.local.stack import Stack  # imported here: the bare wheel has no embedded Postgres
 
-        stack = Stack(known.atlas_home)
+        stack = Stack(known.home)
         if dry_run and not stack.postgres.running():
             raise StackError("the embedded Postgres is down", "run `atlas up` first; a new one gets all migrations")
         if not dry_run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from pathlib import Path
@@ -43,7 +44,9 @@ async def demo(
     examples = docs or Path(__file__).parent.parent.parent / "examples"
     if not examples.exists():
         raise UsageError(f"{examples} is not there", "name a folder of documents with --docs")
-    stack = Stack(known.atlas_home)
+    # a stack of its own, which `atlas up` elsewhere never meets
+    stack = Stack(known.atlas_home or Path(".atlas"))
+    os.environ["ATLAS_HOME"] = str(stack.home)
     with stack.only_one():
         _stop_on_signals()
         before = stack.worker.running()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sys
@@ -19,6 +20,7 @@ from atlas.commands.console import EXIT_DOCTOR
 from atlas.database.migrate import pending
 from atlas.database.operator import Operator, connect
 from atlas.database.pool import CONNECTION_LOST
+from atlas.environment import origin
 from atlas.errors import AtlasError, SettingsError
 from atlas.llm.models import read_models, resolve
 from atlas.local.address import database_url
@@ -43,7 +45,9 @@ async def doctor(as_json: JsonFlag = False) -> None:
             found("problem", "settings", problem)
     else:
         model = "the offline architect: set OPENAI_API_KEY for a model" if not known.openai_api_key else " > ".join(known.chain)
-        found("ok", "settings", f"models: {model}")
+        where = origin(os.environ, "OPENAI_API_KEY")
+        found("ok", "settings", f"models: {model}" + (f" (the key is from {where})" if where else ""))
+        await _check_key(known, found)
         await _check_supabase(known, found)
         try:
             await _check_database(known, found)
@@ -52,6 +56,23 @@ async def doctor(as_json: JsonFlag = False) -> None:
     show_rows(findings, {"state": "STATE", "what": "WHAT", "text": "FINDING"}, as_json=as_json, empty="")
     if any(finding["state"] == "problem" for finding in findings):
         raise typer.Exit(EXIT_DOCTOR)
+
+
+async def _check_key(known: Settings, found: Any) -> None:
+    """Asks the provider about the first model: that costs nothing, and shows whether it takes the key."""
+    if known.openai_api_key is None:
+        return
+    from atlas.service import generator_of  # here: most commands do without it
+
+    try:
+        async with asyncio.timeout(15), generator_of(known) as generator:
+            await generator.probe(known.openai_model)
+    except TimeoutError:
+        found("problem", "key", f"{known.openai_base_url} does not answer: check OPENAI_BASE_URL and the network")
+    except AtlasError as error:
+        found("problem", "key", f"{known.openai_base_url}: {error.line}")
+    else:
+        found("ok", "key", f"{known.openai_base_url} takes the key, and has {known.openai_model}")
 
 
 async def _check_supabase(known: Settings, found: Any) -> None:
@@ -166,9 +187,14 @@ async def _check_database(known: Settings, found: Any) -> None:
         if not wrong:
             found("ok", "books", "budgets, calls, attempts and audit of 31 days agree")
         workers = await reads.rows(statements.workers_alive())
-        if workers:
-            found("ok", "workers", ", ".join(f"{row['name']} ({row['version']}, {row['state']})" for row in workers))
-        else:
+        for row in workers:
+            said = f"{row['name']} ({row['version']}, {row['state']}) calls {' > '.join(row['models'])}"
+            if list(row["models"]) == list(known.chain):
+                found("ok", "workers", said)
+            else:
+                again = "`atlas up` starts it anew" if known.database_url is None else "start it anew with them"
+                found("warning", "workers", f"{said}; the settings here say {' > '.join(known.chain)}: {again}")
+        if not workers:
             found("warning", "workers", "none is alive: run `atlas up` or `atlas worker`")
         dead = len(await reads.rows(statements.dead_letters()))
         if dead:

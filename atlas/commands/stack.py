@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from atlas.commands.common import JsonFlag, Steps, dump, runs, settings
-from atlas.commands.console import say
+from atlas.commands.console import say, tell
+from atlas.environment import environment
 from atlas.errors import StackError, UsageError
 from atlas.local.postgres import Cluster
 from atlas.local.process import RunningProcess
@@ -20,7 +21,7 @@ def _own_stack() -> Stack:
     known = settings()
     if known.database_url is not None:
         raise UsageError("DATABASE_URL is set: the embedded stack is not used", "unset it, or run `atlas worker`")
-    return Stack(known.atlas_home)
+    return Stack(known.home)
 
 
 async def bring_up(stack: Stack, steps: Steps, *, owner: str = "up") -> tuple[Cluster, RunningProcess]:
@@ -30,8 +31,12 @@ async def bring_up(stack: Stack, steps: Steps, *, owner: str = "up") -> tuple[Cl
         cluster = stack.start_postgres()
     with steps.step("migrations"):
         await stack.prepare(cluster)
+    found = environment(os.environ)
+    if changed := stack.changed(found):
+        tell(f"the worker starts anew: {', '.join(name.removesuffix('_FILE') for name in changed)} changed")
+        stack.worker.stop()
     with steps.step("worker"):
-        worker = stack.start_worker(os.environ, owner=owner)
+        worker = stack.start_worker(found, owner=owner)
         await stack.worker.until(worker, "/readyz")
     return cluster, worker
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from atlas.tasks.statements import view
 
-_WORKER = view("worker", "name", "version", "state", "concurrency", "seen_at")
+_WORKER = view("worker", "name", "version", "state", "concurrency", "models", "seen_at")
 _LETTER = view("dead_letters", "id", "failures", "error_code", "error_message", "finished_at", "title")
 _OUTBOX = view(
     "outbox", "id", "event_id", "task_id", "destination_id", "rejections", "last_error", "created_at", "state"

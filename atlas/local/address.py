@@ -14,7 +14,7 @@ def database_url(settings: Settings, role: str = "atlas_worker") -> str:
         raise SettingsError(["SUPABASE_URL is set without DATABASE_URL: set DATABASE_URL to the project's Postgres"])
     from atlas.local.postgres import EmbeddedPostgres  # imported here: the bare wheel has no embedded Postgres
 
-    embedded = EmbeddedPostgres(settings.atlas_home)
+    embedded = EmbeddedPostgres(settings.home)
     cluster = embedded.load()
     if cluster is None or not embedded.running():
         raise DatabaseDown("the embedded Postgres is down", "run `atlas up`, or set DATABASE_URL")

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
@@ -23,12 +23,13 @@ from atlas.errors import StackError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningProcess:
-    """A process that was started. owner: `up`, or a demo that stops it when it ends."""
+    """A process that was started. owner: `up`, or a demo that stops it when it ends. digests: of its settings."""
 
     pid: int
     created: float
     port: int
     owner: str = "up"
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def alive(self) -> bool:
         """Whether it still runs: the same process, not another with its number."""
@@ -55,13 +56,15 @@ class Background:
             return None
         return found if found.alive() else None
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str], *, port: int, owner: str = "up") -> RunningProcess:
+    def start(self, command: Sequence[str], environment: Mapping[str, str], *, port: int, owner: str = "up",
+              digests: Mapping[str, str] | None = None) -> RunningProcess:  # fmt: skip
         """Starts it in the background."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(  # noqa: S603  our own module
                 list(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(environment), start_new_session=True
             )
-        started = RunningProcess(pid=process.pid, created=psutil.Process(process.pid).create_time(), port=port, owner=owner)
+        created = psutil.Process(process.pid).create_time()
+        started = RunningProcess(pid=process.pid, created=created, port=port, owner=owner, digests=digests or {})
         self._file.write_text(json.dumps(asdict(started)))
         return started
 

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import asyncpg
 
+from atlas import __version__
 from atlas.database import migrate
+from atlas.environment import digests
 from atlas.errors import StackError
 from atlas.local.postgres import Cluster, EmbeddedPostgres, free_port, make_home, port_is_free
 from atlas.local.process import Background, RunningProcess, bound_logs
@@ -70,6 +72,19 @@ class Stack:
             await operator.close()
         return len(applied)
 
+    def changed(self, environment: Mapping[str, str]) -> list[str]:
+        """The settings in which a worker that runs differs from what would be started now; none where none runs."""
+        running = self.worker.running()
+        if running is None:
+            return []
+        now = self._digests(environment)
+        return sorted(name for name in now.keys() | running.digests.keys() if now.get(name) != running.digests.get(name))
+
+    def _digests(self, environment: Mapping[str, str]) -> dict[str, str]:
+        known = digests(environment, self._secret("audit.key", lambda: secrets.token_hex(32)))
+        # the worker is this stack's own, whatever the shell is set to
+        return {name: value for name, value in known.items() if not _of_another_stack(name)} | {"version": __version__}
+
     def start_worker(self, environment: Mapping[str, str], *, owner: str = "up") -> RunningProcess:
         """Starts a worker in the background, unless one runs."""
         running = self.worker.running()
@@ -77,16 +92,14 @@ class Stack:
             return running
         wanted = int(environment.get("ATLAS_HTTP_PORT") or 8000)
         port = wanted if wanted and port_is_free(wanted) else free_port()
-        env = {
-            **environment,
+        env = {name: value for name, value in environment.items() if not _of_another_stack(name)} | {
             "ATLAS_HOME": str(self.home),
+            "ATLAS_ENV_FILE": "",
             "ATLAS_HTTP_PORT": str(port),
             "ATLAS_AUDIT_KEY_FILE": str(self.home / "audit.key"),
         }
-        # the worker is this stack's own, whatever the shell is set to
-        for name in [name for name in env if name.startswith(("SUPABASE_", "DATABASE_URL")) or name == "ATLAS_AUDIT_KEY"]:
-            del env[name]
-        return self.worker.start([sys.executable, "-m", "atlas.main"], env, port=port, owner=owner)
+        command = [sys.executable, "-m", "atlas.main"]
+        return self.worker.start(command, env, port=port, owner=owner, digests=self._digests(environment))
 
     def keys(self) -> Keys:
         """The API keys of this stack's stand_in."""
@@ -122,3 +135,7 @@ class Stack:
         self.worker.stop()
         self.stand_in.stop()
         self.postgres.stop()
+
+
+def _of_another_stack(name: str) -> bool:
+    return name.startswith(("SUPABASE_", "DATABASE_URL")) or name == "ATLAS_AUDIT_KEY"

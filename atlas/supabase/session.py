@@ -8,18 +8,16 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import platformdirs
 from supabase_auth import AsyncSupportedStorage
+
+from atlas.environment import config_dir
 
 
 class SessionFile(AsyncSupportedStorage):
     """The session of one project, in the user's configuration folder (ATLAS_CONFIG_DIR where it is set)."""
 
     def __init__(self, url: str, folder: Path | None = None) -> None:
-        found = os.environ.get("ATLAS_CONFIG_DIR")
-        self.folder = folder or (
-            Path(found) if found else Path(platformdirs.user_config_dir("atlas-architect", appauthor=False))
-        )
+        self.folder = folder or config_dir(os.environ)
         host = urlsplit(url).netloc.replace(":", "_")
         self.path = self.folder / f"session-{host}.json"
 

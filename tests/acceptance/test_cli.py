@@ -23,6 +23,7 @@ from atlas import __version__
 from atlas.commands.common import cell, fitting
 from atlas.database.migrate import read_migrations
 from atlas.supabase.keys import mint
+from tests.doubles.openai import OpenAIDouble
 from tests.support.core import ROOT, Database, Workers, ask, clean_environment, command, ended, run_atlas, stand_in_of, until
 
 
@@ -402,11 +403,13 @@ async def test_the_doctor_tries_the_keys(atlas: Atlas, database: Database) -> No
             assert "takes people's key" in said
 
 
-async def test_the_doctor_finds_what_is_wrong(atlas: Atlas, workers: Workers, db: asyncpg.Connection) -> None:
+async def test_the_doctor_finds_what_is_wrong(
+    atlas: Atlas, workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble
+) -> None:
     worker = await workers.start(atlas_audit_key="k" * 20)
     await ended(db, await ask(db))
     await until(lambda: db.fetchval("select count(*) > 0 from atlas.audit_checkpoint"), 20, "it is sealed")
-    done = await atlas("doctor", OPENAI_API_KEY="k", ATLAS_AUDIT_KEY="k" * 20)
+    done = await atlas("doctor", OPENAI_API_KEY="k", OPENAI_BASE_URL=openai.url, ATLAS_AUDIT_KEY="k" * 20)
     assert "o1-pro was shut down on 2026-10-23: gpt-6.1-sol is called instead" in done.stdout
     assert "gpt-4.1 shuts down on 2027-01-14; then gpt-6-luna is called" in done.stdout
     assert "chains hold, 1 seals" in done.stdout

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -239,8 +240,11 @@ def clean_environment() -> dict[str, str]:
     """The environment without any setting of Atlas."""
     from atlas.settings import Settings
 
-    names = {name.upper() for name in Settings.model_fields} | {"ATLAS_CONFIG_DIR"}
-    return {key: value for key, value in os.environ.items() if key not in names and key.removesuffix("_FILE") not in names}
+    names = {name.upper() for name in Settings.model_fields}
+    kept = {key: value for key, value in os.environ.items() if key not in names and key.removesuffix("_FILE") not in names}
+    # nor what this user has stored, or runs: neither folder is there
+    nowhere = Path(tempfile.gettempdir()) / f"atlas-nobody-{os.getpid()}"
+    return kept | {"ATLAS_ENV_FILE": "", "ATLAS_CONFIG_DIR": str(nowhere / "config"), "ATLAS_HOME": str(nowhere / "home")}
 
 
 def run_atlas(*arguments: str, env: dict[str, str], cwd: Path | None = None, stdin: bytes | None = None, timeout: float = 90,
