@@ -5056,6 +5056,36 @@ $$;
 COMMENT ON FUNCTION atlas.take_trial(p_model text) IS 'Whether the caller may call a model now: its breaker is closed, or half open and this is the one call that is tried.';
 
 --
+-- Name: task_progress(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.task_progress(p_task_id uuid) RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+  select jsonb_build_object(
+    'place', case when t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
+      then (select n.turn from atlas.next_tasks(50, 20) n where n.task_id = t.id) end,
+    'paused_at', (select c.paused_at from atlas.control c),
+    'pause_reason', (select c.reason from atlas.control c),
+    'workers', (select count(*) from atlas.worker w where w.state <> 'stopped' and w.seen_at > now() - interval '2 minutes'),
+    'characters', (select coalesce(max(p."offset" + length(p.text)), 0) from atlas.reply_part p join atlas.attempt a on a.id = p.attempt_id
+      where p.attempt_id = t.attempt_id and p.generation = a.generation),
+    'usd', (select coalesce(sum(s.usd), 0) from atlas.spend s where s.task_id = t.id),
+    'reserved_usd', (select coalesce(sum(s.reserved_usd), 0) from atlas.spend s where s.task_id = t.id and s.state in ('reserved', 'held')))
+  from atlas.task t
+  where t.id = p_task_id and (atlas.is_service() or atlas.owns_task(p_task_id))
+$$;
+
+--
+-- Name: FUNCTION task_progress(p_task_id uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.task_progress(p_task_id uuid) IS 'What a task waits behind, and what it has cost and written so far. place: its turn among ready questions, null past a thousand; null for a task that the caller may not read.';
+
+--
 -- Name: task_state(uuid); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -13450,6 +13480,14 @@ GRANT ALL ON FUNCTION atlas.take_probes() TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.take_trial(p_model text) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.take_trial(p_model text) TO service_role;
 GRANT ALL ON FUNCTION atlas.take_trial(p_model text) TO atlas_worker;
+
+--
+-- Name: FUNCTION task_progress(p_task_id uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.task_progress(p_task_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.task_progress(p_task_id uuid) TO authenticated;
+GRANT ALL ON FUNCTION atlas.task_progress(p_task_id uuid) TO service_role;
 
 --
 -- Name: FUNCTION task_state(p_task_id uuid); Type: ACL; Schema: atlas; Owner: -

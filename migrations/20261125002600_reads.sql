@@ -46,6 +46,28 @@ comment on function atlas.task_state(uuid) is
   'Where a task stands, why it waits, and its reply once it has ended; null for a task that the caller may not read.';
 grant execute on function atlas.task_state(uuid) to authenticated, service_role;
 
+-- What a person who waits wants to know. Definer: how many workers are alive, and who is served before, is not theirs to read.
+create function atlas.task_progress(p_task_id uuid) returns jsonb
+language sql stable security definer set search_path = ''
+  set enable_seqscan = off set jit = off
+as $$
+  select jsonb_build_object(
+    'place', case when t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
+      then (select n.turn from atlas.next_tasks(50, 20) n where n.task_id = t.id) end,
+    'paused_at', (select c.paused_at from atlas.control c),
+    'pause_reason', (select c.reason from atlas.control c),
+    'workers', (select count(*) from atlas.worker w where w.state <> 'stopped' and w.seen_at > now() - interval '2 minutes'),
+    'characters', (select coalesce(max(p."offset" + length(p.text)), 0) from atlas.reply_part p join atlas.attempt a on a.id = p.attempt_id
+      where p.attempt_id = t.attempt_id and p.generation = a.generation),
+    'usd', (select coalesce(sum(s.usd), 0) from atlas.spend s where s.task_id = t.id),
+    'reserved_usd', (select coalesce(sum(s.reserved_usd), 0) from atlas.spend s where s.task_id = t.id and s.state in ('reserved', 'held')))
+  from atlas.task t
+  where t.id = p_task_id and (atlas.is_service() or atlas.owns_task(p_task_id))
+$$;
+comment on function atlas.task_progress(uuid) is
+  'What a task waits behind, and what it has cost and written so far. place: its turn among ready questions, null past a thousand; null for a task that the caller may not read.';
+grant execute on function atlas.task_progress(uuid) to authenticated, service_role;
+
 create function atlas.get_task(p_task_id uuid) returns jsonb
 language sql stable set search_path = ''
 as $$

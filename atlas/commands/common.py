@@ -30,6 +30,7 @@ from atlas.text import visible
 
 if TYPE_CHECKING:
     from atlas.database.operator import Operator
+    from atlas.local.process import Background
 
 P = ParamSpec("P")
 
@@ -91,6 +92,16 @@ async def face() -> AsyncIterator[Tasks]:
 
     async with operator() as found:
         yield PostgresTasks(found)
+
+
+def local_worker() -> Background | None:
+    """The worker of the embedded stack, where tasks are asked there."""
+    known = settings()
+    if known.database_url is not None or known.supabase_url is not None:
+        return None
+    from atlas.local.process import Background  # imported here: the bare wheel has no embedded stack
+
+    return Background(known.home, "worker")
 
 
 def dump(value: object) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -15,10 +16,11 @@ import typer
 
 from atlas.commands.common import Steps, operator, runs, settings
 from atlas.commands.console import complain, say, tell
+from atlas.commands.following import fail_unless_completed, show_stream
 from atlas.commands.knowledge import Pruning, index_paths
 from atlas.commands.search import opened
 from atlas.commands.stack import bring_up
-from atlas.commands.tasks import fail_unless_completed, question_of, show_stream
+from atlas.commands.tasks import question_of
 from atlas.database.tasks import PostgresTasks
 from atlas.errors import StackError, UsageError
 from atlas.local.stack import Stack
@@ -72,7 +74,8 @@ async def demo(
             async with operator() as reads:
                 people = PostgresTasks(reads)
                 sent = await people.submit(chat(text))
-                task = await show_stream(people, UUID(str(sent["task_id"])))
+                raw = not sys.stdout.isatty()
+                task = await show_stream(people, UUID(str(sent["task_id"])), raw=raw, worker=stack.worker)
                 budgets = await reads.call("get_budgets")
             _summary(task, list(budgets), time.monotonic() - began)
             fail_unless_completed(task)

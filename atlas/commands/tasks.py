@@ -11,15 +11,19 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from atlas.commands.common import JsonFlag, TaskArgument, cell, dump, face, operator, runs, show_rows
+from atlas.commands.common import JsonFlag, TaskArgument, cell, dump, face, local_worker, operator, runs, show_rows
 from atlas.commands.console import complain, say, tell
-from atlas.errors import TaskFailed, UsageError
+from atlas.commands.following import end_with, receipt, show_stream, unless_interrupted
+from atlas.errors import UsageError
 from atlas.messages import chat
-from atlas.tasks.follow import ENDED, Changed, Ended, MoreText, Restart, follow
+from atlas.tasks.follow import ENDED
 from atlas.tasks.port import Tasks
-from atlas.tasks.values import Row
 from atlas.text import visible
 
+StreamFlag = Annotated[
+    bool,
+    typer.Option("--stream", help="Print the text as it is written, also what a repair replaces; else the final reply, once."),
+]
 STATES = ("queued", "running", "completed", "failed", "cancelled", "dead_lettered")
 
 
@@ -43,44 +47,6 @@ def question_of(words: str | None, file: Path | None) -> str:
     if "\x00" in text:
         raise UsageError("the question holds a NUL character", "send text")
     return text.strip()
-
-
-async def show_stream(reads: Tasks, task_id: UUID, *, quiet: bool = False) -> Row:
-    """Prints the reply while it is written, and answers with the task; what happens in between goes to stderr."""
-    at_line_start = True
-    async for event in follow(reads, task_id):
-        match event:
-            case MoreText(text=text) if not quiet:
-                say(text, end="")
-                at_line_start = text.endswith("\n")
-            case Restart(text=text) if not quiet:
-                if not at_line_start:
-                    say()
-                tell("--- the reply begins anew ---")
-                say(text, end="")
-                at_line_start = text.endswith("\n")
-            case Changed(state="queued", wait_reason="response", expected_at=by):
-                tell("the provider is writing the reply" + (f": it comes by {cell(by)} UTC at the latest" if by else ""))
-            case Changed(state="queued", wait_reason=reason, run_after=after, message=message) if reason:
-                until = f" until {cell(after)} UTC" if after else ""
-                tell(f"waits ({reason.replace('_', ' ')}){until}: {message or ''}".rstrip(": "))
-            case Ended(task=task):
-                if not at_line_start and not quiet:
-                    say()
-                return task
-            case _:
-                pass
-    raise AssertionError("a followed task ends")
-
-
-def fail_unless_completed(task: Row) -> None:
-    """Raises TaskFailed for a task that ended without a reply."""
-    if task["state"] != "completed":
-        hint = {"cancelled": "ask again", "dead_lettered": f"`atlas retry {str(task['id'])[:8]}` retries it"}
-        raise TaskFailed(
-            f"task {str(task['id'])[:8]} is {task['state']} ({task['error_code']}): {task['error_message']}",
-            hint.get(task["state"], "fix it and ask again"),
-        )
 
 
 async def show_price(project: str | None, window: str, *, as_json: bool) -> None:
@@ -112,6 +78,7 @@ async def ask(
     when: Annotated[str, typer.Option(help="soonest, or cheaper: 2h or 8h; then the reply does not stream.")] = "soonest",
     price: Annotated[bool, typer.Option("--price", help="Say what it would cost, and do not ask.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the id and leave.")] = False,
+    stream: StreamFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Ask a question and follow the reply."""
@@ -140,22 +107,28 @@ async def ask(
             say(dump({"task_id": found, "state": sent["state"], "created": sent["created"]}) if as_json else str(found))
             return
         tell(f"task {found}")
-        task = await show_stream(reads, found, quiet=as_json)
-        if as_json:
-            say(dump(task))
-        fail_unless_completed(task)
+        await _follow(reads, found, raw=stream, as_json=as_json)
+
+
+async def _follow(reads: Tasks, task_id: UUID, *, raw: bool, as_json: bool) -> None:
+    following = show_stream(reads, task_id, quiet=as_json, raw=raw, worker=local_worker())
+    task = await unless_interrupted(following, task_id, lambda: reads.cancel(task_id))
+    if as_json:
+        say(dump(task))
+    if task["state"] == "completed":
+        receipt(task)
+    end_with(task)
 
 
 @runs
 async def tail(
-    task: Annotated[str, typer.Argument(help="A task id, a prefix of one, or `last`.")] = "last", as_json: JsonFlag = False
+    task: Annotated[str, typer.Argument(help="A task id, a prefix of one, or `last`.")] = "last",
+    stream: StreamFlag = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Follow a task's reply, from its beginning."""
     async with face() as reads:
-        found = await show_stream(reads, await reads.find(task), quiet=as_json)
-        if as_json:
-            say(dump(found))
-        fail_unless_completed(found)
+        await _follow(reads, await reads.find(task), raw=stream, as_json=as_json)
 
 
 @runs

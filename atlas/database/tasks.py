@@ -50,6 +50,12 @@ class PostgresTasks:
             raise no_such_task(task_id)
         return typed(found)
 
+    async def progress(self, task_id: UUID) -> Row:
+        found: Row | None = await self._operator.call("task_progress", task_id)
+        if found is None:
+            raise no_such_task(task_id)
+        return typed(found)
+
     async def parts_after(self, task_id: UUID, attempt: int, generation: int, offset: int) -> list[Part]:
         rows = await self._operator.call_rows("read_parts", task_id, attempt, generation, offset)
         return [Part(**row) for row in rows]

@@ -94,13 +94,13 @@ class Background:
                 process.wait(5)
         self._file.unlink(missing_ok=True)
 
-    def last_words(self) -> str:
-        """The last line of its log."""
+    def last_words(self, lines: int = 1) -> str:
+        """The last lines of its log."""
         try:
-            lines = self.log.read_text(errors="replace").strip().splitlines()
+            found = self.log.read_text(errors="replace").strip().splitlines()
         except FileNotFoundError:
-            return "it said nothing"
-        return lines[-1] if lines else "it said nothing"
+            found = []
+        return "\n".join(found[-lines:]) if found else "it said nothing"
 
 
 LONGEST_LOG = 8 * 1024 * 1024

@@ -168,6 +168,12 @@ class RestTasks:
             raise no_such_task(task_id, OWN)
         return typed(found)
 
+    async def progress(self, task_id: UUID) -> Row:
+        found: Row | None = await self._call("task_progress", {"p_task_id": str(task_id)})
+        if found is None:
+            raise no_such_task(task_id, OWN)
+        return typed(found)
+
     async def parts_after(self, task_id: UUID, attempt: int, generation: int, offset: int) -> list[Part]:
         arguments = {"p_task_id": str(task_id), "p_attempt": attempt, "p_generation": generation, "p_offset": offset}
         return [Part(**row) for row in await self._call("read_parts", arguments)]

@@ -52,6 +52,9 @@ class Tasks(Protocol):
     async def state(self, task_id: UUID) -> JsonObject:
         """Where a task stands, and why it waits."""
 
+    async def progress(self, task_id: UUID) -> JsonObject:
+        """What it waits behind, and what it has written and cost so far: atlas.task_progress in SQL."""
+
     async def parts_after(self, task_id: UUID, attempt: int, generation: int, offset: int) -> list[Part]:
         """Parts of its reply that come after a place, in order."""
 

@@ -2037,6 +2037,7 @@ export type Database = {
       };
       "take_probes": { Args: Record<PropertyKey, never>; Returns: string[] };
       "take_trial": { Args: { "p_model": string }; Returns: boolean };
+      "task_progress": { Args: { "p_task_id": string }; Returns: Json };
       "task_state": { Args: { "p_task_id": string }; Returns: Json };
       "today": { Args: Record<PropertyKey, never>; Returns: string };
       "trim_inbound": { Args: { "p_keep"?: string }; Returns: number };

@@ -192,7 +192,7 @@ async def test_a_reader_of_a_cheaper_window_is_told_when_the_reply_comes(
     await tell(db, await over(openai))
     done = await asking
     assert done.returncode == 0, done.stderr
-    assert "the provider is writing the reply: it comes by " in done.stderr
+    assert "the provider is writing the reply, by " in done.stderr
     assert done.stdout == ADR
 
 

@@ -147,7 +147,7 @@ async def test_a_user_changes_nothing_in_atlas(database: Database, db: asyncpg.C
 
 USERS_MAY_CALL = {
     "as_uuid", "cancel_task", "caller_role", "candidates", "find_task", "get_task", "is_service", "list_repositories", "my_projects", "owns_task", "quote_task", "read_parts",
-    "search", "set_budget", "submit_task", "task_state", "today", "uid", "watch_task",
+    "search", "set_budget", "submit_task", "task_progress", "task_state", "today", "uid", "watch_task",
 }  # fmt: skip
 
 

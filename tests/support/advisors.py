@@ -8,6 +8,7 @@ DEFINER = {
     "atlas.owns_task": "policies of Realtime's topics call it: one boolean about auth.uid()",
     "atlas.quote_task": "says the caller's own budgets, and what questions of anybody cost in the median",
     "atlas.set_budget": "an admin of a project sets that project's limits alone: it asks auth.uid() and atlas.member",
+    "atlas.task_progress": "of a task that the caller may read: how many workers are alive, its turn, and its cost",
     "atlas.watch_task": "writes who watches a task that the caller may read: it asks auth.uid(), and whose task it is",
     "rag.candidates": "finds ids by an index that row level security would forbid; it takes the caller's projects from auth.uid(), "
     "and rag.search shows rows under row level security",
