@@ -5,13 +5,16 @@ The ASGI app runs the worker in its lifespan, and serves /healthz, /livez, /read
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -21,10 +24,10 @@ from starlette.routing import Route
 
 from atlas import __version__, logs
 from atlas.environment import environment
-from atlas.errors import AtlasError, StackError
+from atlas.errors import AtlasError
 from atlas.local.address import database_url
 from atlas.service import Service, build
-from atlas.serving import PromptHeaders
+from atlas.serving import PromptHeaders, listen, tell_port
 from atlas.settings import Settings, load
 from atlas.task import JsonObject
 
@@ -149,13 +152,23 @@ class _WorkerServer(uvicorn.Server):
         self.handle_exit(number, None)
 
 
-async def serve(settings: Settings) -> int:
-    """Runs the worker with its HTTP stand_in until a signal; answers the exit code. Raises DatabaseDown at the start."""
+async def serve(settings: Settings, *, port_file: Path | None = None) -> int:
+    """Runs the worker with its HTTP server until a signal; answers the exit code. Raises DatabaseDown at the start.
+
+    port_file: where the port is left for a process that started this one; another one is taken then where it is in use.
+    """
+    door = listen(settings.atlas_http_host, settings.atlas_http_port, "ATLAS_HTTP_PORT", or_any=port_file is not None)
+    with door:
+        tell_port(port_file, door)
+        return await _serve(settings, door)
+
+
+async def _serve(settings: Settings, door: socket.socket) -> int:
     async with build(settings, database_url(settings)) as service:
         app = create_app(service)
         config = uvicorn.Config(
-            app, host=settings.atlas_http_host, port=settings.atlas_http_port, log_config=None, access_log=False,
-            timeout_graceful_shutdown=3, http=PromptHeaders, lifespan="on", log_level=logging.WARNING,
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=3, http=PromptHeaders, lifespan="on",
+            log_level=logging.WARNING,
         )  # fmt: skip
 
         def stop_claiming() -> None:
@@ -164,13 +177,7 @@ async def serve(settings: Settings) -> int:
                 stopping.set()
 
         server = _WorkerServer(config, stop_claiming)
-        try:
-            await server.serve()
-        except SystemExit as error:
-            # uvicorn's way to say that it cannot bind; it has logged why
-            raise StackError(
-                f"port {settings.atlas_http_port} cannot be used", "set ATLAS_HTTP_PORT to a free one, or to 0"
-            ) from error
+        await server.serve(sockets=[door])
         worker: asyncio.Task[None] | None = getattr(app.state, "worker", None)
         if worker is None or not server.started:
             return 3
@@ -179,10 +186,13 @@ async def serve(settings: Settings) -> int:
 
 def main() -> int:
     """The entry of `python -m atlas.main`."""
+    parser = argparse.ArgumentParser(prog="python -m atlas.main", description="A worker; `atlas worker` is the same.")
+    parser.add_argument("--port-file", type=Path, help="leave the port here; take another one where it is in use")
+    arguments = parser.parse_args()
     try:
         settings = load(environment(os.environ))
         logs.set_up(settings.atlas_log_format)
-        return asyncio.run(serve(settings))
+        return asyncio.run(serve(settings, port_file=arguments.port_file))
     except AtlasError as error:
         print(f"atlas: {error.line}", file=sys.stderr)  # noqa: T201  its one line on the way out
         return error.exit_code

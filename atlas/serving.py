@@ -1,10 +1,15 @@
-"""What every HTTP server of Atlas shares: a connection whose request does not come is closed."""
+"""What every HTTP server of Atlas shares: it takes its port itself, and closes a connection whose request does not come."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
+from pathlib import Path
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from atlas.errors import StackError
 
 HEADERS_WITHIN = 10.0
 """Seconds from a connection, or from the first byte of its next request, to the end of that request's headers."""
@@ -45,3 +50,35 @@ class PromptHeaders(H11Protocol):
             return
         self.transport.write(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         self.transport.close()
+
+
+def listen(host: str, port: int, setting: str, *, or_any: bool = False) -> socket.socket:
+    """The socket of a server. Whoever listens takes the port itself: one that was looked up before may be gone by then.
+
+    port 0, and or_any where the port is taken: a free one. Raises StackError for a port that cannot be had; setting names it.
+    """
+    taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        try:
+            taken.bind((host, port))
+        except OSError as error:
+            if not or_any or error.errno != errno.EADDRINUSE:
+                raise
+            taken.bind((host, 0))
+        # now, and not when the server begins: until then another might listen on it as well
+        taken.listen(2048)
+    except OSError as error:
+        taken.close()
+        raise StackError(
+            f"port {port} of {host} cannot be used ({error.strerror})", f"set {setting} to a free one, or to 0"
+        ) from error
+    return taken
+
+
+def tell_port(file: Path | None, taken: socket.socket) -> None:
+    """Leaves the port for the process that started this one; whole, or not at all."""
+    if file is not None:
+        fresh = file.with_suffix(".fresh")
+        fresh.write_text(str(taken.getsockname()[1]))
+        fresh.replace(file)

@@ -37,7 +37,7 @@ async def bring_up(stack: Stack, steps: Steps, *, owner: str = "up") -> tuple[Cl
         stack.worker.stop()
     with steps.step("worker"):
         worker = stack.start_worker(found, owner=owner)
-        await stack.worker.until(worker, "/readyz")
+        worker = await stack.worker.until(worker, "/readyz")
     return cluster, worker
 
 
@@ -50,7 +50,7 @@ async def up(as_json: JsonFlag = False) -> None:
         cluster, worker = await bring_up(stack, steps)
         with steps.step("stand_in"):
             stand_in = stack.start_stand_in(os.environ)
-            await stack.stand_in.until(stand_in, "/auth/v1/health")
+            stand_in = await stack.stand_in.until(stand_in, "/auth/v1/health")
     url, keys = f"http://127.0.0.1:{stand_in.port}", stack.keys()
     if as_json:
         say(

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -23,7 +23,10 @@ from atlas.errors import StackError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningProcess:
-    """A process that was started. owner: `up`, or a demo that stops it when it ends. digests: of its settings."""
+    """A process that was started.
+
+    port: 0 until it has taken one. owner: `up`, or a demo that stops it when it ends. digests: of its settings.
+    """
 
     pid: int
     created: float
@@ -46,6 +49,8 @@ class Background:
     def __init__(self, home: Path, name: str) -> None:
         self.name = name
         self.log = home / f"{name}.log"
+        self.port_file = home / f"{name}.port"
+        """Where the process leaves the port that it took."""
         self._file = home / f"{name}.json"
 
     def running(self) -> RunningProcess | None:
@@ -54,30 +59,37 @@ class Background:
             found = RunningProcess(**json.loads(self._file.read_text()))
         except (FileNotFoundError, json.JSONDecodeError, TypeError):
             return None
-        return found if found.alive() else None
+        return self._with_port(found) if found.alive() else None
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str], *, port: int, owner: str = "up",
+    def _with_port(self, running: RunningProcess) -> RunningProcess:
+        with contextlib.suppress(OSError, ValueError):
+            return replace(running, port=int(self.port_file.read_text()))
+        return running
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str], *, owner: str = "up",
               digests: Mapping[str, str] | None = None) -> RunningProcess:  # fmt: skip
         """Starts it in the background."""
+        self.port_file.unlink(missing_ok=True)
         with self.log.open("ab") as log:
             process = subprocess.Popen(  # noqa: S603  our own module
                 list(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(environment), start_new_session=True
             )
         created = psutil.Process(process.pid).create_time()
-        started = RunningProcess(pid=process.pid, created=created, port=port, owner=owner, digests=digests or {})
+        started = RunningProcess(pid=process.pid, created=created, port=0, owner=owner, digests=digests or {})
         self._file.write_text(json.dumps(asdict(started)))
         return started
 
-    async def until(self, running: RunningProcess, path: str, seconds: float = 30) -> None:
-        """Waits until a path answers; raises StackError when the process ends or takes too long."""
+    async def until(self, running: RunningProcess, path: str, seconds: float = 30) -> RunningProcess:
+        """Waits until a path answers, and says at which port; raises StackError when the process ends or takes too long."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if not running.alive():
                 # a Ctrl-C that ended it is on its way to us as well, and says more than its end
                 await asyncio.sleep(0.05)
                 raise StackError(f"the {self.name} ended at once ({self.last_words()})", f"see {self.log}")
-            if await asyncio.to_thread(_answers, f"http://127.0.0.1:{running.port}{path}"):
-                return
+            running = self._with_port(running)
+            if running.port and await asyncio.to_thread(_answers, f"http://127.0.0.1:{running.port}{path}"):
+                return running
             await asyncio.sleep(0.05)
         raise StackError(f"the {self.name} is not ready after {seconds:.0f} s", f"see {self.log}")
 
@@ -93,6 +105,7 @@ class Background:
                 process.kill()
                 process.wait(5)
         self._file.unlink(missing_ok=True)
+        self.port_file.unlink(missing_ok=True)
 
     def last_words(self, lines: int = 1) -> str:
         """The last lines of its log."""

@@ -17,7 +17,7 @@ from atlas import __version__
 from atlas.database import migrate
 from atlas.environment import digests
 from atlas.errors import StackError
-from atlas.local.postgres import Cluster, EmbeddedPostgres, free_port, make_home, port_is_free
+from atlas.local.postgres import Cluster, EmbeddedPostgres, make_home
 from atlas.local.process import Background, RunningProcess, bound_logs
 from atlas.local.supabase.access import Keys
 
@@ -90,16 +90,13 @@ class Stack:
         running = self.worker.running()
         if running is not None:
             return running
-        wanted = int(environment.get("ATLAS_HTTP_PORT") or 8000)
-        port = wanted if wanted and port_is_free(wanted) else free_port()
         env = {name: value for name, value in environment.items() if not _of_another_stack(name)} | {
             "ATLAS_HOME": str(self.home),
             "ATLAS_ENV_FILE": "",
-            "ATLAS_HTTP_PORT": str(port),
             "ATLAS_AUDIT_KEY_FILE": str(self.home / "audit.key"),
         }
-        command = [sys.executable, "-m", "atlas.main"]
-        return self.worker.start(command, env, port=port, owner=owner, digests=self._digests(environment))
+        command = [sys.executable, "-m", "atlas.main", "--port-file", str(self.worker.port_file)]
+        return self.worker.start(command, env, owner=owner, digests=self._digests(environment))
 
     def keys(self) -> Keys:
         """The API keys of this stack's stand_in."""
@@ -111,9 +108,11 @@ class Stack:
         if running is not None:
             return running
         self.keys()
-        port = STAND_IN_PORT if port_is_free(STAND_IN_PORT) else free_port()
-        command = [sys.executable, "-m", "atlas.local.supabase", "--home", str(self.home), "--port", str(port)]
-        return self.stand_in.start(command, environment, port=port)
+        command = [
+            sys.executable, "-m", "atlas.local.supabase", "--home", str(self.home), "--port", str(STAND_IN_PORT),
+            "--port-file", str(self.stand_in.port_file),
+        ]  # fmt: skip
+        return self.stand_in.start(command, environment)
 
     @contextlib.contextmanager
     def only_one(self) -> Iterator[None]:

@@ -18,7 +18,7 @@ from atlas.local.supabase.access import Keys
 from atlas.local.supabase.app import open_stand_in
 
 
-async def _serve(home: Path, port: int) -> None:
+async def _serve(home: Path, port: int, port_file: Path | None) -> None:
     cluster = EmbeddedPostgres(home).load()
     if cluster is None:
         raise StackError(f"there is no stack in {home}", "run `atlas up`")
@@ -26,7 +26,7 @@ async def _serve(home: Path, port: int) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with open_stand_in(cluster.url(), keys, port=port) as stand_in:
+    async with open_stand_in(cluster.url(), keys, port=port, port_file=port_file) as stand_in:
         logging.getLogger("atlas.supabase").info("the stand-in is open at %s", stand_in.url)
         keeping = asyncio.create_task(_keep_logs(home))
         # a stand-in that has lost a part of itself must not look open
@@ -44,10 +44,11 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--port-file", type=Path, help="leave the port here; take another one where it is in use")
     arguments = parser.parse_args()
     logs.set_up("console")
     try:
-        asyncio.run(_serve(arguments.home, arguments.port))
+        asyncio.run(_serve(arguments.home, arguments.port, arguments.port_file))
     except AtlasError as error:
         print(f"atlas: {error.line}", file=sys.stderr)  # noqa: T201  its one line on the way out
         return error.exit_code

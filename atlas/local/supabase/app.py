@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import asyncpg
 import uvicorn
@@ -25,7 +26,7 @@ from atlas.local.supabase.changes import Visibility
 from atlas.local.supabase.conduct import Conduct
 from atlas.local.supabase.realtime import Realtime
 from atlas.local.supabase.rest import Rest
-from atlas.serving import PromptHeaders
+from atlas.serving import PromptHeaders, listen, tell_port
 from atlas.supabase.keys import TokenRefused, Verifier
 
 log = logging.getLogger("atlas.supabase")
@@ -78,25 +79,36 @@ class _QuietServer(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def open_stand_in(
-    url: str, keys: Keys, *, port: int = 0, conduct: Conduct | None = None, host: str = "127.0.0.1"
+    url: str,
+    keys: Keys,
+    *,
+    port: int = 0,
+    conduct: Conduct | None = None,
+    host: str = "127.0.0.1",
+    port_file: Path | None = None,
 ) -> AsyncIterator[StandIn]:
-    """Serves until the context ends. url: Postgres, as a role that may replicate and become the API roles (postgres)."""
+    """Serves until the context ends. url: Postgres, as a role that may replicate and become the API roles (postgres).
+
+    port_file: where the port is left for a process that started this one; another one is taken then where it is in use.
+    """
     conduct = conduct or Conduct()
     async with asyncpg.create_pool(url, min_size=1, max_size=8, timeout=10) as pool:
         auth = Auth(pool, keys.signing_key or new_signing_key())
         access = Access(keys, Verifier(secret=keys.jwt_secret, fetch=auth.jwks, keep=1), lives=auth.lives)
         realtime = Realtime(url, access, Visibility(pool), conduct)
         config = uvicorn.Config(
-            _app(realtime, Rest(pool, access), auth, access), host=host, port=port, log_config=None, access_log=False,
+            _app(realtime, Rest(pool, access), auth, access), log_config=None, access_log=False,
             ws="websockets-sansio", ws_ping_interval=None, lifespan="off", log_level=logging.WARNING,
             timeout_graceful_shutdown=1, http=PromptHeaders,
         )  # fmt: skip
         server = _QuietServer(config)
+        door = listen(host, port, "--port", or_any=port_file is not None)
+        tell_port(port_file, door)
 
         async def run() -> None:
             async with asyncio.TaskGroup() as group:
                 jobs = [group.create_task(realtime.run()), group.create_task(_trim(pool))]
-                await server.serve()
+                await server.serve(sockets=[door])
                 for job in jobs:
                     job.cancel()
 
@@ -109,7 +121,7 @@ async def open_stand_in(
         try:
             if running.done():
                 await running
-                raise StackError(f"port {port} cannot be used", "name a free one")
+                raise StackError("the stand-in ended at once", "see its log")
             if not realtime.replication.ready.is_set():
                 raise StackError(
                     f"changes cannot be read from Postgres ({realtime.replication.problem})", "free a replication slot"
@@ -118,6 +130,7 @@ async def open_stand_in(
         finally:
             server.should_exit = True
             await running
+            door.close()
 
 
 async def _trim(pool: asyncpg.Pool) -> None:

@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from atlas.database.pool import Pool
-from atlas.errors import SettingsError, StackError
+from atlas.errors import SettingsError
 from atlas.llm.tokens import Count, Vocabularies
 from atlas.rag.index import Indexer
 from atlas.rag.jobs import Jobs
@@ -23,7 +23,7 @@ from atlas.rag.service.gateway import LOOPBACK, Buckets, Gateway
 from atlas.rag.service.metrics import RagMetrics
 from atlas.rag.vectors import Vectors
 from atlas.rag.wiring import Knowledge, knowledge
-from atlas.serving import PromptHeaders
+from atlas.serving import PromptHeaders, listen
 from atlas.settings import Settings
 from atlas.supabase.keys import JWKS_PATH, Verifier
 
@@ -117,16 +117,12 @@ class _AnnouncingServer(uvicorn.Server):
 async def serve(settings: Settings, url: str, started: Callable[[str], None] = lambda _url: None) -> None:
     """Serves until a signal. Raises SettingsError, DatabaseDown, StackError."""
     async with build(settings, url) as app:
-        config = uvicorn.Config(
-            app, host=settings.rag_http_host, port=settings.rag_http_port, log_config=None, access_log=False, lifespan="on",
-            timeout_graceful_shutdown=5, log_level=logging.WARNING, timeout_keep_alive=30, http=PromptHeaders,
-        )  # fmt: skip
-        try:
-            await _AnnouncingServer(config, started).serve()
-        except SystemExit as error:
-            # uvicorn's way to say that it cannot bind
-            used = f"port {settings.rag_http_port} cannot be used"
-            raise StackError(used, "set RAG_HTTP_PORT to a free one, or to 0") from error
+        with listen(settings.rag_http_host, settings.rag_http_port, "RAG_HTTP_PORT") as door:
+            config = uvicorn.Config(
+                app, host=settings.rag_http_host, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5,
+                log_level=logging.WARNING, timeout_keep_alive=30, http=PromptHeaders,
+            )  # fmt: skip
+            await _AnnouncingServer(config, started).serve(sockets=[door])
 
 
 async def work(settings: Settings, url: str) -> None:

@@ -1,0 +1,27 @@
+"""Ports are taken by the server that listens on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from atlas.errors import StackError
+from atlas.serving import listen, tell_port
+
+
+def test_a_port_that_is_taken_is_said_or_another_is_taken(tmp_path: Path) -> None:
+    with listen("127.0.0.1", 0, "ATLAS_HTTP_PORT") as first:
+        port = first.getsockname()[1]
+        assert not first.get_inheritable(), "a child must not hold the port when its parent is gone"
+        with pytest.raises(StackError) as caught:
+            listen("127.0.0.1", port, "ATLAS_HTTP_PORT")
+        assert f"port {port} of 127.0.0.1 cannot be used" in caught.value.line
+        assert "set ATLAS_HTTP_PORT to a free one, or to 0" in caught.value.line
+        with listen("127.0.0.1", port, "ATLAS_HTTP_PORT", or_any=True) as second:
+            other = second.getsockname()[1]
+            assert other != port
+            tell_port(tmp_path / "worker.port", second)
+            assert (tmp_path / "worker.port").read_text() == str(other)
+    with pytest.raises(StackError):
+        listen("192.0.2.1", 0, "ATLAS_HTTP_PORT", or_any=True)
