@@ -95,6 +95,8 @@ class ClaimedTask:
     cancel_requested: bool
     label_key: UUID
     per_run: int | None = None
+    per_run_scope: str | None = None
+    """Whose limit in the database that is; None where it is a worker's setting."""
     inherited: Inherited | None = None
 
     @property

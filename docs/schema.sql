@@ -1160,7 +1160,7 @@ COMMENT ON FUNCTION atlas.claim_outbox(p_lease_owner uuid, p_destination uuid, p
 -- Name: claim_tasks(uuid, integer, integer, interval); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) RETURNS TABLE(task_id uuid, attempt_id uuid, attempt integer, kind text, message jsonb, message_task_id uuid, sender_key text, project_id uuid, parent_id uuid, queued_at timestamp with time zone, lease_expires_at timestamp with time zone, cancel_requested boolean, per_run integer, label_key uuid, inherited jsonb)
+CREATE FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval) RETURNS TABLE(task_id uuid, attempt_id uuid, attempt integer, kind text, message jsonb, message_task_id uuid, sender_key text, project_id uuid, parent_id uuid, queued_at timestamp with time zone, lease_expires_at timestamp with time zone, cancel_requested boolean, per_run integer, per_run_scope text, label_key uuid, inherited jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1240,8 +1240,7 @@ begin
   )
   select c.id, c.attempt_id, c.attempts, c.kind, m.data, c.message_task_id, c.sender_key, c.project_id, c.parent_id,
     c.queued_at, b.lease_expires_at, c.cancel_requested_at is not null,
-    (select min(l.per_run) from atlas.budget l
-      where l.scope in ('global', 'project:' || c.project_id, 'sender:' || c.sender_key)),
+    r.per_run, r.scope,
     coalesce((select f.id from atlas.attempt f where f.task_id = c.id and f.number = 1), c.attempt_id),
     case when k.task_id is not null then jsonb_build_object('spend_id', k.id, 'model', k.model,
       'response_id', k.response_id, 'reserved_tokens', k.reserved_tokens,
@@ -1252,6 +1251,11 @@ begin
   from claimed c
   join begun b on b.id = c.attempt_id
   join public.architect_in m on m.id = c.in_id
+  left join lateral (
+    select l.per_run, case when l.scope <> 'global' or 'per_run' = any (l.controlled) then l.scope end as scope
+    from atlas.budget l
+    where l.scope in ('global', 'project:' || c.project_id, 'sender:' || c.sender_key) and l.per_run is not null
+    order by l.per_run, l.scope limit 1) r on true
   left join inherited k on k.task_id = c.id
   left join lateral (
     select e.id, e.generation, e.sequence_number, e.response_offset from atlas.attempt e

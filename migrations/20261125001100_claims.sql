@@ -61,7 +61,7 @@ comment on function atlas.next_tasks(integer, integer) is
 create function atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval)
 returns table (task_id uuid, attempt_id uuid, attempt integer, kind text, message jsonb, message_task_id uuid,
   sender_key text, project_id uuid, parent_id uuid, queued_at timestamptz, lease_expires_at timestamptz,
-  cancel_requested boolean, per_run integer, label_key uuid, inherited jsonb)
+  cancel_requested boolean, per_run integer, per_run_scope text, label_key uuid, inherited jsonb)
 language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
@@ -138,8 +138,7 @@ begin
   )
   select c.id, c.attempt_id, c.attempts, c.kind, m.data, c.message_task_id, c.sender_key, c.project_id, c.parent_id,
     c.queued_at, b.lease_expires_at, c.cancel_requested_at is not null,
-    (select min(l.per_run) from atlas.budget l
-      where l.scope in ('global', 'project:' || c.project_id, 'sender:' || c.sender_key)),
+    r.per_run, r.scope,
     coalesce((select f.id from atlas.attempt f where f.task_id = c.id and f.number = 1), c.attempt_id),
     case when k.task_id is not null then jsonb_build_object('spend_id', k.id, 'model', k.model,
       'response_id', k.response_id, 'reserved_tokens', k.reserved_tokens,
@@ -150,6 +149,11 @@ begin
   from claimed c
   join begun b on b.id = c.attempt_id
   join public.architect_in m on m.id = c.in_id
+  left join lateral (
+    select l.per_run, case when l.scope <> 'global' or 'per_run' = any (l.controlled) then l.scope end as scope
+    from atlas.budget l
+    where l.scope in ('global', 'project:' || c.project_id, 'sender:' || c.sender_key) and l.per_run is not null
+    order by l.per_run, l.scope limit 1) r on true
   left join inherited k on k.task_id = c.id
   left join lateral (
     select e.id, e.generation, e.sequence_number, e.response_offset from atlas.attempt e

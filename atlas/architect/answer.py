@@ -59,7 +59,8 @@ class Architect:
         built: dict[str, ModelCall] = {}
 
         def build(model: Model, count: Count, room: int) -> ModelCall:
-            asked = prompt.build(task.question, thread=thread, chunks=chunks, per_run=room, count=count, key=task.label_key)
+            asked = prompt.build(task.question, thread=thread, chunks=chunks, per_run=room, count=count, key=task.label_key,
+                               per_run_scope=task.per_run_scope)  # fmt: skip
             built[model.name] = ModelCall(
                 model=model, instructions=asked.instructions, turns=asked.turns, max_output_tokens=0, question=task.question,
                 sources=asked.sources, labels=asked.labels,

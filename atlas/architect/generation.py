@@ -14,7 +14,7 @@ from atlas.architect.calls import Calls
 from atlas.architect.ports import Models, Progress
 from atlas.architect.prompt import CONTINUE, InputTooLarge
 from atlas.architect.reading import Reading
-from atlas.architect.room import Room, output_limit
+from atlas.architect.room import Room, how_to_raise, output_limit
 from atlas.architect.run import GeneratedText, Run
 from atlas.backoff import full_jitter
 from atlas.llm.errors import (
@@ -256,7 +256,7 @@ class Generation:
         if limit == 0:
             raise Refused(
                 f"{call.model.name}: {tokens} tokens of input leave no room for an answer in a run of {run.per_run}, "
-                f"{run.counted_tokens} of them used; raise TOKEN_BUDGET_PER_RUN or ask for less",
+                f"{run.counted_tokens} of them used; {how_to_raise(run.task.per_run_scope)}, or ask for less",
                 "run_budget",
             )
         return limit

@@ -11,7 +11,7 @@ from typing import Literal
 from uuid import UUID
 
 from atlas.architect.record import SECTIONS
-from atlas.architect.room import Room
+from atlas.architect.room import Room, how_to_raise
 from atlas.errors import AtlasError
 from atlas.llm.tokens import MESSAGE_OVERHEAD, Count
 from atlas.task import Chunk, Exchange
@@ -84,8 +84,9 @@ def labels(key: UUID) -> Iterator[str]:
 
 
 def build(
-    question: str, *, thread: Sequence[Exchange], chunks: Sequence[Chunk], per_run: int, count: Count, key: UUID
-) -> Prompt:
+    question: str, *, thread: Sequence[Exchange], chunks: Sequence[Chunk], per_run: int, count: Count, key: UUID,
+    per_run_scope: str | None = None,
+) -> Prompt:  # fmt: skip
     """A prompt whose input is at most half of the run, and whose sources are at most a third of it.
 
     thread: oldest first; the latest exchanges that fit are kept. chunks: best first; those that fit are kept. key: what the
@@ -97,7 +98,7 @@ def build(
     if fixed > room.input:
         raise InputTooLarge(
             f"the question has {count(question)} tokens, and {max(0, room.input - fixed + count(question))} fit into half of a "
-            f"run of {per_run}: raise TOKEN_BUDGET_PER_RUN, or index the long parts with `atlas index` and ask about them"
+            f"run of {per_run}: {how_to_raise(per_run_scope)}, or index the long parts with `atlas index` and ask about them"
         )
     left = room.input - fixed
     kept: list[str] = []

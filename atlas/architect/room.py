@@ -26,6 +26,13 @@ class Room:
         return self.per_run // 3
 
 
+def how_to_raise(scope: str | None) -> str:
+    """What raises a run's budget: the setting that is in force. scope: whose limit in the database it is, if any."""
+    if scope is None:
+        return "raise TOKEN_BUDGET_PER_RUN"
+    return f"raise it with `atlas budget set --scope {scope} --per-run N`, which goes before TOKEN_BUDGET_PER_RUN"
+
+
 def output_limit(model: Model, *, per_run: int, used: int, input_tokens: int) -> int:
     """max_output_tokens of a call: what is left of the run, within the model's own limits. 0: the model does not fit.
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
+from pathlib import Path
 
 from atlas.text import visible
 
@@ -18,12 +21,30 @@ EXIT_CODES = (
 )
 
 
+def me() -> str:
+    """How the reader can call this command: by its name where PATH has it, else by its path, quoted for a shell."""
+    called = Path(sys.argv[0])
+    if called.name not in ("atlas", "atlas-architect"):
+        return "atlas"
+    found = shutil.which(called.name)
+    if found is not None and Path(found).resolve() == called.resolve():
+        return called.name
+    whole = called.absolute()
+    here = Path.cwd()
+    return shlex.quote(str(whole.relative_to(here) if whole.is_relative_to(here) else whole))
+
+
+def spoken(line: str) -> str:
+    """A line that names commands of ours as the reader can call them."""
+    return line.replace("`atlas ", f"`{me()} ")
+
+
 def complain(line: str) -> None:
     """One line on stderr."""
     from rich.console import Console  # imported here: a command that succeeds does without it
     from rich.text import Text
 
-    text = Text.assemble(("atlas:", "red"), " ", visible(" ".join(line.split())))
+    text = Text.assemble(("atlas:", "red"), " ", visible(" ".join(spoken(line).split())))
     Console(stderr=True, highlight=False, soft_wrap=True).print(text)
 
 
@@ -35,5 +56,5 @@ def say(line: str = "", *, end: str = "\n") -> None:
 
 def tell(line: str) -> None:
     """A line for the person, on stderr, so that stdout holds the result alone."""
-    sys.stderr.write(visible(line) + "\n")
+    sys.stderr.write(visible(spoken(line)) + "\n")
     sys.stderr.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import time
@@ -15,7 +16,7 @@ from uuid import UUID
 import typer
 
 from atlas.commands.common import Steps, operator, runs, settings
-from atlas.commands.console import complain, say, tell
+from atlas.commands.console import complain, me, say, tell
 from atlas.commands.following import fail_unless_completed, show_stream
 from atlas.commands.knowledge import Pruning, index_paths
 from atlas.commands.search import opened
@@ -77,13 +78,13 @@ async def demo(
                 raw = not sys.stdout.isatty()
                 task = await show_stream(people, UUID(str(sent["task_id"])), raw=raw, worker=stack.worker)
                 budgets = await reads.call("get_budgets")
-            _summary(task, list(budgets), time.monotonic() - began)
+            _summary(task, list(budgets), time.monotonic() - began, stack.home)
             fail_unless_completed(task)
         finally:
             if keep:
                 with contextlib.suppress(StackError, UnboundLocalError):
-                    say(f"\nThe stack stays up (worker {worker.pid}); `atlas down` stops it. Reach it with:")
-                    say(f"  {stack.postgres.binaries / 'psql'} '{cluster.url()}'")
+                    say(f"\nThe stack stays up (worker {worker.pid}); `{me()} down` stops it. Reach it with:")
+                    say(f"  {shlex.quote(str(stack.postgres.binaries / 'psql'))} '{cluster.url()}'")
             else:
                 # no await and no further Ctrl-C: nothing may be left behind
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -98,7 +99,7 @@ def _stop_on_signals() -> None:
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
-def _summary(task: Row, budgets: list[Row], took: float) -> None:
+def _summary(task: Row, budgets: list[Row], took: float, home: Path) -> None:
     calls = task["calls"]
     first = min((a["first_delta_at"] for a in task["attempt_list"] if a["first_delta_at"]), default=task["finished_at"])
     limit = next((row for row in budgets if row["scope"] == "global"), {})
@@ -122,11 +123,11 @@ def _summary(task: Row, budgets: list[Row], took: float) -> None:
         say(f"{name:12} {value}")
     for warning in task["metadata"].get("warnings", []):
         complain(f"warning: {warning}")
-    atlas = ".venv/bin/atlas" if Path(".venv/bin/atlas").exists() else "atlas"
     say("\nTry next:")
-    say(f'  {atlas} up && {atlas} ask "How do we roll back a release?"')
-    say(f"  {atlas} show last")
-    say(f"  {atlas} spend --by model")
+    say(f"  export ATLAS_HOME={shlex.quote(str(home))}   # the demo's own stack")
+    say(f'  {me()} up && {me()} ask "How do we roll back a release?"')
+    say(f"  {me()} show last")
+    say(f"  {me()} spend --by model")
 
 
 def register(app: typer.Typer) -> None:

@@ -16,7 +16,7 @@ import typer
 from atlas.commands import statements
 from atlas.commands.audit import check_audit
 from atlas.commands.common import JsonFlag, runs, settings, show_rows, spent_of
-from atlas.commands.console import EXIT_DOCTOR
+from atlas.commands.console import EXIT_DOCTOR, spoken
 from atlas.database.migrate import pending
 from atlas.database.operator import Operator, connect
 from atlas.database.pool import CONNECTION_LOST
@@ -35,7 +35,7 @@ async def doctor(as_json: JsonFlag = False) -> None:
     findings: list[dict[str, str]] = []
 
     def found(level: str, what: str, text: str) -> None:
-        findings.append({"state": level, "what": what, "text": text})
+        findings.append({"state": level, "what": what, "text": text if as_json else spoken(text)})
 
     _check_path(found)
     try:

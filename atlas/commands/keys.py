@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from atlas.commands.common import JsonFlag, runs, show_rows
-from atlas.commands.console import say
+from atlas.commands.console import say, spoken
 from atlas.environment import STORED, config_dir, environment, key_file, origin, store_key
 from atlas.errors import NotFoundError, StackError, UsageError
 
@@ -43,7 +43,7 @@ async def set_(name: NameArgument) -> None:
         raise StackError(
             f"{folder} cannot be written ({error.strerror})", "set ATLAS_CONFIG_DIR to a folder of your own"
         ) from error
-    say(f"stored in {path}, for you alone; `atlas up` restarts the worker with it, `atlas doctor` tries it")
+    say(spoken(f"stored in {path}, for you alone; `atlas up` restarts the worker with it, `atlas doctor` tries it"))
     where = origin(os.environ, STORED[name])
     if where != str(path):
         say(f"{where} sets {STORED[name]} as well, and goes first")

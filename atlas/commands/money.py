@@ -73,7 +73,7 @@ def _defused(value: object) -> object:
 
 
 budget = typer.Typer(help="Budgets: what a run and a day may cost.", no_args_is_help=True)
-Scope = Annotated[str, typer.Option(help="global, project:<id or name>, sender:<key> or model:<name>.")]
+Scope = Annotated[str, typer.Option(help="global, project:<id or name>, sender:<key or e-mail> or model:<name>.")]
 
 
 @budget.command("get")
@@ -131,9 +131,14 @@ async def budget_set(
         raise UsageError("no limit is given", "use --per-run, --daily, --usd-daily or another: `atlas budget set --help`")
     kind, _, name = scope.partition(":")
     if scope != "global" and not (kind in ("project", "sender", "model") and name):
-        raise UsageError(f"--scope {scope!r} is not known", "use global, project:<id or name>, sender:<key> or model:<name>")
+        raise UsageError(
+            f"--scope {scope!r} is not known", "use global, project:<id or name>, sender:<key or e-mail> or model:<name>"
+        )
     async with face() as reads:
-        scope = f"project:{await reads.project(name)}" if kind == "project" else scope
+        if kind == "project":
+            scope = f"project:{await reads.project(name)}"
+        elif kind == "sender":
+            scope = f"sender:{await reads.sender(name)}"
         row = await reads.set_budget(scope, limits)
     shown = [f"{name} {row[name] if row[name] is not None else 'none'}" for name in limits]
     say(dump(row) if as_json else f"{scope}: {', '.join(shown)}")
@@ -170,11 +175,14 @@ async def budget_check(
     tokens: int | None = None
     if question is not None or file is not None:
         text = question_of(question, file)
-        per_run = min((row["per_run"] for row in rows if row["per_run"] is not None), default=settings().token_budget_per_run)
+        limits = [row for row in rows if row["per_run"] is not None]
+        least = min(limits, key=lambda row: row["per_run"]) if limits else None
+        per_run = least["per_run"] if least else settings().token_budget_per_run
+        in_force = least["scope"] if least and least["set_by"] != "settings" else None
         count = Vocabularies().counter("o200k_base")
         tokens = count(text)
         try:
-            prompt.build(text, thread=(), chunks=(), per_run=per_run, count=count, key=UUID(int=0))
+            prompt.build(text, thread=(), chunks=(), per_run=per_run, count=count, key=UUID(int=0), per_run_scope=in_force)
         except prompt.InputTooLarge as error:
             problems.append(str(error))
     if as_json:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from typing import Annotated
 
 import typer
 
 from atlas.commands.common import JsonFlag, Steps, dump, runs, settings
-from atlas.commands.console import say, tell
+from atlas.commands.console import say, spoken, tell
 from atlas.environment import environment
 from atlas.errors import StackError, UsageError
 from atlas.local.postgres import Cluster
@@ -61,9 +62,9 @@ async def up(as_json: JsonFlag = False) -> None:
             })
         )  # fmt: skip
         return
-    say(f"Atlas is up: metrics at http://127.0.0.1:{worker.port}/metrics, `atlas down` stops it")
+    say(spoken(f"Atlas is up: metrics at http://127.0.0.1:{worker.port}/metrics, `atlas down` stops it"))
     say(f"Supabase's clients: SUPABASE_URL={url} SUPABASE_PUBLISHABLE_KEY={keys.publishable}")
-    say(f"psql: {stack.postgres.binaries / 'psql'} '{cluster.url()}'")
+    say(f"psql: {shlex.quote(str(stack.postgres.binaries / 'psql'))} {shlex.quote(cluster.url())}")
 
 
 @runs

@@ -135,7 +135,7 @@ async def tail(
 async def tasks(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000)] = 20,
     state: Annotated[str | None, typer.Option(help=f"One of {', '.join(STATES)}.")] = None,
-    sender: Annotated[str | None, typer.Option(help="Only of this sender.")] = None,
+    sender: Annotated[str | None, typer.Option(help="Only of this sender (key or e-mail).")] = None,
     project: Annotated[str | None, typer.Option(help="Only of this project (id or name).")] = None,
     every: Annotated[bool, typer.Option("--all", help="Also control messages.")] = False,
     as_json: JsonFlag = False,
@@ -146,6 +146,8 @@ async def tasks(
     async with face() as reads:
         if project is not None:
             await reads.project(project)
+        if sender is not None:
+            sender = await reads.sender(sender)
         rows = await reads.tasks(limit=limit, state=state, sender=sender, project=project, every=every)
     columns = {
         "id": "ID", "state": "STATE", "wait_reason": "WAITS FOR", "model": "MODEL", "tokens": "TOKENS", "usd": "USD",

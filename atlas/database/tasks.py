@@ -38,6 +38,9 @@ class PostgresTasks:
             raise NotFoundError(f"no project {name!r}", "see `atlas project list`")
         return UUID(str(found))
 
+    async def sender(self, name: str) -> str:
+        return str(await self._operator.call("user_of", name)) if "@" in name else name
+
     async def task(self, task_id: UUID) -> Row:
         found: Row | None = await self._operator.call("get_task", task_id)
         if found is None:

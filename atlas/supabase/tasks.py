@@ -156,6 +156,14 @@ class RestTasks:
             raise NotFoundError(f"no project {name!r} of yours", "see `atlas whoami`")
         return UUID(rows[0]["id"])
 
+    async def sender(self, name: str) -> str:
+        session = await guarded(self._client.auth.get_session())
+        if "@" not in name:
+            return name
+        if session is None or (session.user.email or "").lower() != name.lower():
+            raise NotAllowed(f"whose {name} is, only an operator may ask", "name your own address, or a sender's key")
+        return str(session.user.id)
+
     async def task(self, task_id: UUID) -> Row:
         found: Row | None = await self._call("get_task", {"p_task_id": str(task_id)})
         if found is None:

@@ -46,6 +46,9 @@ class Tasks(Protocol):
     async def project(self, name: str) -> UUID:
         """The id of a project, by its id or name."""
 
+    async def sender(self, name: str) -> str:
+        """The sender's key of a user's e-mail address; any other name is one already."""
+
     async def task(self, task_id: UUID) -> JsonObject:
         """A task with its question, reply, attempts, calls and audit."""
 

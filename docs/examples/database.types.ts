@@ -1649,6 +1649,7 @@ export type Database = {
           "message_task_id": string;
           "parent_id": string;
           "per_run": number;
+          "per_run_scope": string;
           "project_id": string;
           "queued_at": string;
           "sender_key": string;

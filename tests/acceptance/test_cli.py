@@ -22,6 +22,7 @@ import pytest
 from atlas import __version__
 from atlas.commands.common import cell, fitting
 from atlas.database.migrate import read_migrations
+from atlas.messages import chat
 from atlas.supabase.keys import mint
 from tests.doubles.openai import OpenAIDouble
 from tests.support.core import ROOT, Database, Workers, ask, clean_environment, command, ended, run_atlas, stand_in_of, until
@@ -563,3 +564,33 @@ def test_no_command_needs_the_folder_it_is_called_from(tmp_path: Path) -> None:
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=clean_environment(), check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert "this folder is gone" in done.stderr
+
+
+async def test_a_sender_is_named_by_address(atlas: Atlas, db: asyncpg.Connection) -> None:
+    user = await db.fetchval("insert into auth.users (id, email) values (gen_random_uuid(), 'Ann@acme.example') returning id")
+    said = (await atlas("budget", "set", "--scope", "sender:ann@acme.example", "--daily", "5000")).stdout
+    assert said == f"sender:{user}: daily 5000\n"
+    await db.execute("insert into public.architect_in (data, sender) values ($1, $2)", chat("mine"), user)
+    await ask(db, "another's")
+    assert [row["title"] for row in await atlas.json("tasks", "--sender", "ann@acme.example")] == ["mine"]
+    assert "no user bob@acme.example has signed up" in (await atlas("tasks", "--sender", "bob@acme.example", code=4)).stderr
+
+
+def test_a_command_is_named_as_its_reader_can_call_it(tmp_path: Path) -> None:
+    """A venv's command that PATH does not have, from the folder above, from elsewhere, and by PATH; its path is quoted."""
+    folder = tmp_path / "my project/.venv/bin"
+    folder.mkdir(parents=True)
+    command = folder / "atlas"
+    command.write_text(f"#!{sys.executable}\nfrom atlas.cli import main\nmain()\n")
+    command.chmod(0o755)
+    env = clean_environment() | {"PYTHONPATH": str(ROOT)}
+
+    def said(cwd: Path, **more: str) -> str:
+        done = subprocess.run([command, "tasks"], cwd=cwd, env=env | more, capture_output=True, text=True, check=False)
+        assert done.returncode == 3
+        return done.stderr
+
+    assert "run `.venv/bin/atlas up`" in said(tmp_path / "my project")
+    (tmp_path / "elsewhere").mkdir()
+    assert f"run `'{command}' up`" in said(tmp_path / "elsewhere")
+    assert "run `atlas up`" in said(tmp_path, PATH=f"{folder}:{os.environ['PATH']}")

@@ -48,7 +48,7 @@ def test_the_demo_from_nothing_and_again(tmp_path: Path) -> None:
                  "capped at 250000 tokens a day", "first token", "total", "Try next:"):  # fmt: skip
         assert name in first.stdout
     assert "adr/0002-github-actions-for-ci.md" in first.stdout
-    assert first.stdout.split("Try next:")[1].strip().count("\n") == 2
+    assert first.stdout.split("Try next:")[1].strip().count("\n") == 3
     assert processes_of(tmp_path) == []
     began = time.monotonic()
     process = subprocess.Popen(
