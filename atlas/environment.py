@@ -11,7 +11,7 @@ from pathlib import Path
 import platformdirs
 
 from atlas.errors import SettingsError
-from atlas.settings import is_setting
+from atlas.settings import is_setting, secret_in_file
 
 STORED = {"openai": "OPENAI_API_KEY", "openai-admin": "OPENAI_ADMIN_KEY", "rag-embed": "RAG_EMBED_API_KEY"}
 """What `atlas keys set` may store, and the variable that it stands for."""
@@ -45,7 +45,7 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
     for more in (_env_file(base), _stored(config_dir(base))):
         for name, value in more.items():
             # a variable and its file are one setting
-            plain = name.removesuffix("_FILE")
+            plain = secret_in_file(name) or name
             if not any(found.get(one) for one in (plain, f"{plain}_FILE")):
                 found[name] = value
     return found
@@ -67,7 +67,7 @@ def digests(found: Mapping[str, str], secret: str) -> dict[str, str]:
     """What settings a process is started with, without telling their values: a keyed hash of each."""
 
     def digest(name: str, value: str) -> str:
-        if name.endswith("_FILE"):
+        if secret_in_file(name):
             try:
                 value = Path(value).read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError):

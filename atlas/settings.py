@@ -263,13 +263,18 @@ class SettingRow:
     secret: bool = field(default=False)
 
 
+def secret_in_file(name: str) -> str | None:
+    """Of the variable that names a secret's file, the secret's own; None for any other variable."""
+    plain = name.removesuffix("_FILE")
+    if plain == name or not (plain.lower() in SECRETS or re.fullmatch(_WEBHOOK_NAME, plain)):
+        return None
+    return plain
+
+
 def is_setting(name: str) -> bool:
     """Whether a variable is one that Atlas reads."""
-    plain = name.removesuffix("_FILE")
-    if re.fullmatch(_WEBHOOK_NAME, plain):
-        return True
-    field = plain.lower()
-    return field in Settings.model_fields and field != _COLLECTED and (plain == name or field in SECRETS)
+    field = (secret_in_file(name) or name).lower()
+    return (field in Settings.model_fields and field != _COLLECTED) or re.fullmatch(_WEBHOOK_NAME, field.upper()) is not None
 
 
 def describe() -> list[SettingRow]:

@@ -194,7 +194,7 @@ begin
     insert into atlas.outbox (event_id, event_kind, task_id, out_id, payload, position, created_at, destination_id)
     select k.event_id, k.event_kind, k.task_id, k.out_id, k.payload, k.position, k.created_at, d.id
     from atlas.outbox k left join public.architect_out m on m.id = k.out_id
-    where k.destination_id is null and k.state = 'pending'
+    where k.destination_id is null and k.state = 'pending' and k.created_at >= d.events_since
       and atlas.matches(d.filter, k.event_kind, coalesce(k.payload, m.data), coalesce(m.owner::text, 'service'))
       and not exists (select from atlas.outbox c where c.event_id = k.event_id and c.destination_id = d.id)
     order by k.position limit p_limit
@@ -1106,7 +1106,7 @@ begin
       -- nor anything that was kept, and is yet to be copied to this destination
       and (select true from atlas.outbox k left join public.architect_out m on m.id = k.out_id
            where k.task_id = o.task_id and k.destination_id is null and k.position < o.position and k.state = 'pending'
-             and atlas.matches(d.filter, k.event_kind, coalesce(k.payload, m.data), coalesce(m.owner::text, 'service'))
+             and k.created_at >= d.events_since and atlas.matches(d.filter, k.event_kind, coalesce(k.payload, m.data), coalesce(m.owner::text, 'service'))
              and not exists (select from atlas.outbox c where c.event_id = k.event_id and c.destination_id = p_destination)
            limit 1) is null
     order by o.position limit case when d.failures >= 3 then 200 else p_limit end
@@ -7843,6 +7843,7 @@ CREATE TABLE atlas.destination (
     secret_name text,
     filter jsonb DEFAULT '{}'::jsonb NOT NULL,
     enabled boolean DEFAULT true NOT NULL,
+    events_since timestamp with time zone DEFAULT now() NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     failures integer DEFAULT 0 NOT NULL,
     open_until timestamp with time zone,
@@ -7910,6 +7911,12 @@ COMMENT ON COLUMN atlas.destination.filter IS 'Which events: msg_type, status, s
 COMMENT ON COLUMN atlas.destination.enabled IS 'False: nothing is sent there.';
 
 --
+-- Name: COLUMN destination.events_since; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.destination.events_since IS 'Events from then on go there: it begins with what is new. An earlier time at its insert sends what was kept as well.';
+
+--
 -- Name: COLUMN destination.created_at; Type: COMMENT; Schema: atlas; Owner: -
 --
 
@@ -7943,7 +7950,7 @@ COMMENT ON COLUMN atlas.destination.last_sent_at IS 'When something last arrived
 -- Name: COLUMN destination.adopted_at; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.destination.adopted_at IS 'Since when it has the events that were kept before it was there.';
+COMMENT ON COLUMN atlas.destination.adopted_at IS 'Since when it has all events that were kept for it.';
 
 --
 -- Name: CONSTRAINT filter_is_known ON destination; Type: COMMENT; Schema: atlas; Owner: -

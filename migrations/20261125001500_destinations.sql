@@ -43,6 +43,7 @@ create table atlas.destination (
   secret_name text,
   filter jsonb not null default '{}',
   enabled boolean not null default true,
+  events_since timestamptz not null default now(),
   created_at timestamptz not null default now(),
   failures integer not null default 0 check (failures >= 0),
   open_until timestamptz,
@@ -65,12 +66,14 @@ comment on column atlas.destination.secret_name is
 comment on column atlas.destination.filter is
   'Which events: msg_type, status, sender, kind, each a text or a list of them; {} means all replies and seals.';
 comment on column atlas.destination.enabled is 'False: nothing is sent there.';
+comment on column atlas.destination.events_since is
+  'Events from then on go there: it begins with what is new. An earlier time at its insert sends what was kept as well.';
 comment on column atlas.destination.created_at is 'When the row was written.';
 comment on column atlas.destination.failures is 'Failures in a row that were the destination''s; three open its breaker.';
 comment on column atlas.destination.open_until is 'Until then nothing is sent there; then one row is tried.';
 comment on column atlas.destination.last_error is 'What its last failure said.';
 comment on column atlas.destination.last_sent_at is 'When something last arrived there.';
-comment on column atlas.destination.adopted_at is 'Since when it has the events that were kept before it was there.';
+comment on column atlas.destination.adopted_at is 'Since when it has all events that were kept for it.';
 comment on constraint filter_is_known on atlas.destination is 'A filter has known fields and texts only.';
 comment on constraint target_fits_kind on atlas.destination is 'A topic for Pub/Sub, a URL for a webhook.';
 comment on constraint webhooks_are_signed on atlas.destination is 'A webhook names the secret that signs it.';

@@ -124,7 +124,7 @@ begin
     insert into atlas.outbox (event_id, event_kind, task_id, out_id, payload, position, created_at, destination_id)
     select k.event_id, k.event_kind, k.task_id, k.out_id, k.payload, k.position, k.created_at, d.id
     from atlas.outbox k left join public.architect_out m on m.id = k.out_id
-    where k.destination_id is null and k.state = 'pending'
+    where k.destination_id is null and k.state = 'pending' and k.created_at >= d.events_since
       and atlas.matches(d.filter, k.event_kind, coalesce(k.payload, m.data), coalesce(m.owner::text, 'service'))
       and not exists (select from atlas.outbox c where c.event_id = k.event_id and c.destination_id = d.id)
     order by k.position limit p_limit

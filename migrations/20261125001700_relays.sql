@@ -28,7 +28,7 @@ begin
       -- nor anything that was kept, and is yet to be copied to this destination
       and (select true from atlas.outbox k left join public.architect_out m on m.id = k.out_id
            where k.task_id = o.task_id and k.destination_id is null and k.position < o.position and k.state = 'pending'
-             and atlas.matches(d.filter, k.event_kind, coalesce(k.payload, m.data), coalesce(m.owner::text, 'service'))
+             and k.created_at >= d.events_since and atlas.matches(d.filter, k.event_kind, coalesce(k.payload, m.data), coalesce(m.owner::text, 'service'))
              and not exists (select from atlas.outbox c where c.event_id = k.event_id and c.destination_id = p_destination)
            limit 1) is null
     order by o.position limit case when d.failures >= 3 then 200 else p_limit end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -15,6 +15,8 @@ from atlas.task import AttemptId, JsonObject
 
 log = logging.getLogger("atlas.progress")
 
+MOST_LINES = 10
+"""Parts of one write that are logged a line each."""
 FIRST_WAITS = 0.02
 """Seconds that a first text waits for others: with hundreds of streams each would be a commit of its own."""
 
@@ -122,6 +124,7 @@ class ProgressWriter:
                 return
             try:
                 held = await self._record(list(items.values()))
+                _tell(items)
             except AtlasError:
                 # nothing of it was stored: it goes with the next write
                 for attempt, item in items.items():
@@ -148,3 +151,14 @@ def _item(attempt: AttemptId, stream: _Stream, text: str) -> JsonObject:
         "text": text,
         "model": stream.model,
     }
+
+
+def _tell(items: Mapping[AttemptId, JsonObject]) -> None:
+    """A line a part, without its text: how one sees in a log that replies flow. Of many streams, one line for all."""
+    if len(items) > MOST_LINES:
+        characters = sum(len(item["text"]) for item in items.values())
+        log.info("architect_out: %d characters of %d attempts", characters, len(items))
+        return
+    for attempt, item in items.items():
+        log.info("architect_out: attempt %s, generation %d, %d characters at %d",
+                 attempt, item["generation"], len(item["text"]), item["offset"])  # fmt: skip

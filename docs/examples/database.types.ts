@@ -349,6 +349,7 @@ export type Database = {
           "adopted_at": string | null;
           "created_at": string;
           "enabled": boolean;
+          "events_since": string;
           "failures": number;
           "filter": NonNullable<Json>;
           "id": string;
@@ -365,6 +366,7 @@ export type Database = {
           "adopted_at"?: string | null;
           "created_at"?: string;
           "enabled"?: boolean;
+          "events_since"?: string;
           "failures"?: number;
           "filter"?: NonNullable<Json>;
           "id"?: string;
@@ -380,6 +382,7 @@ export type Database = {
           "adopted_at"?: string | null;
           "created_at"?: string;
           "enabled"?: boolean;
+          "events_since"?: string;
           "failures"?: number;
           "filter"?: NonNullable<Json>;
           "id"?: string;

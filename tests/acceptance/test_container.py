@@ -16,7 +16,7 @@ from check_jsonschema.cli import main as check_jsonschema
 from click.testing import CliRunner
 from ruamel.yaml import YAML
 
-from atlas.settings import Settings
+from atlas.settings import describe, is_setting, secret_in_file
 from tests.support.core import ROOT, Database, Workers, run_atlas
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -64,13 +64,30 @@ def test_every_file_that_the_image_copies_is_there() -> None:
 
 
 def test_settings_of_the_image_and_compose_are_settings() -> None:
-    known = {name.upper() for name in Settings.model_fields}
     worker = COMPOSE["services"]["worker"]["environment"]
     for name in [*worker, *COMPOSE["services"]["migrate"]["environment"], *re.findall(r"(ATLAS_\w+)=", DOCKERFILE)]:
-        assert name.removesuffix("_FILE") in known, name
+        assert is_setting(name), name
     for name, value in worker.items():
-        if name.endswith("_FILE"):
+        if secret_in_file(name):
             assert value.removeprefix("/run/secrets/") in COMPOSE["services"]["worker"]["secrets"]
+
+
+def test_compose_passes_every_setting_to_the_worker() -> None:
+    passed = {secret_in_file(name) or name: value for name, value in COMPOSE["services"]["worker"]["environment"].items()}
+    # the image's own: where it listens; a container has no embedded stack, and no knowledge service in the worker
+    own = {"ATLAS_HTTP_HOST", "ATLAS_HTTP_PORT", "ATLAS_HOME", "RAG_HTTP_HOST", "RAG_HTTP_PORT"}
+    assert {row.name for row in describe()} - own == set(passed)
+    for name, value in passed.items():
+        assert name in value or value.startswith("/run/secrets/"), name
+    assert COMPOSE["services"]["worker"]["container_name"] == "atlas-worker"
+
+
+def test_the_functions_runtime_knows_every_function() -> None:
+    main = COMPOSE["configs"]["functions_main"]["content"]
+    (known,) = re.findall(r"new Set\(\[(.*?)\]\)", main)
+    functions = {path.parent.name for path in (ROOT / "functions").glob("*/index.ts")}
+    assert set(re.findall(r'"([\w-]+)"', known)) == functions
+    assert "$" not in main, "compose would take it for a variable"
 
 
 def test_every_service_of_the_manual_is_there_and_full_is_a_profile() -> None:
@@ -82,6 +99,9 @@ def test_every_service_of_the_manual_is_there_and_full_is_a_profile() -> None:
         "rest",
         "realtime",
         "gateway",
+        "meta",
+        "studio",
+        "functions",
     }
     for service in services.values():
         assert not re.search(r"[^}]:latest$", service["image"])

@@ -79,12 +79,13 @@ def test_the_environment_is_read_in_order(tmp_path: Path) -> None:
 
 def test_digests_tell_settings_apart_and_nothing_of_their_values(tmp_path: Path) -> None:
     (tmp_path / "k").write_text("one")
-    found = {"OPENAI_API_KEY_FILE": str(tmp_path / "k"), "OPENAI_MODEL": "o3", "HOME": "/x", "RAG_TOP_K": ""}
+    found = {"OPENAI_API_KEY_FILE": str(tmp_path / "k"), "RAG_COLLAPSE_BY_FILE": "true", "HOME": "/x", "RAG_TOP_K": ""}
     first = digests(found, "s")
-    assert list(first) == ["OPENAI_API_KEY_FILE", "OPENAI_MODEL"]
+    assert list(first) == ["OPENAI_API_KEY_FILE", "RAG_COLLAPSE_BY_FILE"]
     assert first == digests(found, "s") != digests(found, "t")
     (tmp_path / "k").write_text("two")
     assert digests(found, "s")["OPENAI_API_KEY_FILE"] != first["OPENAI_API_KEY_FILE"], "another key in the same file"
+    assert digests(found | {"RAG_COLLAPSE_BY_FILE": "false"}, "s") != digests(found, "s"), "no file, whatever its name ends in"
 
 
 def test_a_new_key_reaches_the_worker_that_runs_from_every_folder(tmp_path: Path, openai: OpenAIDouble) -> None:

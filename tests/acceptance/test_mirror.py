@@ -108,6 +108,7 @@ async def test_a_topic_that_is_away_costs_no_row_anything_and_loses_none(databas
 
 
 async def test_a_poison_row_blocks_no_other_task_and_waits_for_an_operator(database: Database, db: asyncpg.Connection) -> None:
+    await db.execute("select atlas.provide_topic($1)", TOPIC)
     poison, *others = await finish(db, 6)
 
     def refuse(request: types.PublishRequest) -> grpc.StatusCode | None:
@@ -163,7 +164,10 @@ async def test_a_topic_that_is_missing_is_the_destinations_trouble(database: Dat
 async def hook(db: asyncpg.Connection, url: str, **columns: Any) -> UUID:
     where = columns.get("filter", {})
     secret = columns.get("secret_name", "ATLAS_WEBHOOK_SECRET")
-    query = "insert into atlas.destination (name, kind, target, secret_name, filter) values ($1, 'webhook', $2, $3, $4) returning id"
+    query = (
+        "insert into atlas.destination (name, kind, target, secret_name, filter, events_since) "
+        "values ($1, 'webhook', $2, $3, $4, '-infinity') returning id"
+    )
     found: UUID = await db.fetchval(query, columns.get("name", "hook"), url, secret, where)
     return found
 

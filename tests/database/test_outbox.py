@@ -71,7 +71,7 @@ async def test_what_was_kept_goes_to_the_destinations_that_come_in_its_order(db:
     await ask(db)
     (task,) = await claim(db)
     assert await db.fetchval("select atlas.adopt_outbox()") == 0, "nothing to give it to"
-    one, two = await destination(db, "one"), await destination(db, "two")
+    one, two = await destination(db, "one", since="-infinity"), await destination(db, "two", since="-infinity")
     # the reply comes after the destinations, and its beginning before them
     await db.execute("select testing.complete_task($1, 'x')", task["attempt_id"])
     assert await take(db, one) == [], "its beginning is yet to be copied, and goes first"
@@ -83,14 +83,26 @@ async def test_what_was_kept_goes_to_the_destinations_that_come_in_its_order(db:
 
 async def test_a_destination_that_wants_nothing_of_it_takes_nothing_from_the_next(db: asyncpg.Connection) -> None:
     await finish(db, 2)
-    narrow = await destination(db, "narrow", kind="webhook", where={"kind": "notification"})
-    done = await destination(db, "done", where={"status": "completed"})
+    narrow = await destination(db, "narrow", kind="webhook", where={"kind": "notification"}, since="-infinity")
+    done = await destination(db, "done", where={"status": "completed"}, since="-infinity")
     while await db.fetchval("select atlas.adopt_outbox()"):
         pass
-    later = await destination(db, "later")
+    later = await destination(db, "later", since="-infinity")
     while await db.fetchval("select atlas.adopt_outbox()"):
         pass
     assert [len(await take(db, to)) for to in (narrow, done, later)] == [0, 2, 4]
+
+
+async def test_a_new_destination_begins_with_now(db: asyncpg.Connection) -> None:
+    await finish(db, 3)
+    await ask(db)
+    (running,) = await claim(db)
+    to = await destination(db)
+    await db.execute("select testing.complete_task($1, 'x')", running["attempt_id"])
+    assert await db.fetchval("select atlas.adopt_outbox()") == 0
+    assert statuses(await take(db, to)) == ["completed"], "of a task that began before, what comes from now on"
+    await finish(db)
+    assert statuses(await take(db, to)) == ["in_progress", "completed"]
 
 
 async def test_a_destination_that_was_off_gets_what_was_kept_meanwhile(db: asyncpg.Connection) -> None:

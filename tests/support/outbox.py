@@ -10,12 +10,14 @@ import asyncpg
 from tests.support.core import Json, ask, claim
 
 
-async def destination(db: asyncpg.Connection, name: str = "topic", *, kind: str = "pubsub", where: Json | None = None) -> UUID:
-    """A destination."""
+async def destination(db: asyncpg.Connection, name: str = "topic", *, kind: str = "pubsub", where: Json | None = None,
+                      since: str = "now") -> UUID:  # fmt: skip
+    """A destination, of events from now on or since a time of Postgres's."""
     target = f"projects/p/topics/{name}" if kind == "pubsub" else f"https://{name}.example.com/hook"
     found: UUID = await db.fetchval(
-        "insert into atlas.destination (name, kind, target, secret_name, filter) values ($1, $2, $3, $4, $5) returning id",
-        name, kind, target, "ATLAS_WEBHOOK_SECRET" if kind == "webhook" else None, where or {},
+        "insert into atlas.destination (name, kind, target, secret_name, filter, events_since) "
+        "values ($1, $2, $3, $4, $5, $6::text::timestamptz) returning id",
+        name, kind, target, "ATLAS_WEBHOOK_SECRET" if kind == "webhook" else None, where or {}, since,
     )  # fmt: skip
     return found
 
