@@ -1603,6 +1603,26 @@ $$;
 COMMENT ON FUNCTION atlas.distance(p_one text, p_other text) IS 'How many letters make the one word of the other (Levenshtein). Internal.';
 
 --
+-- Name: drop_documents(uuid, text[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.drop_documents(p_project uuid, p_sources text[]) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  perform atlas.require_member(p_project);
+  return rag.drop_documents(p_project, p_sources);
+end
+$$;
+
+--
+-- Name: FUNCTION drop_documents(p_project uuid, p_sources text[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.drop_documents(p_project uuid, p_sources text[]) IS 'Drops documents of a project, for its members; says how many there were.';
+
+--
 -- Name: drop_post(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -2476,6 +2496,35 @@ $$;
 COMMENT ON FUNCTION atlas.has_work(p_chats boolean) IS 'Whether a claim would find something now: a plain read. p_chats: questions too.';
 
 --
+-- Name: index_document(uuid, text, text, text, bytea, jsonb, text, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.index_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text DEFAULT NULL::text, p_repository text DEFAULT NULL::text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  perform atlas.require_member(p_project);
+  if jsonb_typeof(p_chunks) is distinct from 'array' or jsonb_array_length(p_chunks) > 2000 or octet_length(p_chunks::text) > 4194304 then
+    perform atlas.refuse('chunks', 'are more than 2,000, or 4 MiB', 'split the document');
+  end if;
+  if length(p_source) > 2000 or length(p_title) > 2000 or length(p_repository) > 2000 then
+    perform atlas.refuse('source', 'is longer than 2,000 characters', 'index it under a shorter name');
+  end if;
+  if (select count(*) from rag.document d where d.project_id = p_project) >= 50000 then
+    perform atlas.refuse('project', 'has 50,000 documents', 'remove some: `atlas index list`');
+  end if;
+  return rag.put_document(p_project, p_source, p_title, p_kind, p_sha256, p_chunks, p_commit, p_repository);
+end
+$$;
+
+--
+-- Name: FUNCTION index_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text, p_repository text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.index_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text, p_repository text) IS 'Indexes a document of a project, for its members; vectors come with the next run of an operator''s.';
+
+--
 -- Name: is_filter(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -2534,6 +2583,26 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.keep_late_text(p_attempt_id uuid, p_task atlas.task, p_text text) IS 'Keeps the text of a response that came after its task was over, unless it is the reply. Internal.';
+
+--
+-- Name: known_documents(uuid, text[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.known_documents(p_project uuid, p_sources text[]) RETURNS TABLE(source text, content_sha256 bytea)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  perform atlas.require_member(p_project);
+  return query select * from rag.known_documents(p_project, p_sources);
+end
+$$;
+
+--
+-- Name: FUNCTION known_documents(p_project uuid, p_sources text[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.known_documents(p_project uuid, p_sources text[]) IS 'Hashes of a project''s documents, for its members.';
 
 --
 -- Name: last_task_at(text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2663,6 +2732,21 @@ $$;
 COMMENT ON FUNCTION atlas.list_models() IS 'All models with their life, limits and what the fleet learned of them.';
 
 --
+-- Name: list_repositories(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.list_repositories() RETURNS TABLE(project text, repository text, documents bigint, chunks bigint, indexed_at timestamp with time zone, commit text)
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$ select * from rag.list_repositories() $$;
+
+--
+-- Name: FUNCTION list_repositories(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.list_repositories() IS 'What is indexed, as far as the caller may see it: rag.list_repositories, where REST finds it.';
+
+--
 -- Name: lock_days(date[], text[]); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -2785,6 +2869,25 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.my_projects() IS 'The projects of the calling user; policies call it once a statement.';
+
+--
+-- Name: names_of(uuid[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.names_of(p_users uuid[]) RETURNS TABLE(user_id uuid, email text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select u.id, u.email::text from auth.users u
+  where u.id = any (p_users) and (atlas.is_service() or u.id = atlas.uid()
+    or exists (select from atlas.member m where m.user_id = u.id and m.project_id in (select atlas.my_projects())))
+$$;
+
+--
+-- Name: FUNCTION names_of(p_users uuid[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.names_of(p_users uuid[]) IS 'E-mail addresses of users: of the caller, and of those who share a project with them.';
 
 --
 -- Name: nearest(text, text[]); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3974,6 +4077,33 @@ COMMENT ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_reposito
 again asks for nothing more.';
 
 --
+-- Name: require_member(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.require_member(p_project uuid) RETURNS void
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if atlas.is_service() then
+    return;
+  end if;
+  if p_project is null then
+    perform atlas.refuse('project', 'is missing', 'name one of yours; what everybody shares is an operator''s to index', 'AT006');
+  end if;
+  if not exists (select from atlas.my_projects() m where m = p_project) then
+    perform atlas.refuse('project', 'is none of yours', 'see `atlas whoami`', 'AT006');
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION require_member(p_project uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.require_member(p_project uuid) IS 'Refuses (AT006) a caller who is no member of the project. Internal.';
+
+--
 -- Name: reserve_one(atlas.task, integer, text, bigint, bigint, text, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -4262,11 +4392,15 @@ CREATE FUNCTION atlas.retry_task(p_task_id uuid) RETURNS text
     AS $$
 declare
   task atlas.task;
+  trusted constant boolean := atlas.is_service();
 begin
   select t.* into task from atlas.task t where t.id = p_task_id for no key update;
-  if not found then
+  if not found or not (trusted or coalesce(task.sender = atlas.uid(), false)) then
     raise exception using errcode = 'AT004', message = format('no task %s', p_task_id),
       hint = 'see `atlas tasks` or atlas.task_history for the ids';
+  end if;
+  if task.state = 'queued' and not trusted then
+    raise exception using errcode = 'AT005', message = format('task %s is queued', p_task_id), hint = 'it goes on by itself';
   end if;
   if task.title = '[erased]' then
     raise exception using errcode = 'AT005', message = format('task %s was erased', p_task_id),
@@ -4291,7 +4425,7 @@ $$;
 -- Name: FUNCTION retry_task(p_task_id uuid); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.retry_task(p_task_id uuid) IS 'Retries a failed, cancelled, dead-lettered or waiting task, now.';
+COMMENT ON FUNCTION atlas.retry_task(p_task_id uuid) IS 'Retries a failed, cancelled or dead-lettered task; for operators a waiting one too. People retry their own.';
 
 --
 -- Name: routes(text, jsonb, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -4360,6 +4494,23 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea, p_proof bytea, p_next_check bytea) IS 'Stores a seal, and sends it out by the outbox. p_proof: what the seal before left the hash of; p_next_check: the next one''s.';
+
+--
+-- Name: search_knowledge(text, integer, uuid, boolean); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.search_knowledge(p_query text, p_top_k integer DEFAULT 10, p_project uuid DEFAULT NULL::uuid, p_collapse boolean DEFAULT true) RETURNS TABLE(chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer, end_line integer, text text, tokens integer, sha256 bytea, similarity real, score real)
+    LANGUAGE sql STABLE ROWS 20
+    SET search_path TO ''
+    AS $$
+  select * from rag.search(left(p_query, 8000), least(greatest(p_top_k, 1), 200), p_project, p_collapse)
+$$;
+
+--
+-- Name: FUNCTION search_knowledge(p_query text, p_top_k integer, p_project uuid, p_collapse boolean); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.search_knowledge(p_query text, p_top_k integer, p_project uuid, p_collapse boolean) IS 'Chunks that the caller may read, best first, by their words: rag.search, where REST finds it.';
 
 --
 -- Name: budget; Type: TABLE; Schema: atlas; Owner: -
@@ -4935,6 +5086,26 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.skip_outbox(p_ids bigint[]) IS 'Gives rows of the outbox up, dead ones or such as nobody takes, so that later rows of their tasks leave; says how many.';
+
+--
+-- Name: stale_documents(uuid, text[], text[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.stale_documents(p_project uuid, p_under text[], p_keep text[]) RETURNS TABLE(source text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  perform atlas.require_member(p_project);
+  return query select * from rag.stale_documents(p_project, p_under, p_keep);
+end
+$$;
+
+--
+-- Name: FUNCTION stale_documents(p_project uuid, p_under text[], p_keep text[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.stale_documents(p_project uuid, p_under text[], p_keep text[]) IS 'Documents of a project under these folders that are none of those that are there, for its members.';
 
 --
 -- Name: uid(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -12816,6 +12987,14 @@ GRANT ALL ON FUNCTION atlas.derive_id(p_name text, p_count integer) TO service_r
 REVOKE ALL ON FUNCTION atlas.distance(p_one text, p_other text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION drop_documents(p_project uuid, p_sources text[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.drop_documents(p_project uuid, p_sources text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.drop_documents(p_project uuid, p_sources text[]) TO authenticated;
+GRANT ALL ON FUNCTION atlas.drop_documents(p_project uuid, p_sources text[]) TO service_role;
+
+--
 -- Name: FUNCTION drop_post(p_task_id uuid, p_part text); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -12974,6 +13153,14 @@ GRANT ALL ON FUNCTION atlas.has_work(p_chats boolean) TO service_role;
 GRANT ALL ON FUNCTION atlas.has_work(p_chats boolean) TO atlas_worker;
 
 --
+-- Name: FUNCTION index_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text, p_repository text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.index_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text, p_repository text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.index_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text, p_repository text) TO authenticated;
+GRANT ALL ON FUNCTION atlas.index_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text, p_repository text) TO service_role;
+
+--
 -- Name: FUNCTION is_filter(filter jsonb); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -12993,6 +13180,14 @@ GRANT ALL ON FUNCTION atlas.is_service() TO atlas_worker;
 --
 
 REVOKE ALL ON FUNCTION atlas.keep_late_text(p_attempt_id uuid, p_task atlas.task, p_text text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION known_documents(p_project uuid, p_sources text[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.known_documents(p_project uuid, p_sources text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.known_documents(p_project uuid, p_sources text[]) TO authenticated;
+GRANT ALL ON FUNCTION atlas.known_documents(p_project uuid, p_sources text[]) TO service_role;
 
 --
 -- Name: FUNCTION last_task_at(p_reply_to text); Type: ACL; Schema: atlas; Owner: -
@@ -13033,6 +13228,14 @@ GRANT ALL ON FUNCTION atlas.list_models() TO service_role;
 GRANT ALL ON FUNCTION atlas.list_models() TO atlas_worker;
 
 --
+-- Name: FUNCTION list_repositories(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.list_repositories() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.list_repositories() TO authenticated;
+GRANT ALL ON FUNCTION atlas.list_repositories() TO service_role;
+
+--
 -- Name: FUNCTION lock_days(p_days date[], p_scopes text[]); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -13067,6 +13270,14 @@ GRANT ALL ON FUNCTION atlas.measure_models() TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.my_projects() FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.my_projects() TO authenticated;
 GRANT ALL ON FUNCTION atlas.my_projects() TO service_role;
+
+--
+-- Name: FUNCTION names_of(p_users uuid[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.names_of(p_users uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.names_of(p_users uuid[]) TO authenticated;
+GRANT ALL ON FUNCTION atlas.names_of(p_users uuid[]) TO service_role;
 
 --
 -- Name: FUNCTION nearest(p_word text, p_known text[]); Type: ACL; Schema: atlas; Owner: -
@@ -13328,6 +13539,12 @@ REVOKE ALL ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repos
 GRANT ALL ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text, p_event_id uuid) TO service_role;
 
 --
+-- Name: FUNCTION require_member(p_project uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.require_member(p_project uuid) FROM PUBLIC;
+
+--
 -- Name: FUNCTION reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint, p_tier text, p_window text); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -13361,6 +13578,7 @@ GRANT ALL ON FUNCTION atlas.retry_outbox(p_ids bigint[]) TO service_role;
 --
 
 REVOKE ALL ON FUNCTION atlas.retry_task(p_task_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.retry_task(p_task_id uuid) TO authenticated;
 GRANT ALL ON FUNCTION atlas.retry_task(p_task_id uuid) TO service_role;
 
 --
@@ -13382,6 +13600,14 @@ REVOKE ALL ON FUNCTION atlas.scopes_of(project uuid, sender text, model text) FR
 REVOKE ALL ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea, p_proof bytea, p_next_check bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea, p_proof bytea, p_next_check bytea) TO service_role;
 GRANT ALL ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea, p_prev_mac bytea, p_mac bytea, p_proof bytea, p_next_check bytea) TO atlas_worker;
+
+--
+-- Name: FUNCTION search_knowledge(p_query text, p_top_k integer, p_project uuid, p_collapse boolean); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.search_knowledge(p_query text, p_top_k integer, p_project uuid, p_collapse boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.search_knowledge(p_query text, p_top_k integer, p_project uuid, p_collapse boolean) TO authenticated;
+GRANT ALL ON FUNCTION atlas.search_knowledge(p_query text, p_top_k integer, p_project uuid, p_collapse boolean) TO service_role;
 
 --
 -- Name: TABLE budget; Type: ACL; Schema: atlas; Owner: -
@@ -13451,6 +13677,14 @@ REVOKE ALL ON FUNCTION atlas.share_of(p_task atlas.task) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION atlas.skip_outbox(p_ids bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.skip_outbox(p_ids bigint[]) TO service_role;
+
+--
+-- Name: FUNCTION stale_documents(p_project uuid, p_under text[], p_keep text[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.stale_documents(p_project uuid, p_under text[], p_keep text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.stale_documents(p_project uuid, p_under text[], p_keep text[]) TO authenticated;
+GRANT ALL ON FUNCTION atlas.stale_documents(p_project uuid, p_under text[], p_keep text[]) TO service_role;
 
 --
 -- Name: FUNCTION uid(); Type: ACL; Schema: atlas; Owner: -

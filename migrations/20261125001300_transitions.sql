@@ -304,11 +304,15 @@ language plpgsql security definer set search_path = ''
 as $$
 declare
   task atlas.task;
+  trusted constant boolean := atlas.is_service();
 begin
   select t.* into task from atlas.task t where t.id = p_task_id for no key update;
-  if not found then
+  if not found or not (trusted or coalesce(task.sender = atlas.uid(), false)) then
     raise exception using errcode = 'AT004', message = format('no task %s', p_task_id),
       hint = 'see `atlas tasks` or atlas.task_history for the ids';
+  end if;
+  if task.state = 'queued' and not trusted then
+    raise exception using errcode = 'AT005', message = format('task %s is queued', p_task_id), hint = 'it goes on by itself';
   end if;
   if task.title = '[erased]' then
     raise exception using errcode = 'AT005', message = format('task %s was erased', p_task_id),
@@ -328,8 +332,8 @@ begin
   return 'queued';
 end
 $$;
-comment on function atlas.retry_task(uuid) is 'Retries a failed, cancelled, dead-lettered or waiting task, now.';
-grant execute on function atlas.retry_task(uuid) to service_role;
+comment on function atlas.retry_task(uuid) is 'Retries a failed, cancelled or dead-lettered task; for operators a waiting one too. People retry their own.';
+grant execute on function atlas.retry_task(uuid) to authenticated, service_role;
 
 -- Tasks whose worker is lost. What it had reserved without a response is held: nobody knows whether it was sent. What has a
 -- response stays reserved, and passes to the next attempt, which goes on with it. Losses count where something was reserved; five

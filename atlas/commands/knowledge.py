@@ -6,7 +6,7 @@ import asyncio
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import typer
@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from atlas.commands.common import JsonFlag, agreed, dump, runs, settings, show_rows
 from atlas.commands.console import complain, say, tell
-from atlas.commands.search import opened, project_id
+from atlas.commands.search import opened_for_caller, project_id
 from atlas.errors import AtlasError, NotFoundError, UsageError
 from atlas.llm.tokens import Vocabularies
 from atlas.rag.files import File, find_files
@@ -25,6 +25,9 @@ from atlas.rag.naming import Naming
 from atlas.rag.repository import cloned, is_git_url, latest
 from atlas.rag.wiring import Knowledge
 from atlas.text import visible
+
+if TYPE_CHECKING:
+    from atlas.rag.people import PeopleKnowledge
 
 _SHOWN = 20
 """Lines of what was skipped; the rest are counted."""
@@ -68,7 +71,7 @@ async def add(
     if ref is not None and not urls:
         raise UsageError("--ref is of a repository", "name its URL")
     asked = Pruning.ALWAYS if prune else Pruning.ASK
-    async with opened(settings()) as known:
+    async with opened_for_caller(settings()) as known:
         if folders:
             _show(await index_paths(known, folders, project=project, pruning=asked), as_json=as_json)
         commits = {url: await _index_url(known, url, ref, project=project, pruning=asked, as_json=as_json) for url in urls}
@@ -84,7 +87,7 @@ async def add(
 @runs
 async def list_(as_json: JsonFlag = False) -> None:
     """List what is indexed, by repository."""
-    async with opened(settings()) as known:
+    async with opened_for_caller(settings()) as known:
         rows = await known.store.list_repositories()
     for row in rows:
         row["project"] = row["project"] or EVERYBODY
@@ -106,7 +109,7 @@ async def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove a repository, a folder or a file from the index."""
-    async with opened(settings()) as known:
+    async with opened_for_caller(settings()) as known:
         whose = await project_id(known, project)
         found: list[str] = []
         for one in dict.fromkeys((name.rstrip("/") or name, Naming().source(Path(name)))):
@@ -132,7 +135,7 @@ class Pruning(Enum):
 
 
 async def index_paths(
-    known: Knowledge,
+    known: Knowledge | PeopleKnowledge,
     paths: list[Path],
     *,
     project: str | None,
@@ -159,7 +162,7 @@ async def index_paths(
         report = await indexer.files(files, under=found.under, commit=commit, advance=advance)
         report.skipped += found.skipped
         if vectors is not None and (vectors.index.state == "building" or await vectors.has_gaps()):
-            missing = await known.store.count_missing(vectors.index.id)
+            missing = await vectors.count_missing()
             building = bar.add_task(f"vectors of {vectors.index.model}", total=missing, facts="")
 
             def embedded(texts: int, tokens: int) -> None:
@@ -212,7 +215,7 @@ def _show(report: Report, *, as_json: bool) -> None:
         complain(f"{len(report.stale)} documents whose files are gone stay in the index: `--prune` drops them")
 
 
-async def _watch(known: Knowledge, paths: list[Path], *, project: str | None, as_json: bool) -> None:
+async def _watch(known: Knowledge | PeopleKnowledge, paths: list[Path], *, project: str | None, as_json: bool) -> None:
     # imported here: nothing else needs it
     from watchfiles import awatch
 
@@ -236,7 +239,7 @@ async def _watch(known: Knowledge, paths: list[Path], *, project: str | None, as
 
 
 async def _index_url(
-    known: Knowledge, url: str, ref: str | None, *, project: str | None, pruning: Pruning, as_json: bool
+    known: Knowledge | PeopleKnowledge, url: str, ref: str | None, *, project: str | None, pruning: Pruning, as_json: bool
 ) -> str:
     """Answers the commit that was indexed."""
     async with cloned(url, ref) as checkout:
@@ -249,7 +252,14 @@ async def _index_url(
 
 
 async def _watch_url(
-    known: Knowledge, url: str, ref: str | None, commit: str, every: float, *, project: str | None, as_json: bool
+    known: Knowledge | PeopleKnowledge,
+    url: str,
+    ref: str | None,
+    commit: str,
+    every: float,
+    *,
+    project: str | None,
+    as_json: bool,
 ) -> None:
     complain(f"watching {url}: Ctrl-C ends it")
     while True:

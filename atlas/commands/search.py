@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
@@ -18,6 +18,9 @@ from atlas.local.address import database_url
 from atlas.rag.search import Query
 from atlas.rag.wiring import Knowledge, knowledge
 from atlas.settings import Settings
+
+if TYPE_CHECKING:
+    from atlas.rag.people import PeopleKnowledge
 
 DEFAULT_PROJECT = "default"
 
@@ -32,7 +35,20 @@ async def opened(found: Settings, url: str | None = None) -> AsyncIterator[Knowl
         yield known
 
 
-async def project_id(known: Knowledge, name: str | None) -> UUID | None:
+@asynccontextmanager
+async def opened_for_caller(found: Settings) -> AsyncIterator[Knowledge | PeopleKnowledge]:
+    """Retrieval for whoever calls: DATABASE_URL for operators, else SUPABASE_URL for people, else the embedded stack."""
+    if found.database_url is None and found.supabase_url is not None:
+        from atlas.rag.people import people_knowledge  # imported here: it brings the supabase client
+
+        async with people_knowledge(found) as known:
+            yield known
+        return
+    async with opened(found) as ours:
+        yield ours
+
+
+async def project_id(known: Knowledge | PeopleKnowledge, name: str | None) -> UUID | None:
     """The project of that id or name. Raises NotFoundError."""
     if name is None:
         return None
@@ -46,21 +62,28 @@ async def project_id(known: Knowledge, name: str | None) -> UUID | None:
 async def search(
     query: Annotated[str, typer.Argument(help="What to look for.")],
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=200)] = 10,
-    project: Annotated[str, typer.Option(help="Whose documents (id or name).")] = DEFAULT_PROJECT,
+    project: Annotated[str | None, typer.Option(help="Whose documents (id or name).")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Search what is indexed, as a task would."""
     if not query.strip():
         raise UsageError("the query is empty", "ask something")
     found = settings()
-    async with opened(found) as known:
-        result = await known.searcher.search(
-            Query(text=query, top_k=top_k, collapse=found.rag_collapse_by_file, project=await project_id(known, project))
-        )
-    for warning in result.warnings:
+    async with opened_for_caller(found) as known:
+        if isinstance(known, Knowledge):
+            whose = await project_id(known, project or DEFAULT_PROJECT)
+            result = await known.searcher.search(
+                Query(text=query, top_k=top_k, collapse=found.rag_collapse_by_file, project=whose)
+            )
+            chunks, warnings = result.chunks, result.warnings
+        else:
+            whose = await project_id(known, project)
+            chunks = await known.search(query, top_k=top_k, collapse=found.rag_collapse_by_file, project=whose)
+            warnings = ()
+    for warning in warnings:
         complain(warning)
     if as_json:
-        rows = [{**{name: getattr(chunk, name) for name in chunk.__slots__}, "place": chunk.place} for chunk in result.chunks]
+        rows = [{**{name: getattr(chunk, name) for name in chunk.__slots__}, "place": chunk.place} for chunk in chunks]
         say(json.dumps(rows, ensure_ascii=False, indent=2))
         return
     shown = [
@@ -71,7 +94,7 @@ async def search(
             "heading": chunk.heading,
             "text": " ".join(chunk.text.split())[:100],
         }
-        for chunk in result.chunks
+        for chunk in chunks
     ]
     heads = {"score": "SCORE", "similarity": "COSINE", "place": "PLACE", "heading": "HEADING", "text": "TEXT"}
     show_rows(shown, heads, as_json=False, empty="nothing found: `atlas index PATH` adds documents",

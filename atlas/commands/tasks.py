@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from atlas.commands.common import JsonFlag, TaskArgument, cell, dump, face, local_worker, operator, runs, show_rows
+from atlas.commands.common import JsonFlag, TaskArgument, cell, dump, face, local_worker, runs, show_rows
 from atlas.commands.console import complain, say, tell
 from atlas.commands.following import end_with, receipt, show_stream, unless_interrupted
 from atlas.errors import UsageError
@@ -151,12 +151,12 @@ async def tasks(
         rows = await reads.tasks(limit=limit, state=state, sender=sender, project=project, every=every)
     columns = {
         "id": "ID", "state": "STATE", "wait_reason": "WAITS FOR", "model": "MODEL", "tokens": "TOKENS", "usd": "USD",
-        "took": "TOOK", "queued_at": "QUEUED", "title": "QUESTION",
+        "took": "TOOK", "queued_at": "QUEUED", "asker": "ASKER", "title": "QUESTION",
     }  # fmt: skip
     show_rows(
         rows, columns, as_json=as_json, empty='no task yet: ask with `atlas ask "…"`',
         right=("tokens", "usd", "took", "queued_at", "id"),
-        rank=("id", "state", "title", "wait_reason", "queued_at", "usd", "took", "tokens", "model"),
+        rank=("id", "state", "title", "wait_reason", "asker", "queued_at", "usd", "took", "tokens", "model"),
     )  # fmt: skip
 
 
@@ -212,11 +212,9 @@ async def cancel(task: TaskArgument, as_json: JsonFlag = False) -> None:
 @runs
 async def retry(task: TaskArgument, as_json: JsonFlag = False) -> None:
     """Retry a failed, cancelled, dead or waiting task."""
-    from atlas.database.tasks import PostgresTasks  # imported here: it brings SQLAlchemy
-
-    async with operator() as reads:
-        found = await PostgresTasks(reads).find(task)
-        state = await reads.call("retry_task", found)
+    async with face() as reads:
+        found = await reads.find(task)
+        state = await reads.retry(found)
     say(dump({"task_id": found, "state": state}) if as_json else f"task {found} is {state} again")
 
 

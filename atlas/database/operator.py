@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import sqlalchemy as sa
@@ -51,7 +52,8 @@ def _bound(value: object) -> object:
     if isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict)):
         return sa.bindparam(None, value, type_=JSONB)
     if isinstance(value, list):
-        return sa.bindparam(None, value, type_=sa.ARRAY(sa.BigInteger))
+        kind = sa.Uuid if value and isinstance(value[0], UUID) else sa.BigInteger
+        return sa.bindparam(None, value, type_=sa.ARRAY(kind))
     return value
 
 

@@ -28,9 +28,12 @@ class PostgresTasks:
     async def tasks(
         self, *, limit: int, state: str | None, sender: str | None, project: str | None, every: bool = False
     ) -> list[Row]:
-        return await self._operator.rows(
+        rows = await self._operator.rows(
             statements.tasks(limit=limit, state=state, sender=sender, project=project, every=every)
         )
+        users = [row["sender"] for row in rows if row["sender"]]
+        names = {row["user_id"]: row["email"] for row in await self._operator.call_rows("names_of", users)} if users else {}
+        return [row | {"asker": names.get(row["sender"]) or row["sender_key"]} for row in rows]
 
     async def project(self, name: str) -> UUID:
         found = await self._operator.first(statements.project_ids(name))
@@ -69,6 +72,9 @@ class PostgresTasks:
 
     async def cancel(self, task_id: UUID) -> str:
         return str(await self._operator.call("cancel_task", task_id))
+
+    async def retry(self, task_id: UUID) -> str:
+        return str(await self._operator.call("retry_task", task_id))
 
     async def set_budget(self, scope: str, limits: Row) -> Row:
         (row,) = await self._operator.call_rows("set_budget", scope, limits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atlas.errors import DatabaseDown, SettingsError
+from atlas.errors import DatabaseDown, SettingsError, UsageError
 from atlas.settings import Settings
 
 
@@ -11,6 +11,9 @@ def database_url(settings: Settings, role: str = "atlas_worker") -> str:
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
     if settings.supabase_url is not None:
+        if role == "postgres":
+            raise UsageError("this is for operators, and a login does not open it",
+                             "set DATABASE_URL to the project's Postgres, or ask an operator")  # fmt: skip
         raise SettingsError(["SUPABASE_URL is set without DATABASE_URL: set DATABASE_URL to the project's Postgres"])
     from atlas.local.postgres import EmbeddedPostgres  # imported here: the bare wheel has no embedded Postgres
 

@@ -14,8 +14,8 @@ from atlas.llm.tokens import Count
 from atlas.rag.chunk import LONGEST, cut
 from atlas.rag.document import Kind, Unreadable, kind_of
 from atlas.rag.files import UNREADABLE, File, read_file
+from atlas.rag.ports import Documents
 from atlas.rag.reading import ReadingProcess
-from atlas.rag.store import Store
 from atlas.rag.vectors import Vectors
 
 _READER = f"2:{LONGEST}"
@@ -42,7 +42,7 @@ class Indexer:
     """Reads, cuts, embeds and shows documents of one project (None: shared ones)."""
 
     def __init__(
-        self, store: Store, *, reading: ReadingProcess, project: UUID | None, count: Count, vectors: Vectors | None
+        self, store: Documents, *, reading: ReadingProcess, project: UUID | None, count: Count, vectors: Vectors | None
     ) -> None:
         self._store = store
         self._reading = reading

@@ -1,12 +1,16 @@
-"""What retrieval asks of models: vectors, and an order."""
+"""What retrieval asks of others: vectors and an order of models, documents of a store."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
 
 from atlas.errors import AtlasError
+
+if TYPE_CHECKING:
+    from atlas.rag.chunk import Piece
 
 
 class EmbedderDown(AtlasError):
@@ -51,6 +55,25 @@ class Reranker(Protocol):
 
     async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
         """A score for each text, in their order; higher is better. Raises RerankerDown."""
+
+
+class Documents(Protocol):
+    """What indexing asks of a store. project None: documents that everybody shares."""
+
+    async def known_documents(self, project: UUID | None, sources: Sequence[str]) -> dict[str, bytes]:
+        """The hash of each source that is indexed."""
+
+    async def put_document(
+        self, project: UUID | None, source: str, *, title: str, kind: str, digest: bytes, pieces: Sequence[Piece],
+        commit: str | None = None, repository: str | None = None, item: tuple[UUID, UUID, int] | None = None,
+    ) -> None:  # fmt: skip
+        """Shows a document's chunks instead of the old ones. item: (job, owner, seq), which is done with it."""
+
+    async def stale_documents(self, project: UUID | None, under: Sequence[str], keep: Sequence[str]) -> list[str]:
+        """Documents under these folders that are not among those that are kept."""
+
+    async def drop_documents(self, project: UUID | None, sources: Sequence[str]) -> int:
+        """Drops documents; answers how many there were."""
 
 
 def checked(embedder: Embedder, texts: Sequence[str], found: Embedded) -> Embedded:

@@ -70,19 +70,8 @@ class Store:
         commit: str | None = None, repository: str | None = None, item: tuple[UUID, UUID, int] | None = None,
     ) -> None:  # fmt: skip
         """Shows a document's chunks instead of the old ones. item: (job, owner, seq), which is done in the same transaction."""
-        chunks = [
-            {
-                "seq": seq,
-                "heading": piece.heading,
-                "start_line": piece.start_line,
-                "end_line": piece.end_line,
-                "text": piece.text,
-                "tokens": piece.tokens,
-            }
-            for seq, piece in enumerate(pieces)
-        ]
         put = "select rag.put_document($1, $2, $3, $4, $5, $6, $7, $8)"
-        values = (project, source, title, kind, digest, chunks, commit, repository)
+        values = (project, source, title, kind, digest, as_chunks(pieces), commit, repository)
         if item is None:
             await self._pool.value(put, *values)
         else:
@@ -258,6 +247,14 @@ class Store:
         await self._pool.value(
             "select rag.end_job($1, $2, $3, $4, $5, $6)", job, owner, state, error, pause, list(errors[:200])
         )
+
+
+def as_chunks(pieces: Sequence[Piece]) -> list[JsonObject]:
+    """Pieces of a document as rag.put_document takes them."""
+    return [
+        {"seq": seq, "heading": piece.heading, "start_line": piece.start_line, "end_line": piece.end_line, "text": piece.text,
+         "tokens": piece.tokens} for seq, piece in enumerate(pieces)
+    ]  # fmt: skip
 
 
 def chunk_of(row: JsonObject) -> Chunk:

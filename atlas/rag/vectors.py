@@ -43,6 +43,10 @@ class Vectors:
         """Whether passages in use have no vector: they were indexed without this embedder."""
         return bool(await self._store.missing_vectors(self.index.id, 0, 1))
 
+    async def count_missing(self) -> int:
+        """How many passages in use have no vector."""
+        return await self._store.count_missing(self.index.id)
+
     async def build(self, owner: UUID, advance: Callable[[int, int], None] = lambda _texts, _tokens: None) -> bool:
         """Embeds all that is missing, and lets the embedding index serve if it does not. False: another process is at it."""
         while True:

@@ -125,6 +125,10 @@ class RestTasks:
             found += page
         return found
 
+    async def call(self, function: str, **arguments: Any) -> Any:
+        """What a function of schema atlas answers."""
+        return await self._call(function, arguments)
+
     async def _call(self, function: str, arguments: dict[str, Any]) -> Any:
         return (await guarded(self._client.schema("atlas").rpc(function, arguments).execute())).data
 
@@ -147,7 +151,10 @@ class RestTasks:
             query = query.eq("sender_key", sender)
         if project:
             query = query.eq("project_id", str(await self.project(project)))
-        return await self._all(query, limit)
+        rows = await self._all(query, limit)
+        users = sorted({str(row["sender"]) for row in rows if row["sender"]})
+        names = {row["user_id"]: row["email"] for row in await self._call("names_of", {"p_users": users})} if users else {}
+        return [row | {"asker": names.get(str(row["sender"])) or row["sender_key"]} for row in rows]
 
     async def project(self, name: str) -> UUID:
         column = "id" if len(name) == 36 else "name"
@@ -192,6 +199,9 @@ class RestTasks:
 
     async def cancel(self, task_id: UUID) -> str:
         return str(await self._call("cancel_task", {"p_task_id": str(task_id)}))
+
+    async def retry(self, task_id: UUID) -> str:
+        return str(await self._call("retry_task", {"p_task_id": str(task_id)}))
 
     async def set_budget(self, scope: str, limits: Row) -> Row:
         found = await self._call("set_budget", {"p_scope": scope, "p_limits": limits})

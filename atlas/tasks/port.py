@@ -41,7 +41,7 @@ class Tasks(Protocol):
     async def tasks(
         self, *, limit: int, state: str | None, sender: str | None, project: str | None, every: bool = False
     ) -> list[JsonObject]:
-        """The latest questions, newest first; with every, control messages too."""
+        """The latest questions, newest first, each with its asker; with every, control messages too."""
 
     async def project(self, name: str) -> UUID:
         """The id of a project, by its id or name."""
@@ -66,6 +66,9 @@ class Tasks(Protocol):
 
     async def cancel(self, task_id: UUID) -> str:
         """Asks for a task's end; answers the state it is in now."""
+
+    async def retry(self, task_id: UUID) -> str:
+        """Queues a task that ended without a reply again; answers the state it is in now."""
 
     async def set_budget(self, scope: str, limits: JsonObject) -> JsonObject:
         """Sets limits of a scope: an operator any, an admin of a project the project's."""

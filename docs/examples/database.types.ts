@@ -1679,6 +1679,7 @@ export type Database = {
       "defer_upstream": { Args: { "p_limit"?: number; "p_message": string }; Returns: number };
       "derive_id": { Args: { "p_count"?: number; "p_name": string }; Returns: string };
       "distance": { Args: { "p_one": string; "p_other": string }; Returns: number };
+      "drop_documents": { Args: { "p_project": string; "p_sources": (string)[] }; Returns: number };
       "drop_post": { Args: { "p_part": string; "p_task_id": string }; Returns: undefined };
       "due_again": {
         Args: {
@@ -1760,6 +1761,19 @@ export type Database = {
       };
       "grouped": { Args: { "value": number }; Returns: string };
       "has_work": { Args: { "p_chats"?: boolean }; Returns: boolean };
+      "index_document": {
+        Args: {
+          "p_chunks": Json;
+          "p_commit"?: string;
+          "p_kind": string;
+          "p_project": string;
+          "p_repository"?: string;
+          "p_sha256": string;
+          "p_source": string;
+          "p_title": string;
+        };
+        Returns: number;
+      };
       "is_filter": { Args: { "filter": Json }; Returns: boolean };
       "is_service": { Args: Record<PropertyKey, never>; Returns: boolean };
       "keep_late_text": {
@@ -1772,6 +1786,13 @@ export type Database = {
           "p_text": string;
         };
         Returns: undefined;
+      };
+      "known_documents": {
+        Args: { "p_project": string; "p_sources": (string)[] };
+        Returns: {
+          "content_sha256": string;
+          "source": string;
+        }[];
       };
       "last_task_at": { Args: { "p_reply_to": string }; Returns: string };
       "lease_rate": { Args: { "p_model": string; "p_requests": number; "p_tokens": number }; Returns: Json };
@@ -1795,11 +1816,29 @@ export type Database = {
         }[];
       };
       "list_models": { Args: Record<PropertyKey, never>; Returns: Json };
+      "list_repositories": {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          "chunks": number;
+          "commit": string;
+          "documents": number;
+          "indexed_at": string;
+          "project": string;
+          "repository": string;
+        }[];
+      };
       "lock_days": { Args: { "p_days": (string)[]; "p_scopes": (string)[] }; Returns: undefined };
       "mark_worker": { Args: { "p_state": string; "p_worker_id": string }; Returns: number };
       "matches": { Args: { "data": Json; "event_kind": string; "filter": Json; "sender": string }; Returns: boolean };
       "measure_models": { Args: Record<PropertyKey, never>; Returns: number };
       "my_projects": { Args: Record<PropertyKey, never>; Returns: string[] };
+      "names_of": {
+        Args: { "p_users": (string)[] };
+        Returns: {
+          "email": string;
+          "user_id": string;
+        }[];
+      };
       "nearest": { Args: { "p_known": (string)[]; "p_word": string }; Returns: string };
       "next_due": { Args: Record<PropertyKey, never>; Returns: number };
       "next_tasks": {
@@ -1932,6 +1971,7 @@ export type Database = {
         };
         Returns: string;
       };
+      "require_member": { Args: { "p_project": string }; Returns: undefined };
       "reserve_one": {
         Args: {
           "p_call": number;
@@ -1964,6 +2004,24 @@ export type Database = {
           "p_upto": unknown;
         };
         Returns: undefined;
+      };
+      "search_knowledge": {
+        Args: { "p_collapse"?: boolean; "p_project"?: string; "p_query": string; "p_top_k"?: number };
+        Returns: {
+          "chunk_id": number;
+          "commit": string;
+          "end_line": number;
+          "heading": string;
+          "kind": string;
+          "score": number;
+          "sha256": string;
+          "similarity": number;
+          "source": string;
+          "start_line": number;
+          "text": string;
+          "title": string;
+          "tokens": number;
+        }[];
       };
       "set_budget": {
         Args: { "p_limits": Json; "p_scope": string; "p_set_by"?: string };
@@ -2023,6 +2081,12 @@ export type Database = {
         }[];
       };
       "skip_outbox": { Args: { "p_ids": (number)[] }; Returns: number };
+      "stale_documents": {
+        Args: { "p_keep": (string)[]; "p_project": string; "p_under": (string)[] };
+        Returns: {
+          "source": string;
+        }[];
+      };
       "submit_task": {
         Args: { "data": Json; "sender"?: string };
         Returns: {

@@ -101,6 +101,55 @@ async def test_others_see_nothing_until_they_are_members(
         assert "payments" in await project("list")
 
 
+async def test_members_index_search_and_retry_under_their_login(
+    database: Database, db: asyncpg.Connection, tmp_path: Path
+) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "refunds.md").write_text("# Refunds\n\nA refund waits for two approvals.\n")
+    (docs / "old.md").write_text("# Old\n\nApprovals were on paper.\n")
+    env = {"DATABASE_URL": database.url()}
+    async with stand_in_of(database) as stand_in:
+        ann, bob = await person(stand_in, tmp_path, "ann"), await person(stand_in, tmp_path, "bob")
+        for name, who in (("payments", ann), ("others", bob)):
+            await asyncio.to_thread(run_atlas, "project", "create", name, env=env)
+            await asyncio.to_thread(run_atlas, "project", "members", name, "--add", who.email, env=env)
+
+        assert "project is missing: name one of yours" in (await ann.atlas("index", str(docs), ok=4)).stderr
+        assert "no project 'others' of yours" in (await ann.atlas("index", str(docs), "--project", "others", ok=4)).stderr
+        assert "2 files: 2 indexed" in (await ann.atlas("index", str(docs), "--project", "payments")).stdout
+        assert "2 unchanged" in (await ann.atlas("index", str(docs), "--project", "payments")).stdout
+        (found,) = await ann.json("search", "who approves a refund?", "-k", "1")
+        assert (found["source"], found["heading"]) == (f"{docs}/refunds.md", "Refunds")
+        assert await bob.json("search", "who approves a refund?") == []
+        (row,) = await ann.json("index", "list")
+        assert (row["project"], row["repository"], row["documents"]) == ("payments", str(docs), 2)
+        assert await bob.json("index", "list") == []
+        (docs / "old.md").unlink()
+        assert "1 dropped" in (await ann.atlas("index", str(docs), "--project", "payments", "--prune")).stdout
+        assert "removed 1 documents" in (await ann.atlas("index", "remove", str(docs), "-y", "--project", "payments")).stdout
+        assert await db.fetchval("select count(*) from rag.document") == 0
+
+        sent = UUID((await ann.json("ask", "Which queue?", "--project", "payments", "--detach"))["task_id"])
+        assert "goes on by itself" in (await ann.atlas("retry", str(sent), ok=4)).stderr
+        (task,) = await claim(db)
+        await db.execute("select atlas.fail_task($1, 'invalid_prompt', 'not this', 'final')", task["attempt_id"])
+        await asyncio.to_thread(run_atlas, "project", "members", "payments", "--add", bob.email, env=env)
+        (seen,) = await bob.json("tasks")
+        assert (seen["asker"], seen["state"]) == (ann.email, "failed")
+        assert "no task" in (await bob.atlas("retry", str(sent), ok=4)).stderr, "a member reads it, and its asker retries it"
+        assert "is queued again" in (await ann.atlas("retry", str(sent))).stdout
+        for words in (
+            ("dlq", "list"),
+            ("status",),
+            ("pause",),
+            ("audit", "verify"),
+            ("control", "status"),
+            ("project", "list"),
+        ):
+            assert "this is for operators, and a login does not open it" in (await ann.atlas(*words, ok=2)).stderr, words
+
+
 async def test_a_session_is_kept_for_its_owner_alone_and_refreshed(database: Database, tmp_path: Path) -> None:
     async with stand_in_of(database) as stand_in:
         stand_in.auth.lasts = 1.0

@@ -9,6 +9,12 @@ DEFINER = {
     "atlas.quote_task": "says the caller's own budgets, and what questions of anybody cost in the median",
     "atlas.set_budget": "an admin of a project sets that project's limits alone: it asks auth.uid() and atlas.member",
     "atlas.task_progress": "of a task that the caller may read: how many workers are alive, its turn, and its cost",
+    "atlas.known_documents": "hashes of a project's documents, for its members: it asks auth.uid() and atlas.member",
+    "atlas.index_document": "writes a document of a project, for its members, within bounds: it asks auth.uid() and atlas.member",
+    "atlas.stale_documents": "names of a project's documents, for its members: it asks auth.uid() and atlas.member",
+    "atlas.drop_documents": "drops a project's documents, for its members: it asks auth.uid() and atlas.member",
+    "atlas.names_of": "addresses of those who share a project with the caller: it asks auth.uid() and atlas.member",
+    "atlas.retry_task": "retries the caller's own ended task alone: it asks auth.uid(), and whose task it is",
     "atlas.watch_task": "writes who watches a task that the caller may read: it asks auth.uid(), and whose task it is",
     "rag.candidates": "finds ids by an index that row level security would forbid; it takes the caller's projects from auth.uid(), "
     "and rag.search shows rows under row level security",
