@@ -17,6 +17,16 @@ STORED = {"openai": "OPENAI_API_KEY", "openai-admin": "OPENAI_ADMIN_KEY", "rag-e
 """What `atlas keys set` may store, and the variable that it stands for."""
 
 
+SENT_TO = {
+    "OPENAI_BASE_URL": ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY"),
+    "RAG_EMBED_URL": ("RAG_EMBED_API_KEY", "OPENAI_API_KEY"),
+    "RAG_RERANK_URL": ("RAG_RERANK_API_KEY",),
+    "RAG_URL": ("RAG_API_KEY",),
+    "SUPABASE_URL": ("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"),
+}
+"""Which keys are sent where."""
+
+
 def config_dir(environment: Mapping[str, str]) -> Path:
     """Where logins and keys of this user are kept: ATLAS_CONFIG_DIR, else the folder of this system for such."""
     named = environment.get("ATLAS_CONFIG_DIR")
@@ -42,13 +52,33 @@ def store_key(folder: Path, name: str, key: str) -> Path:
 def environment(base: Mapping[str, str]) -> dict[str, str]:
     """base with what else is set. ATLAS_ENV_FILE names another file than `.env`; empty, none. Raises SettingsError."""
     found = dict(base)
-    for more in (_env_file(base), _stored(config_dir(base))):
+    file = _env_file(base)
+    for more in (file, _stored(config_dir(base))):
         for name, value in more.items():
             # a variable and its file are one setting
             plain = secret_in_file(name) or name
             if not any(found.get(one) for one in (plain, f"{plain}_FILE")):
                 found[name] = value
+    _refuse_redirects(found, file)
     return found
+
+
+def _refuse_redirects(found: Mapping[str, str], file: Mapping[str, str]) -> None:
+    """A `.env` that came with somebody's repository must not send a key of this user elsewhere: who names the server there
+    names its key there too. Raises SettingsError."""
+    problems = []
+    for url, keys in SENT_TO.items():
+        if not file.get(url) or found.get(url) != file[url]:
+            continue
+        for key in keys:
+            given = next((name for name in (key, f"{key}_FILE") if found.get(name)), None)
+            if given is not None and found[given] != file.get(given):
+                problems.append(
+                    f"{url} is set in .env, and {key} elsewhere: it is not sent there; set {url} in the environment too"
+                )
+                break
+    if problems:
+        raise SettingsError(problems)
 
 
 def origin(base: Mapping[str, str], name: str) -> str | None:

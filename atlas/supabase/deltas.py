@@ -70,12 +70,9 @@ class Deltas:
             log.info("nobody is told that this task is watched (%s): its text is read from the tables", error)
 
     async def next(self, seconds: float) -> Part | None:
-        """The next part; None when the tables are to be looked at, or nothing came for so long."""
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._heard.get()
-        except TimeoutError:
-            return None
+        """The next part; None when the tables are to be looked at. Raises TimeoutError where nothing came for so long."""
+        async with asyncio.timeout(seconds):
+            return await self._heard.get()
 
     def _put(self, part: Part | None) -> None:
         with contextlib.suppress(asyncio.QueueFull):

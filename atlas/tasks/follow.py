@@ -107,7 +107,7 @@ class Reader:
         return taken
 
 
-async def follow(reads: Tasks, task_id: UUID, *, poll: float = 0.1, live_poll: float = 0.8) -> AsyncIterator[Event]:
+async def follow(reads: Tasks, task_id: UUID, *, poll: float = 0.1, live_poll: float = 0.75) -> AsyncIterator[Event]:
     """Events of a task until it has ended.
 
     poll, live_poll: seconds between looks at the tables, without deltas, and with them while nothing is heard; twice as long
@@ -140,7 +140,17 @@ async def follow(reads: Tasks, task_id: UUID, *, poll: float = 0.1, live_poll: f
             if live is None:
                 await asyncio.sleep(poll)
                 continue
-            longest = (live_poll if row["state"] == "running" else 2 * live_poll) if live.joined else 5 * poll
-            while (heard := await live.next(longest)) is not None and reader.feed(heard):
-                for event in reader.take():
-                    yield event
+            is_running = row["state"] == "running"
+            longest = (live_poll if is_running else 2 * live_poll) if live.joined else 5 * poll
+            # while a reply is written and nothing is heard, its text is read from the tables; its state now and then
+            for _ in range(3 if is_running and live.joined else 1):
+                try:
+                    while (heard := await live.next(longest)) is not None and reader.feed(heard):
+                        for event in reader.take():
+                            yield event
+                    break
+                except TimeoutError:
+                    for part in await reads.parts_after(task_id, reader.attempt, reader.generation, reader.offset):
+                        reader.feed(part)
+                    for event in reader.take():
+                        yield event

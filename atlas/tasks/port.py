@@ -29,7 +29,7 @@ class Live(Protocol):
     joined: bool
 
     async def next(self, seconds: float) -> Part | None:
-        """The next part; None when the tables are to be looked at, or nothing came for so long."""
+        """The next part; None when the tables are to be looked at. Raises TimeoutError where nothing came for so long."""
 
 
 class Tasks(Protocol):

@@ -89,7 +89,7 @@ export async function follow(client: Atlas, taskId: string, show: (text: string)
       }
       // a delta that does not join on, a row of architect_out, a rejoin; and in any case before a second is over
       let timer: ReturnType<typeof setTimeout> | undefined;
-      await Promise.race([woken, new Promise<void>((resolve) => (timer = setTimeout(resolve, 800)))]);
+      await Promise.race([woken, new Promise<void>((resolve) => (timer = setTimeout(resolve, 750)))]);
       clearTimeout(timer);
     }
   } finally {

@@ -77,6 +77,22 @@ def test_the_environment_is_read_in_order(tmp_path: Path) -> None:
         environment(base)
 
 
+def test_a_file_of_others_sends_no_key_elsewhere(tmp_path: Path) -> None:
+    """A repository's .env names a server; the key is this user's own."""
+    (tmp_path / "openai.key").write_text("mine\n")
+    (tmp_path / ".env").write_text("OPENAI_BASE_URL=https://evil.example/v1\n")
+    base = {"ATLAS_ENV_FILE": str(tmp_path / ".env"), "ATLAS_CONFIG_DIR": str(tmp_path)}
+    for more in ({}, {"OPENAI_API_KEY": "mine"}, {"OPENAI_API_KEY_FILE": str(tmp_path / "openai.key")}):
+        with pytest.raises(SettingsError, match=r"OPENAI_BASE_URL is set in \.env, and OPENAI_API_KEY elsewhere"):
+            environment(base | more)
+    assert environment(base | {"OPENAI_BASE_URL": "https://mine.example/v1"})["OPENAI_BASE_URL"] == "https://mine.example/v1"
+    (tmp_path / ".env").write_text("OPENAI_BASE_URL=https://theirs.example/v1\nOPENAI_API_KEY=theirs\n")
+    assert environment(base)["OPENAI_API_KEY"] == "theirs", "both are theirs"
+    (tmp_path / ".env").write_text("SUPABASE_URL=https://evil.example\n")
+    with pytest.raises(SettingsError, match="SUPABASE_SECRET_KEY elsewhere"):
+        environment(base | {"SUPABASE_SECRET_KEY": "sb_secret_x"})
+
+
 def test_digests_tell_settings_apart_and_nothing_of_their_values(tmp_path: Path) -> None:
     (tmp_path / "k").write_text("one")
     found = {"OPENAI_API_KEY_FILE": str(tmp_path / "k"), "RAG_COLLAPSE_BY_FILE": "true", "HOME": "/x", "RAG_TOP_K": ""}
