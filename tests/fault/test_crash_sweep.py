@@ -138,6 +138,7 @@ async def test_the_points_of_a_life_are_those_that_are_sampled(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(4))
 async def test_a_worker_killed_at_every_point_of_a_life(
     workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, settings: Json, tmp_path: Path, part: int
