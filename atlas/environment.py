@@ -11,7 +11,7 @@ from pathlib import Path
 import platformdirs
 
 from atlas.errors import SettingsError
-from atlas.settings import is_setting, secret_in_file
+from atlas.settings import Settings, is_setting, secret_in_file
 
 STORED = {"openai": "OPENAI_API_KEY", "openai-admin": "OPENAI_ADMIN_KEY", "rag-embed": "RAG_EMBED_API_KEY"}
 """What `atlas keys set` may store, and the variable that it stands for."""
@@ -19,10 +19,10 @@ STORED = {"openai": "OPENAI_API_KEY", "openai-admin": "OPENAI_ADMIN_KEY", "rag-e
 
 SENT_TO = {
     "OPENAI_BASE_URL": ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY"),
-    "RAG_EMBED_URL": ("RAG_EMBED_API_KEY", "OPENAI_API_KEY"),
+    "RAG_EMBED_URL": ("RAG_EMBED_API_KEY",),
     "RAG_RERANK_URL": ("RAG_RERANK_API_KEY",),
     "RAG_URL": ("RAG_API_KEY",),
-    "SUPABASE_URL": ("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"),
+    "SUPABASE_URL": ("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_JWT_SECRET"),
 }
 """Which keys are sent where."""
 
@@ -59,20 +59,20 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
             plain = secret_in_file(name) or name
             if not any(found.get(one) for one in (plain, f"{plain}_FILE")):
                 found[name] = value
-    _refuse_redirects(found, file)
+    _refuse_redirects(base, found, file)
     return found
 
 
-def _refuse_redirects(found: Mapping[str, str], file: Mapping[str, str]) -> None:
+def _refuse_redirects(base: Mapping[str, str], found: Mapping[str, str], file: Mapping[str, str]) -> None:
     """A `.env` that came with somebody's repository must not send a key of this user elsewhere: who names the server there
-    names its key there too. Raises SettingsError."""
+    names its key there too, and not a file of this user's. Raises SettingsError."""
     problems = []
     for url, keys in SENT_TO.items():
-        if not file.get(url) or found.get(url) != file[url]:
+        if not file.get(url) or base.get(url) or file[url] == Settings.model_fields[url.lower()].default:
             continue
         for key in keys:
             given = next((name for name in (key, f"{key}_FILE") if found.get(name)), None)
-            if given is not None and found[given] != file.get(given):
+            if given is not None and (given != key or found[given] != file.get(given)):
                 problems.append(
                     f"{url} is set in .env, and {key} elsewhere: it is not sent there; set {url} in the environment too"
                 )

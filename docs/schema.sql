@@ -669,7 +669,7 @@ begin
     perform realtime.send(jsonb_build_object('attempt', stream.number, 'generation', stream.generation, 'seq', stream.seq,
       'offset', stream.starts, 'text', stream.text), 'delta', 'task:' || stream.task_id, true);
     update atlas.watch w set sent_at = now(), sent_attempt = stream.number, sent_generation = stream.generation, sent_to = stream.ends
-    where w.task_id = stream.task_id;
+    where w.task_id = stream.task_id and w.expires_at > now();
   end loop;
 end
 $$;
@@ -4399,6 +4399,11 @@ begin
     raise exception using errcode = 'AT004', message = format('no task %s', p_task_id),
       hint = 'see `atlas tasks` or atlas.task_history for the ids';
   end if;
+  -- it would be paid for by a project that its asker has left
+  if not trusted and task.project_id <> '00000000-0000-0000-0000-000000000001'
+     and not exists (select from atlas.my_projects() m where m = task.project_id) then
+    perform atlas.refuse('project', 'is none of yours any more', 'ask again in one of yours', 'AT006');
+  end if;
   if task.state = 'queued' and not trusted then
     raise exception using errcode = 'AT005', message = format('task %s is queued', p_task_id), hint = 'it goes on by itself';
   end if;
@@ -5703,9 +5708,6 @@ begin
   if not exists (select from atlas.task t where t.id = p_task_id) or not (atlas.is_service() or atlas.owns_task(p_task_id)) then
     raise exception using errcode = 'AT004', message = format('no task %s of yours', p_task_id), hint = 'see atlas.task_history';
   end if;
-  delete from atlas.watch w where (w.task_id, w.reader) in (
-    select o.task_id, o.reader from atlas.watch o where o.expires_at < now() - interval '1 minute'
-    order by o.expires_at limit 20 for update skip locked);
   update atlas.watch w set expires_at = v_expires_at where w.task_id = p_task_id and w.reader = p_reader
     and w.user_id is not distinct from atlas.uid();
   if found then
@@ -5720,6 +5722,10 @@ begin
   if not found then
     return null;
   end if;
+  -- last, and only what nobody holds: whoever waits for another's row holds none itself
+  delete from atlas.watch w where (w.task_id, w.reader) in (
+    select o.task_id, o.reader from atlas.watch o where o.expires_at < now() - interval '1 minute'
+    order by o.expires_at limit 20 for update skip locked);
   return v_expires_at;
 end
 $$;
@@ -7155,7 +7161,7 @@ CREATE FUNCTION rag.stale_documents(p_project uuid, p_under text[], p_keep text[
     AS $$
   select d.source from rag.document d
   where d.project_id is not distinct from p_project and d.source <> all (p_keep)
-    and exists (select from unnest(p_under) u (name) where d.source = u.name or starts_with(d.source, rtrim(u.name, '/') || '/'))
+    and exists (select from unnest(p_under) u (name) where u.name <> '' and (d.source = u.name or starts_with(d.source, rtrim(u.name, '/') || '/')))
   order by d.source
 $$;
 

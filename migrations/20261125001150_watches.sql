@@ -42,9 +42,6 @@ begin
   if not exists (select from atlas.task t where t.id = p_task_id) or not (atlas.is_service() or atlas.owns_task(p_task_id)) then
     raise exception using errcode = 'AT004', message = format('no task %s of yours', p_task_id), hint = 'see atlas.task_history';
   end if;
-  delete from atlas.watch w where (w.task_id, w.reader) in (
-    select o.task_id, o.reader from atlas.watch o where o.expires_at < now() - interval '1 minute'
-    order by o.expires_at limit 20 for update skip locked);
   update atlas.watch w set expires_at = v_expires_at where w.task_id = p_task_id and w.reader = p_reader
     and w.user_id is not distinct from atlas.uid();
   if found then
@@ -59,6 +56,10 @@ begin
   if not found then
     return null;
   end if;
+  -- last, and only what nobody holds: whoever waits for another's row holds none itself
+  delete from atlas.watch w where (w.task_id, w.reader) in (
+    select o.task_id, o.reader from atlas.watch o where o.expires_at < now() - interval '1 minute'
+    order by o.expires_at limit 20 for update skip locked);
   return v_expires_at;
 end
 $$;
@@ -125,7 +126,7 @@ begin
     perform realtime.send(jsonb_build_object('attempt', stream.number, 'generation', stream.generation, 'seq', stream.seq,
       'offset', stream.starts, 'text', stream.text), 'delta', 'task:' || stream.task_id, true);
     update atlas.watch w set sent_at = now(), sent_attempt = stream.number, sent_generation = stream.generation, sent_to = stream.ends
-    where w.task_id = stream.task_id;
+    where w.task_id = stream.task_id and w.expires_at > now();
   end loop;
 end
 $$;

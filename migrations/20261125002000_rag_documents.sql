@@ -207,7 +207,7 @@ language sql stable security definer set search_path = ''
 as $$
   select d.source from rag.document d
   where d.project_id is not distinct from p_project and d.source <> all (p_keep)
-    and exists (select from unnest(p_under) u (name) where d.source = u.name or starts_with(d.source, rtrim(u.name, '/') || '/'))
+    and exists (select from unnest(p_under) u (name) where u.name <> '' and (d.source = u.name or starts_with(d.source, rtrim(u.name, '/') || '/')))
   order by d.source
 $$;
 comment on function rag.stale_documents(uuid, text[], text[]) is 'Documents under these folders that are none of those that are there.';

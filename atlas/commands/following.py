@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import typer
@@ -155,7 +155,7 @@ async def show_stream(
         if watched and not raw:
             stack.enter_context(Live(screen, console=Console(stderr=True), transient=True, refresh_per_second=8))
         looking = asyncio.create_task(look())
-        stack.callback(looking.cancel)
+        stack.push_async_callback(_end, looking)
         events = await stack.enter_async_context(aclosing(_watched(follow(reads, task_id), worker)))
         async for event in events:
             match event:
@@ -186,7 +186,7 @@ async def show_stream(
 
 async def _watched(events: AsyncIterator[Event], worker: LocalWorker | None) -> AsyncGenerator[Event]:
     """The events, for as long as the worker lives."""
-    gone = 0
+    gone, was_seen = 0, False
     coming = asyncio.ensure_future(anext(events))
     try:
         while True:
@@ -197,13 +197,22 @@ async def _watched(events: AsyncIterator[Event], worker: LocalWorker | None) -> 
                 except StopAsyncIteration:
                     return
                 coming = asyncio.ensure_future(anext(events))
-            # one that `atlas up` starts anew is away for a moment
-            gone = 0 if worker is None or worker.running() is not None else gone + 1
-            if worker is not None and gone > 3:
+                continue
+            # one that `atlas up` starts anew is away for a moment; where none ran, one may run elsewhere
+            runs = worker is None or worker.running() is not None
+            was_seen = was_seen or runs
+            gone = 0 if runs else gone + 1
+            if worker is not None and was_seen and gone > 3:
                 raise StackError(f"the worker has died; its last words: {worker.last_words(5)}",
                                  "the task waits: `atlas up` starts a worker, `atlas logs` shows more")  # fmt: skip
     finally:
-        coming.cancel()
+        await _end(coming)
+
+
+async def _end(job: asyncio.Future[Any]) -> None:
+    """Cancels a job, and waits for its end: what it did with the connection is over then."""
+    job.cancel()
+    await asyncio.wait({job})
 
 
 def receipt(task: Row) -> None:

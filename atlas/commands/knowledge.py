@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,13 +73,16 @@ async def add(
         raise UsageError("--ref is of a repository", "name its URL")
     asked = Pruning.ALWAYS if prune else Pruning.ASK
     async with opened_for_caller(settings()) as known:
+        kept: list[str] = []
         if folders:
-            _show(await index_paths(known, folders, project=project, pruning=asked), as_json=as_json)
+            report = await index_paths(known, folders, project=project, pruning=asked)
+            kept = report.stale
+            _show(report, as_json=as_json)
         commits = {url: await _index_url(known, url, ref, project=project, pruning=asked, as_json=as_json) for url in urls}
         if watch:
             async with asyncio.TaskGroup() as group:
                 if folders:
-                    group.create_task(_watch(known, folders, project=project, as_json=as_json))
+                    group.create_task(_watch(known, folders, kept, project=project, as_json=as_json))
                 for url, commit in commits.items():
                     group.create_task(_watch_url(known, url, ref, commit, every, project=project, as_json=as_json))
 
@@ -112,6 +116,8 @@ async def remove(
     async with opened_for_caller(settings()) as known:
         whose = await project_id(known, project)
         found: list[str] = []
+        if not name.strip():
+            raise UsageError("the name is empty", "`atlas index list` shows names and projects")
         for one in dict.fromkeys((name.rstrip("/") or name, Naming().source(Path(name)))):
             found = await known.store.stale_documents(whose, [one], [])
             if found:
@@ -142,6 +148,7 @@ async def index_paths(
     pruning: Pruning,
     named: str | None = None,
     commit: str | None = None,
+    kept: Sequence[str] = (),
 ) -> Report:
     """Indexes paths, with a progress bar on a terminal; builds the configured embedding index if it does not serve yet."""
     found = find_files(paths, named=named)
@@ -171,6 +178,7 @@ async def index_paths(
 
             if not await vectors.build(uuid4(), embedded):
                 complain("another process builds the vectors now: until they are complete the old ones serve")
+    report.stale = [source for source in report.stale if source not in kept]
     if report.stale and (pruning is Pruning.ALWAYS or _may_drop(report.stale)):
         await indexer.drop_stale()
     await known.store.collect_passages()
@@ -215,7 +223,10 @@ def _show(report: Report, *, as_json: bool) -> None:
         complain(f"{len(report.stale)} documents whose files are gone stay in the index: `--prune` drops them")
 
 
-async def _watch(known: Knowledge | PeopleKnowledge, paths: list[Path], *, project: str | None, as_json: bool) -> None:
+async def _watch(
+    known: Knowledge | PeopleKnowledge, paths: list[Path], kept: list[str], *, project: str | None, as_json: bool
+) -> None:
+    """kept: what the run before left in the index although its files were gone; it stays."""
     # imported here: nothing else needs it
     from watchfiles import awatch
 
@@ -228,7 +239,7 @@ async def _watch(known: Knowledge | PeopleKnowledge, paths: list[Path], *, proje
             continue
         said = True
         try:
-            report = await index_paths(known, paths, project=project, pruning=Pruning.ALWAYS)
+            report = await index_paths(known, paths, project=project, pruning=Pruning.ALWAYS, kept=kept)
         except AtlasError as error:
             # what cannot be had now is indexed with the next change
             complain(f"{len(changes)} changes are not indexed: {error.line}")

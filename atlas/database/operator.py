@@ -26,6 +26,9 @@ class Operator:
 
     async def rows(self, statement: sa.Executable) -> list[Row]:
         """All rows of a statement."""
+        if self._connection.invalidated:
+            # a statement was cancelled midway: the connection is made anew, once its transaction is given up
+            await self._connection.rollback()
         result = await self._connection.execute(statement)
         return [dict(row._mapping) for row in result]
 

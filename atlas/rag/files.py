@@ -67,15 +67,21 @@ def find_files(paths: Sequence[Path], *, named: str | None = None) -> Found:
     under: dict[str, Path] = {}
     skipped: list[str] = []
     naming = Naming()
+    tops: dict[str, Path] = {}
     for given in paths:
         if not given.exists():
             raise UsageError(f"{given} is not there", "name a file or a folder")
         path = Path(os.path.normpath(given.absolute()))
         repository = naming.of(path) if named is None else Repository(name=named, top=path)
+        tops.setdefault(repository.name, repository.top)
         if path.is_dir() and under.setdefault(repository.source(path), path).resolve() != path.resolve():
             raise UsageError(f"two of the paths are {repository.source(path)}", "index one working copy of a repository")
         for file in _walk(path):
             of = naming.inside(file, repository) if named is None else repository
+            if tops.setdefault(of.name, of.top) != of.top:
+                # a worktree, or a second clone: its files have the names of the first one's
+                skipped.append(f"{file}: {of.top} is another working copy of {of.name}")
+                continue
             if of.top.is_relative_to(path):
                 under.setdefault(of.name, of.top)
             source = of.source(file)

@@ -29,8 +29,13 @@ class PeopleStore:
         return await self._people.project(name)
 
     async def known_documents(self, project: UUID | None, sources: Sequence[str]) -> dict[str, bytes]:
-        rows = await self._people.call("known_documents", p_project=_text(project), p_sources=list(sources))
-        return {row["source"]: bytes.fromhex(row["content_sha256"].removeprefix("\\x")) for row in rows}
+        found: dict[str, bytes] = {}
+        # REST answers with a thousand rows at most, and does not say so
+        for start in range(0, len(sources), 500):
+            asked = list(sources[start : start + 500])
+            for row in await self._people.call("known_documents", p_project=_text(project), p_sources=asked):
+                found[row["source"]] = bytes.fromhex(row["content_sha256"].removeprefix("\\x"))
+        return found
 
     async def put_document(
         self, project: UUID | None, source: str, *, title: str, kind: str, digest: bytes, pieces: Sequence[Piece],
@@ -44,14 +49,17 @@ class PeopleStore:
 
     async def stale_documents(self, project: UUID | None, under: Sequence[str], keep: Sequence[str]) -> list[str]:
         rows = await self._people.call("stale_documents", p_project=_text(project), p_under=list(under), p_keep=list(keep))
-        return [str(row) for row in rows]
+        return [str(row["source"]) for row in rows]
 
     async def drop_documents(self, project: UUID | None, sources: Sequence[str]) -> int:
         return int(await self._people.call("drop_documents", p_project=_text(project), p_sources=list(sources)))
 
     async def forget_repository(self, project: UUID | None, name: str) -> int:
         """Drops what is under a name. Which repositories are indexed anew at night is an operator's."""
-        return await self.drop_documents(project, await self.stale_documents(project, [name], []))
+        dropped = 0
+        while found := await self.stale_documents(project, [name], []):
+            dropped += await self.drop_documents(project, found)
+        return dropped
 
     async def list_repositories(self) -> list[JsonObject]:
         return list(await self._people.call("list_repositories"))

@@ -13,7 +13,7 @@ import pytest
 from atlas.environment import digests, environment, origin
 from atlas.errors import SettingsError
 from tests.doubles.openai import OpenAIDouble
-from tests.support.core import run_atlas
+from tests.support.core import ROOT, run_atlas
 
 KEY = "sk-test-abcdefghijklmnop1234"
 
@@ -88,6 +88,16 @@ def test_a_file_of_others_sends_no_key_elsewhere(tmp_path: Path) -> None:
     assert environment(base | {"OPENAI_BASE_URL": "https://mine.example/v1"})["OPENAI_BASE_URL"] == "https://mine.example/v1"
     (tmp_path / ".env").write_text("OPENAI_BASE_URL=https://theirs.example/v1\nOPENAI_API_KEY=theirs\n")
     assert environment(base)["OPENAI_API_KEY"] == "theirs", "both are theirs"
+    same = base | {"OPENAI_BASE_URL": "https://evil.example/v1", "OPENAI_API_KEY": "mine"}
+    (tmp_path / ".env").write_text("OPENAI_BASE_URL=https://evil.example/v1\n")
+    assert environment(same)["OPENAI_API_KEY"] == "mine", "this user named the server as well"
+    (tmp_path / ".env").write_text(f"OPENAI_BASE_URL=https://evil.example/v1\nOPENAI_API_KEY_FILE={tmp_path}/openai.key\n")
+    with pytest.raises(SettingsError, match="OPENAI_API_KEY elsewhere"):
+        environment(base)
+    (tmp_path / ".env").write_text((ROOT / ".env.example").read_text())
+    assert environment(base | {"OPENAI_API_KEY": "mine"})["OPENAI_API_KEY"] == "mine", (
+        "a copy of .env.example redirects nothing"
+    )
     (tmp_path / ".env").write_text("SUPABASE_URL=https://evil.example\n")
     with pytest.raises(SettingsError, match="SUPABASE_SECRET_KEY elsewhere"):
         environment(base | {"SUPABASE_SECRET_KEY": "sb_secret_x"})

@@ -97,7 +97,9 @@ async def test_a_new_destination_begins_with_now(db: asyncpg.Connection) -> None
     await finish(db, 3)
     await ask(db)
     (running,) = await claim(db)
-    to = await destination(db)
+    to = await db.fetchval(
+        "insert into atlas.destination (name, kind, target) values ('new', 'pubsub', 'projects/p/topics/new') returning id"
+    )
     await db.execute("select testing.complete_task($1, 'x')", running["attempt_id"])
     assert await db.fetchval("select atlas.adopt_outbox()") == 0
     assert statuses(await take(db, to)) == ["completed"], "of a task that began before, what comes from now on"

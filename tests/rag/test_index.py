@@ -164,6 +164,7 @@ async def test_a_second_repository_leaves_the_first_ones_documents_alone(databas
     assert "removed 1 documents" in done.stdout, done.stderr
     done = run_atlas("index", "remove", "notes/a.md", "-y", env=url, cwd=tmp_path)
     assert "removed 1 documents" in done.stdout, done.stderr
+    assert "the name is empty" in run_atlas("index", "remove", "", "-y", env=url).stderr
     missing = run_atlas("index", "remove", "nothing-like-this", "-y", env=url)
     assert "nothing of everybody is indexed under" in missing.stderr
     assert "https://github.com/acme/two" in run_atlas("index", "list", env=url).stdout
@@ -175,6 +176,12 @@ def test_a_repository_inside_a_folder_keeps_its_name(tmp_path: Path) -> None:
     found = find_files([tmp_path / "work"])
     assert [file.source for file in found.files] == [f"{tmp_path}/work/plain.md", "https://git.acme.example/team/app/a.md"]
     assert found.under == [f"{tmp_path}/work", "https://git.acme.example/team/app"]
+    # a second working copy of the same repository has the same names: the first one's stand
+    working_copy(tmp_path / "work/copy", "https://git.acme.example/team/app")
+    write(tmp_path / "work", {"copy/a.md": "another"})
+    found = find_files([tmp_path / "work"])
+    assert [file.path.parent.name for file in found.files if file.path.name == "a.md"] == ["app"]
+    assert "is another working copy of https://git.acme.example/team/app" in found.skipped[0]
     # a part of a repository: nothing is known of the rest
     write(tmp_path / "work/app", {"docs/b.md": "b"})
     assert find_files([tmp_path / "work/app/docs"]).under == ["https://git.acme.example/team/app/docs"]

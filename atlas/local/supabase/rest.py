@@ -139,7 +139,8 @@ class Rest:
         name = request.path_params["name"]
         row = await connection.fetchrow(
             "select p.proargnames, array(select format_type(t, null) from unnest(p.proargtypes) with ordinality as a (t, n) "
-            "order by n) as types, p.proretset, p.pronargdefaults, t.typtype from pg_proc p "
+            "order by n) as types, p.proretset, p.pronargdefaults, t.typtype, "
+            "coalesce(p.proargmodes && array['t', 'b', 'o']::\"char\"[], false) as names_columns from pg_proc p "
             "join pg_namespace n on n.oid = p.pronamespace join pg_type t on t.oid = p.prorettype "
             "where n.nspname = $1 and p.proname = $2 and coalesce(p.proargnames[:p.pronargs], '{}') @> $3::text[] "
             "and p.pronargs - p.pronargdefaults <= cardinality($3::text[]) order by p.pronargs limit 1",
@@ -157,7 +158,7 @@ class Rest:
         call = f"{_quote(schema)}.{_quote(name)}({given})"
         is_scalar = not row["proretset"] and row["typtype"] != "c"
         # a set of plain values is a list of them; rows of a table or a composite type are objects
-        is_list = row["proretset"] and row["typtype"] not in ("c", "p")
+        is_list = row["proretset"] and row["typtype"] not in ("c", "p") and not row["names_columns"]
         outer = sa.select(sa.text("r as value" if is_list else "r.*")).select_from(sa.text(f"{call} as r"))
         if is_scalar:
             outer = sa.select(sa.literal_column(call).label("value"))
