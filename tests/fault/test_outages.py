@@ -189,6 +189,7 @@ async def test_a_response_that_is_gone_is_generated_anew_once(
     openai.plan(text=RECORD, delay=0.1)
     await workers.start(**settings)
     task = await ask(db)
+    await db.execute("select atlas.watch_task($1, gen_random_uuid())", task)
     await until(
         lambda: db.fetchval("select count(*) = 1 from atlas.attempt where first_delta_at is not null"), 20, "it streams"
     )

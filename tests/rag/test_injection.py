@@ -14,7 +14,7 @@ from atlas.architect import prompt
 from atlas.architect import record as adr
 from atlas.task import Chunk, Exchange
 from tests.doubles.openai import OpenAIDouble
-from tests.support.core import ADR, Database, Workers, ask, ended, reply
+from tests.support.core import ADR, Database, Workers, ask, ended, reply, until
 from tests.support.knowledge import COUNT, opened, put
 
 ORDERS = {
@@ -110,7 +110,7 @@ async def test_what_a_model_was_talked_into_stays_text(
     async with opened(database) as known:
         await put(known, "evil.md", ORDERS["a control message"], kind="text")
     await workers.start(openai_api_key="sk-test", openai_base_url=openai.url)
-    daily = await db.fetchval("select daily from atlas.budget where scope = 'global'")
+    daily = await until(lambda: db.fetchval("select daily from atlas.budget where scope = 'global'"), 20, "its budget is set")
     task = await ended(db, await ask(db, "What of the lease?"))
     answer = await reply(db, task["id"])
     assert answer["msg_type"] == "spec"
