@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from datetime import date
 from pathlib import Path
 from uuid import UUID
 
@@ -33,6 +32,7 @@ from atlas.supabase.tokens import KeyTokens
 from atlas.task import Usage
 from atlas.tasks.follow import Ended, MoreText, follow
 from atlas.wake_ups.realtime import RealtimeWakeUps
+from benchmarks.atlas_load import Instant
 from benchmarks.wake_ups import Bench, percentile
 
 ROOT = Path(__file__).parent.parent
@@ -45,11 +45,8 @@ STEP = 0.05
 """Events of a reader that are closer than this are one step."""
 
 
-class Clock:
+class Clock(Instant):
     """A model whose every piece is the time at which it was sent: what a reader shows says how old it is."""
-
-    def __init__(self) -> None:
-        self._number = 0
 
     async def generate(self, call: ModelCall) -> AsyncIterator[ModelEvent]:
         self._number += 1
@@ -62,21 +59,6 @@ class Clock:
                 break
             await asyncio.sleep(EVERY)
         yield Finished(usage=Usage(input_tokens=500, output_tokens=200))
-
-    async def resume(
-        self, response_id: str, after: int | None, *, age: float = 0.0, window: str = "soonest"
-    ) -> AsyncIterator[ModelEvent]:
-        raise AssertionError("nothing is lost here")
-        yield  # makes this an async generator
-
-    async def cancel(self, response_id: str) -> Usage | None:
-        return None
-
-    async def count(self, call: ModelCall) -> int | None:
-        return None
-
-    async def probe(self, model: str) -> date | None:
-        return None
 
 
 async def work(url: str, supabase: str, key: str, streams: int) -> None:

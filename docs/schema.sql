@@ -2738,13 +2738,17 @@ COMMENT ON FUNCTION atlas.list_models() IS 'All models with their life, limits a
 CREATE FUNCTION atlas.list_repositories() RETURNS TABLE(project text, repository text, documents bigint, chunks bigint, indexed_at timestamp with time zone, commit text)
     LANGUAGE sql STABLE
     SET search_path TO ''
-    AS $$ select * from rag.list_repositories() $$;
+    AS $$
+  select p.name, d.repository, count(*), sum(d.chunks), max(d.indexed_at), (array_agg(d.commit order by d.indexed_at desc))[1]
+  from rag.document d left join atlas.project p on p.id = d.project_id
+  group by 1, 2 order by 1 nulls first, 2 nulls last
+$$;
 
 --
 -- Name: FUNCTION list_repositories(); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.list_repositories() IS 'What is indexed, as far as the caller may see it: rag.list_repositories, where REST finds it.';
+COMMENT ON FUNCTION atlas.list_repositories() IS 'What is indexed, by repository and project, as far as the caller may see it. Project null: shared; repository null: sent one by one.';
 
 --
 -- Name: lock_days(date[], text[]); Type: FUNCTION; Schema: atlas; Owner: -
@@ -4092,7 +4096,7 @@ begin
     perform atlas.refuse('project', 'is missing', 'name one of yours; what everybody shares is an operator''s to index', 'AT006');
   end if;
   if not exists (select from atlas.my_projects() m where m = p_project) then
-    perform atlas.refuse('project', 'is none of yours', 'see `atlas whoami`', 'AT006');
+    perform atlas.refuse('project', 'is not one of yours', '`atlas whoami` lists them', 'AT006');
   end if;
 end
 $$;
@@ -4101,7 +4105,7 @@ $$;
 -- Name: FUNCTION require_member(p_project uuid); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.require_member(p_project uuid) IS 'Refuses (AT006) a caller who is no member of the project. Internal.';
+COMMENT ON FUNCTION atlas.require_member(p_project uuid) IS 'Refuses (AT006) a caller who is not a member of the project. Internal.';
 
 --
 -- Name: reserve_one(atlas.task, integer, text, bigint, bigint, text, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -4402,7 +4406,7 @@ begin
   -- it would be paid for by a project that its asker has left
   if not trusted and task.project_id <> '00000000-0000-0000-0000-000000000001'
      and not exists (select from atlas.my_projects() m where m = task.project_id) then
-    perform atlas.refuse('project', 'is none of yours any more', 'ask again in one of yours', 'AT006');
+    perform atlas.refuse('project', 'is not one of yours any more', 'ask again in a project of yours', 'AT006');
   end if;
   if task.state = 'queued' and not trusted then
     raise exception using errcode = 'AT005', message = format('task %s is queued', p_task_id), hint = 'it goes on by itself';
@@ -6592,25 +6596,6 @@ $$;
 --
 
 COMMENT ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) IS 'Which texts have a vector in an embedding index, so that none is embedded twice.';
-
---
--- Name: list_repositories(); Type: FUNCTION; Schema: rag; Owner: -
---
-
-CREATE FUNCTION rag.list_repositories() RETURNS TABLE(project text, repository text, documents bigint, chunks bigint, indexed_at timestamp with time zone, commit text)
-    LANGUAGE sql STABLE
-    SET search_path TO ''
-    AS $$
-  select p.name, d.repository, count(*), sum(d.chunks), max(d.indexed_at), (array_agg(d.commit order by d.indexed_at desc))[1]
-  from rag.document d left join atlas.project p on p.id = d.project_id
-  group by 1, 2 order by 1 nulls first, 2 nulls last
-$$;
-
---
--- Name: FUNCTION list_repositories(); Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON FUNCTION rag.list_repositories() IS 'What is indexed, by repository and project, as far as the caller may see it. Project null: shared; repository null: sent one by one.';
 
 --
 -- Name: mark_passages(); Type: FUNCTION; Schema: rag; Owner: -
@@ -14039,14 +14024,6 @@ GRANT ALL ON FUNCTION rag.known_documents(p_project uuid, p_sources text[]) TO a
 REVOKE ALL ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) TO service_role;
 GRANT ALL ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) TO atlas_rag;
-
---
--- Name: FUNCTION list_repositories(); Type: ACL; Schema: rag; Owner: -
---
-
-REVOKE ALL ON FUNCTION rag.list_repositories() FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.list_repositories() TO authenticated;
-GRANT ALL ON FUNCTION rag.list_repositories() TO service_role;
 
 --
 -- Name: FUNCTION mark_passages(); Type: ACL; Schema: rag; Owner: -

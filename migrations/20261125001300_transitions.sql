@@ -314,7 +314,7 @@ begin
   -- it would be paid for by a project that its asker has left
   if not trusted and task.project_id <> '00000000-0000-0000-0000-000000000001'
      and not exists (select from atlas.my_projects() m where m = task.project_id) then
-    perform atlas.refuse('project', 'is none of yours any more', 'ask again in one of yours', 'AT006');
+    perform atlas.refuse('project', 'is not one of yours any more', 'ask again in a project of yours', 'AT006');
   end if;
   if task.state = 'queued' and not trusted then
     raise exception using errcode = 'AT005', message = format('task %s is queued', p_task_id), hint = 'it goes on by itself';

@@ -244,17 +244,6 @@ comment on function rag.forget_repository(uuid, text) is
   'Drops a repository, a folder or a document, and no longer indexes the repository anew at night; says how many documents.';
 grant execute on function rag.forget_repository(uuid, text) to service_role, atlas_rag;
 
-create function rag.list_repositories() returns table (project text, repository text, documents bigint, chunks bigint, indexed_at timestamptz, commit text)
-language sql stable set search_path = ''
-as $$
-  select p.name, d.repository, count(*), sum(d.chunks), max(d.indexed_at), (array_agg(d.commit order by d.indexed_at desc))[1]
-  from rag.document d left join atlas.project p on p.id = d.project_id
-  group by 1, 2 order by 1 nulls first, 2 nulls last
-$$;
-comment on function rag.list_repositories() is
-  'What is indexed, by repository and project, as far as the caller may see it. Project null: shared; repository null: sent one by one.';
-grant execute on function rag.list_repositories() to authenticated, service_role;
-
 create function rag.collect_passages() returns integer
 language plpgsql security definer set search_path = ''
 as $$

@@ -12,11 +12,11 @@ begin
     perform atlas.refuse('project', 'is missing', 'name one of yours; what everybody shares is an operator''s to index', 'AT006');
   end if;
   if not exists (select from atlas.my_projects() m where m = p_project) then
-    perform atlas.refuse('project', 'is none of yours', 'see `atlas whoami`', 'AT006');
+    perform atlas.refuse('project', 'is not one of yours', '`atlas whoami` lists them', 'AT006');
   end if;
 end
 $$;
-comment on function atlas.require_member(uuid) is 'Refuses (AT006) a caller who is no member of the project. Internal.';
+comment on function atlas.require_member(uuid) is 'Refuses (AT006) a caller who is not a member of the project. Internal.';
 
 create function atlas.search_knowledge(p_query text, p_top_k integer default 10, p_project uuid default null, p_collapse boolean default true)
 returns table (chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer,
@@ -84,11 +84,15 @@ $$;
 comment on function atlas.drop_documents(uuid, text[]) is 'Drops documents of a project, for its members; says how many there were.';
 grant execute on function atlas.drop_documents(uuid, text[]) to authenticated, service_role;
 
-create function atlas.list_repositories()
-returns table (project text, repository text, documents bigint, chunks bigint, indexed_at timestamptz, commit text)
+create function atlas.list_repositories() returns table (project text, repository text, documents bigint, chunks bigint, indexed_at timestamptz, commit text)
 language sql stable set search_path = ''
-as $$ select * from rag.list_repositories() $$;
-comment on function atlas.list_repositories() is 'What is indexed, as far as the caller may see it: rag.list_repositories, where REST finds it.';
+as $$
+  select p.name, d.repository, count(*), sum(d.chunks), max(d.indexed_at), (array_agg(d.commit order by d.indexed_at desc))[1]
+  from rag.document d left join atlas.project p on p.id = d.project_id
+  group by 1, 2 order by 1 nulls first, 2 nulls last
+$$;
+comment on function atlas.list_repositories() is
+  'What is indexed, by repository and project, as far as the caller may see it. Project null: shared; repository null: sent one by one.';
 grant execute on function atlas.list_repositories() to authenticated, service_role;
 
 create function atlas.names_of(p_users uuid[]) returns table (user_id uuid, email text)

@@ -30,7 +30,7 @@ def how_to_raise(scope: str | None) -> str:
     """What raises a run's budget: the setting that is in force. scope: whose limit in the database it is, if any."""
     if scope is None:
         return "raise TOKEN_BUDGET_PER_RUN"
-    return f"raise it with `atlas budget set --scope {scope} --per-run N`, which goes before TOKEN_BUDGET_PER_RUN"
+    return f"raise it with `atlas budget set --scope {scope} --per-run N`, which overrides TOKEN_BUDGET_PER_RUN"
 
 
 def output_limit(model: Model, *, per_run: int, used: int, input_tokens: int) -> int:

@@ -64,7 +64,7 @@ def standing(state: Row, progress: Row) -> str:
         return "queued, and no worker is alive: `atlas up` starts one here, `atlas worker` in the foreground"
     match state["wait_reason"]:
         case None:
-            return f"queued, {_nth(progress['place'])} in turn" if progress["place"] else "queued, behind many others"
+            return f"queued, {_nth(progress['place'])} in turn" if progress["place"] else "queued"
         case "scheduled":
             return f"scheduled{after}"
         case "reserved_budget":
@@ -140,8 +140,10 @@ async def show_stream(
     async def look() -> None:
         while True:
             try:
+                # the state last: of a task that is claimed in between, no place in the queue is said
+                progress = await reads.progress(task_id)
                 state = await reads.state(task_id)
-                screen.status = standing(state, await reads.progress(task_id))
+                screen.status = standing(state, progress)
                 if not watched:
                     telling.stands(screen.status, running=state["state"] == "running")
             except AtlasError as error:
@@ -186,7 +188,7 @@ async def show_stream(
 
 async def _watched(events: AsyncIterator[Event], worker: LocalWorker | None) -> AsyncGenerator[Event]:
     """The events, for as long as the worker lives."""
-    gone, was_seen = 0, False
+    gone, was_seen = 0, worker is not None and worker.running() is not None
     coming = asyncio.ensure_future(anext(events))
     try:
         while True:

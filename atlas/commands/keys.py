@@ -46,7 +46,7 @@ async def set_(name: NameArgument) -> None:
     say(spoken(f"stored in {path}, for you alone; `atlas up` restarts the worker with it, `atlas doctor` tries it"))
     where = origin(os.environ, STORED[name])
     if where != str(path):
-        say(f"{where} sets {STORED[name]} as well, and goes first")
+        say(f"{where} sets {STORED[name]} as well, and overrides it")
 
 
 @keys.command("list")

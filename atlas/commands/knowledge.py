@@ -35,7 +35,7 @@ _SHOWN = 20
 
 
 class _Index(TyperGroup):
-    """`atlas index PATH` is `atlas index add PATH`: the first word is a path where it is no command."""
+    """`atlas index PATH` means `atlas index add PATH`: a first word that is not a subcommand is a path."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in {*self.commands, "-h", "--help"}:
@@ -45,7 +45,9 @@ class _Index(TyperGroup):
 
 index = typer.Typer(cls=_Index, no_args_is_help=True, help="Index what the team knows: files, folders and Git repositories.")
 
-ProjectOption = Annotated[str | None, typer.Option(help="Whose they are (id or name); without it, everybody's.")]
+ProjectOption = Annotated[
+    str | None, typer.Option(help="The project they belong to (id or name); without it, everybody shares them.")
+]
 
 
 @index.command()
@@ -56,7 +58,10 @@ async def add(
     ref: Annotated[str | None, typer.Option(help="The branch or commit of a repository.")] = None,
     prune: Annotated[
         bool,
-        typer.Option("--prune", help="Drop what is no longer there without asking; without a terminal it stays otherwise."),
+        typer.Option(
+            "--prune",
+            help="Drop documents whose files are gone, without asking. Otherwise Atlas asks; without a terminal they stay.",
+        ),
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and index what changes, until Ctrl-C.")] = False,
     every: Annotated[float, typer.Option(min=1, help="Seconds between looks at a repository that is watched.")] = 60,
@@ -123,8 +128,8 @@ async def remove(
             if found:
                 break
         else:
-            of = f"of project {project}" if project else "of everybody"
-            raise NotFoundError(f"nothing {of} is indexed under {name!r}", "`atlas index list` shows names and projects")
+            of = f"in project {project}" if project else "among shared documents"
+            raise NotFoundError(f"nothing is indexed under {name!r} {of}", "`atlas index list` shows names and projects")
         if not yes and not agreed(f"Remove {len(found)} documents of {one} from the index?"):
             raise UsageError(f"{len(found)} documents of {one} stay", "say --yes")
         say(f"removed {await known.store.forget_repository(whose, one)} documents of {one}")

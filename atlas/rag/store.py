@@ -94,7 +94,7 @@ class Store:
 
     async def list_repositories(self) -> list[JsonObject]:
         """What is indexed, by project and repository."""
-        return [dict(row) for row in await self._pool.rows("select * from rag.list_repositories()")]
+        return [dict(row) for row in await self._pool.rows("select * from atlas.list_repositories()")]
 
     async def collect_passages(self) -> int:
         """Removes texts that nothing refers to any more."""

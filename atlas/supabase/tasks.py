@@ -127,16 +127,13 @@ class RestTasks:
 
     async def call(self, function: str, **arguments: Any) -> Any:
         """What a function of schema atlas answers."""
-        return await self._call(function, arguments)
-
-    async def _call(self, function: str, arguments: dict[str, Any]) -> Any:
         return (await guarded(self._client.schema("atlas").rpc(function, arguments).execute())).data
 
     def _table(self, name: str, schema: str = "atlas") -> Any:
         return self._client.schema(schema).table(name)
 
     async def find(self, text: str, *, state: str | None = None) -> UUID:
-        found = await self._call("find_task", {"p_text": task_name(text), "p_state": state})
+        found = await self.call("find_task", p_text=task_name(text), p_state=state)
         return the_one(text, [UUID(one) for one in found], OWN)
 
     async def tasks(
@@ -153,7 +150,7 @@ class RestTasks:
             query = query.eq("project_id", str(await self.project(project)))
         rows = await self._all(query, limit)
         users = sorted({str(row["sender"]) for row in rows if row["sender"]})
-        names = {row["user_id"]: row["email"] for row in await self._call("names_of", {"p_users": users})} if users else {}
+        names = {row["user_id"]: row["email"] for row in await self.call("names_of", p_users=users)} if users else {}
         return [row | {"asker": names.get(str(row["sender"])) or row["sender_key"]} for row in rows]
 
     async def project(self, name: str) -> UUID:
@@ -172,39 +169,39 @@ class RestTasks:
         return str(session.user.id)
 
     async def task(self, task_id: UUID) -> Row:
-        found: Row | None = await self._call("get_task", {"p_task_id": str(task_id)})
+        found: Row | None = await self.call("get_task", p_task_id=str(task_id))
         if found is None:
             raise no_such_task(task_id, OWN)
         return typed(found)
 
     async def state(self, task_id: UUID) -> Row:
-        found: Row | None = await self._call("task_state", {"p_task_id": str(task_id)})
+        found: Row | None = await self.call("task_state", p_task_id=str(task_id))
         if found is None:
             raise no_such_task(task_id, OWN)
         return typed(found)
 
     async def progress(self, task_id: UUID) -> Row:
-        found: Row | None = await self._call("task_progress", {"p_task_id": str(task_id)})
+        found: Row | None = await self.call("task_progress", p_task_id=str(task_id))
         if found is None:
             raise no_such_task(task_id, OWN)
         return typed(found)
 
     async def parts_after(self, task_id: UUID, attempt: int, generation: int, offset: int) -> list[Part]:
         arguments = {"p_task_id": str(task_id), "p_attempt": attempt, "p_generation": generation, "p_offset": offset}
-        return [Part(**row) for row in await self._call("read_parts", arguments)]
+        return [Part(**row) for row in await self.call("read_parts", **arguments)]
 
     async def submit(self, message: Mapping[str, object]) -> Row:
-        found: list[Row] = await self._call("submit_task", {"data": {**message}})
+        found: list[Row] = await self.call("submit_task", data={**message})
         return found[0]
 
     async def cancel(self, task_id: UUID) -> str:
-        return str(await self._call("cancel_task", {"p_task_id": str(task_id)}))
+        return str(await self.call("cancel_task", p_task_id=str(task_id)))
 
     async def retry(self, task_id: UUID) -> str:
-        return str(await self._call("retry_task", {"p_task_id": str(task_id)}))
+        return str(await self.call("retry_task", p_task_id=str(task_id)))
 
     async def set_budget(self, scope: str, limits: Row) -> Row:
-        found = await self._call("set_budget", {"p_scope": scope, "p_limits": limits})
+        found = await self.call("set_budget", p_scope=scope, p_limits=limits)
         return dict(found[0] if isinstance(found, list) else found)
 
     async def budgets(self) -> list[Row]:
@@ -213,7 +210,7 @@ class RestTasks:
         return [row for row in rows if any(row[name] is not None for name in limits)]
 
     async def quote(self, project: UUID | None, window: str) -> Row:
-        found: Row = await self._call("quote_task", {"p_project": str(project) if project else None, "p_window": window})
+        found: Row = await self.call("quote_task", p_project=str(project) if project else None, p_window=window)
         return found
 
     async def spend(self, by: str, *, since: date | None, until: date | None) -> list[Row]:
@@ -236,6 +233,6 @@ class RestTasks:
         reader = {"p_task_id": str(task_id), "p_reader": str(uuid4())}
         async with Deltas(
             str(self._settings.supabase_url), SessionTokens(self._client), task_id,
-            lambda: self._call("watch_task", reader), patience=self._patience,
+            lambda: self.call("watch_task", **reader), patience=self._patience,
         ) as deltas:  # fmt: skip
             yield deltas

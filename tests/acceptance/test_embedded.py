@@ -84,8 +84,8 @@ async def test_an_idle_stack_writes_no_log(tmp_path: Path) -> None:
                 await asyncio.sleep(0.1)
             assert cluster.log.read_text()[begun:] == ""
             with pytest.raises(asyncpg.PostgresError):
-                await db.execute("this is no SQL")
-            assert "this is no SQL" in cluster.log.read_text()[begun:], "other sessions' errors are kept"
+                await db.execute("this is not SQL")
+            assert "this is not SQL" in cluster.log.read_text()[begun:], "other sessions' errors are kept"
             await db.close()
     finally:
         stack.postgres.stop("immediate")

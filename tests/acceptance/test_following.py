@@ -164,7 +164,7 @@ PROGRESS: Json = {
 
 @pytest.mark.parametrize(
     ("state", "progress", "expected"),
-    [({}, {"place": 2}, "queued, 2nd in turn"), ({}, {"place": 13}, "queued, 13th in turn"), ({}, {"place": None}, "queued, behind many others"),
+    [({}, {"place": 2}, "queued, 2nd in turn"), ({}, {"place": 13}, "queued, 13th in turn"), ({}, {"place": None}, "queued"),
      ({"wait_reason": "upstream", "error_message": "401 Incorrect API key", "error_code": "invalid_api_key"}, {},
       "the provider refuses the key: 401 Incorrect API key; `atlas keys set openai` stores another, and `atlas up` starts the worker with it"),
      ({"wait_reason": "upstream", "error_message": "HTTP 500"}, {}, "the provider is in trouble: HTTP 500; asked again"),

@@ -331,7 +331,7 @@ async def test_a_question_that_does_not_fit_half_a_run_is_refused_before_any_cal
     row = await ended(db, await ask(db, "word " * 7000))
     assert (row["state"], row["error_code"]) == ("failed", "input_too_large")
     assert "raise TOKEN_BUDGET_PER_RUN" in row["error_message"]
-    # a limit in the database goes before the setting, and is what has to be raised
+    # a limit in the database overrides the setting, so the message names that limit
     await db.execute("select atlas.set_budget('global', '{\"per_run\": 9000}')")
     row = await ended(db, await ask(db, "word " * 7000))
     assert "run of 9000: raise it with `atlas budget set --scope global --per-run N`" in row["error_message"]

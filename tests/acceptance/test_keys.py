@@ -23,7 +23,7 @@ def listed(env: dict[str, str], cwd: Path) -> dict[str, Any]:
     return {row["name"]: row for row in rows}
 
 
-def test_a_key_is_stored_for_its_user_alone_and_what_is_nearer_goes_first(tmp_path: Path) -> None:
+def test_a_key_is_stored_for_its_user_alone_and_what_is_nearer_overrides_it(tmp_path: Path) -> None:
     env = {"ATLAS_CONFIG_DIR": str(tmp_path / "config"), "ATLAS_ENV_FILE": str(tmp_path / ".env")}
     (tmp_path / ".env").write_text("UNRELATED=1\n")
     done = run_atlas("keys", "set", "openai", env=env, cwd=tmp_path, stdin=f"{KEY}\n".encode())
@@ -41,7 +41,7 @@ def test_a_key_is_stored_for_its_user_alone_and_what_is_nearer_goes_first(tmp_pa
     assert listed(env, tmp_path)["openai"]["from"] == str(tmp_path / ".env")
     assert listed(env | {"OPENAI_API_KEY": "sk-of-the-shell"}, tmp_path)["openai"]["from"] == "the environment"
     done = run_atlas("keys", "set", "openai", env=env, cwd=tmp_path, stdin=KEY.encode())
-    assert f"{tmp_path}/.env sets OPENAI_API_KEY as well, and goes first" in done.stdout
+    assert f"{tmp_path}/.env sets OPENAI_API_KEY as well, and overrides it" in done.stdout
     (tmp_path / ".env").unlink()
     assert run_atlas("keys", "remove", "openai", env=env | {"ATLAS_ENV_FILE": ""}, cwd=tmp_path).returncode == 0
     done = run_atlas("keys", "remove", "openai", env=env | {"ATLAS_ENV_FILE": ""}, cwd=tmp_path)

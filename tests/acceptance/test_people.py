@@ -138,6 +138,9 @@ async def test_members_index_search_and_retry_under_their_login(
         (seen,) = await bob.json("tasks")
         assert (seen["asker"], seen["state"]) == (ann.email, "failed")
         assert "no task" in (await bob.atlas("retry", str(sent), ok=4)).stderr, "a member reads it, and its asker retries it"
+        await asyncio.to_thread(run_atlas, "project", "members", "payments", "--remove", ann.email, env=env)
+        assert "project is not one of yours any more" in (await ann.atlas("retry", str(sent), ok=4)).stderr
+        await asyncio.to_thread(run_atlas, "project", "members", "payments", "--add", ann.email, env=env)
         assert "is queued again" in (await ann.atlas("retry", str(sent))).stdout
         for words in (
             ("dlq", "list"),

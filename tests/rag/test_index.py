@@ -166,25 +166,25 @@ async def test_a_second_repository_leaves_the_first_ones_documents_alone(databas
     assert "removed 1 documents" in done.stdout, done.stderr
     assert "the name is empty" in run_atlas("index", "remove", "", "-y", env=url).stderr
     missing = run_atlas("index", "remove", "nothing-like-this", "-y", env=url)
-    assert "nothing of everybody is indexed under" in missing.stderr
+    assert "nothing is indexed under 'nothing-like-this' among shared documents" in missing.stderr
     assert "https://github.com/acme/two" in run_atlas("index", "list", env=url).stdout
 
 
 def test_a_repository_inside_a_folder_keeps_its_name(tmp_path: Path) -> None:
-    working_copy(tmp_path / "work/app", "ssh://git@git.acme.example:2222/team/app.git")
-    write(tmp_path / "work", {"app/a.md": "a", "plain.md": "p"})
-    found = find_files([tmp_path / "work"])
-    assert [file.source for file in found.files] == [f"{tmp_path}/work/plain.md", "https://git.acme.example/team/app/a.md"]
-    assert found.under == [f"{tmp_path}/work", "https://git.acme.example/team/app"]
+    working_copy(tmp_path / "repos/app", "ssh://git@github.com:22/acme/app.git")
+    write(tmp_path / "repos", {"app/a.md": "a", "plain.md": "p"})
+    found = find_files([tmp_path / "repos"])
+    assert [file.source for file in found.files] == [f"{tmp_path}/repos/plain.md", "https://github.com/acme/app/a.md"]
+    assert found.under == [f"{tmp_path}/repos", "https://github.com/acme/app"]
     # a second working copy of the same repository has the same names: the first one's stand
-    working_copy(tmp_path / "work/copy", "https://git.acme.example/team/app")
-    write(tmp_path / "work", {"copy/a.md": "another"})
-    found = find_files([tmp_path / "work"])
+    working_copy(tmp_path / "repos/copy", "https://github.com/acme/app")
+    write(tmp_path / "repos", {"copy/a.md": "another"})
+    found = find_files([tmp_path / "repos"])
     assert [file.path.parent.name for file in found.files if file.path.name == "a.md"] == ["app"]
-    assert "is another working copy of https://git.acme.example/team/app" in found.skipped[0]
+    assert "is another working copy of https://github.com/acme/app" in found.skipped[0]
     # a part of a repository: nothing is known of the rest
-    write(tmp_path / "work/app", {"docs/b.md": "b"})
-    assert find_files([tmp_path / "work/app/docs"]).under == ["https://git.acme.example/team/app/docs"]
+    write(tmp_path / "repos/app", {"docs/b.md": "b"})
+    assert find_files([tmp_path / "repos/app/docs"]).under == ["https://github.com/acme/app/docs"]
 
 
 @pytest.mark.parametrize(
