@@ -85,10 +85,12 @@ async def _livez(request: Request) -> Response:
 
 
 async def _readyz(request: Request) -> Response:
-    """Ready: alive, and Postgres answers. Says how the models are, and does not mind."""
+    """Ready: alive, claiming, and Postgres answers. Says how the models are, and does not mind."""
     service = _service(request)
-    ready = not request.app.state.worker.done() and await service.ready()
-    body: JsonObject = {"status": "ok" if ready else "Postgres does not answer", "database": ready}
+    database = not request.app.state.worker.done() and await service.ready()
+    ready = database and service.claims.is_set()
+    status = "ok" if ready else "it is starting" if database else "Postgres does not answer"
+    body: JsonObject = {"status": status, "database": database}
     if ready:
         body["models"] = await _breakers(service)
     return JSONResponse(body, status_code=200 if ready else 503)

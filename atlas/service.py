@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -29,6 +29,7 @@ from atlas.llm.book import ModelBook
 from atlas.llm.offline import OfflineGenerator
 from atlas.llm.port import Generator
 from atlas.llm.rates import RateBuckets
+from atlas.llm.replay import ReplayGenerator
 from atlas.llm.tokens import Vocabularies
 from atlas.llm.watch import ModelWatch
 from atlas.metrics import Metrics
@@ -76,6 +77,8 @@ class Service:
     mirror: Mirror
     retrieval: str
     """How it searches what the team knows."""
+    claims: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it is claiming."""
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Works until stopping is set, then drains. Raises what kills the worker."""
@@ -117,6 +120,7 @@ class Service:
                 jobs.append(helpers.create_task(self.mirror.run(), name="mirror"))
             log.info("worker %s: %d slots, models %s", self.worker.worker_id, self.settings.atlas_concurrency,
                      " > ".join(self.settings.chain))  # fmt: skip
+            self.claims.set()
             await stopping.wait()
             for job in claiming:
                 job.cancel()
@@ -216,7 +220,16 @@ async def build(
 
 @asynccontextmanager
 async def generator_of(settings: Settings) -> AsyncIterator[Generator]:
-    """Who writes: OpenAI where there is a key, else the offline architect."""
+    """Who writes: OpenAI where there is a key, else the offline architect; a replay where one is asked for."""
+    if settings.atlas_replay is not None:
+        try:
+            text = settings.atlas_replay.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                [f"ATLAS_REPLAY={settings.atlas_replay} cannot be read ({type(error).__name__}): name a Markdown file"]
+            ) from None
+        yield ReplayGenerator(text, count=Vocabularies().counter("o200k_base"))
+        return
     if settings.openai_api_key is None:
         yield OfflineGenerator()
         return

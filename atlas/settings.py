@@ -26,7 +26,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    openai_api_key: SecretStr | None = Field(None, description="without it the offline architect answers")
+    openai_api_key: SecretStr | None = Field(None, description="without it the offline architect answers, with passages")
     openai_admin_key: SecretStr | None = Field(
         None, description="an admin key of the organisation: `atlas reconcile` compares its usage with the books"
     )
@@ -125,6 +125,9 @@ class Settings(BaseModel):
     atlas_lease_seconds: Annotated[int, Field(ge=2, le=3600)] = Field(60, description="how long a lost worker is waited for")
     atlas_http_host: str = Field("127.0.0.1", description="where health and metrics listen; 0.0.0.0 in a container")
     atlas_http_port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="0 takes a free one")
+    atlas_replay: Path | None = Field(
+        None, description="a Markdown file that is replayed as every reply, for demonstrations: no model is called"
+    )
     atlas_log_format: Literal["console", "json"] = Field("console", description="json for log collectors")
     atlas_home: Path | None = Field(
         None, description="the folder of the embedded stack; in the user's data folder unless it is set"
@@ -236,7 +239,9 @@ class Settings(BaseModel):
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """The models in the order in which they are tried; the offline architect where there is no key."""
+        """The models in the order in which they are tried; without a key, the passages alone."""
+        if self.atlas_replay is not None:
+            return ("replay",)
         if self.openai_api_key is None:
             return ("offline",)
         return (self.openai_model, *self.openai_fallback_models)

@@ -4,7 +4,9 @@ insert into atlas.model (name, shutdown_at, successor, context_tokens, max_outpu
   reasoning_effort, streams, temperature, note)
 values
   ('offline', null, null, 1000000, 32768, 'o200k_base', false, null, true, false,
-    'No model: Atlas writes from the retrieved passages alone.'),
+    'No model: the reply is the retrieved passages.'),
+  ('replay', null, null, 1000000, 32768, 'o200k_base', false, null, true, false,
+    'No model: a text that was written beforehand (ATLAS_REPLAY). Priced as gpt-4.1, so that a receipt has figures; nobody is paid.'),
   ('gpt-6-luna', null, null, 1050000, 128000, null, false, 'none', true, true,
     '922,000 tokens in at most. Temperature only with effort none.'),
   ('gpt-6-sol', null, null, 1050000, 128000, null, true, 'medium', true, false, '922,000 tokens in at most.'),
@@ -21,6 +23,7 @@ insert into atlas.model_price (model, valid_from, input_usd, cached_usd, cache_w
   long_input_factor, long_output_factor)
 values
   ('offline', '2025-01-01', 0, 0, null, 0, null, 1, 1),
+  ('replay', '2025-01-01', 2.00, 0.50, null, 8.00, null, 1, 1),
   ('gpt-4.1', '2025-04-14', 2.00, 0.50, null, 8.00, null, 1, 1),
   ('o3', '2025-06-10', 2.00, 0.50, null, 8.00, null, 1, 1),
   ('o1-pro', '2025-03-19', 150, null, null, 600, null, 1, 1),

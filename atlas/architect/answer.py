@@ -75,8 +75,8 @@ class Architect:
         count = self._vocabularies.counter(text.model.vocabulary or "o200k_base")
         call = built.get(text.model.name) or build(text.model, count, run.per_run)
         record = records.parse(text.text)
-        problems = [] if text.refused else records.check(record, call.labels)
-        if problems and not text.truncated and text.model.name != "offline":
+        problems = [] if text.refused or text.model.is_offline else records.check(record, call.labels)
+        if problems and not text.truncated:
             repaired = await self._repair(run, call, text, problems)
             if repaired is not None:
                 text, record, problems = repaired
@@ -150,6 +150,8 @@ def _completion(run: Run, text: GeneratedText, record: records.Adr, call: ModelC
         metadata["truncated"] = True
     if text.refused:
         metadata["kind"] = "refusal"
+    elif text.model.is_offline:
+        metadata["kind"] = "passages"
     if warnings:
         metadata["warnings"] = warnings
     for name in ("reply_to", "traceparent", "project"):

@@ -137,7 +137,7 @@ class Generation:
         upper bound, which leaves the least room for sources."""
         cached = str(run.task.project_id)
         room = room_for(run, model)
-        if model.vocabulary is not None or model.name == "offline":
+        if model.vocabulary is not None or model.is_offline:
             count = self._vocabularies.counter(model.vocabulary)
             call = build(model, count, room)
             return replace(call, cache_key=cached, completion_window=window), _tokens(call, count)
@@ -222,7 +222,7 @@ class Generation:
 
     async def _continued(self, run: Run, call: ModelCall, tokens: int, text: GeneratedText) -> GeneratedText:
         for _ in range(_MOST_CONTINUATIONS):
-            if not text.truncated or call.model.name == "offline":
+            if not text.truncated or call.model.is_offline:
                 break
             count = self._vocabularies.counter(call.model.vocabulary)
             turns = (*call.turns, ("assistant", text.text), ("user", CONTINUE))
@@ -249,7 +249,7 @@ class Generation:
 
     def _limit(self, run: Run, call: ModelCall, tokens: int) -> int:
         """The most output tokens that a call may have now. Raises Refused where that is too few for an answer."""
-        if call.model.name == "offline":
+        if call.model.is_offline:
             # it calls nobody, and costs nothing
             return 0
         limit = output_limit(call.model, per_run=run.per_run, used=run.counted_tokens, input_tokens=tokens)
@@ -267,4 +267,4 @@ def _tokens(call: ModelCall, count: Count) -> int:
 
 
 def _reserved(call: ModelCall, tokens: int) -> int:
-    return 0 if call.model.name == "offline" else with_margin(tokens)
+    return 0 if call.model.is_offline else with_margin(tokens)

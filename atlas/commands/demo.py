@@ -1,4 +1,8 @@
-"""demo: one question from nothing to its answer, on the embedded stack."""
+"""demo: one question from nothing to its answer, on the embedded stack.
+
+Without a key its own question gets an answer that ships with the example team, replayed through the whole path, and the worker
+is killed while it writes.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,14 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
+from atlas.commands.audit import check_audit
 from atlas.commands.common import Steps, operator, runs, settings
 from atlas.commands.console import complain, me, say, tell
 from atlas.commands.following import fail_unless_completed, show_stream
@@ -22,13 +28,23 @@ from atlas.commands.knowledge import Pruning, index_paths
 from atlas.commands.search import opened
 from atlas.commands.stack import bring_up
 from atlas.commands.tasks import question_of
+from atlas.database.operator import Operator
 from atlas.database.tasks import PostgresTasks
+from atlas.environment import environment
 from atlas.errors import StackError, UsageError
 from atlas.local.stack import Stack
 from atlas.messages import chat
+from atlas.tasks.follow import Ended, MoreText, Restart, follow
 from atlas.tasks.values import Row
 
 QUESTION = "Design a minimal CI pipeline"
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+REPLAYED = EXAMPLES / "replies" / "minimal-ci-pipeline.md"
+KILLED_AFTER = 1_500
+"""Characters of the reply after which its worker is killed, in mid-sentence."""
+EXAMPLE = "replay (an example, at gpt-4.1's prices: nobody is paid)"
+LEASE = "2"
+"""Seconds for which the demo's next worker waits for the one that was killed."""
 
 
 @runs
@@ -44,9 +60,10 @@ async def demo(
         if value is not None:
             raise UsageError(f"{name} is set, and the demo has a Postgres of its own", "unset it, or use `atlas ask`")
     text = question_of(question, None)
-    examples = docs or Path(__file__).parent.parent.parent / "examples"
-    if not examples.exists():
-        raise UsageError(f"{examples} is not there", "name a folder of documents with --docs")
+    documents = docs or EXAMPLES / "team"
+    if not documents.exists():
+        raise UsageError(f"{documents} is not there", "name a folder of documents with --docs")
+    replayed = known.openai_api_key is None and docs is None and text == QUESTION
     # a stack of its own, which `atlas up` elsewhere never meets
     stack = Stack(known.atlas_home or Path(".atlas"))
     os.environ["ATLAS_HOME"] = str(stack.home)
@@ -60,15 +77,18 @@ async def demo(
             if before is not None:
                 # it may have other settings: the demo shows today's
                 stack.worker.stop()
-            cluster, worker = await bring_up(stack, steps, owner="up" if keep else "demo")
+            with _example(replayed):
+                cluster, worker = await bring_up(stack, steps, owner="up" if keep else "demo")
             with steps.step("knowledge"):
                 async with opened(known, cluster.url()) as index:
                     # the example team has a name of its own, wherever Atlas is installed
-                    named = None if docs is not None else "examples"
-                    report = await index_paths(index, [examples], project=None, pruning=Pruning.ALWAYS, named=named)
+                    named = None if docs is not None else "example-team"
+                    report = await index_paths(index, [documents], project=None, pruning=Pruning.ALWAYS, named=named)
             tell(f"      {report.files} documents: {report.indexed} indexed, {report.unchanged} unchanged")
-            if known.openai_api_key is None:
-                tell("No OPENAI_API_KEY: the offline architect answers, and no model is called.\n")
+            if replayed:
+                tell("No OPENAI_API_KEY: an answer that ships with the example team is replayed,\nand no model is called.\n")
+            elif known.openai_api_key is None:
+                tell("No OPENAI_API_KEY: the offline architect shows the passages that answer,\nand no model is called.\n")
             else:
                 tell(f"Asking {known.openai_model}.\n")
             began = time.monotonic()
@@ -76,13 +96,27 @@ async def demo(
                 people = PostgresTasks(reads)
                 sent = await people.submit(chat(text))
                 raw = not sys.stdout.isatty()
-                task = await show_stream(people, UUID(str(sent["task_id"])), raw=raw, worker=stack.worker)
+                task_id = UUID(str(sent["task_id"]))
+                crashing = asyncio.create_task(_crash(people, task_id, stack)) if replayed else None
+                try:
+                    task = await show_stream(people, task_id, raw=raw, worker=stack.worker)
+                    took = time.monotonic() - began
+                    seen = await crashing if crashing is not None else None
+                finally:
+                    if crashing is not None:
+                        crashing.cancel()
                 budgets = await reads.call("get_budgets")
-            _summary(task, list(budgets), time.monotonic() - began, stack.home)
+                audit = await _audited(reads)
+            _summary(task, list(budgets), audit, took, seen)
+            _try_next(stack.home)
             fail_unless_completed(task)
         finally:
             if keep:
                 with contextlib.suppress(StackError, UnboundLocalError):
+                    if replayed and stack.worker.running():
+                        # what is asked from now on is no example
+                        stack.worker.stop()
+                        worker = stack.start_worker(environment(os.environ))
                     say(f"\nThe stack stays up (worker {worker.pid}); `{me()} down` stops it. Reach it with:")
                     say(f"  {shlex.quote(str(stack.postgres.binaries / 'psql'))} '{cluster.url()}'")
             else:
@@ -99,9 +133,56 @@ def _stop_on_signals() -> None:
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
-def _summary(task: Row, budgets: list[Row], took: float, home: Path) -> None:
-    calls = task["calls"]
-    first = min((a["first_delta_at"] for a in task["attempt_list"] if a["first_delta_at"]), default=task["finished_at"])
+@contextlib.contextmanager
+def _example(replayed: bool) -> Iterator[None]:
+    """Settings of a worker that replays the example's answer, and is not waited for long when it is killed."""
+    if not replayed:
+        yield
+        return
+    before = dict(os.environ)
+    os.environ.update(ATLAS_REPLAY=str(REPLAYED), ATLAS_LEASE_SECONDS=LEASE)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+async def _crash(people: PostgresTasks, task_id: UUID, stack: Stack) -> str:
+    """Kills the worker while it writes, starts another one, and reads on. Answers with what a reader saw of the text."""
+    written, anew, killed = "", 0, False
+    async for event in follow(people, task_id):
+        match event:
+            case MoreText(text=text):
+                written += text
+            case Restart(text=text):
+                written, anew = text, anew + 1
+            case Ended(task=task):
+                whole = not anew and written == task["reply"]
+                return f"{len(written)} characters, " + ("none twice, none missing" if whole else f"begun anew {anew} times")
+        if not killed and len(written) > KILLED_AFTER and written[-1] not in ".!?\n":
+            killed = True
+            before = stack.worker.running()
+            pid = stack.worker.kill()
+            with _example(replayed=True):
+                worker = stack.start_worker(environment(os.environ), owner=before.owner if before else "demo")
+            tell(f"\n--- kill -9 of worker {pid}, after {len(written)} characters; worker {worker.pid} starts ---\n")
+            await stack.worker.until(worker, "/readyz")
+    raise AssertionError("unreachable")
+
+
+async def _audited(reads: Operator) -> str:
+    """What `atlas audit verify` finds, in a line."""
+    findings: list[tuple[str, str]] = []
+    await check_audit(settings(), reads, lambda level, _what, text: findings.append((level, text)))
+    worst = next((text for level, text in findings if level == "problem"), None)
+    return f"broken: {worst}" if worst else "; ".join(text for _, text in findings)
+
+
+def _summary(task: Row, budgets: list[Row], audit: str, took: float, seen: str | None) -> None:
+    """The receipt: what the answer took, what it cost, whether the audit holds."""
+    calls, attempts = task["calls"], task["attempt_list"]
+    first = min((a["first_delta_at"] for a in attempts if a["first_delta_at"]), default=task["finished_at"])
     limit = next((row for row in budgets if row["scope"] == "global"), {})
     cap = limit.get("usd_daily")
     sources = [source for source in task["metadata"].get("sources", []) if source.get("cited")]
@@ -110,22 +191,34 @@ def _summary(task: Row, budgets: list[Row], took: float, home: Path) -> None:
     rows = {
         "task": str(task["id"]),
         "status": task["state"],
-        "model": task["model"] or "",
-        "tokens": f"{sum(c['input_tokens'] or 0 for c in calls)} in, {sum(c['output_tokens'] or 0 for c in calls)} out",
-        "USD": f"{reserved:.4f} reserved, {spent:.4f} spent, "
-        + (f"capped at {float(cap):.2f} a day" if cap is not None else f"capped at {limit.get('daily')} tokens a day"),
-        "sources": ", ".join(source["path"] for source in sources) or "none cited",
+        "model": EXAMPLE if task["model"] == "replay" else task["model"] or "",
+        "workers": str(len(attempts))
+        + ("; the second took up what the first was writing" if len(attempts) > len(calls) == 1 else ""),
+        "text": seen or f"{len(task['reply'] or '')} characters",
+        "tokens": f"{sum(c['input_tokens'] or 0 for c in calls)} in, {sum(c['output_tokens'] or 0 for c in calls)} out, "
+        f"in {len(calls)} call{'s' if len(calls) != 1 else ''}",
+        "USD": f"{reserved:.4f} reserved, {spent:.4f} spent, {max(0.0, reserved - spent):.4f} given back",
+        "budget": f"{float(cap):.2f} USD a day" if cap is not None else f"{limit.get('daily')} tokens a day",
+        "cited": f"{len(sources)} of {len(task['metadata'].get('sources', []))} sources",
+        "audit": audit,
         "first token": f"{(first - task['queued_at']).total_seconds():.2f} s" if first else "never",
         "total": f"{took:.2f} s",
     }
     say("\n" + "─" * 72)
     for name, value in rows.items():
         say(f"{name:12} {value}")
+        if name == "cited":
+            for source in sources:
+                say(f"{'':12} {source['path']}")
     for warning in task["metadata"].get("warnings", []):
         complain(f"warning: {warning}")
+
+
+def _try_next(home: Path) -> None:
     say("\nTry next:")
     say(f"  export ATLAS_HOME={shlex.quote(str(home))}   # the demo's own stack")
-    say(f'  {me()} up && {me()} ask "How do we roll back a release?"')
+    say(f"  {me()} up")
+    say(f'  {me()} ask "How do we roll back a release?"')
     say(f"  {me()} show last")
     say(f"  {me()} spend --by model")
 

@@ -44,7 +44,11 @@ async def doctor(as_json: JsonFlag = False) -> None:
         for problem in error.problems:
             found("problem", "settings", problem)
     else:
-        model = "the offline architect: set OPENAI_API_KEY for a model" if not known.openai_api_key else " > ".join(known.chain)
+        model = " > ".join(known.chain)
+        if known.atlas_replay is not None:
+            model = f"none: {known.atlas_replay} is replayed as every reply (ATLAS_REPLAY)"
+        elif known.openai_api_key is None:
+            model = "none: the offline architect answers with passages; set OPENAI_API_KEY for a model"
         where = origin(os.environ, "OPENAI_API_KEY")
         found("ok", "settings", f"models: {model}" + (f" (the key is from {where})" if where else ""))
         await _check_key(known, found)
@@ -60,7 +64,7 @@ async def doctor(as_json: JsonFlag = False) -> None:
 
 async def _check_key(known: Settings, found: Any) -> None:
     """Asks the provider about the first model: that costs nothing, and shows whether it takes the key."""
-    if known.openai_api_key is None:
+    if known.openai_api_key is None or known.atlas_replay is not None:
         return
     from atlas.service import generator_of  # here: most commands do without it
 

@@ -1,1 +1,1 @@
-"""Language models: the port, OpenAI, the offline writer, the models and their lifecycle."""
+"""Language models: the port, OpenAI, the passages alone, a replay, the models and their lifecycle."""

@@ -15,6 +15,9 @@ REASONING_FLOOR = 4_000
 LEAST_RESERVED = 4_000
 """What a first call reserves for its reply, at least."""
 
+OFFLINE = "offline"
+"""The row of atlas.model that stands for the passages alone."""
+
 DEFAULT_CONTEXT = 128_000
 DEFAULT_MAX_OUTPUT = 16_384
 
@@ -39,6 +42,11 @@ class Model:
     last_error: str | None = None
     missing_since: datetime | None = None
     usual_output: int | None = None
+
+    @property
+    def is_offline(self) -> bool:
+        """It is no model: what it writes is free, and has no form to be checked."""
+        return self.name == OFFLINE
 
     def gone(self, today: date) -> bool:
         """Past its shutdown date, or answered model_not_found."""

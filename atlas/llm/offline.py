@@ -1,4 +1,4 @@
-"""The offline architect: the same record from the retrieved passages alone. It calls no model, and costs nothing."""
+"""The offline architect: a search result as the reply. It calls no model, decides nothing, and costs nothing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from atlas.llm.errors import WayLost
 from atlas.llm.port import Delta, Finished, ModelCall, ModelEvent, Started
 from atlas.task import NOTHING_USED, Chunk, Usage
 
-NOTICE = "> **No model was called.** The offline architect arranged what the team already wrote; nobody reasoned about it."
+NOTICE = "> **No model was called.** What the team wrote on this, the best match first."
+
+SHOWN = 5
+"""Passages that are shown; of the others, their places."""
+
+LONGEST = 1_200
+"""Characters of a passage that are shown."""
 
 
 class OfflineGenerator:
-    """Writes a record that cites each passage. pause: seconds between lines, so that people see it stream."""
+    """Shows the passages that were retrieved. pause: seconds between lines, so that people see it stream."""
 
     def __init__(self, *, pause: float = 0.01) -> None:
         self._pause = pause
@@ -44,39 +50,38 @@ class OfflineGenerator:
 
 
 def compose(question: str, sources: tuple[tuple[str, Chunk], ...]) -> str:
-    """The record, from the question and the passages that were retrieved for it, each with its label."""
-    title = " ".join(question.split())
-    title = title if len(title) <= 100 else title[:99].rsplit(" ", 1)[0] + "…"
-    lines = [NOTICE, "", f"# {title}", "", "## Status", "", "Proposed (offline draft)", "", "## Context", ""]
-    lines += ["> " + line for line in question.strip().splitlines()] + [""]
+    """The passages that were retrieved for a question, best first, each with its label. What they say stays in quotes."""
+    lines = [NOTICE, "", f"# Passages on “{_title(question)}”", ""]
     if not sources:
         lines += ["Nothing that the team has indexed speaks of this.", ""]
-    for label, chunk in sources[:5]:
-        lines += [f"- {chunk.heading or chunk.title}: {_gist(chunk.text)} [{label}]"]
-    lines += ["", "## Decision", ""]
+    for number, (label, chunk) in enumerate(sources[:SHOWN], 1):
+        lines += [f"## {number}. {_plain(chunk.heading or chunk.title)}", "", f"`{_plain(chunk.place)}` [{label}]", ""]
+        lines += [f"> {line}".rstrip() for line in _passage(chunk.text)] + [""]
+    if more := sources[SHOWN:]:
+        lines += ["## Further passages", ""]
+        lines += [f"- `{_plain(chunk.place)}` [{label}] {_plain(chunk.heading or chunk.title)}" for label, chunk in more] + [""]
     if sources:
-        lines += ["Begin from what the team decided before, in the order in which it bears on the question:", ""]
-        lines += [f"{n}. Follow “{chunk.heading or chunk.title}”. [{label}]" for n, (label, chunk) in enumerate(sources, 1)]
+        lines += ["What follows from them is yours to decide: with `OPENAI_API_KEY` set, a model proposes a decision."]
     else:
         lines += ["Index what the team knows (`atlas index docs/`) and ask again, or set `OPENAI_API_KEY`."]
-    lines += ["", "## Consequences", ""]
-    lines += ["- What the cited records decided stays in force; this draft adds nothing to it."]
-    lines += ["- Where they are silent, a person or a model has to decide.", "", "## Work items", ""]
-    for label, chunk in sources[:3]:
-        lines += [f"### Apply “{chunk.title}”", "", "#### Context", "", f"{_gist(chunk.text)} [{label}]", ""]
-        lines += ["#### Technical Spec", "", f"Check the design against `{chunk.place}` and note each difference.", ""]
-    if not sources:
-        lines += ["### Write down what is known", "", "#### Context", "", "There is nothing indexed on this.", ""]
-        lines += ["#### Technical Spec", "", "Add a record to the team's documents and index it.", ""]
-    lines += ["## Sources", ""]
-    lines += [f"- [{label}] `{chunk.place}` {chunk.title}" for label, chunk in sources] or ["None."]
     return "\n".join(lines) + "\n"
 
 
-def _gist(text: str) -> str:
-    """The first sentences of a passage, without headings and list marks, at most 240 characters."""
-    prose = [
-        line.strip(" -*>") for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "```", "|"))
-    ]
-    plain = re.sub(r"\[S\d+\]", "", " ".join(prose)) or " ".join(text.split())
-    return plain if len(plain) <= 240 else plain[:239].rsplit(" ", 1)[0] + "…"
+def _title(question: str) -> str:
+    plain = _plain(question)
+    return plain if len(plain) <= 100 else plain[:99].rsplit(" ", 1)[0] + "…"
+
+
+def _plain(text: str) -> str:
+    """A text as part of one line of Markdown, without what would close a code span."""
+    return " ".join(text.split()).replace("`", "'")
+
+
+def _passage(text: str) -> list[str]:
+    """The lines of a passage; of a long one, the beginning. The labels of others are not cited here."""
+    # its own heading stands above it
+    text = re.sub(r"\A#+ .*\n\s*", "", text.strip())
+    text = re.sub(r"\[(S\d+)\]", r"(\1)", text)
+    if len(text) > LONGEST:
+        text = text[: LONGEST - 1].rsplit(maxsplit=1)[0] + " …"
+    return text.splitlines()

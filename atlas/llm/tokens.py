@@ -16,7 +16,7 @@ class Tokenizer(Protocol):
 
 
 class Vocabularies:
-    """Loads vocabularies once, when first used (about 0.1 s and 70 MB each)."""
+    """Loads vocabularies once, when first used (0.1 to 1 s and 70 MB each)."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Tokenizer] = {}

@@ -107,6 +107,16 @@ class Background:
         self._file.unlink(missing_ok=True)
         self.port_file.unlink(missing_ok=True)
 
+    def kill(self) -> int | None:
+        """Kills it as a crash does, without a chance to clean up; answers with its process id, None where none runs."""
+        running = self.running()
+        if running is None:
+            return None
+        process = psutil.Process(running.pid)
+        process.kill()
+        process.wait(5)
+        return running.pid
+
     def last_words(self, lines: int = 1) -> str:
         """The last lines of its log."""
         try:

@@ -77,7 +77,7 @@ async def test_ask_follows_the_reply_and_the_others_show_it(atlas: Atlas, worker
     await workers.start()
     done = await atlas("ask", "How do we ship?")
     assert done.stdout.startswith("> **No model was called.**")
-    assert "## Decision" in done.stdout
+    assert "# Passages on “How do we ship?”" in done.stdout
     (row,) = await db.fetch("select id from atlas.task where kind = 'chat'")
     task = str(row["id"])
     assert task in done.stderr
@@ -409,8 +409,9 @@ async def test_the_doctor_tries_the_keys(atlas: Atlas, database: Database) -> No
 async def test_the_doctor_finds_what_is_wrong(
     atlas: Atlas, workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble
 ) -> None:
+    task = await ask(db)
     worker = await workers.start(atlas_audit_key="k" * 20)
-    await ended(db, await ask(db))
+    await ended(db, task)
     await until(lambda: db.fetchval("select count(*) > 0 from atlas.audit_checkpoint"), 20, "it is sealed")
     done = await atlas("doctor", OPENAI_API_KEY="k", OPENAI_BASE_URL=openai.url, ATLAS_AUDIT_KEY="k" * 20)
     assert "o1-pro was shut down on 2026-10-23: gpt-6.1-sol is called instead" in done.stdout

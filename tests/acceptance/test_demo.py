@@ -15,8 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from atlas.local.stack import Stack
 from tests.doubles.openai import OpenAIDouble
-from tests.support.core import ADR, clean_environment, run_atlas
+from tests.support.core import ADR, ROOT, clean_environment, run_atlas, until
 
 
 def env_of(home: Path, **more: str) -> dict[str, str]:
@@ -42,13 +43,29 @@ def test_the_demo_from_nothing_and_again(tmp_path: Path) -> None:
     for step in ("[1/4] Postgres", "[2/4] migrations", "[3/4] worker", "[4/4] knowledge"):
         assert re.search(re.escape(step) + r" … \d+\.\d s", first.stderr), first.stderr
     assert "11 documents: 11 indexed" in first.stderr
-    assert "the offline architect answers, and no model is called" in first.stderr
-    assert first.stdout.startswith("> **No model was called.**")
-    for name in ("task", "status       completed", "model        offline", "tokens       0 in, 0 out", "USD          0.0000 reserved",
-                 "capped at 250000 tokens a day", "first token", "total", "Try next:"):  # fmt: skip
-        assert name in first.stdout
-    assert "adr/0002-github-actions-for-ci.md" in first.stdout
-    assert first.stdout.split("Try next:")[1].strip().count("\n") == 3
+    assert "an answer that ships with the example team is replayed,\nand no model is called" in first.stderr
+    text, receipt = first.stdout.split("\n" + "─" * 72 + "\n")
+    shown(text)
+    # its worker was killed in mid-sentence, by a signal that it cannot catch, and another one went on
+    killed = re.search(r"kill -9 of worker (\d+), after (\d+) characters; worker (\d+) starts", first.stderr)
+    assert killed
+    assert killed[1] != killed[3]
+    assert text[int(killed[2]) - 1] not in ".!?\n"
+    for line in ("status       completed", "model        replay (an example, at gpt-4.1's prices: nobody is paid)",
+                 "workers      2; the second took up what the first was writing", f"text         {len(text)} characters, none twice, none missing",
+                 "budget       250000 tokens a day", "cited        7 of 7 sources", "example-team/adr/0002-github-actions-for-ci.md:",
+                 "audit        chains hold", "first token", "total", "Try next:"):  # fmt: skip
+        assert line in receipt
+    # 1127 in at 2 dollars a million, and what it wrote at 8
+    tokens = re.search(r"tokens +(\d+) in, (\d+) out, in 1 call\n", receipt)
+    usd = re.search(r"USD +(\S+) reserved, (\S+) spent, (\S+) given back", receipt)
+    assert tokens
+    assert usd
+    reserved, spent, given_back = (float(figure) for figure in usd.groups())
+    assert spent == round((int(tokens[1]) * 2 + int(tokens[2]) * 8) / 1e6, 4) > 0
+    assert abs(reserved - spent - given_back) < 0.00011
+    assert max(map(len, first.stdout.splitlines())) <= 80 + len(str(tmp_path))
+    assert receipt.split("Try next:")[1].strip().count("\n") == 4
     assert processes_of(tmp_path) == []
     began = time.monotonic()
     process = subprocess.Popen(
@@ -68,6 +85,44 @@ def test_the_demo_from_nothing_and_again(tmp_path: Path) -> None:
     assert processes_of(tmp_path) == []
 
 
+def shown(text: str) -> None:
+    """What was shown is the example, every character of it once: but for the citations, which are numbers of this prompt."""
+    example = (ROOT / "examples/replies/minimal-ci-pipeline.md").read_text()
+    assert re.sub(r"\[S\d{4}\]", "[]", text) == re.sub(r"\[\[[^\]]+\]\]", "[]", example)
+    assert "no model was called" in text.splitlines()[0]
+
+
+def test_another_question_without_a_key_gets_the_passages_that_answer(tmp_path: Path) -> None:
+    done = run_atlas("demo", "How do we roll back a release?", env=env_of(tmp_path), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the offline architect shows the passages that answer,\nand no model is called" in done.stderr
+    assert done.stdout.startswith("> **No model was called.**")
+    assert re.search(r"^## 1\. Runbook: releases and incidents > Roll back a release\n\n`example-team/runbook.md:\d+-\d+` \[S\d{4}\]$",
+                     done.stdout, re.MULTILINE)  # fmt: skip
+    assert "> - Within an hour: `./deploy traffic blue`. It takes seconds." in done.stdout
+    assert not re.search(r"^#+ Decision$", done.stdout, re.MULTILINE), "a decision that nobody made"
+    for line in ("model        offline", "workers      1\n", "USD          0.0000 reserved, 0.0000 spent", "0 in, 0 out"):
+        assert line in done.stdout
+
+
+async def test_the_demo_ends_when_its_worker_dies_and_says_why(tmp_path: Path, openai: OpenAIDouble) -> None:
+    openai.plan(text=ADR * 20, delay=0.5)
+    env = env_of(tmp_path, OPENAI_API_KEY="k", OPENAI_BASE_URL=openai.url)
+    demo = asyncio.create_task(asyncio.to_thread(run_atlas, "demo", "When?", env=env, cwd=tmp_path))
+    stack = Stack(tmp_path / ".atlas")
+
+    async def called() -> bool:
+        return bool(openai.calls)
+
+    await until(called, 60, "the model writes")
+    assert stack.worker.kill() is not None
+    async with asyncio.timeout(30):
+        done = await demo
+    assert done.returncode == 3
+    assert "the worker has died; its last words:" in done.stderr
+    assert processes_of(tmp_path) == []
+
+
 def test_the_demo_with_a_key_calls_openai(tmp_path: Path, openai: OpenAIDouble) -> None:
     openai.plan(text=ADR.replace("Merges are rare.", "Merges are rare [S1]."))
     docs = tmp_path / "mine"
@@ -78,7 +133,8 @@ def test_the_demo_with_a_key_calls_openai(tmp_path: Path, openai: OpenAIDouble) 
     assert done.returncode == 0, done.stderr
     assert "Asking gpt-4.1." in done.stderr
     assert "tokens       100 in, 50 out" in done.stdout
-    assert "0.0006 spent, capped at 5.00 a day" in done.stdout
+    assert "0.0006 spent" in done.stdout
+    assert "budget       5.00 USD a day" in done.stdout
     assert "mine/ship.md:1-3" in done.stdout
     assert "We ship on Fridays." in openai.calls[0]["input"][-1]["content"]
 
@@ -138,6 +194,8 @@ def test_keep_leaves_the_stack_up_and_down_ends_it(tmp_path: Path) -> None:
         assert "worker" in run_atlas("logs", "-n", "20", env=env).stdout
         asked = run_atlas("ask", "And how do we roll back?", env=env)
         assert "runbook.md" in asked.stdout
+        # the worker that stays replays nothing
+        assert asked.stdout.startswith("> **No model was called.** What the team wrote")
         # a second demo leaves a stack up that somebody keeps
         assert run_atlas("demo", env=env, cwd=tmp_path).returncode == 0
         assert run_atlas("up", env=env).returncode == 0

@@ -44,8 +44,10 @@ def test_the_readme_shows_the_demos_own_output() -> None:
     for line in (
         "[1/5] packages … ",
         "[5/5] knowledge … ",
-        "> **No model was called.**",
+        "> **An example for the example team: no model was called.**",
+        "--- kill -9 of worker ",
         "status       completed",
+        "workers      2; the second took up what the first was writing",
         "Try next:",
     ):
         assert line in shown

@@ -213,5 +213,9 @@ async def test_a_dead_worker_loop_does_not_look_alive(workers: Workers, db: asyn
     code, body = await asyncio.to_thread(worker.get, "/readyz")
     assert (code, json.loads(body)["status"]) == (503, "Postgres does not answer")
     await db.execute("alter schema away rename to atlas")
-    assert (await asyncio.to_thread(worker.get, "/readyz"))[0] == 200
+
+    async def ready() -> bool:
+        return (await asyncio.to_thread(worker.get, "/readyz"))[0] == 200
+
+    await until(ready, 20, "the functions are found again")
     assert (await ended(db, await ask(db)))["state"] == "completed"

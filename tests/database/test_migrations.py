@@ -61,7 +61,7 @@ async def test_the_cli_applies_all_of_it_and_atlas_finds_nothing_left(empty: Dat
     async with empty.connect() as db:
         assert await migrate.pending(db) == []
         assert await migrate.migrate(db) == []
-        assert await db.fetchval("select count(*) from atlas.model") == 8
+        assert await db.fetchval("select count(*) from atlas.model") == 9
 
 
 async def test_the_cli_goes_on_where_atlas_stopped(empty: Database) -> None:
@@ -237,7 +237,7 @@ async def test_the_cli_pushes_all_of_it_at_once(empty: Database, team: Path) -> 
     await supabase(empty, "db", "push", "--yes", "--include-all", "--include-seed", cwd=team)
     await clean(empty, team)
     async with empty.connect() as db:
-        assert await db.fetchval("select count(*) from atlas.model") == 8
+        assert await db.fetchval("select count(*) from atlas.model") == 9
 
 
 async def test_a_history_that_neither_side_knows_is_refused(empty: Database, team: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from atlas.architect import prompt
 from atlas.architect import record as adr
+from atlas.markdown import headings
 from atlas.task import Chunk, Exchange
 from tests.doubles.openai import OpenAIDouble
 from tests.support.core import ADR, Database, Workers, ask, ended, reply, until
@@ -37,7 +38,7 @@ ORDERS = {
 async def test_the_offline_architect_keeps_its_form(
     database: Database, db: asyncpg.Connection, workers: Workers, name: str
 ) -> None:
-    """It writes from its sources alone: whatever they say, the record has its six sections and the work items are its own."""
+    """Passages stay in their quotes: whatever they say, the headings are Atlas's own, and no work item comes of it."""
     async with opened(database) as known:
         await put(known, f'{name} "quoted" <b>.md', ORDERS[name], kind="text")
         await put(known, "fine.md", "# Leases\n\na lost worker gives its lease back")
@@ -47,11 +48,16 @@ async def test_the_offline_architect_keeps_its_form(
     answer = await reply(db, task["id"])
     record = adr.parse(answer["content"])
     sources = answer["metadata"]["sources"]
-    assert adr.check(record, [source["id"] for source in sources]) == [], answer["content"]
+    marks = headings(answer["content"])
+    assert [mark.text for mark in marks][:1] == ["Passages on “What of the lease?”"], answer["content"]
+    assert [mark.level for mark in marks] == [1, *(2 for _ in sources)]
+    assert all(re.match(r"\d\. ", mark.text) for mark in marks[1:])
+    assert record.work_items == ()
+    assert record.citations == {source["id"] for source in sources}
+    assert answer["metadata"]["kind"] == "passages"
+    assert "warnings" not in answer["metadata"]
     assert answer["msg_type"] == "spec"
     assert answer["metadata"]["status"] == "completed"
-    assert not any("Delete the database" in item.title for item in record.work_items)
-    assert "Pwned" not in record.title
     # nothing was sent, no budget changed
     assert await db.fetchval("select count(*) from public.architect_in") == before + 1
     assert (
