@@ -5100,13 +5100,13 @@ COMMENT ON FUNCTION atlas.skip_outbox(p_ids bigint[]) IS 'Gives rows of the outb
 -- Name: stale_documents(uuid, text[], text[]); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.stale_documents(p_project uuid, p_under text[], p_keep text[]) RETURNS TABLE(source text)
+CREATE FUNCTION atlas.stale_documents(p_project uuid, p_under text[], p_keep text[]) RETURNS text[]
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
   perform atlas.require_member(p_project);
-  return query select * from rag.stale_documents(p_project, p_under, p_keep);
+  return array(select s.source from rag.stale_documents(p_project, p_under, p_keep) s);
 end
 $$;
 

@@ -62,12 +62,12 @@ comment on function atlas.index_document(uuid, text, text, text, bytea, jsonb, t
   'Indexes a document of a project, for its members; vectors come with the next run of an operator''s.';
 grant execute on function atlas.index_document(uuid, text, text, text, bytea, jsonb, text, text) to authenticated, service_role;
 
-create function atlas.stale_documents(p_project uuid, p_under text[], p_keep text[]) returns table (source text)
+create function atlas.stale_documents(p_project uuid, p_under text[], p_keep text[]) returns text[]
 language plpgsql stable security definer set search_path = ''
 as $$
 begin
   perform atlas.require_member(p_project);
-  return query select * from rag.stale_documents(p_project, p_under, p_keep);
+  return array(select s.source from rag.stale_documents(p_project, p_under, p_keep) s);
 end
 $$;
 comment on function atlas.stale_documents(uuid, text[], text[]) is 'Documents of a project under these folders that are none of those that are there, for its members.';

@@ -183,7 +183,10 @@ async def index_paths(
 
             if not await vectors.build(uuid4(), embedded):
                 complain("another process builds the vectors now: until they are complete the old ones serve")
-    report.stale = [source for source in report.stale if source not in kept]
+    report.stale = [
+        source for source in report.stale
+        if source not in kept and not any(source.startswith(f"{folder}/") for folder in found.unread)
+    ]  # fmt: skip
     if report.stale and (pruning is Pruning.ALWAYS or _may_drop(report.stale)):
         await indexer.drop_stale()
     await known.store.collect_passages()
@@ -192,13 +195,15 @@ async def index_paths(
 
 def _may_drop(stale: list[str]) -> bool:
     """Says what would go, and asks."""
-    files = "1 document is indexed whose file is" if len(stale) == 1 else f"{len(stale)} documents are indexed whose files are"
-    tell(f"{files} no longer there:")
+    files = (
+        "1 document is indexed whose file was" if len(stale) == 1 else f"{len(stale)} documents are indexed whose files were"
+    )
+    tell(f"{files} not found by these names:")
     for source in stale[:_SHOWN]:
         tell(f"  {source}")
     if len(stale) > _SHOWN:
         tell(f"  and {len(stale) - _SHOWN} more")
-    return agreed("Drop what is no longer there?")
+    return agreed("Drop what was not found?")
 
 
 def _facts(report: Report, price: float | None) -> str:

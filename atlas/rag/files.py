@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +51,15 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What there is under some paths. under: the sources of the folders that were looked through; skipped: a line each."""
+    """What there is under some paths.
+
+    under: the sources of the folders that were looked through, and names that they had before; unread: those of folders that
+    could not be listed; skipped: a line each.
+    """
 
     files: list[File]
     under: list[str]
+    unread: list[str]
     skipped: list[str]
 
 
@@ -66,6 +71,7 @@ def find_files(paths: Sequence[Path], *, named: str | None = None) -> Found:
     files: dict[str, File] = {}
     under: dict[str, Path] = {}
     skipped: list[str] = []
+    unread: list[str] = []
     naming = Naming()
     tops: dict[str, Path] = {}
     for given in paths:
@@ -76,7 +82,16 @@ def find_files(paths: Sequence[Path], *, named: str | None = None) -> Found:
         tops.setdefault(repository.name, repository.top)
         if path.is_dir() and under.setdefault(repository.source(path), path).resolve() != path.resolve():
             raise UsageError(f"two of the paths are {repository.source(path)}", "index one working copy of a repository")
-        for file in _walk(path):
+        if path.is_dir() and named is None:
+            # what was indexed before the folder was a working copy, or before that had a remote, is named by the folder
+            under.setdefault(path.as_posix(), path)
+
+        def unlisted(error: OSError, repository: Repository = repository) -> None:
+            source = repository.source(Path(str(error.filename)))
+            unread.append(source)
+            skipped.append(f"{source}: {UNREADABLE} ({error.strerror})")
+
+        for file in _walk(path, unlisted):
             of = naming.inside(file, repository) if named is None else repository
             if tops.setdefault(of.name, of.top) != of.top:
                 # a worktree, or a second clone: its files have the names of the first one's
@@ -89,7 +104,7 @@ def find_files(paths: Sequence[Path], *, named: str | None = None) -> Found:
                 files[source] = File(source=source, path=file, repository=of.name)
             elif _is_binary(file):
                 skipped.append(f"{source}: it is binary")
-    return Found(files=[files[source] for source in sorted(files)], under=sorted(under), skipped=skipped)
+    return Found(files=[files[source] for source in sorted(files)], under=sorted(under), unread=unread, skipped=skipped)
 
 
 def read_file(path: Path) -> tuple[bytes | None, str]:
@@ -121,12 +136,12 @@ def secret_in(data: bytes) -> str | None:
     )
 
 
-def _walk(top: Path) -> Iterator[Path]:
+def _walk(top: Path, unlisted: Callable[[OSError], None]) -> Iterator[Path]:
     if top.is_file():
         yield top
         return
     ignored = _Ignored(top)
-    for folder, folders, files in os.walk(top):
+    for folder, folders, files in os.walk(top, onerror=unlisted):
         here = Path(folder)
         ignored.enter(here)
         folders[:] = sorted(

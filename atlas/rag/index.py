@@ -35,7 +35,7 @@ class Report:
     dropped: int = 0
     skipped: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
-    """Documents of the folders whose files are no longer there; they stay until they are dropped."""
+    """Documents of the folders whose files were not found; they stay until they are dropped."""
 
 
 class Indexer:

@@ -48,8 +48,9 @@ class PeopleStore:
         )  # fmt: skip
 
     async def stale_documents(self, project: UUID | None, under: Sequence[str], keep: Sequence[str]) -> list[str]:
-        rows = await self._people.call("stale_documents", p_project=_text(project), p_under=list(under), p_keep=list(keep))
-        return [str(row["source"]) for row in rows]
+        # one array: of rows REST would answer with the first thousand
+        found = await self._people.call("stale_documents", p_project=_text(project), p_under=list(under), p_keep=list(keep))
+        return [str(source) for source in found]
 
     async def drop_documents(self, project: UUID | None, sources: Sequence[str]) -> int:
         return int(await self._people.call("drop_documents", p_project=_text(project), p_sources=list(sources)))

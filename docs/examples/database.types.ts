@@ -2083,9 +2083,7 @@ export type Database = {
       "skip_outbox": { Args: { "p_ids": (number)[] }; Returns: number };
       "stale_documents": {
         Args: { "p_keep": (string)[]; "p_project": string; "p_under": (string)[] };
-        Returns: {
-          "source": string;
-        }[];
+        Returns: (string)[];
       };
       "submit_task": {
         Args: { "data": Json; "sender"?: string };

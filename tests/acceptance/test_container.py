@@ -82,6 +82,17 @@ def test_compose_passes_every_setting_to_the_worker() -> None:
     assert COMPOSE["services"]["worker"]["container_name"] == "atlas-worker"
 
 
+def test_compose_passes_every_setting_to_the_knowledge_service() -> None:
+    passed = {secret_in_file(name) or name: value for name, value in COMPOSE["services"]["rag"]["environment"].items()}
+    # RAG_URL is how others find it; where it listens stands in its command
+    own = {"RAG_URL", "RAG_HTTP_HOST", "RAG_HTTP_PORT"}
+    assert {row.name for row in describe() if row.name.startswith("RAG_")} - own <= set(passed)
+    assert {"DATABASE_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL", "ATLAS_LOG_FORMAT"} <= set(passed)
+    for name, value in passed.items():
+        assert is_setting(name), name
+        assert name in value or value.startswith("/run/secrets/"), name
+
+
 def test_the_functions_runtime_knows_every_function() -> None:
     main = COMPOSE["configs"]["functions_main"]["content"]
     (known,) = re.findall(r"new Set\(\[(.*?)\]\)", main)

@@ -128,6 +128,13 @@ async def test_members_index_search_and_retry_under_their_login(
         (docs / "old.md").unlink()
         assert "1 dropped" in (await ann.atlas("index", str(docs), "--project", "payments", "--prune")).stdout
         assert "removed 1 documents" in (await ann.atlas("index", "remove", str(docs), "-y", "--project", "payments")).stdout
+        # REST answers with a thousand rows at most
+        await db.execute(
+            "select rag.put_document(p.id, $1 || '/old/' || n || '.md', 'Old', 'text', sha256(n::text::bytea), '[]', null, $1) "
+            "from generate_series(1, 1100) n, atlas.project p where p.name = 'payments'", str(docs),
+        )  # fmt: skip
+        assert len((await ann.json("index", str(docs), "--project", "payments"))["stale"]) == 1100
+        assert "removed 1101 documents" in (await ann.atlas("index", "remove", str(docs), "-y", "--project", "payments")).stdout
         assert await db.fetchval("select count(*) from rag.document") == 0
 
         sent = UUID((await ann.json("ask", "Which queue?", "--project", "payments", "--detach"))["task_id"])

@@ -44,7 +44,8 @@ class Stream:
         """What was broadcast: event, offset, text."""
         rows = await self.db.fetch(
             "select event, (payload ->> 'offset')::int, payload ->> 'text' from realtime.messages where topic = $1 "
-            "order by inserted_at, event desc",
+            # within a transaction: as they were written
+            "order by inserted_at, ctid",
             f"task:{self.task}",
         )
         return [tuple(row) for row in rows]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
+from atlas.commands.knowledge import Pruning, index_paths
 from atlas.errors import RefusedError, UsageError
 from atlas.rag.files import File, find_files, read_file, secret_in
+from atlas.rag.index import Report
 from atlas.rag.naming import remote_name
 from atlas.rag.ports import EmbedderDown, EmbedderRefused
 from atlas.rag.vectors import passage_hash
@@ -131,7 +137,7 @@ async def test_removed_files_go_when_that_is_said_and_others_stay(database: Data
 
 
 def working_copy(folder: Path, remote: str | None) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     if remote is not None:
         subprocess.run(["git", "remote", "add", "origin", remote], cwd=folder, check=True)
@@ -184,7 +190,44 @@ def test_a_repository_inside_a_folder_keeps_its_name(tmp_path: Path) -> None:
     assert "is another working copy of https://github.com/acme/app" in found.skipped[0]
     # a part of a repository: nothing is known of the rest
     write(tmp_path / "repos/app", {"docs/b.md": "b"})
-    assert find_files([tmp_path / "repos/app/docs"]).under == ["https://github.com/acme/app/docs"]
+    assert find_files([tmp_path / "repos/app/docs"]).under == [f"{tmp_path}/repos/app/docs", "https://github.com/acme/app/docs"]
+
+
+def test_a_folder_that_becomes_a_working_copy_loses_its_former_names(database: Database, tmp_path: Path) -> None:
+    url = {"DATABASE_URL": database.url(), "ATLAS_HOME": str(tmp_path)}
+    write(tmp_path, {"notes/a.md": "# A\n\nalpha"})
+    assert run_atlas("index", "notes", env=url, cwd=tmp_path).returncode == 0
+    working_copy(tmp_path / "notes", "https://github.com/acme/notes")
+    done = run_atlas("index", "notes", "--prune", env=url, cwd=tmp_path)
+    assert "1 files: 1 indexed" in done.stdout
+    assert "1 dropped" in done.stdout
+    listed = run_atlas("index", "list", "--json", env=url).stdout
+    assert [row["repository"] for row in json.loads(listed)] == ["https://github.com/acme/notes"]
+
+
+def test_a_folder_that_cannot_be_listed_is_not_gone(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, {"open/a.md": "alpha", "shut/deep/b.md": "beta"})
+    listing = os.scandir
+
+    def refuses(path: str) -> Any:
+        if str(path).endswith("/shut"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listing(path)
+
+    async def indexed() -> Report:
+        async with opened(database) as known:
+            return await index_paths(known, [tmp_path], project=None, pruning=Pruning.ALWAYS)
+
+    assert asyncio.run(indexed()).indexed == 2
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refuses)
+        report = asyncio.run(indexed())
+    assert report.skipped == [f"{tmp_path}/shut: it cannot be read (Permission denied)"]
+    assert (report.unchanged, report.dropped, report.stale) == (1, 0, [])
+    shutil.rmtree(tmp_path / "shut")
+    assert asyncio.run(indexed()).dropped == 1
 
 
 @pytest.mark.parametrize(

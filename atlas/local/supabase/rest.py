@@ -162,6 +162,8 @@ class Rest:
         outer = sa.select(sa.text("r as value" if is_list else "r.*")).select_from(sa.text(f"{call} as r"))
         if is_scalar:
             outer = sa.select(sa.literal_column(call).label("value"))
+        elif row["proretset"]:
+            outer = outer.limit(MAX_ROWS)
         if body:
             outer = outer.add_cte(sa.select(source).cte("b"))
         found = await _as_json(connection, outer)
