@@ -49,7 +49,7 @@ async def up(as_json: JsonFlag = False) -> None:
     with stack.only_one():
         steps = Steps(4)
         cluster, worker = await bring_up(stack, steps)
-        with steps.step("stand_in"):
+        with steps.step("stand-in for Supabase"):
             stand_in = stack.start_stand_in(os.environ)
             stand_in = await stack.stand_in.until(stand_in, "/auth/v1/health")
     url, keys = f"http://127.0.0.1:{stand_in.port}", stack.keys()

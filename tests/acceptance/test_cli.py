@@ -416,7 +416,7 @@ async def test_the_doctor_finds_what_is_wrong(
     done = await atlas("doctor", OPENAI_API_KEY="k", OPENAI_BASE_URL=openai.url, ATLAS_AUDIT_KEY="k" * 20)
     assert "o1-pro was shut down on 2026-10-23: gpt-6.1-sol is called instead" in done.stdout
     assert "gpt-4.1 shuts down on 2027-01-14; then gpt-6-luna is called" in done.stdout
-    assert "chains hold, 1 seals" in done.stdout
+    assert "chains hold, 1 seal," in done.stdout
     assert f"({__version__}, " in done.stdout
     assert "seal 1 was not made with this key" in (await atlas("doctor", code=7, ATLAS_AUDIT_KEY="another")).stdout
     worker.process.kill()
