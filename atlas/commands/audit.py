@@ -56,7 +56,11 @@ async def check_audit(known: Settings, reads: Operator, found: Callable[[str, st
             found("problem", "audit", f"seal {seal['id']} was not made with this key, or follows another")
         earlier = seal["mac"]
     if not broken:
-        found("ok", "audit", f"chains hold, {len(seals)} {'seal' if len(seals) == 1 else 'seals'}, and replies are those that were completed")
+        found(
+            "ok",
+            "audit",
+            f"chains hold, {len(seals)} {'seal' if len(seals) == 1 else 'seals'}, and replies are those that were completed",
+        )
 
 
 def _embedded_key(known: Settings) -> str | None:
