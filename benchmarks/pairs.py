@@ -1,0 +1,151 @@
+"""python -m benchmarks.pairs --base REF: this working tree against a commit, in turns on one server.
+
+Each measurement has a fresh database, migrated by the code that is measured, and a process of its own. The ratios count, pair by
+pair: the machine's speed drifts, and both of a pair drift together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import asyncpg
+import psutil
+
+from atlas.database import migrate
+from atlas.local.postgres import Cluster
+from atlas.local.stack import Stack
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Of one run: tasks a second; CPU milliseconds of Postgres and of Python a task; WAL bytes a task. The inserts are in them."""
+
+    rate: float
+    postgres_ms: float
+    python_ms: float
+    wal_bytes: float
+
+
+def postgres_seconds(postmaster: int) -> float:
+    """CPU of a server: its processes, and those that ended."""
+    process = psutil.Process(postmaster)
+    own = process.cpu_times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for child in process.children(recursive=True):
+        try:
+            times = child.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return float(total)
+
+
+async def once(admin_url: str, url: str, worker_url: str, postmaster: int, tasks: int, concurrency: int) -> Figures:
+    """One measurement, by the code that this process imports."""
+    from benchmarks import atlas_load
+
+    admin = await asyncpg.connect(admin_url)
+    await migrate.provide_supabase(admin)
+    operator = await asyncpg.connect(url)
+    await migrate.migrate(operator)
+    await migrate.seed(operator)
+    await operator.close()
+    await admin.execute("checkpoint")
+    before = await admin.fetchval("select pg_current_wal_lsn()")
+    server, own = postgres_seconds(postmaster), resource.getrusage(resource.RUSAGE_SELF)
+    rate = await atlas_load.rate(url, worker_url, tasks, concurrency)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    python = used.ru_utime + used.ru_stime - own.ru_utime - own.ru_stime
+    figures = Figures(
+        rate=rate,
+        postgres_ms=1000 * (postgres_seconds(postmaster) - server) / tasks,
+        python_ms=1000 * python / tasks,
+        wal_bytes=float(await admin.fetchval("select pg_current_wal_lsn() - $1::pg_lsn", before)) / tasks,
+    )
+    await admin.close()
+    return figures
+
+
+async def measure(cluster: Cluster, checkout: Path, number: int, tasks: int, concurrency: int) -> Figures:
+    """One measurement of a checkout, in a process of its own."""
+    name = f"pair_{number}"
+    admin = await asyncpg.connect(cluster.url("supabase_admin"))
+    await admin.execute(f"create database {name} owner postgres")
+    await admin.close()
+    postmaster = int((cluster.home / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+    urls = [cluster.url(role, name) for role in ("supabase_admin", "postgres", "atlas_worker")]
+    process = await asyncio.create_subprocess_exec(
+        # -P: its imports come from the checkout alone, not from beside this file
+        sys.executable, "-P", __file__, "--one", *urls, str(postmaster), str(tasks), str(concurrency),
+        stdout=asyncio.subprocess.PIPE, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the measurement of {checkout} failed")
+    return Figures(**json.loads(out.decode().splitlines()[-1]))
+
+
+async def compare(base: str, rounds: int, tasks: int, concurrency: int) -> None:
+    """Measures both in turns, and prints a table."""
+    with tempfile.TemporaryDirectory() as folder:
+        other = Path(folder) / "base"
+        subprocess.run(["git", "worktree", "add", "--detach", "--quiet", str(other), base], cwd=ROOT, check=True)
+        stack = Stack(Path(folder) / "stack")
+        pairs: list[tuple[Figures, Figures]] = []
+        try:
+            cluster = stack.start_postgres()
+            await stack.prepare(cluster)
+            for number in range(rounds):
+                # who goes first changes: what the server remembers of the one before favours nobody
+                order = [other, ROOT] if number % 2 else [ROOT, other]
+                found = {
+                    checkout: await measure(cluster, checkout, 2 * number + place, tasks, concurrency)
+                    for place, checkout in enumerate(order)
+                }
+                pairs.append((found[other], found[ROOT]))
+                sys.stderr.write(f"round {number + 1}: {found[other].rate:.0f}/s, {found[ROOT].rate:.0f}/s\n")
+        finally:
+            stack.postgres.stop("immediate")
+            subprocess.run(["git", "worktree", "remove", "--force", str(other)], cwd=ROOT, check=True)
+    print(f"{tasks} tasks at {concurrency}, {rounds} pairs, load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores\n")
+    print(f"| | {base} | here | ratio, pair by pair: median (range) |\n| --- | --- | --- | --- |")
+    for field in fields(Figures):
+        before = [getattr(one, field.name) for one, _ in pairs]
+        after = [getattr(two, field.name) for _, two in pairs]
+        ratios = [two / one for one, two in zip(before, after, strict=True)]
+        print(
+            f"| {field.name} | {statistics.median(before):.4g} | {statistics.median(after):.4g} "
+            f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
+        )
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pairs", description=__doc__)
+    parser.add_argument("--base", default="HEAD", help="the commit that it is compared with")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tasks", type=int, default=2000)
+    parser.add_argument("--concurrency", type=int, default=32)
+    parser.add_argument("--one", nargs=6, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        admin, url, worker, postmaster, tasks, concurrency = given.one
+        print(json.dumps(asdict(asyncio.run(once(admin, url, worker, int(postmaster), int(tasks), int(concurrency))))))
+    else:
+        asyncio.run(compare(given.base, given.rounds, given.tasks, given.concurrency))
+
+
+if __name__ == "__main__":
+    main()
