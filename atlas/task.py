@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, NewType
 from uuid import UUID
@@ -47,7 +47,11 @@ class Usage:
 
     def as_json(self) -> JsonObject:
         """As atlas.settle_spends in SQL reads it."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        counted = {
+            "input_tokens": self.input_tokens, "output_tokens": self.output_tokens, "cached_tokens": self.cached_tokens,
+            "cache_write_tokens": self.cache_write_tokens, "reasoning_tokens": self.reasoning_tokens, "known": self.known,
+        }  # fmt: skip
+        return counted if self.tier is None else counted | {"tier": self.tier}
 
 
 NOTHING_USED = Usage(input_tokens=0, output_tokens=0, known="none")

@@ -1190,9 +1190,12 @@ begin
     -- other claimers may hold all of the first ones: then a wider look
     foreach width in array array[2, 32] loop
       select array_agg(c.id order by c.turn) into chats from (
-        select t.id, n.turn from atlas.next_tasks(width * p_chats, width * p_chats) n join atlas.task t on t.id = n.task_id
-        where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
-        order by n.turn limit p_chats for no key update of t skip locked) c;
+        select t.id, n.turn from (select * from atlas.next_tasks(width * p_chats, width * p_chats) order by turn) n
+        -- asked again, row by row, since another claim may have come in between
+        cross join lateral (select l.id from atlas.task l
+          where l.id = n.task_id and l.state = 'queued' and l.wait_reason is null and l.kind = 'chat'
+          for no key update skip locked) t
+        limit p_chats) c;
       exit when cardinality(chats) = p_chats
         or not exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
                        and t.id <> all (coalesce(chats, '{}')));
@@ -2092,13 +2095,15 @@ COMMENT ON FUNCTION atlas.escalate(p_task_id uuid, p_code text, p_message text) 
 --
 
 CREATE FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval) RETURNS TABLE(attempt_id uuid, held boolean, cancel_requested boolean, adopted boolean)
-    LANGUAGE sql SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
     AS $$
+begin
   update atlas.worker set seen_at = now() where id = p_worker_id;
+  return query
   with due as (
     select a.id from atlas.attempt a where a.id = any (p_attempts) and a.lease_owner = p_worker_id
       and a.state = 'running' order by a.id for no key update
@@ -2111,6 +2116,7 @@ CREATE FUNCTION atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease
   from unnest(p_attempts) as p (id)
   left join extended e on e.id = p.id
   left join atlas.task t on t.id = e.task_id;
+end
 $$;
 
 --
@@ -2148,6 +2154,9 @@ COMMENT ON FUNCTION atlas.extend_post(p_task_id uuid, p_part text, p_lease inter
 CREATE FUNCTION atlas.fail_task(p_attempt_id uuid, p_code text, p_message text, p_kind text DEFAULT 'own'::text, p_retry_after interval DEFAULT NULL::interval, p_usages jsonb DEFAULT '{}'::jsonb) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
   task atlas.task;
@@ -2478,15 +2487,18 @@ COMMENT ON FUNCTION atlas.grouped(value numeric) IS 'A number as people read it,
 --
 
 CREATE FUNCTION atlas.has_work(p_chats boolean DEFAULT true) RETURNS boolean
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
     AS $$
-  select exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'control')
+begin
+  return exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'control')
     or (p_chats and (select c.paused_at is null from atlas.control c) and (
       exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat')
-      or exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is not null and t.run_after <= now())))
+      or exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is not null and t.run_after <= now())));
+end
 $$;
 
 --
@@ -2630,6 +2642,9 @@ COMMENT ON FUNCTION atlas.last_task_at(p_reply_to text) IS 'The latest answered 
 CREATE FUNCTION atlas.lease_rate(p_model text, p_requests bigint, p_tokens bigint) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
   bucket record;
@@ -2916,15 +2931,18 @@ COMMENT ON FUNCTION atlas.nearest(p_word text, p_known text[]) IS 'The known wor
 --
 
 CREATE FUNCTION atlas.next_due() RETURNS double precision
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
     AS $$
+begin
   -- greatest() passes over nulls
-  select case when min(t.run_after) is not null then greatest(0, extract(epoch from min(t.run_after) - now())) end
-  from atlas.task t
-  where t.state = 'queued' and t.wait_reason is not null and (select c.paused_at is null from atlas.control c)
+  return (select case when min(t.run_after) is not null then greatest(0, extract(epoch from min(t.run_after) - now())) end
+    from atlas.task t
+    where t.state = 'queued' and t.wait_reason is not null and (select c.paused_at is null from atlas.control c));
+end
 $$;
 
 --
@@ -2938,12 +2956,14 @@ COMMENT ON FUNCTION atlas.next_due() IS 'Seconds until the first waiting task is
 --
 
 CREATE FUNCTION atlas.next_tasks(p_senders integer, p_each integer) RETURNS TABLE(task_id uuid, turn bigint)
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
     AS $$
+begin
+  return query
   with recursive active as (
     (select t.rank, t.sender_key from atlas.task t
      where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' order by t.rank, t.sender_key limit 1)
@@ -2965,7 +2985,8 @@ CREATE FUNCTION atlas.next_tasks(p_senders integer, p_each integer) RETURNS TABL
     select t.id, row_number() over (order by t.in_id) as round
     from (select t.id, t.in_id from atlas.task t
           where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' and t.rank = u.rank and t.sender_key = u.sender_key
-          order by t.in_id limit p_each) t) c
+          order by t.in_id limit p_each) t) c;
+end
 $$;
 
 --
@@ -3658,6 +3679,9 @@ COMMENT ON FUNCTION atlas.record_rate(p_model text, p_limits jsonb, p_retry_afte
 CREATE FUNCTION atlas.record_usage(p_items jsonb) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
   ids constant bigint[] := array(select (i ->> 'spend_id')::bigint from jsonb_array_elements(p_items) i);
@@ -3779,6 +3803,9 @@ COMMENT ON FUNCTION atlas.reject_message(p_source text, p_event_id text, p_paylo
 CREATE FUNCTION atlas.release_expired(p_limit integer DEFAULT 100) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
   task atlas.task;
@@ -6516,11 +6543,16 @@ COMMENT ON FUNCTION rag.hold_job(p_job uuid, p_owner uuid) IS 'Raises AT002 wher
 --
 
 CREATE FUNCTION rag.index_epoch(p_projects uuid[]) RETURNS text
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
-  select coalesce(string_agg(coalesce(e.project_id::text, '') || ':' || e.number, ',' order by e.project_id nulls first), '')
-  from rag.epoch e where e.project_id is null or e.project_id = any (p_projects)
+begin
+  return (select coalesce(string_agg(coalesce(e.project_id::text, '') || ':' || e.number, ',' order by e.project_id nulls first), '')
+    from rag.epoch e where e.project_id is null or e.project_id = any (p_projects));
+end
 $$;
 
 --
@@ -6710,13 +6742,18 @@ COMMENT ON FUNCTION rag.passage_hash(p_heading text, p_text text) IS 'The hash b
 --
 
 CREATE FUNCTION rag.projects_of(p_task uuid) RETURNS uuid[]
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
-  select coalesce((
+begin
+  return coalesce((
     select array[t.project_id] from atlas.task t
     where t.id = p_task and (t.sender is null
-      or exists (select from atlas.member m where m.user_id = t.sender and m.project_id = t.project_id))), '{}')
+      or exists (select from atlas.member m where m.user_id = t.sender and m.project_id = t.project_id))), '{}');
+end
 $$;
 
 --
@@ -6874,9 +6911,14 @@ COMMENT ON FUNCTION rag.queue_docs_added() IS 'Makes a job of each docs.added me
 --
 
 CREATE FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) RETURNS TABLE(epoch text, found_at text, hits jsonb)
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
+begin
+  return query
   select now_at.epoch, c.epoch, case when c.key is not null then (
       select coalesce(jsonb_agg(jsonb_build_object('chunk_id', k.id, 'source', d.source, 'title', d.title, 'kind', d.kind,
         'commit', d.commit, 'heading', p.heading, 'start_line', k.start_line, 'end_line', k.end_line, 'text', p.text,
@@ -6890,7 +6932,8 @@ CREATE FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) RETURNS T
       join rag.passage p on p.id = k.passage_id) end
   from (select rag.projects_of(p_task) as projects) allowed
   cross join lateral (select rag.index_epoch(allowed.projects) as epoch) now_at
-  left join rag.cache c on c.key = rag.cache_key(p_query, p_settings, allowed.projects)
+  left join rag.cache c on c.key = rag.cache_key(p_query, p_settings, allowed.projects);
+end
 $$;
 
 --
@@ -6977,9 +7020,13 @@ COMMENT ON FUNCTION rag.refresh_all() IS 'The nightly refresh: a job for each re
 --
 
 CREATE FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
+begin
   delete from rag.cache c where c.key in (
     select o.key from rag.cache o where o.created_at < now() - interval '7 days' order by o.created_at limit 20
     for update skip locked);
@@ -6993,7 +7040,8 @@ CREATE FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p_epoch
     join rag.chunk k on k.id = (i.item ->> 'chunk_id')::bigint) found
   -- what was found while the index changed belongs to the state before
   where p_epoch = rag.index_epoch(allowed.projects)
-  on conflict (key) do update set epoch = excluded.epoch, hits = excluded.hits, created_at = now()
+  on conflict (key) do update set epoch = excluded.epoch, hits = excluded.hits, created_at = now();
+end
 $$;
 
 --

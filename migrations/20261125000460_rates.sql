@@ -24,6 +24,7 @@ grant select on atlas.rate_bucket to service_role;
 
 create function atlas.lease_rate(p_model text, p_requests bigint, p_tokens bigint) returns jsonb
 language plpgsql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   bucket record;

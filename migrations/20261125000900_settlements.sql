@@ -167,6 +167,7 @@ comment on function atlas.settle_attempts(uuid[], jsonb, boolean) is 'Settles wh
 -- the books. Answers how many calls there were.
 create function atlas.record_usage(p_items jsonb) returns integer
 language plpgsql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   ids constant bigint[] := array(select (i ->> 'spend_id')::bigint from jsonb_array_elements(p_items) i);

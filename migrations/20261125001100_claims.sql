@@ -2,26 +2,30 @@
 
 -- An insert wakes every idle worker. Each waits a moment of its own, looks, and claims only if something is left.
 create function atlas.has_work(p_chats boolean default true) returns boolean
-language sql stable security definer set search_path = ''
-  set enable_seqscan = off set jit = off
+language plpgsql stable security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
-  select exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'control')
+begin
+  return exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'control')
     or (p_chats and (select c.paused_at is null from atlas.control c) and (
       exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat')
-      or exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is not null and t.run_after <= now())))
+      or exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is not null and t.run_after <= now())));
+end
 $$;
 comment on function atlas.has_work(boolean) is 'Whether a claim would find something now: a plain read. p_chats: questions too.';
 grant execute on function atlas.has_work(boolean) to service_role, atlas_worker;
 
 -- Nothing announces that a task's waiting is over: an idle worker asks when to look again.
 create function atlas.next_due() returns double precision
-language sql stable security definer set search_path = ''
-  set enable_seqscan = off set jit = off
+language plpgsql stable security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
+begin
   -- greatest() passes over nulls
-  select case when min(t.run_after) is not null then greatest(0, extract(epoch from min(t.run_after) - now())) end
-  from atlas.task t
-  where t.state = 'queued' and t.wait_reason is not null and (select c.paused_at is null from atlas.control c)
+  return (select case when min(t.run_after) is not null then greatest(0, extract(epoch from min(t.run_after) - now())) end
+    from atlas.task t
+    where t.state = 'queued' and t.wait_reason is not null and (select c.paused_at is null from atlas.control c));
+end
 $$;
 comment on function atlas.next_due() is 'Seconds until the first waiting task is due; null where none waits, and while the queue is paused.';
 grant execute on function atlas.next_due() to service_role, atlas_worker;
@@ -29,9 +33,11 @@ grant execute on function atlas.next_due() to service_role, atlas_worker;
 -- Which tasks are next: by priority, then in rounds over senders, the least recently served sender first. The k-th
 -- task of a sender belongs to round k, so a task waits for at most one earlier claim of each other active sender.
 create function atlas.next_tasks(p_senders integer, p_each integer) returns table (task_id uuid, turn bigint)
-language sql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
+begin
+  return query
   with recursive active as (
     (select t.rank, t.sender_key from atlas.task t
      where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' order by t.rank, t.sender_key limit 1)
@@ -53,7 +59,8 @@ as $$
     select t.id, row_number() over (order by t.in_id) as round
     from (select t.id, t.in_id from atlas.task t
           where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' and t.rank = u.rank and t.sender_key = u.sender_key
-          order by t.in_id limit p_each) t) c
+          order by t.in_id limit p_each) t) c;
+end
 $$;
 comment on function atlas.next_tasks(integer, integer) is
   'Ready tasks in the order in which they are due: of so many senders, so many of each.';
@@ -88,9 +95,12 @@ begin
     -- other claimers may hold all of the first ones: then a wider look
     foreach width in array array[2, 32] loop
       select array_agg(c.id order by c.turn) into chats from (
-        select t.id, n.turn from atlas.next_tasks(width * p_chats, width * p_chats) n join atlas.task t on t.id = n.task_id
-        where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
-        order by n.turn limit p_chats for no key update of t skip locked) c;
+        select t.id, n.turn from (select * from atlas.next_tasks(width * p_chats, width * p_chats) order by turn) n
+        -- asked again, row by row, since another claim may have come in between
+        cross join lateral (select l.id from atlas.task l
+          where l.id = n.task_id and l.state = 'queued' and l.wait_reason is null and l.kind = 'chat'
+          for no key update skip locked) t
+        limit p_chats) c;
       exit when cardinality(chats) = p_chats
         or not exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
                        and t.id <> all (coalesce(chats, '{}')));
@@ -173,10 +183,12 @@ grant execute on function atlas.claim_tasks(uuid, integer, integer, interval) to
 
 create function atlas.extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval)
 returns table (attempt_id uuid, held boolean, cancel_requested boolean, adopted boolean)
-language sql security definer set search_path = ''
+language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
+begin
   update atlas.worker set seen_at = now() where id = p_worker_id;
+  return query
   with due as (
     select a.id from atlas.attempt a where a.id = any (p_attempts) and a.lease_owner = p_worker_id
       and a.state = 'running' order by a.id for no key update
@@ -189,6 +201,7 @@ as $$
   from unnest(p_attempts) as p (id)
   left join extended e on e.id = p.id
   left join atlas.task t on t.id = e.task_id;
+end
 $$;
 comment on function atlas.extend_leases(uuid, uuid[], interval) is
   'Extends the leases that are still held; not held: the task is somebody else''s now, its call must stop. adopted: another call of

@@ -180,6 +180,7 @@ comment on function atlas.wait_for_holds(uuid[]) is 'Makes tasks wait whose call
 create function atlas.fail_task(p_attempt_id uuid, p_code text, p_message text, p_kind text default 'own',
   p_retry_after interval default null, p_usages jsonb default '{}') returns text
 language plpgsql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   task atlas.task;
@@ -345,6 +346,7 @@ grant execute on function atlas.retry_task(uuid) to authenticated, service_role;
 -- end the task, unless its response is there to be looked up. A task that loses ten workers in either way ends whatever it has.
 create function atlas.release_expired(p_limit integer default 100) returns integer
 language plpgsql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   task atlas.task;

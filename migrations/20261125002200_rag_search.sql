@@ -165,12 +165,15 @@ grant execute on function rag.search(text, integer, uuid, boolean, text, integer
 -- What the owner of a task may read: its project while the owner is a member, and what is shared. The service role's tasks have
 -- their project.
 create function rag.projects_of(p_task uuid) returns uuid[]
-language sql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
-  select coalesce((
+begin
+  return coalesce((
     select array[t.project_id] from atlas.task t
     where t.id = p_task and (t.sender is null
-      or exists (select from atlas.member m where m.user_id = t.sender and m.project_id = t.project_id))), '{}')
+      or exists (select from atlas.member m where m.user_id = t.sender and m.project_id = t.project_id))), '{}');
+end
 $$;
 comment on function rag.projects_of(uuid) is 'Whose documents retrieval for a task may read besides the shared ones. Internal.';
 

@@ -22,17 +22,23 @@ as $$ select sha256(convert_to(jsonb_build_array(p_query, p_settings, to_jsonb(p
 comment on function rag.cache_key(text, text, uuid[]) is 'The key of a search in the cache. Internal.';
 
 create function rag.index_epoch(p_projects uuid[]) returns text
-language sql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
-  select coalesce(string_agg(coalesce(e.project_id::text, '') || ':' || e.number, ',' order by e.project_id nulls first), '')
-  from rag.epoch e where e.project_id is null or e.project_id = any (p_projects)
+begin
+  return (select coalesce(string_agg(coalesce(e.project_id::text, '') || ':' || e.number, ',' order by e.project_id nulls first), '')
+    from rag.epoch e where e.project_id is null or e.project_id = any (p_projects));
+end
 $$;
 comment on function rag.index_epoch(uuid[]) is 'The state of the index as far as some projects see it; empty: nothing was ever indexed.';
 
 create function rag.recall(p_task uuid, p_query text, p_settings text)
 returns table (epoch text, found_at text, hits jsonb)
-language sql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
+begin
+  return query
   select now_at.epoch, c.epoch, case when c.key is not null then (
       select coalesce(jsonb_agg(jsonb_build_object('chunk_id', k.id, 'source', d.source, 'title', d.title, 'kind', d.kind,
         'commit', d.commit, 'heading', p.heading, 'start_line', k.start_line, 'end_line', k.end_line, 'text', p.text,
@@ -46,15 +52,18 @@ as $$
       join rag.passage p on p.id = k.passage_id) end
   from (select rag.projects_of(p_task) as projects) allowed
   cross join lateral (select rag.index_epoch(allowed.projects) as epoch) now_at
-  left join rag.cache c on c.key = rag.cache_key(p_query, p_settings, allowed.projects)
+  left join rag.cache c on c.key = rag.cache_key(p_query, p_settings, allowed.projects);
+end
 $$;
 comment on function rag.recall(uuid, text, text) is
   'The state of the index for a task, and what was found for this question before: fresh where found_at is that state.';
 grant execute on function rag.recall(uuid, text, text) to service_role, atlas_worker;
 
 create function rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) returns void
-language sql security definer set search_path = ''
+language plpgsql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
+begin
   delete from rag.cache c where c.key in (
     select o.key from rag.cache o where o.created_at < now() - interval '7 days' order by o.created_at limit 20
     for update skip locked);
@@ -68,7 +77,8 @@ as $$
     join rag.chunk k on k.id = (i.item ->> 'chunk_id')::bigint) found
   -- what was found while the index changed belongs to the state before
   where p_epoch = rag.index_epoch(allowed.projects)
-  on conflict (key) do update set epoch = excluded.epoch, hits = excluded.hits, created_at = now()
+  on conflict (key) do update set epoch = excluded.epoch, hits = excluded.hits, created_at = now();
+end
 $$;
 comment on function rag.remember(uuid, text, text, text, jsonb) is 'Keeps what was found for a task''s question.';
 grant execute on function rag.remember(uuid, text, text, text, jsonb) to service_role, atlas_worker;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,9 @@ from atlas.llm.tokens import Count, Vocabularies
 from atlas.task import Chunk, Completion, Exchange, JsonObject, TaskId
 
 log = logging.getLogger("atlas.architect")
+
+LONG = 20_000
+"""Characters of a reply that are parsed at once: some milliseconds where the whole parser is needed."""
 
 THREAD_DEPTH = 4
 """Earlier exchanges that are looked up; the prompt keeps those that fit."""
@@ -74,7 +78,7 @@ class Architect:
             text = await self._generation.generate(run, build, chain, window=run.completion_window)
         count = self._vocabularies.counter(text.model.vocabulary or "o200k_base")
         call = built.get(text.model.name) or build(text.model, count, run.per_run)
-        record = records.parse(text.text)
+        record = await _parsed(text.text)
         problems = [] if text.refused or text.model.is_offline else records.check(record, call.labels)
         if problems and not text.truncated:
             repaired = await self._repair(run, call, text, problems)
@@ -120,11 +124,16 @@ class Architect:
         except (Refused, ModelError) as error:
             log.info("the record is not repaired: %s", error)
             return None
-        record = records.parse(repaired.text)
+        record = await _parsed(repaired.text)
         left = records.check(record, call.labels)
         # a repair that made it worse, or was cut or refused, is not taken
         better = len(left) < len(problems) and not (repaired.truncated or repaired.refused)
         return (repaired, record, left) if better else None
+
+
+async def _parsed(text: str) -> records.Adr:
+    """The parts of a reply. A long one would hold up all other streams, so it is parsed in a thread."""
+    return records.parse(text) if len(text) <= LONG else await asyncio.to_thread(records.parse, text)
 
 
 def _completion(run: Run, text: GeneratedText, record: records.Adr, call: ModelCall, warnings: list[str]) -> Completion:

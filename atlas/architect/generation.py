@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-
-from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt
 
 from atlas.architect.calls import Calls
 from atlas.architect.ports import Models, Progress
@@ -16,7 +15,7 @@ from atlas.architect.prompt import CONTINUE, InputTooLarge
 from atlas.architect.reading import Reading
 from atlas.architect.room import Room, how_to_raise, output_limit
 from atlas.architect.run import GeneratedText, Run
-from atlas.backoff import full_jitter
+from atlas.backoff import full_jitter, pause_after
 from atlas.llm.errors import (
     CallHeld,
     ContextOverflow,
@@ -38,6 +37,9 @@ log = logging.getLogger("atlas.generation")
 
 LONGEST_WAIT = 30.0
 """Seconds that a retry-after is waited for within an attempt; a longer one goes to the next model."""
+
+MOST_TRIES = 3
+"""Of one model within an attempt."""
 
 _WORTH_SOURCES = 1_000
 """Output tokens under which a continuation is sent without the sources."""
@@ -166,40 +168,27 @@ class Generation:
         return replace(call, cache_key=cached, completion_window=window), _tokens(call, count)
 
     async def _with_retries(self, run: Run, call: ModelCall, tokens: int, *, may_wait: bool) -> GeneratedText:
-        def wait(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            asked = error.retry_after if isinstance(error, ModelError) else None
-            # full jitter on top of what the provider asked for
-            return (asked or 0.0) + full_jitter(0.25, 8)(state)
-
-        open_now = False
-
-        def worth_it(state: RetryCallState) -> bool:
-            error = state.outcome.exception() if state.outcome else None
-            if not isinstance(error, (RateLimited, UpstreamFailed)) or open_now:
-                return False
-            # what may have cost something is not made again at once
-            if error.kept or error.usage is None or isinstance(error, CallHeld):
-                return False
-            return (error.retry_after or 0) <= LONGEST_WAIT
-
         failure: ModelError | None = None
-        async for attempt in AsyncRetrying(stop=stop_after_attempt(3), wait=wait, retry=worth_it, reraise=True):
-            with attempt:
-                try:
-                    return await self._written(run, call, tokens, may_wait=may_wait)
-                except ModelError as error:
-                    failure = error
-                    # each failure counts at once, for the whole fleet; an answer of any kind shows that the model is up
-                    if error.code != "breaker_open":
-                        await self._models.learned(call.model, error if error.outage else None)
-                    open_now = error.outage and not await self._models.closed(call.model)
+        for tries in range(1, MOST_TRIES + 1):
+            if failure is not None:
+                # full jitter on top of what the provider asked for
+                await asyncio.sleep((failure.retry_after or 0.0) + pause_after(full_jitter(0.25, 8), tries - 1))
+            try:
+                return await self._written(run, call, tokens, may_wait=may_wait)
+            except ModelError as error:
+                failure = error
+                # each failure counts at once, for the whole fleet; an answer of any kind shows that the model is up
+                if error.code != "breaker_open":
+                    await self._models.learned(call.model, error if error.outage else None)
+                if tries == MOST_TRIES or not _worth_another(error):
                     raise
-                except Refused:
-                    # a call of unknown cost may have used the run up: then its failure is what counts
-                    if failure is not None:
-                        raise failure from None
+                if error.outage and not await self._models.closed(call.model):
                     raise
+            except Refused:
+                # a call of unknown cost may have used the run up: then its failure is what counts
+                if failure is not None:
+                    raise failure from None
+                raise
         raise AssertionError("unreachable")
 
     async def _written(self, run: Run, call: ModelCall, tokens: int, *, may_wait: bool) -> GeneratedText:
@@ -260,6 +249,13 @@ class Generation:
                 "run_budget",
             )
         return limit
+
+
+def _worth_another(error: ModelError) -> bool:
+    """Whether a call that failed is made again at once: what may have cost something is not."""
+    if not isinstance(error, (RateLimited, UpstreamFailed)) or isinstance(error, CallHeld):
+        return False
+    return not error.kept and error.usage is not None and (error.retry_after or 0) <= LONGEST_WAIT
 
 
 def _tokens(call: ModelCall, count: Count) -> int:

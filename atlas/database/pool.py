@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay
 
 from atlas.backoff import full_jitter
 from atlas.errors import SQLSTATES, AtlasError, DatabaseDown, RefusedError
@@ -53,6 +53,9 @@ POOLED = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNa
 """What prepared statements meet behind a transaction pooler, where the next transaction has another server connection."""
 
 
+RETRIED = (*CONNECTION_LOST, *TRY_AGAIN, *POOLED, TimeoutError)
+
+
 class UniqueViolated(RefusedError):
     """The row is there already."""
 
@@ -67,6 +70,11 @@ async def set_codecs(connection: asyncpg.Connection) -> None:
     """JSON travels as Python values."""
     for name in ("json", "jsonb"):
         await connection.set_type_codec(name, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+
+
+async def _keep(_connection: asyncpg.Connection) -> None:
+    """Nothing that a call does here outlives its transaction, which asyncpg rolls back itself: a connection is returned without
+    the round trip that resets it."""
 
 
 class Pool:
@@ -102,8 +110,9 @@ class Pool:
 
     async def _open(self) -> asyncpg.Pool:
         return await asyncpg.create_pool(
-            self._url, min_size=1, max_size=self._size, init=set_codecs, server_settings={"application_name": "atlas"},
-            command_timeout=60, timeout=10, statement_cache_size=0 if self.pooled else 1024,
+            self._url, min_size=1, max_size=self._size, init=set_codecs, reset=_keep,
+            server_settings={"application_name": "atlas"}, command_timeout=60, timeout=10,
+            statement_cache_size=0 if self.pooled else 1024,
         )  # fmt: skip
 
     async def _adapt(self, stale: asyncpg.Pool) -> None:
@@ -115,32 +124,45 @@ class Pool:
             stale.terminate()
 
     async def call(self, work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, (*CONNECTION_LOST, *TRY_AGAIN, *POOLED, TimeoutError))),
-            wait=full_jitter(0.05, 2),
-            stop=stop_after_delay(self._patience),
-            before_sleep=self._say_away,
-            reraise=True,
-        )
         try:
-            async for attempt in retrying:
-                with attempt:
-                    pool = self._pool
-                    try:
-                        async with pool.acquire() as connection:
-                            result = await work(connection)
-                    except POOLED:
-                        await self._adapt(pool)
-                        raise
-                    if self._away:
-                        self._away = False
-                        log.warning("Postgres is back")
-                    return result
+            try:
+                return await self._once(work)
+            except RETRIED as error:
+                # what fails is rare: the machinery of retries is set up for it alone
+                return await self._again(work, error)
         except (*CONNECTION_LOST, *TRY_AGAIN, TimeoutError) as error:
             raise DatabaseDown(f"Postgres is away ({error})", "the worker goes on when it is back") from error
         except asyncpg.PostgresError as error:
             raise translate(error) from error
-        raise AssertionError("unreachable")
+
+    async def _once(self, work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
+        pool = self._pool
+        try:
+            async with pool.acquire() as connection:
+                result = await work(connection)
+        except POOLED:
+            await self._adapt(pool)
+            raise
+        if self._away:
+            self._away = False
+            log.warning("Postgres is back")
+        return result
+
+    async def _again(self, work: Callable[[asyncpg.Connection], Awaitable[Result]], failure: Exception) -> Result:
+        """What failed, until it works or patience ends."""
+        failures: list[Exception] = [failure]
+
+        async def again() -> Result:
+            if failures:
+                # the first failure counts as an attempt: it is waited for before the next one
+                raise failures.pop()
+            return await self._once(work)
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(RETRIED), wait=full_jitter(0.05, 2), stop=stop_after_delay(self._patience),
+            before_sleep=self._say_away, reraise=True,
+        )  # fmt: skip
+        return await retrying(again)
 
     def _say_away(self, state: RetryCallState) -> None:
         if not self._away and state.outcome is not None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
 
 Count = Callable[[str], int]
 
 MESSAGE_OVERHEAD = 16
 """Tokens that the API adds around each message; an upper bound, since the figure differs by model."""
+
+
+REMEMBERED = 8_000
+"""Characters of the longest text whose count is kept: 1,024 of them are 8 MB."""
 
 
 class Tokenizer(Protocol):
@@ -20,6 +25,7 @@ class Vocabularies:
 
     def __init__(self) -> None:
         self._loaded: dict[str, Tokenizer] = {}
+        self._counters: dict[str, Count] = {}
 
     def counter(self, vocabulary: str | None) -> Count:
         """How tokens are counted; loads the vocabulary at the first count. None, a vocabulary that is not known: UTF-8 bytes.
@@ -29,7 +35,18 @@ class Vocabularies:
         """
         if vocabulary is None:
             return lambda text: len(text.encode())
-        return lambda text: self._load(vocabulary).count(text)
+        if vocabulary not in self._counters:
+            self._counters[vocabulary] = self._counter(vocabulary)
+        return self._counters[vocabulary]
+
+    def _counter(self, vocabulary: str) -> Count:
+        """Remembers the counts of short texts: instructions, questions and passages are counted again and again."""
+
+        @lru_cache(maxsize=1024)
+        def remembered(text: str) -> int:
+            return self._load(vocabulary).count(text)
+
+        return lambda text: remembered(text) if len(text) <= REMEMBERED else self._load(vocabulary).count(text)
 
     def _load(self, vocabulary: str) -> Tokenizer:
         if vocabulary not in self._loaded:

@@ -23,6 +23,65 @@ async def test_a_function_that_forbids_full_scans_is_never_compiled(db: asyncpg.
     assert [row["name"] for row in rows if "jit=off" not in row["settings"]] == []
 
 
+EACH_TASK = {
+    "atlas.claim_outbox", "atlas.claim_tasks", "atlas.complete_tasks", "atlas.extend_leases", "atlas.fail_task", "atlas.has_work",
+    "atlas.lease_rate", "atlas.next_due", "atlas.record_progress", "atlas.record_usage", "atlas.release_expired",
+    "atlas.reserve_tokens", "atlas.settle_outbox", "rag.recall", "rag.remember",
+}  # fmt: skip
+"""What a worker calls for each task, or each second: planned once a connection."""
+
+PLANNED_BY_ITSELF = {"rag.search_task"}
+"""Its statements are made for the words and the index that they search (rag.hits)."""
+
+SELDOM = {
+    # when a worker begins, or a model, a budget or a destination is read or changed
+    "atlas.flush_cache", "atlas.get_budgets", "atlas.list_destinations", "atlas.list_models", "atlas.mark_worker", "atlas.pause",
+    "atlas.provide_topic", "atlas.register_worker", "atlas.resume", "atlas.set_budget", "atlas.set_spend_rules", "rag.embedding_indexes",
+    # by a timer of several seconds, for the whole fleet
+    "atlas.audit_digest", "atlas.check_ledger", "atlas.end_holds", "atlas.measure_models", "atlas.queue_metrics",
+    "atlas.raise_notifications", "atlas.report_progress", "atlas.seal_audit", "atlas.take_orphans", "atlas.take_probes", "atlas.trim_inbound",
+    "atlas.trim_messages", "atlas.trim_outbox", "atlas.watch_ledger",
+    # when something is wrong, or somebody asks for it
+    "atlas.adopt_outbox", "atlas.cancel_task", "atlas.defer_upstream", "atlas.escalate", "atlas.get_thread", "atlas.record_destination",
+    "atlas.record_model", "atlas.record_probe", "atlas.record_rate", "atlas.take_trial", "rag.record_usage",
+    # expressions, which the statement around them takes in
+    "atlas.caller_role", "atlas.cost", "atlas.is_service", "atlas.price_factor_of", "atlas.price_on", "atlas.today", "atlas.worst_cost",
+}  # fmt: skip
+
+
+async def test_what_each_task_calls_is_planned_once_a_connection(db: asyncpg.Connection) -> None:
+    """A function in SQL is planned at each call before Postgres 18, one in PL/pgSQL keeps its plans; and those only if they do
+    not depend on the arrays that it is called with."""
+    rows = await db.fetch(
+        "select p.pronamespace::regnamespace || '.' || p.proname as name, l.lanname as language, coalesce(p.proconfig, '{}') as settings "
+        "from pg_proc p join pg_language l on l.oid = p.prolang where p.pronamespace in ('atlas'::regnamespace, 'rag'::regnamespace) "
+        "and has_function_privilege('atlas_worker', p.oid, 'execute')"
+    )
+    assert {row["name"] for row in rows} == EACH_TASK | PLANNED_BY_ITSELF | SELDOM, "one that is new belongs into one of these"
+    mode = {"plan_cache_mode=force_generic_plan", "jit=off"}
+    hot = [row for row in rows if row["name"] in EACH_TASK]
+    assert len(hot) == len(EACH_TASK)
+    assert [row["name"] for row in hot if row["language"] != "plpgsql" or not mode <= set(row["settings"])] == []
+
+
+@pytest.mark.parametrize("planned", ["before", "after"])
+async def test_a_claim_reads_no_more_of_a_long_queue(db: asyncpg.Connection, planned: str) -> None:
+    """Of ten thousand ready questions a claim of twenty reads some hundred rows, whether its plans were made before or after."""
+    await db.execute("select atlas.register_worker($1, 'w', '1', 8)", worker := uuid4())
+    if planned == "before":
+        assert await claim(db, 20, worker) == []
+    await db.execute(
+        "insert into public.architect_in (data) select jsonb_build_object('task_id', gen_random_uuid(), 'role', 'architect', "
+        "'msg_type', 'chat', 'content', 'question ' || n) from generate_series(1, 10000) n"
+    )
+    await db.execute("analyze atlas.task")
+    read = "select idx_tup_fetch + seq_tup_read from pg_stat_xact_user_tables where relname = 'task'"
+    async with db.transaction():
+        before = await db.fetchval(read)
+        assert len(await claim(db, 20, worker)) == 20
+        assert await db.fetchval(read) - before < 2000
+
+
 @pytest.mark.long
 async def test_a_server_that_compiles_plans_compiles_none_of_a_task(tmp_path: Path) -> None:
     """From the question to the reply, on Postgres 15 with JIT on, as on Supabase; each plan of each function is looked at."""

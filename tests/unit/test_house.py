@@ -77,7 +77,12 @@ def test_every_module_can_be_imported_alone() -> None:
 
 def bare(*words: str) -> subprocess.CompletedProcess[str]:
     """`atlas` where no extra is installed."""
-    env = {"PATH": os.environ["PATH"], "DATABASE_URL": "postgresql://x:x@127.0.0.1:9/x", "HOME": "/nonexistent"}
+    env = {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": "postgresql://x:x@127.0.0.1:9/x",
+        "HOME": "/nonexistent",
+        "ATLAS_HTTP_PORT": "0",
+    }
     return subprocess.run(
         [sys.executable, "-c", BARE.format(gone=EXTRAS), *words], capture_output=True, text=True, check=False, env=env, cwd=ROOT
     )
