@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from atlas import __version__, logs
+from atlas import __version__, logs, loop
 from atlas.environment import environment
 from atlas.errors import AtlasError
 from atlas.local.address import database_url
@@ -194,7 +194,7 @@ def main() -> int:
     try:
         settings = load(environment(os.environ))
         logs.set_up(settings.atlas_log_format)
-        return asyncio.run(serve(settings, port_file=arguments.port_file))
+        return loop.run(serve(settings, port_file=arguments.port_file))
     except AtlasError as error:
         print(f"atlas: {error.line}", file=sys.stderr)  # noqa: T201  its one line on the way out
         return error.exit_code

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from atlas import loop
 from atlas.commands.console import complain, say, tell
 from atlas.environment import environment
 from atlas.errors import AtlasError
@@ -33,18 +34,19 @@ if TYPE_CHECKING:
     from atlas.local.process import Background
 
 P = ParamSpec("P")
+Loop = Callable[[Coroutine[Any, Any, None]], None]
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TaskArgument = Annotated[str, typer.Argument(help="A task id, a unique prefix of one, or `last`.")]
 
 
-def runs(command: Callable[P, Awaitable[None]]) -> Callable[P, None]:
-    """An async command: AtlasErrors become one line and their exit code, Ctrl-C becomes 130."""
+def runs(command: Callable[P, Awaitable[None]], *, on: Loop = asyncio.run) -> Callable[P, None]:
+    """An async command: AtlasErrors become one line and their exit code, Ctrl-C becomes 130. on: what runs its loop."""
 
     @functools.wraps(command)
     def run(*arguments: P.args, **options: P.kwargs) -> None:
         try:
-            asyncio.run(_awaited(command(*arguments, **options)))
+            on(_awaited(command(*arguments, **options)))
         except AtlasError as error:
             complain(error.line)
             raise typer.Exit(error.exit_code) from None
@@ -58,6 +60,11 @@ def runs(command: Callable[P, Awaitable[None]]) -> Callable[P, None]:
             raise typer.Exit(130) from None
 
     return run
+
+
+def serves(command: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """A command that runs for as long as it is let: on the quickest loop that is there."""
+    return runs(command, on=loop.run)
 
 
 async def _awaited(work: Awaitable[None]) -> None:
@@ -168,10 +175,10 @@ NARROWEST = 16
 
 
 def fitting(widths: Mapping[str, int], room: int, *, right: Sequence[str], rank: Sequence[str]) -> set[str]:
-    """The columns that fit side by side, one space between them: those that come last in rank are left out first."""
+    """The columns that fit side by side, two spaces between them: those that come last in rank are left out first."""
     kept = set(widths)
     for name in reversed(rank):
-        needed = sum(widths[one] if one in right else min(widths[one], NARROWEST) for one in kept) + len(kept) - 1
+        needed = sum(widths[one] if one in right else min(widths[one], NARROWEST) for one in kept) + 2 * (len(kept) - 1)
         if needed <= room or len(kept) == 1:
             break
         kept.discard(name)
@@ -200,6 +207,11 @@ def cell(value: object, name: str = "") -> str:
     if hasattr(value, "total_seconds"):
         return f"{value.total_seconds():.1f} s"
     return str(value)
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: 1 file, 2 files."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def spent_of(budget: Mapping[str, Any]) -> list[tuple[float, float, str, str]]:

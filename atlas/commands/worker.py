@@ -6,7 +6,7 @@ import typer
 
 from atlas import logs as logging_setup
 from atlas.commands import statements
-from atlas.commands.common import JsonFlag, dump, operator, runs, settings, show_rows
+from atlas.commands.common import JsonFlag, dump, operator, runs, serves, settings, show_rows
 from atlas.commands.console import say
 
 
@@ -33,7 +33,7 @@ async def status(as_json: JsonFlag = False) -> None:
     )  # fmt: skip
 
 
-@runs
+@serves
 async def worker() -> None:
     """Run a worker in the foreground, with /healthz, /livez, /readyz and /metrics. SIGTERM drains it."""
     from atlas.main import serve  # with all that a worker needs, which takes a while to import
