@@ -29,7 +29,7 @@ from atlas.llm.book import ModelBook
 from atlas.llm.offline import OfflineGenerator
 from atlas.llm.port import Generator
 from atlas.llm.rates import RateBuckets
-from atlas.llm.replay import ReplayGenerator
+from atlas.llm.replay import Either, ReplayGenerator, read_replay
 from atlas.llm.tokens import Vocabularies
 from atlas.llm.watch import ModelWatch
 from atlas.metrics import Metrics
@@ -223,12 +223,12 @@ async def generator_of(settings: Settings) -> AsyncIterator[Generator]:
     """Who writes: OpenAI where there is a key, else the offline architect; a replay where one is asked for."""
     if settings.atlas_replay is not None:
         try:
-            text = settings.atlas_replay.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            question, text = read_replay(settings.atlas_replay.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise SettingsError(
-                [f"ATLAS_REPLAY={settings.atlas_replay} cannot be read ({type(error).__name__}): name a Markdown file"]
+                [f"ATLAS_REPLAY={settings.atlas_replay} cannot be used ({error}): see examples/replies"]
             ) from None
-        yield ReplayGenerator(text, count=Vocabularies().counter("o200k_base"))
+        yield Either(ReplayGenerator(question, text, count=Vocabularies().counter("o200k_base")), OfflineGenerator())
         return
     if settings.openai_api_key is None:
         yield OfflineGenerator()

@@ -126,7 +126,7 @@ class Settings(BaseModel):
     atlas_http_host: str = Field("127.0.0.1", description="where health and metrics listen; 0.0.0.0 in a container")
     atlas_http_port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="0 takes a free one")
     atlas_replay: Path | None = Field(
-        None, description="a Markdown file that is replayed as every reply, for demonstrations: no model is called"
+        None, description="a file whose text is replayed to its question, for demonstrations: no model is called"
     )
     atlas_log_format: Literal["console", "json"] = Field("console", description="json for log collectors")
     atlas_home: Path | None = Field(
@@ -241,7 +241,7 @@ class Settings(BaseModel):
     def chain(self) -> tuple[str, ...]:
         """The models in the order in which they are tried; without a key, the passages alone."""
         if self.atlas_replay is not None:
-            return ("replay",)
+            return ("replay", "offline")
         if self.openai_api_key is None:
             return ("offline",)
         return (self.openai_model, *self.openai_fallback_models)

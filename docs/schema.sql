@@ -1313,6 +1313,7 @@ begin
         'content', i.content, 'metadata', atlas.reply_metadata(i.parent_id, i.metadata)),
       i.message_task_id, i.sender, i.project_id
     from item i order by i.reply_id
+    returning architect_out.id, atlas.message_sha256(architect_out.data) as hash
   ),
   ended as (
     update atlas.attempt a set state = 'completed', finished_at = now(), model = coalesce(i.model, a.model)
@@ -1324,8 +1325,8 @@ begin
     from item i where t.id = i.id
   )
   select array_agg(i.attempt_id), array_agg(i.id), array_agg(jsonb_strip_nulls(jsonb_build_object('attempt', i.attempts,
-      'model', i.model, 'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'))))
-    into done, tasks, details from item i;
+      'model', i.model, 'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'), 'message_sha256', r.hash)))
+    into done, tasks, details from item i join replied r on r.id = i.reply_id;
   if done is null then
     return;
   end if;
@@ -1492,7 +1493,7 @@ declare
   found_id uuid;
 begin
   if p_name !~ '^[a-z0-9][a-z0-9._-]{0,62}$' then
-    perform atlas.refuse('name', format('%L has other characters than a-z, 0-9, dot, dash and underscore, or is too long', p_name),
+    perform atlas.refuse('name', format('%L is too long, or has other characters than a-z, 0-9, dots, dashes and underscores', p_name),
       coalesce('use such as ' || nullif(left(trim(both '-._' from regexp_replace(lower(p_name), '[^a-z0-9._]+', '-', 'g')), 63), ''),
         'use such as payments'), 'AT001', 'project');
   end if;
@@ -2873,6 +2874,21 @@ $$;
 COMMENT ON FUNCTION atlas.measure_models() IS 'Measures how long the replies of each model usually are: the 99th percentile of its latest 2,000 calls, 4,000 tokens at least.';
 
 --
+-- Name: message_sha256(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.message_sha256(p_data jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$ select encode(sha256(convert_to(p_data::text, 'UTF8')), 'hex') $$;
+
+--
+-- Name: FUNCTION message_sha256(p_data jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.message_sha256(p_data jsonb) IS 'The SHA-256 of a whole message, as Postgres writes it, in hexadecimal. Internal.';
+
+--
 -- Name: my_projects(); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -3229,9 +3245,10 @@ begin
     from new_rows n
     where n.data ->> 'role' = 'architect' and n.data ->> 'msg_type' in ('chat', 'control')
     order by n.id
-    returning id, sender_key
+    returning id, in_id, sender_key
   )
-  select array_agg(q.id), array_agg(jsonb_build_object('sender_key', q.sender_key)) into ids, details from queued q;
+  select array_agg(q.id), array_agg(jsonb_build_object('sender_key', q.sender_key, 'message_sha256', atlas.message_sha256(n.data)))
+    into ids, details from queued q join new_rows n on n.id = q.in_id;
   if ids is null then
     return null;
   end if;
@@ -4197,7 +4214,7 @@ begin
     ('month', 'this month', 'USD', b.usd_monthly, b.month_settled_usd, b.month_reserved_usd, usd,
       (date_trunc('month', v_day) + interval '1 month')::date, false)
   ) as l (period, said, unit, most, settled, reserved, need, following, shared)
-  where b.scope = any (scopes) and b.enforcement = 'hard' and l.settled + l.reserved + l.need > l.most
+  where b.scope = any (scopes) and b.enforcement = 'hard' and l.need > 0 and l.settled + l.reserved + l.need > l.most
     -- a share never stands in the way of a person's first call of a day
     and not (l.shared and l.settled + l.reserved = 0)
   -- what can never fit first, then what is spent the longest, then what others have reserved
@@ -4310,7 +4327,8 @@ begin
       and not exists (select from request q where q.taken or q.holds)
       and not exists (
         select from total o join atlas.budget_now b on b.scope = o.scope
-        where b.enforcement = 'hard' and (
+        -- a call that costs nothing waits for no budget
+        where b.enforcement = 'hard' and (o.need > 0 or o.usd > 0 or not o.priced) and (
           o.longest > b.per_run or o.longest_usd > b.usd_per_run
           or b.settled_tokens + b.reserved_tokens + o.need > coalesce(b.daily, o.share_daily)
           or b.settled_usd + b.reserved_usd + o.usd > coalesce(b.usd_daily, o.share_usd)
@@ -5520,17 +5538,23 @@ CREATE FUNCTION atlas.verify_audit() RETURNS TABLE(problem text, task_id uuid, a
   select 'the reply is not the one that was completed', t.id, a.id
   from atlas.task t
   join lateral (select x.id, x.detail from atlas.audit x where x.task_id = t.id and x.event = 'complete_task'
-                order by x.seq desc limit 1) a on a.detail ? 'reply_sha256'
+                order by x.seq desc limit 1) a on a.detail ? 'message_sha256'
   left join public.architect_out o on o.id = t.out_id
-  where t.state = 'completed' and t.title <> '[erased]' and a.detail ->> 'reply_sha256'
-    is distinct from encode(sha256(convert_to(o.data ->> 'content', 'UTF8')), 'hex')
+  where t.state = 'completed' and t.title <> '[erased]' and (o.task_id is distinct from t.message_task_id
+    or a.detail ->> 'message_sha256' is distinct from atlas.message_sha256(o.data))
+  union all
+  select 'the message is not the one that was submitted', t.id, a.id
+  from atlas.task t
+  join atlas.audit a on a.task_id = t.id and a.seq = 1 and a.event = 'submit_task' and a.detail ? 'message_sha256'
+  left join public.architect_in i on i.id = t.in_id
+  where t.title <> '[erased]' and a.detail ->> 'message_sha256' is distinct from atlas.message_sha256(i.data)
 $$;
 
 --
 -- Name: FUNCTION verify_audit(); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.verify_audit() IS 'Every broken hash, chain or seal, and every reply that is not the one that was completed. The HMACs are checked where the key is.';
+COMMENT ON FUNCTION atlas.verify_audit() IS 'Every broken hash, chain or seal, and every message that is not the one that was submitted, or completed. The HMACs are checked where the key is.';
 
 --
 -- Name: wait_for_budget(atlas.task, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -13301,6 +13325,12 @@ REVOKE ALL ON FUNCTION atlas.matches(filter jsonb, event_kind text, data jsonb, 
 REVOKE ALL ON FUNCTION atlas.measure_models() FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.measure_models() TO service_role;
 GRANT ALL ON FUNCTION atlas.measure_models() TO atlas_worker;
+
+--
+-- Name: FUNCTION message_sha256(p_data jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.message_sha256(p_data jsonb) FROM PUBLIC;
 
 --
 -- Name: FUNCTION my_projects(); Type: ACL; Schema: atlas; Owner: -

@@ -25,7 +25,7 @@ declare
   found_id uuid;
 begin
   if p_name !~ '^[a-z0-9][a-z0-9._-]{0,62}$' then
-    perform atlas.refuse('name', format('%L has other characters than a-z, 0-9, dot, dash and underscore, or is too long', p_name),
+    perform atlas.refuse('name', format('%L is too long, or has other characters than a-z, 0-9, dots, dashes and underscores', p_name),
       coalesce('use such as ' || nullif(left(trim(both '-._' from regexp_replace(lower(p_name), '[^a-z0-9._]+', '-', 'g')), 63), ''),
         'use such as payments'), 'AT001', 'project');
   end if;

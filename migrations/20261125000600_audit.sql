@@ -167,6 +167,11 @@ as $$ select atlas.append_audit(null, 'renew_audit_key') $$;
 comment on function atlas.renew_audit_key() is 'The next seal may be made with another key: for operators, when the key is renewed or lost.';
 grant execute on function atlas.renew_audit_key() to service_role;
 
+create function atlas.message_sha256(p_data jsonb) returns text
+language sql immutable parallel safe set search_path = ''
+as $$ select encode(sha256(convert_to(p_data::text, 'UTF8')), 'hex') $$;
+comment on function atlas.message_sha256(jsonb) is 'The SHA-256 of a whole message, as Postgres writes it, in hexadecimal. Internal.';
+
 create function atlas.verify_audit() returns table (problem text, task_id uuid, audit_id bigint)
 language sql stable security definer set search_path = ''
 as $$
@@ -189,13 +194,19 @@ as $$
   select 'the reply is not the one that was completed', t.id, a.id
   from atlas.task t
   join lateral (select x.id, x.detail from atlas.audit x where x.task_id = t.id and x.event = 'complete_task'
-                order by x.seq desc limit 1) a on a.detail ? 'reply_sha256'
+                order by x.seq desc limit 1) a on a.detail ? 'message_sha256'
   left join public.architect_out o on o.id = t.out_id
-  where t.state = 'completed' and t.title <> '[erased]' and a.detail ->> 'reply_sha256'
-    is distinct from encode(sha256(convert_to(o.data ->> 'content', 'UTF8')), 'hex')
+  where t.state = 'completed' and t.title <> '[erased]' and (o.task_id is distinct from t.message_task_id
+    or a.detail ->> 'message_sha256' is distinct from atlas.message_sha256(o.data))
+  union all
+  select 'the message is not the one that was submitted', t.id, a.id
+  from atlas.task t
+  join atlas.audit a on a.task_id = t.id and a.seq = 1 and a.event = 'submit_task' and a.detail ? 'message_sha256'
+  left join public.architect_in i on i.id = t.in_id
+  where t.title <> '[erased]' and a.detail ->> 'message_sha256' is distinct from atlas.message_sha256(i.data)
 $$;
 comment on function atlas.verify_audit() is
-  'Every broken hash, chain or seal, and every reply that is not the one that was completed. The HMACs are checked where the key is.';
+  'Every broken hash, chain or seal, and every message that is not the one that was submitted, or completed. The HMACs are checked where the key is.';
 grant execute on function atlas.verify_audit() to service_role;
 
 revoke execute on all functions in schema atlas, rag from public;

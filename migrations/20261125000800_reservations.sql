@@ -78,7 +78,7 @@ begin
     ('month', 'this month', 'USD', b.usd_monthly, b.month_settled_usd, b.month_reserved_usd, usd,
       (date_trunc('month', v_day) + interval '1 month')::date, false)
   ) as l (period, said, unit, most, settled, reserved, need, following, shared)
-  where b.scope = any (scopes) and b.enforcement = 'hard' and l.settled + l.reserved + l.need > l.most
+  where b.scope = any (scopes) and b.enforcement = 'hard' and l.need > 0 and l.settled + l.reserved + l.need > l.most
     -- a share never stands in the way of a person's first call of a day
     and not (l.shared and l.settled + l.reserved = 0)
   -- what can never fit first, then what is spent the longest, then what others have reserved
@@ -204,7 +204,8 @@ begin
       and not exists (select from request q where q.taken or q.holds)
       and not exists (
         select from total o join atlas.budget_now b on b.scope = o.scope
-        where b.enforcement = 'hard' and (
+        -- a call that costs nothing waits for no budget
+        where b.enforcement = 'hard' and (o.need > 0 or o.usd > 0 or not o.priced) and (
           o.longest > b.per_run or o.longest_usd > b.usd_per_run
           or b.settled_tokens + b.reserved_tokens + o.need > coalesce(b.daily, o.share_daily)
           or b.settled_usd + b.reserved_usd + o.usd > coalesce(b.usd_daily, o.share_usd)

@@ -70,9 +70,10 @@ begin
     from new_rows n
     where n.data ->> 'role' = 'architect' and n.data ->> 'msg_type' in ('chat', 'control')
     order by n.id
-    returning id, sender_key
+    returning id, in_id, sender_key
   )
-  select array_agg(q.id), array_agg(jsonb_build_object('sender_key', q.sender_key)) into ids, details from queued q;
+  select array_agg(q.id), array_agg(jsonb_build_object('sender_key', q.sender_key, 'message_sha256', atlas.message_sha256(n.data)))
+    into ids, details from queued q join new_rows n on n.id = q.in_id;
   if ids is null then
     return null;
   end if;

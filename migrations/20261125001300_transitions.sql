@@ -89,6 +89,7 @@ begin
         'content', i.content, 'metadata', atlas.reply_metadata(i.parent_id, i.metadata)),
       i.message_task_id, i.sender, i.project_id
     from item i order by i.reply_id
+    returning architect_out.id, atlas.message_sha256(architect_out.data) as hash
   ),
   ended as (
     update atlas.attempt a set state = 'completed', finished_at = now(), model = coalesce(i.model, a.model)
@@ -100,8 +101,8 @@ begin
     from item i where t.id = i.id
   )
   select array_agg(i.attempt_id), array_agg(i.id), array_agg(jsonb_strip_nulls(jsonb_build_object('attempt', i.attempts,
-      'model', i.model, 'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'))))
-    into done, tasks, details from item i;
+      'model', i.model, 'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'), 'message_sha256', r.hash)))
+    into done, tasks, details from item i join replied r on r.id = i.reply_id;
   if done is null then
     return;
   end if;

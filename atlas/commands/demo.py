@@ -21,7 +21,7 @@ from uuid import UUID
 import typer
 
 from atlas.commands.audit import check_audit
-from atlas.commands.common import Steps, operator, runs, settings
+from atlas.commands.common import Steps, counted, operator, runs, settings
 from atlas.commands.console import complain, me, say, tell
 from atlas.commands.following import fail_unless_completed, show_stream
 from atlas.commands.knowledge import Pruning, index_paths
@@ -63,7 +63,7 @@ async def demo(
     documents = docs or EXAMPLES / "team"
     if not documents.exists():
         raise UsageError(f"{documents} is not there", "name a folder of documents with --docs")
-    replayed = known.openai_api_key is None and docs is None and text == QUESTION
+    replayed = known.openai_api_key is None and docs is None and text.split() == QUESTION.split()
     # a stack of its own, which `atlas up` elsewhere never meets
     stack = Stack(known.atlas_home or Path(".atlas"))
     os.environ["ATLAS_HOME"] = str(stack.home)
@@ -75,6 +75,8 @@ async def demo(
         steps = Steps(first_step + 4, done=first_step)
         try:
             if before is not None:
+                if before.owner == "up":
+                    tell("The stack that `atlas up` started is used: its worker starts anew with these settings.")
                 # it may have other settings: the demo shows today's
                 stack.worker.stop()
             with _example(replayed):
@@ -84,7 +86,7 @@ async def demo(
                     # the example team has a name of its own, wherever Atlas is installed
                     named = None if docs is not None else "example-team"
                     report = await index_paths(index, [documents], project=None, pruning=Pruning.ALWAYS, named=named)
-            tell(f"      {report.files} documents: {report.indexed} indexed, {report.unchanged} unchanged")
+            tell(f"      {counted(report.files, 'document')}: {report.indexed} indexed, {report.unchanged} unchanged")
             if replayed:
                 tell("No OPENAI_API_KEY: an answer that ships with the example team is replayed,\nand no model is called.\n")
             elif known.openai_api_key is None:
@@ -117,7 +119,8 @@ async def demo(
                         # what is asked from now on is no example
                         stack.worker.stop()
                         worker = stack.start_worker(environment(os.environ))
-                    say(f"\nThe stack stays up (worker {worker.pid}); `{me()} down` stops it. Reach it with:")
+                    down = f"ATLAS_HOME={shlex.quote(str(stack.home))} {me()} down"
+                    say(f"\nThe stack stays up (worker {worker.pid}); `{down}` stops it. Reach it with:")
                     say(f"  {shlex.quote(str(stack.postgres.binaries / 'psql'))} '{cluster.url()}'")
             else:
                 # no await and no further Ctrl-C: nothing may be left behind
@@ -150,7 +153,7 @@ def _example(replayed: bool) -> Iterator[None]:
 
 async def _crash(people: PostgresTasks, task_id: UUID, stack: Stack) -> str:
     """Kills the worker while it writes, starts another one, and reads on. Answers with what a reader saw of the text."""
-    written, anew, killed = "", 0, False
+    written, anew, killed_after = "", 0, 0
     async for event in follow(people, task_id):
         match event:
             case MoreText(text=text):
@@ -159,14 +162,15 @@ async def _crash(people: PostgresTasks, task_id: UUID, stack: Stack) -> str:
                 written, anew = text, anew + 1
             case Ended(task=task):
                 whole = not anew and written == task["reply"]
-                return f"{len(written)} characters, " + ("none twice, none missing" if whole else f"begun anew {anew} times")
-        if not killed and len(written) > KILLED_AFTER and written[-1] not in ".!?\n":
-            killed = True
+                said = "each once" if whole else f"begun anew {anew} times"
+                return f"{len(written)} characters, {said}" + (f"; cut after {killed_after} by kill -9" if killed_after else "")
+        if not killed_after and len(written) > KILLED_AFTER and written[-1] not in ".!?\n":
+            killed_after = len(written)
             before = stack.worker.running()
             pid = stack.worker.kill()
             with _example(replayed=True):
                 worker = stack.start_worker(environment(os.environ), owner=before.owner if before else "demo")
-            tell(f"\n--- kill -9 of worker {pid}, after {len(written)} characters; worker {worker.pid} starts ---\n")
+            tell(f"\n--- kill -9 of worker {pid}, after {killed_after} characters; worker {worker.pid} starts ---\n")
             await stack.worker.until(worker, "/readyz")
     raise AssertionError("unreachable")
 
@@ -182,7 +186,7 @@ async def _audited(reads: Operator) -> str:
 def _summary(task: Row, budgets: list[Row], audit: str, took: float, seen: str | None) -> None:
     """The receipt: what the answer took, what it cost, whether the audit holds."""
     calls, attempts = task["calls"], task["attempt_list"]
-    first = min((a["first_delta_at"] for a in attempts if a["first_delta_at"]), default=task["finished_at"])
+    first = min((a["first_delta_at"] for a in attempts if a["first_delta_at"]), default=None)
     limit = next((row for row in budgets if row["scope"] == "global"), {})
     cap = limit.get("usd_daily")
     sources = [source for source in task["metadata"].get("sources", []) if source.get("cited")]
@@ -194,7 +198,7 @@ def _summary(task: Row, budgets: list[Row], audit: str, took: float, seen: str |
         "model": EXAMPLE if task["model"] == "replay" else task["model"] or "",
         "workers": str(len(attempts))
         + ("; the second took up what the first was writing" if len(attempts) > len(calls) == 1 else ""),
-        "text": seen or f"{len(task['reply'] or '')} characters",
+        "text": (seen if task["state"] == "completed" else None) or f"{len(task['reply'] or '')} characters",
         "tokens": f"{sum(c['input_tokens'] or 0 for c in calls)} in, {sum(c['output_tokens'] or 0 for c in calls)} out, "
         f"in {len(calls)} call{'s' if len(calls) != 1 else ''}",
         "USD": f"{reserved:.4f} reserved, {spent:.4f} spent, {max(0.0, reserved - spent):.4f} given back",

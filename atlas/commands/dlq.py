@@ -36,7 +36,7 @@ async def dlq_list(kind: Kind = "task", as_json: JsonFlag = False) -> None:
             rows = await reads.rows(statements.dead_rows())
             columns = {"id": "ID", "destination": "DESTINATION", "task_id": "TASK", "rejections": "REJECTIONS",
                        "last_error": "WHY", "created_at": "SINCE"}  # fmt: skip
-    show_rows(rows, columns, as_json=as_json, empty=f"no dead letters ({kind})")
+    show_rows(rows, columns, as_json=as_json, empty=f"no dead letters of kind {kind}")
 
 
 Letter = Annotated[str | None, typer.Argument(help="A task (id, prefix, `last`), or the number of an outbox row.")]

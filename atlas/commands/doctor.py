@@ -46,7 +46,7 @@ async def doctor(as_json: JsonFlag = False) -> None:
     else:
         model = " > ".join(known.chain)
         if known.atlas_replay is not None:
-            model = f"none, {known.atlas_replay} is replayed as every reply (ATLAS_REPLAY)"
+            model = f"none, {known.atlas_replay} is replayed to its question (ATLAS_REPLAY)"
         elif known.openai_api_key is None:
             model = "none, the offline architect answers with passages; set OPENAI_API_KEY for a model"
         where = origin(os.environ, "OPENAI_API_KEY")

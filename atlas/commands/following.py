@@ -19,7 +19,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from atlas.commands.common import cell
-from atlas.commands.console import EXIT_REFUSED, EXIT_TRUNCATED, complain, say, tell
+from atlas.commands.console import EXIT_REFUSED, EXIT_TRUNCATED, complain, say, spoken, tell
 from atlas.errors import AtlasError, StackError, TaskFailed
 from atlas.tasks.follow import Changed, Ended, Event, MoreText, Restart, follow
 from atlas.tasks.port import Tasks
@@ -143,7 +143,7 @@ async def show_stream(
                 # the state last: of a task that is claimed in between, no place in the queue is said
                 progress = await reads.progress(task_id)
                 state = await reads.state(task_id)
-                screen.status = standing(state, progress)
+                screen.status = spoken(standing(state, progress))
                 if not watched:
                     telling.stands(screen.status, running=state["state"] == "running")
             except AtlasError as error:
@@ -162,6 +162,8 @@ async def show_stream(
         async for event in events:
             match event:
                 case MoreText(text=text):
+                    if not written:
+                        nudged.set()  # by now it is known who writes
                     written += text
                     if raw and not quiet:
                         say(text, end="")
@@ -254,10 +256,12 @@ def end_with(task: Row) -> None:
 def fail_unless_completed(task: Row) -> None:
     """Raises TaskFailed for a task that ended without a reply."""
     if task["state"] != "completed":
-        hint = {"cancelled": "ask again", "dead_lettered": f"`atlas retry {str(task['id'])[:8]}` retries it"}
+        short = str(task["id"])[:8]
+        hint = {"cancelled": "ask again", "dead_lettered": f"`atlas retry {short}` retries it"}.get(task["state"])
+        if hint is None and str(task["error_code"]).endswith("_budget"):
+            hint = f"raise it with `atlas budget set`, or the setting that is in force, and `atlas retry {short}`"
         raise TaskFailed(
-            f"task {str(task['id'])[:8]} is {task['state']} ({task['error_code']}): {task['error_message']}",
-            hint.get(task["state"], "fix it and ask again"),
+            f"task {short} is {task['state']} ({task['error_code']}): {task['error_message']}", hint or "fix it and ask again"
         )
 
 

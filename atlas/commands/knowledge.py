@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.core import TyperGroup
 
-from atlas.commands.common import JsonFlag, agreed, dump, runs, settings, show_rows
+from atlas.commands.common import JsonFlag, agreed, counted, dump, runs, settings, show_rows
 from atlas.commands.console import complain, say, tell
 from atlas.commands.search import opened_for_caller, project_id
 from atlas.errors import AtlasError, NotFoundError, UsageError
@@ -130,9 +130,9 @@ async def remove(
         else:
             of = f"in project {project}" if project else "among shared documents"
             raise NotFoundError(f"nothing is indexed under {name!r} {of}", "`atlas index list` shows names and projects")
-        if not yes and not agreed(f"Remove {len(found)} documents of {one} from the index?"):
-            raise UsageError(f"{len(found)} documents of {one} stay", "say --yes")
-        say(f"removed {await known.store.forget_repository(whose, one)} documents of {one}")
+        if not yes and not agreed(f"Remove {counted(len(found), 'document')} of {one} from the index?"):
+            raise UsageError(f"nothing was removed: {counted(len(found), 'document')} of {one}", "add --yes")
+        say(f"removed {counted(await known.store.forget_repository(whose, one), 'document')} of {one}")
 
 
 EVERYBODY = "(everybody)"
@@ -226,11 +226,12 @@ def _show(report: Report, *, as_json: bool) -> None:
         complain(f"skipped {len(report.skipped) - _SHOWN} more: --json lists them all")
     embedded = f", {report.embedded} tokens embedded" if report.embedded else ""
     say(
-        f"{report.files} files: {report.indexed} indexed ({report.chunks} chunks, {report.tokens} tokens{embedded}), "
+        f"{counted(report.files, 'file')}: {report.indexed} indexed "
+        f"({counted(report.chunks, 'chunk')}, {report.tokens} tokens{embedded}), "
         f"{report.unchanged} unchanged, {len(report.skipped)} skipped, {report.dropped} dropped"
     )
     if report.stale:
-        complain(f"{len(report.stale)} documents whose files are gone stay in the index: `--prune` drops them")
+        complain(f"{counted(len(report.stale), 'document')} whose files are gone: `--prune` drops them from the index")
 
 
 async def _watch(

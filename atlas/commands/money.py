@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-import sys
+import io
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -58,9 +59,11 @@ async def spend(
     async with face() as reads:
         rows = await reads.spend(by, since=since, until=until)
     if as_csv:
-        writer = csv.DictWriter(sys.stdout, fieldnames=[by, *COLUMNS, *APART, *COUNTED])
+        written = io.StringIO()
+        writer = csv.DictWriter(written, fieldnames=[by, *COLUMNS, *APART, *COUNTED], lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _defused(value) for name, value in row.items()} for row in rows)
+        say(written.getvalue(), end="")
         return
     apart = {name: heading for name, heading in APART.items() if any(float(row[name] or 0) for row in rows)}
     columns = {by: by.upper(), **COLUMNS, **apart}
@@ -68,7 +71,9 @@ async def spend(
 
 
 def _defused(value: object) -> object:
-    """A cell of CSV that no spreadsheet takes for a formula: the text of others may begin as one."""
+    """A cell of CSV that no spreadsheet takes for a formula, as the text of others may begin; numbers without an exponent."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     return "'" + value if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 

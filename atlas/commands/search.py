@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
+from rich.console import Console
 
 from atlas.commands.common import JsonFlag, runs, settings, show_rows
 from atlas.commands.console import complain, say
@@ -85,6 +88,14 @@ async def search(
     if as_json:
         rows = [{**{name: getattr(chunk, name) for name in chunk.__slots__}, "place": chunk.place} for chunk in chunks]
         say(json.dumps(rows, ensure_ascii=False, indent=2))
+        return
+    if sys.stdout.isatty() and chunks:
+        for number, chunk in enumerate(chunks, 1):
+            close = "" if chunk.similarity is None else f", cosine {chunk.similarity:.2f}"
+            say(f"{number:2}. {chunk.place}  ({chunk.score:.3f}{close})")
+            # the place is whole, to be copied; what follows is cut at the width
+            for line in (chunk.heading, " ".join(chunk.text.split())):
+                say("    " + shorten(line, Console().width - 4, placeholder=" …"))
         return
     shown = [
         {

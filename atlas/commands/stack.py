@@ -75,13 +75,15 @@ async def down(
     """Stop the embedded stack."""
     stack = _own_stack()
     with stack.only_one(), Steps(1).step("stopping"):
+        ran = stack.runs()
         stack.down()
         if erase:
             stack.postgres.erase()
     if as_json:
-        say(dump({"stopped": True, "erased": erase}))
+        say(dump({"stopped": ran, "erased": erase, "home": str(stack.home)}))
     else:
-        say("stopped, and all data removed" if erase else "stopped; the data stays")
+        said = "stopped" if ran else f"nothing was running in {stack.home}"
+        say(f"{said}, and all data removed" if erase else f"{said}; the data stays")
 
 
 @runs

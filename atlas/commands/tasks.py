@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markdown import Markdown
+from rich.segment import Segment
 
 from atlas.commands.common import JsonFlag, TaskArgument, cell, dump, face, local_worker, runs, show_rows
 from atlas.commands.console import complain, say, tell
@@ -160,6 +162,17 @@ async def tasks(
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class _Visible:
+    """What is rendered, with what would act on a terminal written out: Markdown may spell it as an entity, such as &#x202e;."""
+
+    content: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.content, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
 @runs
 async def show(
     task: TaskArgument,
@@ -189,7 +202,7 @@ async def show(
     if found["reply"]:
         say()
         if sys.stdout.isatty():
-            Console().print(Markdown(visible(found["reply"]), hyperlinks=False))
+            Console().print(_Visible(Markdown(found["reply"], hyperlinks=False)))
         else:
             say(found["reply"])
     if audit:

@@ -56,7 +56,7 @@ def compose(question: str, sources: tuple[tuple[str, Chunk], ...]) -> str:
         lines += ["Nothing that the team has indexed speaks of this.", ""]
     for number, (label, chunk) in enumerate(sources[:SHOWN], 1):
         lines += [f"## {number}. {_plain(chunk.heading or chunk.title)}", "", f"`{_plain(chunk.place)}` [{label}]", ""]
-        lines += [f"> {line}".rstrip() for line in _passage(chunk.text)] + [""]
+        lines += [f"> {line}".rstrip() for line in _passage(chunk)] + [""]
     if more := sources[SHOWN:]:
         lines += ["## Further passages", ""]
         lines += [f"- `{_plain(chunk.place)}` [{label}] {_plain(chunk.heading or chunk.title)}" for label, chunk in more] + [""]
@@ -77,10 +77,13 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).replace("`", "'")
 
 
-def _passage(text: str) -> list[str]:
+def _passage(chunk: Chunk) -> list[str]:
     """The lines of a passage; of a long one, the beginning. The labels of others are not cited here."""
-    # its own heading stands above it
-    text = re.sub(r"\A#+ .*\n\s*", "", text.strip())
+    text = chunk.text.strip()
+    first, _, rest = text.partition("\n")
+    if first.startswith("#") and first.strip("# \t") == chunk.heading.rpartition(" > ")[2]:
+        # its own heading stands above it
+        text = rest.lstrip()
     text = re.sub(r"\[(S\d+)\]", r"(\1)", text)
     if len(text) > LONGEST:
         text = text[: LONGEST - 1].rsplit(maxsplit=1)[0] + " …"

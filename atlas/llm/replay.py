@@ -1,4 +1,4 @@
-"""A text that was written beforehand, replayed as the reply to every question: for demonstrations, where no model is called.
+"""A text that was written beforehand, replayed as the reply to its question: for demonstrations, where no model is called.
 
 To Atlas it is a background response as any provider's: it has an id, goes on by the clock while nobody reads it, and is resumed
 by that id after a sequence number, from any process. All that resuming needs stands in the id.
@@ -14,6 +14,7 @@ from datetime import date
 from itertools import accumulate
 
 from atlas.llm.errors import BadRequest, WayLost
+from atlas.llm.offline import OfflineGenerator
 from atlas.llm.port import Delta, Finished, ModelCall, ModelEvent, Started
 from atlas.llm.tokens import MESSAGE_OVERHEAD, Count
 from atlas.task import Usage
@@ -25,14 +26,17 @@ _WORD = re.compile(r"\s*\S+\s*\Z|\s*\S+")
 
 
 class ReplayGenerator:
-    """Replays a text.
+    """Replays a text to the question that it answers, and leaves all others to the next model.
 
-    text: Markdown that cites documents as [[path]]. Each becomes the label of the source with that path; one that retrieval did
-    not find is left out, and so is a list item that begins with it. count: tokens of a text. pace: seconds a word. now: the
-    time, in seconds since 1970.
+    question, text: of read_replay. The text is Markdown that cites documents as [[path]]. Each becomes the label of the source
+    with that path; one that retrieval did not find is left out, and so is a list item that begins with it. count: tokens of a
+    text. pace: seconds a word. now: the time, in seconds since 1970.
     """
 
-    def __init__(self, text: str, *, count: Count, pace: float = 0.0125, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, question: str, text: str, *, count: Count, pace: float = 0.0125, now: Callable[[], float] = time.time
+    ) -> None:
+        self._question = question
         self._text = text
         self._count = count
         self._pace = pace
@@ -40,14 +44,16 @@ class ReplayGenerator:
         self._paths = list(dict.fromkeys(path for _, path in _CITATION.findall(text)))
 
     async def generate(self, call: ModelCall) -> AsyncIterator[ModelEvent]:
-        """Begins a response. Raises BadRequest where the text has more tokens than the call may write."""
+        """Begins a response. Raises BadRequest for another question, and for fewer tokens than the text has."""
+        if call.question.split() != self._question.split():
+            raise BadRequest(f"{call.model.name} answers “{self._question}” alone", code="another_question")
         labels = [_label(path, call) for path in self._paths]
         taken = self._count(call.instructions) + sum(self._count(text) + MESSAGE_OVERHEAD for _, text in call.turns)
         needed = sum(map(self._count, self._words(labels)))
         if needed > call.max_output_tokens:
             raise BadRequest(
-                f"the text that is replayed has {needed} tokens, and this call may write {call.max_output_tokens}: "
-                "raise TOKEN_BUDGET_PER_RUN, or unset ATLAS_REPLAY",
+                f"the example has {needed} tokens, and this call may write {call.max_output_tokens}: "
+                "raise TOKEN_BUDGET_PER_RUN",
                 code="replay_too_long",
             )
         response_id = f"replay_{self._now() * 1000:.0f}_{taken}_{'.'.join(labels)}"
@@ -105,9 +111,42 @@ class ReplayGenerator:
         return _WORD.findall(_CITATION.sub(cited, "".join(lines)))
 
 
+def read_replay(file: str) -> tuple[str, str]:
+    """The question and the text of a replay: front matter with a line `question: …`, then Markdown. Raises ValueError."""
+    found = re.fullmatch(r"---\nquestion: (\S[^\n]*)\n---\n+(\S.*)", file, re.DOTALL)
+    if found is None:
+        raise ValueError("it does not begin with ---, question: …, ---")
+    return found[1], found[2]
+
+
 def _label(path: str, call: ModelCall) -> str:
     """What the prompt calls the document of a path; x where it is not among the sources."""
     for label, source in zip(call.labels, call.sources, strict=True):
         if source.source == path or source.source.endswith(f"/{path}"):
             return label
     return "x"
+
+
+class Either:
+    """A replay, and the offline architect for what it does not answer."""
+
+    def __init__(self, replay: ReplayGenerator, offline: OfflineGenerator) -> None:
+        self._replay = replay
+        self._offline = offline
+
+    def generate(self, call: ModelCall) -> AsyncIterator[ModelEvent]:
+        return (self._offline if call.model.is_offline else self._replay).generate(call)
+
+    def resume(
+        self, response_id: str, after: int | None, *, age: float = 0.0, window: str = "soonest"
+    ) -> AsyncIterator[ModelEvent]:
+        return self._replay.resume(response_id, after, age=age, window=window)
+
+    async def cancel(self, response_id: str) -> Usage | None:
+        return await self._replay.cancel(response_id)
+
+    async def count(self, call: ModelCall) -> int | None:
+        return None
+
+    async def probe(self, model: str) -> date | None:
+        return None

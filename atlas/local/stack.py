@@ -129,6 +129,10 @@ class Stack:
                 raise StackError(f"another command works on {self.home}", "wait for its end, or set ATLAS_HOME") from None
             yield
 
+    def runs(self) -> bool:
+        """Whether anything of it runs."""
+        return any(process.running() for process in (self.worker, self.stand_in)) or self.postgres.running()
+
     def down(self) -> None:
         """Stops the worker and the stand-in, then Postgres."""
         self.worker.stop()

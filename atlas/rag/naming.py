@@ -69,10 +69,14 @@ def remote_name(url: str) -> str | None:
     'https://github.com/acme/docs'
     """
     if "://" in url:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            number = parts.port
+        except ValueError:  # a port that is none, a bracket that is not closed
+            return None
         if parts.scheme not in ("http", "https", "ssh", "git") or not parts.hostname:
             return None
-        port = f":{parts.port}" if parts.scheme in ("http", "https") and parts.port else ""
+        port = f":{number}" if parts.scheme in ("http", "https") and number else ""
         scheme = parts.scheme if parts.scheme == "http" else "https"
         url = urlunsplit((scheme, parts.hostname + port, parts.path, "", ""))
     elif (scp := _SCP.fullmatch(url)) is not None:

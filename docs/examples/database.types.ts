@@ -1831,6 +1831,7 @@ export type Database = {
       "mark_worker": { Args: { "p_state": string; "p_worker_id": string }; Returns: number };
       "matches": { Args: { "data": Json; "event_kind": string; "filter": Json; "sender": string }; Returns: boolean };
       "measure_models": { Args: Record<PropertyKey, never>; Returns: number };
+      "message_sha256": { Args: { "p_data": Json }; Returns: string };
       "my_projects": { Args: Record<PropertyKey, never>; Returns: string[] };
       "names_of": {
         Args: { "p_users": (string)[] };

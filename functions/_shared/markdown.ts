@@ -79,6 +79,15 @@ function outsideCode(text: string, change: (part: string) => string): string {
   return parts.join("\n");
 }
 
+/** A keyword, and behind it what names an issue; in between no word, but punctuation and markup, which GitHub may read through. */
+const CLOSES = new RegExp(
+  String.raw`\b([cfr])((?:lose|ixe?|esolve)[sd]?)\b` +
+    String
+      .raw`(?=(?:[^\w<&[]|<(?!a\b)[^>\n]*>|<(?![^>\n]*>)|&lt;!--[^\n]*?-->|&(?!lt;!--|amp;)|\[[^\]\n]*\]\(|\[(?![^\]\n]*\]\())*` +
+    String.raw`(?:[\w./-]*#\d|gh-\d|https?:\/\/|&amp;|<a\b))`,
+  "gi",
+);
+
 const SILENT = "\u200b"; // a space without width: people see the name, and nobody is called
 
 /**
@@ -87,9 +96,9 @@ const SILENT = "\u200b"; // a space without width: people see the name, and nobo
  */
 export function harmless(text: string): string {
   return text.replace(/<(?=(pre|script|style|textarea)\b|[!?])/gi, "&lt;")
-    .replace(/&(?=#0*64\b|#x0*40\b|commat;|#0*35\b|#x0*23\b|num;)/gi, "&amp;")
+    .replace(/&(?=#|commat;|num;)/gi, "&amp;")
     .replace(/@/g, `@${SILENT}`)
-    .replace(/\b([cfr])((?:lose|ixe?|esolve)[sd]?:?\s+)(?=\S*#\d|gh-\d|https?:\/\/|&amp;)/gi, `$1${SILENT}$2`);
+    .replace(CLOSES, `$1${SILENT}$2`);
 }
 
 /**

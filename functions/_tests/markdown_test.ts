@@ -64,11 +64,30 @@ Deno.test("what only looks like code calls nobody either", () => {
 
 Deno.test("a spec closes no issue", () => {
   for (
-    const words of ["Closes #5", "fixes: o/r#5", "Resolved GH-5", "fix https://github.com/o/r/issues/5", "close &num;5"]
+    const words of [
+      "Closes #5",
+      "fixes: o/r#5",
+      "Resolved GH-5",
+      "fix https://github.com/o/r/issues/5",
+      "close &num;5",
+      "closes <https://github.com/o/r/issues/5>",
+      "Closes <b >#5</b>",
+      "resolves [x](https://github.com/o/r/issues/1)",
+      "fixes <!-- x --> #5",
+      "fixes <a href=https://github.com/o/r/issues/5>x</a>",
+      "Closes **#5**",
+      "closes\\n#5",
+      "closed: _o/r#5_",
+    ]
   ) {
     assert.ok(!/(clos|fix|resolv)\w*:?\s+(\S*#\d|gh-|https|&num)/i.test(harmless(words)), words);
   }
   assert.equal(harmless("It fixes the release, as #5 says"), "It fixes the release, as #5 says");
+  // nobody can write the keyword, or the name, in entities
+  assert.equal(harmless("clos&#101;s #5, &#64octocat"), "clos&amp;#101;s #5, &amp;#64octocat");
+  const began = performance.now();
+  harmless("closes " + "<>[]( &lt;!-- --> &lt; ".repeat(2000));
+  assert.ok(performance.now() - began < 2000, "no text makes it slow");
 });
 
 Deno.test("a fence line of any length is not repeated", () => {

@@ -327,10 +327,28 @@ async def test_csv_holds_no_formula(atlas: Atlas, db: asyncpg.Connection) -> Non
     assert '"\'=HYPERLINK(""http://evil.example"")"' in said
 
 
+async def test_csv_holds_no_escape_sequence_and_no_exponent(atlas: Atlas, workers: Workers, db: asyncpg.Connection) -> None:
+    await workers.start()
+    await ended(db, await ask(db, sender_key="gh:\x1b]0;pwn\x07\u202eevil"))
+    said = (await atlas("spend", "--by", "sender", "--csv")).stdout
+    assert "key:gh:\\u001b]0;pwn\\u0007\\u202eevil," in said
+    assert "0.0000" in said
+    assert "E-" not in said
+
+
+async def test_markdown_spells_no_bidi_characters_either(atlas: Atlas, workers: Workers, db: asyncpg.Connection) -> None:
+    """An entity is decoded where Markdown is rendered."""
+    await workers.start()
+    await ended(db, await ask(db, "Entities &#x202e;desrever &rlm; &#x2066; \u202e end"))
+    said = await asyncio.to_thread(in_terminal, atlas, "show", "last", COLUMNS="200")
+    assert "desrever" in said
+    assert re.findall("[\u200e\u200f\u202a-\u202e\u2066-\u2069]", said) == []
+
+
 async def test_dead_letters_are_listed_and_retried(atlas: Atlas, db: asyncpg.Connection) -> None:
     from tests.support.core import claim
 
-    assert "no dead letters (task)" in (await atlas("dlq", "list")).stderr
+    assert "no dead letters of kind task" in (await atlas("dlq", "list")).stderr
     task = await ask(db, "doomed", sender_key="x")
     for _ in range(3):
         await db.execute("update atlas.task set wait_reason = null, run_after = now()")
@@ -455,6 +473,8 @@ async def test_index_and_search(atlas: Atlas, tmp_path: Path, db: asyncpg.Connec
         f"{docs}/deploy.md", "Deploy > Canary", 3, 5,
     )  # fmt: skip
     assert "docs/code.py:1-2\trollback" in (await atlas("search", "rollback the old version")).stdout
+    shown = await asyncio.to_thread(in_terminal, atlas, "search", "rollback the old version", COLUMNS="40")
+    assert f" 1. {docs}/code.py:1-2  (" in shown, "a place is whole, whatever the width"
     (docs / "code.py").unlink()
     assert "1 dropped" in (await atlas("index", "docs", "--prune")).stdout
     assert "nothing found" in (await atlas("search", "zebra")).stderr
@@ -519,9 +539,13 @@ async def test_tables_read_well_at_80_columns(atlas: Atlas, workers: Workers, db
     lines = (await asyncio.to_thread(in_terminal, atlas, "tasks", COLUMNS="80")).replace("\r", "").splitlines()
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
     assert max(len(line) for line in plain if not line.startswith("not shown")) <= 80, plain
-    assert plain[0].split() == ["ID", "STATE", "USD", "TOOK", "QUEUED", "ASKER", "QUESTION"]
+    # the title is folded, and every word of it is there
+    stored = await db.fetchval("select title from atlas.task where id = $1", task)
+    column = plain[0].index("QUESTION")
+    assert "".join(line[column:].rstrip() for line in plain[1:-1]).replace(" ", "") == stored.replace(" ", "")
+    assert plain[0].split() == ["ID", "STATE", "USD", "QUEUED", "ASKER", "QUESTION"]
     assert plain[1].startswith(str(task)[:8])
-    assert any(line.startswith("not shown in 80 columns: MODEL, TOKENS") for line in plain)
+    assert any(line.startswith("not shown in 80 columns: MODEL, TOKENS, TOOK") for line in plain)
     wide = await asyncio.to_thread(in_terminal, atlas, "tasks", COLUMNS="200")
     assert "not shown" not in wide
     assert "heartbeat" not in (await atlas("tasks")).stdout
@@ -531,7 +555,8 @@ async def test_tables_read_well_at_80_columns(atlas: Atlas, workers: Workers, db
 def test_columns_are_left_out_by_rank() -> None:
     widths = {"id": 8, "name": 40, "count": 6, "note": 60}
     assert fitting(widths, 200, right=["id", "count"], rank=list(widths)) == set(widths)
-    assert fitting(widths, 48, right=["id", "count"], rank=["id", "note", "name", "count"]) == {"id", "note", "name"}
+    assert fitting(widths, 46, right=["id", "count"], rank=["id", "note", "name", "count"]) == {"id", "note", "name"}
+    assert fitting(widths, 43, right=["id", "count"], rank=["id", "note", "name", "count"]) == {"id", "note"}
     assert fitting(widths, 30, right=["id", "count"], rank=["id", "note", "name", "count"]) == {"id", "note"}
     assert fitting(widths, 3, right=["id", "count"], rank=["id", "note", "name", "count"]) == {"id"}
     assert cell(Decimal("0E-9"), "threshold") == "0.000000000"

@@ -78,7 +78,7 @@ async def test_others_see_nothing_until_they_are_members(
         assert "no user" in await project("members", "payments", "--add", "nobody@example.com", code=4)
         assert "no user has the id" in await project("members", "payments", "--add", str(uuid4()), code=4)
         said = await project("create", "Bad Name", code=4)
-        assert "'Bad Name' has other characters" in said
+        assert "'Bad Name' is too long, or has other characters" in said
         assert "use such as bad-name" in said
         await ann.atlas("ask", "Which queue?", "--project", "payments")
         task = (await ann.json("tasks"))[0]["id"]
@@ -127,7 +127,7 @@ async def test_members_index_search_and_retry_under_their_login(
         assert await bob.json("index", "list") == []
         (docs / "old.md").unlink()
         assert "1 dropped" in (await ann.atlas("index", str(docs), "--project", "payments", "--prune")).stdout
-        assert "removed 1 documents" in (await ann.atlas("index", "remove", str(docs), "-y", "--project", "payments")).stdout
+        assert "removed 1 document of" in (await ann.atlas("index", "remove", str(docs), "-y", "--project", "payments")).stdout
         # REST answers with a thousand rows at most
         await db.execute(
             "select rag.put_document(p.id, $1 || '/old/' || n || '.md', 'Old', 'text', sha256(n::text::bytea), '[]', null, $1) "

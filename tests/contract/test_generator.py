@@ -10,15 +10,16 @@ from dataclasses import replace
 import pytest
 from openai import AsyncOpenAI
 
+from atlas.commands.demo import QUESTION
 from atlas.llm.errors import BadRequest, ModelError, WayLost
 from atlas.llm.models import Model
-from atlas.llm.offline import OfflineGenerator
+from atlas.llm.offline import OfflineGenerator, compose
 from atlas.llm.openai_responses import OpenAIGenerator
 from atlas.llm.port import Delta, Finished, Generator, ModelCall, ModelEvent, Snapshot, Started
-from atlas.llm.replay import ReplayGenerator
+from atlas.llm.replay import Either, ReplayGenerator, read_replay
 from atlas.task import Chunk
 from tests.doubles.openai import OpenAIDouble
-from tests.support.core import ADR
+from tests.support.core import ADR, ROOT
 from tests.support.knowledge import COUNT
 
 
@@ -37,7 +38,7 @@ async def offline() -> AsyncIterator[Generator]:
 
 @asynccontextmanager
 async def replay() -> AsyncIterator[Generator]:
-    yield ReplayGenerator(ADR, count=COUNT, pace=0)
+    yield ReplayGenerator("How?", ADR, count=COUNT, pace=0)
 
 
 WRITERS = pytest.mark.parametrize("writer", [openai, offline, replay])
@@ -118,7 +119,7 @@ async def test_a_replay_goes_on_while_nobody_reads_it_and_in_another_process() -
     clock = Clock()
     call = replace(CALL, sources=(chunk("team/adr/other.md"), chunk("team/adr/ship.md")), labels=("S1001", "S2002"))
     words = []
-    events = ReplayGenerator(CITING, count=COUNT, pace=0.001, now=clock).generate(call)
+    events = ReplayGenerator("How?", CITING, count=COUNT, pace=0.001, now=clock).generate(call)
     async for event in events:
         if isinstance(event, Started):
             response, resumable = event.response_id, event.resumable
@@ -130,11 +131,11 @@ async def test_a_replay_goes_on_while_nobody_reads_it_and_in_another_process() -
     assert resumable
     clock.now += 3600
     # an instance of its own, which knows nothing but the id: all that is left comes at once
-    other = ReplayGenerator(CITING, count=COUNT, pace=1000, now=clock)
+    other = ReplayGenerator("How?", CITING, count=COUNT, pace=1000, now=clock)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             [event async for event in other.resume(response, words[-1].sequence_number)]
-    other = ReplayGenerator(CITING, count=COUNT, pace=0.001, now=clock)
+    other = ReplayGenerator("How?", CITING, count=COUNT, pace=0.001, now=clock)
     rest = [event async for event in other.resume(response, words[-1].sequence_number)]
     written = "".join(event.text for event in [*words, *rest] if isinstance(event, Delta))
     assert written == ("> **An example.**\n\nWe ship on Fridays [S2002]\nand never on Mondays.\n\n- [S2002] the first\n"), (
@@ -151,7 +152,7 @@ async def test_a_replay_goes_on_while_nobody_reads_it_and_in_another_process() -
 
 async def test_a_cancelled_replay_costs_what_was_written() -> None:
     clock = Clock()
-    writer = ReplayGenerator("one two three four", count=lambda text: len(text.split()), pace=1, now=clock)
+    writer = ReplayGenerator("How?", "one two three four", count=lambda text: len(text.split()), pace=1, now=clock)
     events = writer.generate(CALL)
     began = await anext(events)
     assert isinstance(began, Started)
@@ -163,7 +164,7 @@ async def test_a_cancelled_replay_costs_what_was_written() -> None:
 
 
 async def test_a_replay_never_writes_more_than_was_reserved() -> None:
-    writer = ReplayGenerator(ADR, count=COUNT, pace=0)
+    writer = ReplayGenerator("How?", ADR, count=COUNT, pace=0)
     with pytest.raises(BadRequest, match="may write 10: raise TOKEN_BUDGET_PER_RUN"):
         [event async for event in writer.generate(replace(CALL, max_output_tokens=10))]
 
@@ -171,5 +172,31 @@ async def test_a_replay_never_writes_more_than_was_reserved() -> None:
 @pytest.mark.parametrize("response", ["resp_1", "replay_1_1_S1.x.S2", "replay_1_1_S1]", "replay_1_1_S1\n", "offline"])
 async def test_a_replay_of_another_text_is_left_to_who_has_it(response: str) -> None:
     with pytest.raises(WayLost) as caught:
-        [event async for event in ReplayGenerator(CITING, count=COUNT).resume(response, None)]
+        [event async for event in ReplayGenerator("How?", CITING, count=COUNT).resume(response, None)]
     assert caught.value.kept
+
+
+async def test_a_replay_answers_its_question_alone() -> None:
+    """Others are asked of the next model of the chain, which calls nobody."""
+    question, text = read_replay((ROOT / "examples/replies/minimal-ci-pipeline.md").read_text())
+    assert question == QUESTION
+    assert text.startswith("> **An example")
+    writer = Either(ReplayGenerator(question, text, count=COUNT, pace=0), OfflineGenerator(pause=0))
+    with pytest.raises(BadRequest, match="alone"):
+        [event async for event in writer.generate(replace(CALL, model=Model(name="replay")))]
+    events = [event async for event in writer.generate(replace(CALL, model=Model(name="offline")))]
+    assert "No model was called" in "".join(event.text for event in events if isinstance(event, Delta))
+    for broken in ("no front matter", "---\nquestion:\n---\n\ntext", "---\nquestion: a\n---\n"):
+        with pytest.raises(ValueError, match="does not begin"):
+            read_replay(broken)
+
+
+def test_a_passage_loses_no_line_but_its_own_heading() -> None:
+    """In code a line that begins with # is no heading."""
+    guard = replace(
+        chunk("deploy.sh"), heading="zebra_deploy", text="# NEVER without the freeze flag\nzebra_deploy() { echo go; }"
+    )
+    prose = replace(chunk("deploy.md"), heading="Deploy > Canary", text="## Canary\n\nFive percent first.")
+    said = compose("When?", (("S1001", guard), ("S2002", prose)))
+    assert "> # NEVER without the freeze flag\n> zebra_deploy() { echo go; }" in said
+    assert "## 2. Deploy > Canary\n\n`deploy.md:1-1` [S2002]\n\n> Five percent first." in said

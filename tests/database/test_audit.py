@@ -120,3 +120,34 @@ async def test_a_reply_that_was_changed_is_found(db: asyncpg.Connection) -> None
     )
     rows = await db.fetch("select problem, task_id from atlas.verify_audit()")
     assert {tuple(row) for row in rows} == {("the reply is not the one that was completed", task) for task in tasks[1:]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update public.architect_out set data = jsonb_set(data, '{metadata,sources}', '[{\"id\": \"S1\"}]') where id = $1",
+        "update public.architect_out set data = jsonb_set(data, '{metadata,model}', '\"another\"') where id = $1",
+        'update public.architect_out set data = data || \'{"msg_type": "control"}\' where id = $1',
+        "update public.architect_out set task_id = gen_random_uuid() where id = $1",
+        "update atlas.task set out_id = (select min(id) from public.architect_out) where out_id = $1",
+    ],
+    ids=["sources", "model", "kind", "whose", "which"],
+)
+async def test_more_than_the_text_of_a_reply_is_proven(db: asyncpg.Connection, change: str) -> None:
+    task = await ask(db)
+    (row,) = await claim(db)
+    await db.execute("select testing.complete_task($1, 'fine')", row["attempt_id"])
+    await db.execute(change, await db.fetchval("select out_id from atlas.task where id = $1", task))
+    rows = await db.fetch("select problem, task_id from atlas.verify_audit()")
+    assert [tuple(row) for row in rows] == [("the reply is not the one that was completed", task)]
+
+
+async def test_a_question_that_was_changed_is_found(db: asyncpg.Connection) -> None:
+    tasks = [await ask(db, f"question {n}") for n in range(2)]
+    assert await db.fetch("select * from atlas.verify_audit()") == []
+    await db.execute(
+        "update public.architect_in set data = data || '{\"content\": \"another\"}' where (data ->> 'task_id')::uuid = $1",
+        tasks[0],
+    )
+    rows = await db.fetch("select problem, task_id from atlas.verify_audit()")
+    assert [tuple(row) for row in rows] == [("the message is not the one that was submitted", tasks[0])]

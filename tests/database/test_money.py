@@ -67,6 +67,23 @@ async def test_usage_above_a_reservation_is_recorded_in_full_and_flagged(db: asy
     assert await db.fetchval("select over_reservation from atlas.spend")
 
 
+@pytest.mark.parametrize("beside", [[], [500]])
+async def test_a_call_that_costs_nothing_waits_for_no_budget(db: asyncpg.Connection, beside: list[int]) -> None:
+    """Also where all of the day is spent, alone and beside one that has to wait."""
+    await set_limit(db, daily=LIMIT, usd_daily=1)
+    for n in range(2 + len(beside)):
+        await ask(db, f"question {n}")
+    first, *others = await claim(db, 3)
+    await reserve(db, first["attempt_id"], 1000)
+    await db.execute("select testing.complete_task($1, 'x', '{}', $2)", first["attempt_id"], {"0": used(12_000)})
+    requests = [
+        {"attempt_id": str(row["attempt_id"]), "call": 0, "model": model, "input_tokens": 0, "output_tokens": tokens}
+        for row, model, tokens in zip(others, ["offline", "gpt-4.1"], [0, *beside], strict=False)
+    ]
+    rows = await db.fetch("select r from atlas.reserve_tokens($1) r", requests)
+    assert [row["r"]["outcome"] for row in rows] == ["reserved", *["defer" for _ in beside]]
+
+
 async def test_unknown_usage_counts_in_full_until_it_is_corrected_by_a_row_of_its_own(db: asyncpg.Connection) -> None:
     await set_limit(db, daily=LIMIT)
     await ask(db)

@@ -273,7 +273,7 @@ async def test_atlas_index_takes_a_url(database: Database, tmp_path: Path) -> No
     made = commit(tmp_path / "git/docs", {"a.md": "alpha lease"})
     async with git_server(tmp_path / "git") as server:
         done = await asyncio.to_thread(run_atlas, "index", f"{server}/docs", env={"DATABASE_URL": database.url()})
-        assert "1 files: 1 indexed" in done.stdout, done.stderr
+        assert "1 file: 1 indexed" in done.stdout, done.stderr
         async with opened(database) as known:
             found = await find(known, "alpha")
             assert sources(found) == [f"{server}/docs/a.md"]

@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from atlas import markdown
+from atlas.llm.replay import read_replay
 from tests.support.core import ADR, ROOT
 
 BITS = [
@@ -38,6 +39,6 @@ def test_what_needs_the_parser_gets_it(text: str) -> None:
 
 def test_replies_are_scanned() -> None:
     """Else the scan would be right, and of no use."""
-    example = (ROOT / "examples/replies/minimal-ci-pipeline.md").read_text()
+    _, example = read_replay((ROOT / "examples/replies/minimal-ci-pipeline.md").read_text())
     for text in (ADR, example, "---\nstatus: proposed\n\n# a"):
         assert markdown._scanned(text)
