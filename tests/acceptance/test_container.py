@@ -4,6 +4,7 @@ command in them is run outside."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -175,3 +176,44 @@ def test_no_secret_is_committed_or_copied_into_an_image() -> None:
     for name in (".env", ".rag_key", ".worker_password", "secrets"):
         assert name in ignored or f"{name}/" in ignored
         assert name in left_out
+
+
+STUB = """#!/usr/bin/env bash
+# docker buildx imagetools inspect --format '{{.Manifest.Digest}}' IMAGE: a digest that depends on the image alone
+[ "$1 $2 $3 $4 $5" = "buildx imagetools inspect --format {{.Manifest.Digest}}" ] || exit 64
+[ "$6" != "$MISSING" ] || { echo "not found" >&2; exit 1; }
+echo "sha256:$(printf %s "$6$SALT" | sha256sum | cut -d' ' -f1)"
+"""
+
+
+def test_images_are_pinned_by_one_command(tmp_path: Path) -> None:
+    """No registry is asked here: Docker's command is a stub, and all else is real."""
+    stub = tmp_path / "bin/docker"
+    stub.parent.mkdir()
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    files = [tmp_path / "Dockerfile", tmp_path / "docker-compose.yml"]
+    for file in files:
+        file.write_text((ROOT / file.name).read_text())
+    before = [file.read_text() for file in files]
+
+    def pin(**more: str) -> subprocess.CompletedProcess[str]:
+        env = os.environ | {"PATH": f"{stub.parent}:{os.environ['PATH']}", "MISSING": "", "SALT": ""} | more
+        return subprocess.run([ROOT / "scripts/pin_images", *files], env=env, capture_output=True, text=True, check=False)
+
+    assert pin(MISSING="supabase/studio:2026.02.16-sha-26c615c").returncode != 0
+    assert [file.read_text() for file in files] == before
+    for salt in ("", "updated", "updated"):
+        done = pin(SALT=salt)
+        assert done.returncode == 0, done.stderr
+        pinned = [file.read_text() for file in files]
+        assert [re.sub(r"@sha256:[0-9a-f]{64}", "", text) for text in pinned] == before, "nothing else was changed"
+    assert (
+        len(re.findall(r"^FROM \S+:\S+@sha256:", pinned[0], re.MULTILINE))
+        == len(re.findall(r"^FROM \S+:", pinned[0], re.MULTILINE))
+        > 0
+    )
+    images = re.findall(r"^ *image: (\S+)$", pinned[1], re.MULTILINE)
+    assert [image for image in images if "@sha256:" not in image] == ["atlas:local", "atlas-rag:local"]
+    config = YAML(typ="safe").load(pinned[1])["services"]["db"]["image"]
+    assert re.fullmatch(r"\$\{SUPABASE_POSTGRES_IMAGE:-supabase/postgres:[\w.]+@sha256:[0-9a-f]{64}\}", config)
