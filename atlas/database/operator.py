@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,18 +20,42 @@ from atlas.tasks.values import Row
 
 
 class Operator:
-    """One connection. Raises the errors of atlas.errors."""
+    """One connection, for one statement at a time. Raises the errors of atlas.errors.
+
+    Whoever is cancelled leaves the statement to its end: one that is cut off takes the connection with it, and with that the
+    statement of somebody else who waits for his turn.
+    """
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
+        self._turn = asyncio.Lock()
+        self._running: set[asyncio.Task[list[Row]]] = set()
 
     async def rows(self, statement: sa.Executable) -> list[Row]:
         """All rows of a statement."""
-        if self._connection.invalidated:
-            # a statement was cancelled midway: the connection is made anew, once its transaction is given up
-            await self._connection.rollback()
-        result = await self._connection.execute(statement)
-        return [dict(row._mapping) for row in result]
+        running = asyncio.create_task(self._rows(statement))
+        self._running.add(running)
+        running.add_done_callback(self._ended)
+        return await asyncio.shield(running)
+
+    async def _rows(self, statement: sa.Executable) -> list[Row]:
+        async with self._turn:
+            result = await self._connection.execute(statement)
+            return [dict(row._mapping) for row in result]
+
+    def _ended(self, running: asyncio.Task[list[Row]]) -> None:
+        self._running.discard(running)
+        if not running.cancelled():
+            running.exception()  # seen: who asked may be gone
+
+    async def close(self, seconds: float = 1.0) -> None:
+        """Waits for statements that were left, and cuts off those that take longer."""
+        if self._running:
+            await asyncio.wait({*self._running}, timeout=seconds)
+        for running in {*self._running}:
+            running.cancel()
+        if self._running:
+            await asyncio.wait({*self._running})
 
     async def first(self, statement: sa.Executable) -> Any:
         """The first column of the first row; None where there is no row."""
@@ -82,9 +107,11 @@ async def connect(url: str) -> AsyncIterator[Operator]:
         except (*CONNECTION_LOST, TimeoutError, DBAPIError, asyncpg.PostgresError) as error:
             reason = f"Postgres cannot be reached ({_cause(error)})"
             raise DatabaseDown(reason, "check DATABASE_URL, or run `atlas up`") from error
+        operator = Operator(connection)
         try:
-            yield Operator(connection)
+            yield operator
         finally:
+            await operator.close()
             await connection.close()
     except (InterfaceError, OperationalError, ConnectionResetError) as error:
         raise DatabaseDown(f"the connection to Postgres was lost ({_cause(error)})", "run it again") from error
