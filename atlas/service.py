@@ -239,7 +239,7 @@ async def generator_of(settings: Settings) -> AsyncIterator[Generator]:
     from atlas.llm.openai_responses import OpenAIGenerator, warm_up
     from atlas.llm.transport import watched_client
 
-    await warm_up()
+    warm_up()
     idle = settings.openai_stream_idle_seconds
     async with AsyncOpenAI(
         api_key=settings.openai_api_key.get_secret_value(), base_url=settings.openai_base_url, max_retries=0,

@@ -12,6 +12,8 @@ from pathlib import Path
 import asyncpg
 import psutil
 
+from atlas.commands.knowledge import Pruning, index_paths
+from atlas.commands.search import opened
 from atlas.database.pool import set_codecs
 from atlas.llm.port import Delta, Finished, ModelCall, ModelEvent, Started
 from atlas.messages import chat
@@ -19,26 +21,35 @@ from atlas.service import Service, build
 from atlas.settings import load
 from atlas.task import Usage
 
+ROOT = Path(__file__).parent.parent
 REPLY = Path(__file__).with_name("reply.md").read_text(encoding="utf-8")
+
+
+LONG_REPLY = REPLY.replace(
+    "\n## Consequences",
+    "\n" + "\n\n".join(f"{n}. What was decided holds, and is written down here." for n in range(160)) + "\n\n## Consequences",
+)
+"""The same record with a decision of some 8 KB."""
 
 
 class Instant:
     """A model that answers at once, with a response id and usage as OpenAI gives them. pieces: deltas of a reply; pause: the
     seconds before each."""
 
-    def __init__(self, *, pieces: int = 1, pause: float = 0.0) -> None:
+    def __init__(self, *, pieces: int = 1, pause: float = 0.0, reply: str = REPLY) -> None:
         self._pieces = pieces
         self._pause = pause
+        self._reply = reply
         self._number = 0
 
     async def generate(self, call: ModelCall) -> AsyncIterator[ModelEvent]:
         self._number += 1
         yield Started(response_id=f"resp_{self._number}", resumable=True)
-        size = -(-len(REPLY) // self._pieces)
-        for number, start in enumerate(range(0, len(REPLY), size)):
+        size = -(-len(self._reply) // self._pieces)
+        for number, start in enumerate(range(0, len(self._reply), size)):
             if self._pause:
                 await asyncio.sleep(self._pause)
-            yield Delta(text=REPLY[start : start + size], sequence_number=number)
+            yield Delta(text=self._reply[start : start + size], sequence_number=number)
         yield Finished(usage=Usage(input_tokens=500, output_tokens=200))
 
     async def resume(
@@ -105,6 +116,33 @@ async def rate(url: str, worker_url: str, tasks: int, concurrency: int) -> float
     if done != tasks:
         raise RuntimeError(f"{done} of {tasks} tasks were answered")
     return float(tasks / (last - began).total_seconds())
+
+
+async def whole(url: str, worker_url: str, tasks: int, concurrency: int) -> float:
+    """Tasks a second of the whole way: from before the inserts to the last reply of 8 KB, which comes in 200 deltas; each
+    question is another one, and is searched for in an index that is filled (with Atlas's own docs)."""
+    async with opened(load({}), url) as known:
+        await index_paths(known, [ROOT / "docs"], project=None, pruning=Pruning.ALWAYS, named="docs")
+    db = await asyncpg.connect(url)
+    await set_codecs(db)
+    async with worker(worker_url, concurrency, Instant(pieces=200, reply=LONG_REPLY)) as service:
+        await service.claims.wait()
+        began = await db.fetchval("select clock_timestamp()")
+        await db.execute(
+            "insert into public.architect_in (data) select jsonb_set(jsonb_set($1, '{task_id}', to_jsonb(gen_random_uuid()::text)), "
+            "'{content}', to_jsonb('How does a ' || (array['lease', 'budget', 'claim', 'seal', 'wake-up'])[n % 5 + 1] || ' end, case ' || n || '?')) "
+            "from generate_series(1, $2) n", chat("?"), tasks,
+        )  # fmt: skip
+        while await db.fetchval("select exists (select from atlas.task where finished_at is null)"):
+            await asyncio.sleep(0.02)
+    row = await db.fetchrow(
+        "select max(created_at) as last, count(*) as done, min(length(data ->> 'content')) as shortest, "
+        "min(jsonb_array_length(data #> '{metadata,sources}')) as sources from public.architect_out where data ->> 'content' <> ''"
+    )
+    await db.close()
+    if row["done"] != tasks or row["shortest"] < 8000 or row["sources"] == 0:
+        raise RuntimeError(f"not the whole way: {dict(row)}")
+    return float(tasks / (row["last"] - began).total_seconds())
 
 
 async def rate_while_inserting(url: str, worker_url: str, tasks: int, concurrency: int, inserters: int = 32) -> float:

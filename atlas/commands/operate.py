@@ -42,7 +42,9 @@ async def resume(as_json: JsonFlag = False) -> None:
 
 @runs
 async def control(
-    command: Annotated[str, typer.Argument(help=f"One of {', '.join(COMMANDS)}, or a JSON object with a command.")],
+    command: Annotated[
+        str, typer.Argument(help=f"One of {', '.join(COMMANDS)}, or a JSON object; name=value alone sets a budget.")
+    ],
     options: Annotated[
         list[str] | None, typer.Argument(help="name=value pairs of the command; none takes a limit away.")
     ] = None,
@@ -77,6 +79,9 @@ def _command(command: str, options: list[str]) -> dict[str, Any]:
             body: dict[str, Any] = json.loads(command)
         except json.JSONDecodeError as error:
             raise UsageError(f"the command is not JSON ({error})", 'write {"command": "heartbeat"}') from error
+    elif "=" in command:
+        # a limit without a command: `atlas control daily=none`
+        body, options = {"command": "set_budget"}, [command, *options]
     else:
         body = {"command": command}
     for pair in options:

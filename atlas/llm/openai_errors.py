@@ -27,6 +27,7 @@ from atlas.llm.errors import (
     UpstreamFailed,
     WayLost,
 )
+from atlas.llm.sse import EventTooLong
 from atlas.llm.transport import NEVER_SENT, NotSent
 from atlas.task import JsonObject, Usage
 
@@ -62,13 +63,18 @@ async def translated(name: str, stage: Stage) -> AsyncIterator[None]:
     except openai.APIError as error:
         # an error event within a stream
         raise of_code(error.code, f"{name}: {error.message}", None) from error
-    except (json.JSONDecodeError, openai.OpenAIError, UnicodeDecodeError) as error:
-        text = f"{name}: the answer is not JSON ({error})"
-        if stage == "response":
-            raise WayLost(text, code="malformed") from error
-        if stage == "call":
-            raise CallHeld(text, code="malformed") from error
-        raise UpstreamFailed(text, code="malformed", usage=None) from error
+    except (json.JSONDecodeError, openai.OpenAIError, UnicodeDecodeError, EventTooLong) as error:
+        raise of_malformed(error, name, stage) from error
+
+
+def of_malformed(error: Exception, name: str, stage: Stage) -> ModelError:
+    """The error of an answer that cannot be read."""
+    text = f"{name}: the answer is not JSON ({error})"
+    if stage == "response":
+        return WayLost(text, code="malformed")
+    if stage == "call":
+        return CallHeld(text, code="malformed")
+    return UpstreamFailed(text, code="malformed", usage=None)
 
 
 def of_connection(cause: BaseException, name: str, stage: Stage) -> ModelError:

@@ -1,7 +1,7 @@
 """OpenAI's Responses API through the official client, streamed; models that cannot stream are called without.
 
-Events and fields as in the client's own types (openai.types.responses). The client's retries are off: ours know what a
-failure costs.
+Events and fields as in the client's own types (openai.types.responses); of a stream only what is needed is read. The client's
+retries are off: ours know what a failure costs.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from datetime import date
 from typing import Any, Literal
 
 import httpx2
+import orjson
 from openai import AsyncOpenAI
 from openai.types.responses import Response
 
 from atlas.llm.errors import BadRequest, ModelError, NoText, NoWindow, Pending, UpstreamFailed, WayLost
-from atlas.llm.openai_errors import limits_of, of_code, of_connection, translated
+from atlas.llm.openai_errors import limits_of, of_code, of_connection, of_malformed, translated
 from atlas.llm.port import Delta, Finished, ModelCall, ModelEvent, RateLimits, Snapshot, Started
-from atlas.task import NOTHING_USED, Usage
+from atlas.llm.sse import batches
+from atlas.task import NOTHING_USED, JsonObject, Usage
 
 log = logging.getLogger("atlas.openai")
 
@@ -72,7 +74,7 @@ class OpenAIGenerator:
                     raw = await self._client.responses.with_raw_response.create(**request)
                 else:
                     raw = await self._client.responses.with_raw_response.create(**request, timeout=_LONGEST_CALL)
-                answer: Any = raw.parse()
+                answer: Any = raw.http_response if streams else raw.parse()
         except BadRequest as error:
             if not (background and "background" in str(error)):
                 raise
@@ -101,11 +103,13 @@ class OpenAIGenerator:
         if after is not None and age < _STREAMABLE and response.status not in _TERMINAL:
             try:
                 async with translated(response_id, "response"):
-                    stream = await self._client.responses.retrieve(response_id, stream=True, starting_after=after)
+                    raw = await self._client.responses.with_raw_response.retrieve(
+                        response_id, stream=True, starting_after=after
+                    )
             except BadRequest as error:
                 log.info("%s cannot be streamed any more, and is polled: %s", response_id, error)
             else:
-                async for event in self._events(stream, response_id, True):
+                async for event in self._events(raw.http_response, response_id, True):
                     if not isinstance(event, Started):
                         yield event
                 return
@@ -200,60 +204,88 @@ class OpenAIGenerator:
             await asyncio.sleep(self._poll)
             response = await self._retrieve(response.id)
 
-    async def _events(self, stream: Any, name: str, resumable: bool) -> AsyncIterator[ModelEvent]:
+    async def _events(self, answer: httpx2.Response, name: str, resumable: bool) -> AsyncIterator[ModelEvent]:
+        """The events of a stream that are needed, read from its bytes; what ends it becomes the client's own type."""
         stage: Literal["call", "stream"] = "call"
         refused = False
-        # leaving early, by a cancellation say, closes the connection
-        async with stream:
-            events = aiter(stream)
+        try:
+            arriving = batches(answer.aiter_bytes())
             while True:
                 async with translated(name, stage):
                     try:
                         async with asyncio.timeout(self._idle):
-                            event = await anext(events)
+                            batch = await anext(arriving)
                     except StopAsyncIteration:
-                        break
+                        batch = [b"[DONE]"]
                     except TimeoutError:
                         raise of_connection(TimeoutError(f"no event for {self._idle:g} s"), name, stage) from None
-                number = getattr(event, "sequence_number", None)
-                match event.type:
-                    case "response.created" | "response.queued" | "response.in_progress":
-                        if stage == "call":
-                            stage = "stream"
-                            yield Started(response_id=event.response.id, resumable=resumable)
-                    case "response.output_text.delta":
-                        yield Delta(text=event.delta, sequence_number=number)
-                    case "response.refusal.delta":
-                        refused = True
-                        yield Delta(text=event.delta, sequence_number=number)
-                    case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
-                        yield _end(event.response, refused)
-                        return
-                    case "error":
-                        raise of_code(event.code, event.message, None)
-                    case _:
-                        pass
-        raise of_connection(EOFError("the stream ended without its last event"), name, stage)
+                for data in batch:
+                    if data.startswith(b"[DONE]"):
+                        raise of_connection(EOFError("the stream ended without its last event"), name, stage)
+                    event = _event(data, name, stage)
+                    match event["type"]:
+                        case "response.output_text.delta":
+                            yield Delta(text=event["delta"], sequence_number=event.get("sequence_number"))
+                        case "response.created" | "response.queued" | "response.in_progress":
+                            if stage == "call":
+                                stage = "stream"
+                                yield Started(response_id=event["response"]["id"], resumable=resumable)
+                        case "response.refusal.delta":
+                            refused = True
+                            yield Delta(text=event["delta"], sequence_number=event.get("sequence_number"))
+                        case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
+                            yield _end(Response.construct(**event["response"]), refused)
+                            return
+                        case _:
+                            pass
+        finally:
+            # leaving early, by a cancellation say, closes the connection
+            await answer.aclose()
 
 
-async def warm_up() -> None:
-    """Reads a canned stream once. The client builds its types at the first event, which holds up the event loop for most of
-    a second: better before the worker takes tasks than while others stream."""
-    response = {"id": "r", "object": "response", "created_at": 0, "model": "m", "output": [], "parallel_tool_calls": True,
-                "tool_choice": "auto", "tools": [], "status": "completed"}  # fmt: skip
-    events = (
-        {"type": "response.created", "sequence_number": 0, "response": response},
-        {"type": "response.output_text.delta", "sequence_number": 1, "item_id": "i", "output_index": 0, "content_index": 0,
-         "delta": "x", "logprobs": []},
-        {"type": "response.completed", "sequence_number": 2, "response": response},
+_NEEDED = {
+    "response.output_text.delta": ("delta", str), "response.refusal.delta": ("delta", str),
+    **{f"response.{name}": ("response", dict) for name in (
+        "created", "queued", "in_progress", "completed", "incomplete", "failed", "cancelled")},
+}  # fmt: skip
+"""What is read of an event of a type, and of which kind it is; openai.types.responses has the whole."""
+
+
+def _event(data: bytes, name: str, stage: Literal["call", "stream"]) -> JsonObject:
+    """An event, checked as far as it is read. Raises the ModelError of one that tells of an error, or is malformed."""
+    try:
+        event: JsonObject = _loads(data)
+        kind = event.setdefault("type", "")
+    except (ValueError, AttributeError) as error:
+        raise of_malformed(error, name, stage) from error
+    if event.get("error") or kind == "error":
+        told = event["error"] if isinstance(event.get("error"), dict) else event
+        raise of_code(told.get("code"), f"{name}: {told.get('message') or 'an error occurred during streaming'}", None)
+    if (needed := _NEEDED.get(kind)) is not None:
+        field, of = needed
+        if not isinstance(event.get(field), of) or (of is dict and not isinstance(event[field].get("id"), str)):
+            raise of_malformed(ValueError(f"{kind} without its {field}"), name, stage)
+    return event
+
+
+def _loads(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        # half of a surrogate pair, whose other half comes with the next delta, is refused there
+        return json.loads(data)
+
+
+def warm_up() -> None:
+    """Makes a response of the client's types once. It builds them at the first one, which holds up the loop for tenths of a
+    second: better before the worker takes tasks than while others stream."""
+    part = {"type": "output_text", "text": "x", "annotations": [], "logprobs": []}
+    usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2, "input_tokens_details": {}, "output_tokens_details": {}}
+    Response.construct(
+        id="r", object="response", created_at=0, model="m", parallel_tool_calls=True, tool_choice="auto", tools=[],
+        status="completed", usage=usage,
+        output=[{"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [part]}],
     )  # fmt: skip
-    body = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
-    transport = httpx2.MockTransport(
-        lambda _request: httpx2.Response(200, text=body, headers={"content-type": "text/event-stream"})
-    )
-    async with AsyncOpenAI(api_key="none", http_client=httpx2.AsyncClient(transport=transport)) as client:
-        async for _ in await client.responses.create(model="m", input="x", stream=True):
-            pass
 
 
 def _end(response: Response, refused: bool) -> Finished:

@@ -566,7 +566,7 @@ async def test_a_limit_is_taken_away_by_a_control_message_too(atlas: Atlas, work
     await workers.start()
     await atlas("control", "set_budget", "daily=1000")
     assert await db.fetchval("select daily from atlas.budget where scope = 'global'") == 1000
-    await atlas("control", "set_budget", "daily=none")
+    await atlas("control", "daily=none")
     assert await db.fetchval("select daily from atlas.budget where scope = 'global'") is None
     assert (await atlas("tasks", "-h")).stdout == (await atlas("tasks", "--help")).stdout
     assert (await atlas("-h")).stdout == (await atlas("--help")).stdout
