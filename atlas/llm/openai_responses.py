@@ -19,6 +19,7 @@ import orjson
 from openai import AsyncOpenAI
 from openai.types.responses import Response
 
+from atlas.backoff import jittered
 from atlas.llm.errors import BadRequest, ModelError, NoText, NoWindow, Pending, UpstreamFailed, WayLost
 from atlas.llm.openai_errors import limits_of, of_code, of_connection, of_malformed, translated
 from atlas.llm.port import Delta, Finished, ModelCall, ModelEvent, RateLimits, Snapshot, Started
@@ -29,6 +30,13 @@ log = logging.getLogger("atlas.openai")
 
 _LONGEST_CALL = 600.0
 """Seconds that the answer of a call is waited for which neither streams nor lives on without us."""
+
+_READS = 3000
+"""Reads a second of all streams together: a read costs more than an event, and the more streams there are, the more events come
+with one. The first text of a stream is read at once."""
+
+_LONGEST_PAUSE = 0.1
+"""Seconds between two reads of a stream."""
 
 _STREAMABLE = 290.0
 """Seconds for which the provider streams a background response again; then it is polled."""
@@ -56,6 +64,8 @@ class OpenAIGenerator:
         self._idle = idle
         self._poll = poll
         self._patience = patience
+        self._open = 0
+        """Streams that are being read."""
 
     async def generate(self, call: ModelCall) -> AsyncIterator[ModelEvent]:
         if call.completion_window != "soonest" and not self._background:
@@ -207,7 +217,8 @@ class OpenAIGenerator:
     async def _events(self, answer: httpx2.Response, name: str, resumable: bool) -> AsyncIterator[ModelEvent]:
         """The events of a stream that are needed, read from its bytes; what ends it becomes the client's own type."""
         stage: Literal["call", "stream"] = "call"
-        refused = False
+        refused = begun = False
+        self._open += 1
         try:
             arriving = batches(answer.aiter_bytes())
             while True:
@@ -225,6 +236,7 @@ class OpenAIGenerator:
                     event = _event(data, name, stage)
                     match event["type"]:
                         case "response.output_text.delta":
+                            begun = True
                             yield Delta(text=event["delta"], sequence_number=event.get("sequence_number"))
                         case "response.created" | "response.queued" | "response.in_progress":
                             if stage == "call":
@@ -238,7 +250,10 @@ class OpenAIGenerator:
                             return
                         case _:
                             pass
+                if begun and (pause := min(_LONGEST_PAUSE, self._open / _READS)) > 0.002:
+                    await asyncio.sleep(jittered(pause))
         finally:
+            self._open -= 1
             # leaving early, by a cancellation say, closes the connection
             await answer.aclose()
 
