@@ -162,7 +162,7 @@ async def _crash(people: PostgresTasks, task_id: UUID, stack: Stack) -> str:
                 written, anew = text, anew + 1
             case Ended(task=task):
                 whole = not anew and written == task["reply"]
-                said = "each once" if whole else f"begun anew {anew} times"
+                said = "each once" if whole else f"begun anew {anew} times" if anew else "and the reply is another one"
                 return f"{len(written)} characters, {said}" + (f"; cut after {killed_after} by kill -9" if killed_after else "")
         if not killed_after and len(written) > KILLED_AFTER and written[-1] not in ".!?\n":
             killed_after = len(written)

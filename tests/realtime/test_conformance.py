@@ -20,7 +20,7 @@ from atlas.local.postgres import Cluster
 from atlas.local.supabase.access import Keys
 from atlas.local.supabase.app import StandIn, open_stand_in
 from atlas.supabase.keys import mint
-from tests.support.core import Json, drop_database
+from tests.support.core import Json, drop_database, until
 from tests.support.faults import Faults
 from tests.support.realtime import _plain, connected
 
@@ -236,6 +236,10 @@ async def test_replay_of_earlier_broadcasts(cluster: Cluster) -> None:
         await db.execute("""select realtime.send('{"id": 7, "kind": "x"}', 'job_created', 'priv-ok', true)""")
         await db.execute("""select realtime.send('{"id": 11}', 'job_created', 'priv-ok', true)""")
         since = await db.fetchval("select (extract(epoch from now() - interval '1 minute') * 1000)::bigint")
+        # what is live still when the client joins would come to it without being replayed
+        sent = await db.fetchval("select pg_current_wal_lsn()")
+        passed = "select min(confirmed_flush_lsn) >= $1::pg_lsn from pg_replication_slots where database = current_database()"
+        await until(lambda: db.fetchval(passed, sent), 20, "the stand-in has passed it on")
         await asyncio.sleep(0.2)
         await client.send(recording[0]["data"].replace("1795464036763", str(since)))
         await client.until(3)
