@@ -237,7 +237,10 @@ async def test_replay_of_earlier_broadcasts(cluster: Cluster) -> None:
         await db.execute("""select realtime.send('{"id": 11}', 'job_created', 'priv-ok', true)""")
         since = await db.fetchval("select (extract(epoch from now() - interval '1 minute') * 1000)::bigint")
         # what is live still when the client joins would come to it without being replayed
-        sent = await db.fetchval("select pg_current_wal_lsn()")
+        sent = await db.fetchval("select pg_current_wal_insert_lsn()")
+        # the stand-in is past them when it is past what follows; a commit here may be flushed later
+        await db.execute("select pg_logical_emit_message(true, 'past', ''); set synchronous_commit = on")
+        await db.execute("select pg_logical_emit_message(true, 'past', '')")
         passed = "select min(confirmed_flush_lsn) >= $1::pg_lsn from pg_replication_slots where database = current_database()"
         await until(lambda: db.fetchval(passed, sent), 20, "the stand-in has passed it on")
         await asyncio.sleep(0.2)
