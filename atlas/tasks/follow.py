@@ -107,7 +107,7 @@ class Reader:
         return taken
 
 
-async def follow(reads: Tasks, task_id: UUID, *, poll: float = 0.1, live_poll: float = 0.75) -> AsyncIterator[Event]:
+async def follow(reads: Tasks, task_id: UUID, *, poll: float = 0.1, live_poll: float = 0.6) -> AsyncIterator[Event]:
     """Events of a task until it has ended.
 
     poll, live_poll: seconds between looks at the tables, without deltas, and with them while nothing is heard; twice as long
