@@ -1,6 +1,7 @@
 """python -m benchmarks: measures Atlas and other queues on the same Postgres, and writes docs/benchmarks.md.
 
-Needs the packages of requirements-bench.lock. --rounds: how often each rate is measured, in turns; the median counts.
+Needs the packages of requirements-bench.lock, and Atlas itself (pip install --no-deps -e .): documents are read in a process of its own.
+--rounds: how often each rate is measured, in turns; the median counts.
 """
 
 from __future__ import annotations
