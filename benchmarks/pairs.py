@@ -11,12 +11,10 @@ import asyncio
 import json
 import os
 import resource
-import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +108,9 @@ async def measure(cluster: Cluster, checkout: Path, number: int, tasks: int, con
 
 async def compare(base: str, rounds: int, tasks: int, concurrency: int) -> None:
     """Measures both in turns, and prints a table."""
-    with tempfile.TemporaryDirectory() as folder:
-        other = Path(folder) / "base"
-        subprocess.run(["git", "worktree", "add", "--detach", "--quiet", str(other), base], cwd=ROOT, check=True)
+    from benchmarks.versus import checked_out, table  # here: the commit that is measured may not have it
+
+    with tempfile.TemporaryDirectory() as folder, checked_out(base, Path(folder)) as other:
         stack = Stack(Path(folder) / "stack")
         pairs: list[tuple[Figures, Figures]] = []
         try:
@@ -129,17 +127,8 @@ async def compare(base: str, rounds: int, tasks: int, concurrency: int) -> None:
                 sys.stderr.write(f"round {number + 1}: {found[other].rate:.0f}/s, {found[ROOT].rate:.0f}/s\n")
         finally:
             stack.postgres.stop("immediate")
-            subprocess.run(["git", "worktree", "remove", "--force", str(other)], cwd=ROOT, check=True)
     print(f"{tasks} tasks at {concurrency}, {rounds} pairs, load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores\n")
-    print(f"| | {base} | here | ratio, pair by pair: median (range) |\n| --- | --- | --- | --- |")
-    for field in fields(Figures):
-        before = [getattr(one, field.name) for one, _ in pairs]
-        after = [getattr(two, field.name) for _, two in pairs]
-        ratios = [two / one for one, two in zip(before, after, strict=True)]
-        print(
-            f"| {field.name} | {statistics.median(before):.4g} | {statistics.median(after):.4g} "
-            f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
-        )
+    print(table(base, pairs))
 
 
 def main() -> None:

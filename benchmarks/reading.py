@@ -11,14 +11,13 @@ import asyncio
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Coroutine
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -166,30 +165,19 @@ def measure(checkout: Path, streams: int, seconds: float) -> Figures:
 
 def compare(base: str, rounds: int, streams: int, seconds: float) -> None:
     """Measures both in turns, and prints a table."""
-    with tempfile.TemporaryDirectory() as folder:
-        other = Path(folder) / "base"
-        subprocess.run(["git", "worktree", "add", "--detach", "--quiet", str(other), base], cwd=ROOT, check=True)
-        try:
-            pairs = []
-            for number in range(rounds):
-                order = [other, ROOT] if number % 2 else [ROOT, other]
-                found = {checkout: measure(checkout, streams, seconds) for checkout in order}
-                pairs.append((found[other], found[ROOT]))
-                sys.stderr.write(f"round {number + 1}: {found[other]} {found[ROOT]}\n")
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", str(other)], cwd=ROOT, check=True)
+    from benchmarks.versus import checked_out, table  # here: the commit that is measured may not have it
+
+    with tempfile.TemporaryDirectory() as folder, checked_out(base, Path(folder)) as other:
+        pairs = []
+        for number in range(rounds):
+            order = [other, ROOT] if number % 2 else [ROOT, other]
+            found = {checkout: measure(checkout, streams, seconds) for checkout in order}
+            pairs.append((found[other], found[ROOT]))
+            sys.stderr.write(f"round {number + 1}: {found[other]} {found[ROOT]}\n")
     print(
         f"{streams} streams at {A_SECOND}/s for {seconds:g} s, {rounds} pairs, load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores\n"
     )
-    print(f"| | {base} | here | ratio, pair by pair: median (range) |\n| --- | --- | --- | --- |")
-    for field in fields(Figures):
-        before = [getattr(one, field.name) for one, _ in pairs]
-        after = [getattr(two, field.name) for _, two in pairs]
-        ratios = [two / one for one, two in zip(before, after, strict=True)]
-        print(
-            f"| {field.name} | {statistics.median(before):.4g} | {statistics.median(after):.4g} "
-            f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
-        )
+    print(table(base, pairs))
 
 
 def main() -> None:

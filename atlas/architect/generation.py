@@ -142,7 +142,7 @@ class Generation:
         if model.vocabulary is not None or model.is_offline:
             count = self._vocabularies.counter(model.vocabulary)
             call = build(model, count, room)
-            return replace(call, cache_key=cached, completion_window=window), _tokens(call, count)
+            return replace(call, cache_key=cached, completion_window=window), call.input_tokens(count)
         near = self._vocabularies.counter("o200k_base")
         scale = 1.0
         for _ in range(2):
@@ -162,10 +162,10 @@ class Generation:
                 break
             if counted <= Room(per_run=room).input:
                 return replace(guess, cache_key=cached, completion_window=window), counted
-            scale = 1.02 * counted / max(1, _tokens(guess, near))
+            scale = 1.02 * counted / max(1, guess.input_tokens(near))
         count = self._vocabularies.counter(None)
         call = build(model, count, room)
-        return replace(call, cache_key=cached, completion_window=window), _tokens(call, count)
+        return replace(call, cache_key=cached, completion_window=window), call.input_tokens(count)
 
     async def _with_retries(self, run: Run, call: ModelCall, tokens: int, *, may_wait: bool) -> GeneratedText:
         failure: ModelError | None = None
@@ -223,7 +223,7 @@ class Generation:
                 if output_limit(call.model, per_run=run.per_run, used=run.counted_tokens, input_tokens=needs) < _WORTH_SOURCES:
                     # the question and what is written say enough to go on where the sources leave no room
                     again = replace(again, turns=(("user", call.question), *turns[-2:]))
-                    needs = _tokens(again, count)
+                    needs = again.input_tokens(count)
                 again = replace(again, max_output_tokens=self._limit(run, again, needs))
                 reading = Reading(parts=[text.text], begins=len(text.text), generation=run.next_generation - 1)
                 more = await self._calls.make(run, again, input_tokens=_reserved(again, needs), may_wait=False, reading=reading)
@@ -256,10 +256,6 @@ def _worth_another(error: ModelError) -> bool:
     if not isinstance(error, (RateLimited, UpstreamFailed)) or isinstance(error, CallHeld):
         return False
     return not error.kept and error.usage is not None and (error.retry_after or 0) <= LONGEST_WAIT
-
-
-def _tokens(call: ModelCall, count: Count) -> int:
-    return count(call.instructions) + sum(count(text) + MESSAGE_OVERHEAD for _, text in call.turns)
 
 
 def _reserved(call: ModelCall, tokens: int) -> int:

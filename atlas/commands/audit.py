@@ -7,7 +7,7 @@ from collections.abc import Callable
 import typer
 
 from atlas.commands import statements
-from atlas.commands.common import JsonFlag, operator, runs, settings, show_rows
+from atlas.commands.common import JsonFlag, counted, operator, runs, settings, show_rows
 from atlas.commands.console import EXIT_DOCTOR
 from atlas.database.audit import audit_mac
 from atlas.database.operator import Operator
@@ -56,11 +56,8 @@ async def check_audit(known: Settings, reads: Operator, found: Callable[[str, st
             found("problem", "audit", f"seal {seal['id']} was not made with this key, or follows another")
         earlier = seal["mac"]
     if not broken:
-        found(
-            "ok",
-            "audit",
-            f"chains hold, {len(seals)} {'seal' if len(seals) == 1 else 'seals'}, and replies are those that were completed",
-        )
+        sealed = counted(len(seals), "seal")
+        found("ok", "audit", f"chains hold, {sealed}, and replies are those that were completed")
 
 
 def _embedded_key(known: Settings) -> str | None:

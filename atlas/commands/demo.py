@@ -116,7 +116,7 @@ async def demo(
             if keep:
                 with contextlib.suppress(StackError, UnboundLocalError):
                     if replayed and stack.worker.running():
-                        # what is asked from now on is no example
+                        # the example is over: later questions get real answers
                         stack.worker.stop()
                         worker = stack.start_worker(environment(os.environ))
                     down = f"ATLAS_HOME={shlex.quote(str(stack.home))} {me()} down"
@@ -200,7 +200,7 @@ def _summary(task: Row, budgets: list[Row], audit: str, took: float, seen: str |
         + ("; the second took up what the first was writing" if len(attempts) > len(calls) == 1 else ""),
         "text": (seen if task["state"] == "completed" else None) or f"{len(task['reply'] or '')} characters",
         "tokens": f"{sum(c['input_tokens'] or 0 for c in calls)} in, {sum(c['output_tokens'] or 0 for c in calls)} out, "
-        f"in {len(calls)} call{'s' if len(calls) != 1 else ''}",
+        f"in {counted(len(calls), 'call')}",
         "USD": f"{reserved:.4f} reserved, {spent:.4f} spent, {max(0.0, reserved - spent):.4f} given back",
         "budget": f"{float(cap):.2f} USD a day" if cap is not None else f"{limit.get('daily')} tokens a day",
         "cited": f"{len(sources)} of {len(task['metadata'].get('sources', []))} sources",

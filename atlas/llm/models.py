@@ -45,7 +45,7 @@ class Model:
 
     @property
     def is_offline(self) -> bool:
-        """It is no model: what it writes is free, and has no form to be checked."""
+        """Whether it only stands in for a model: what it writes is free, and follows no form that could be checked."""
         return self.name == OFFLINE
 
     def gone(self, today: date) -> bool:

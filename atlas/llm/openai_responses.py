@@ -7,7 +7,6 @@ retries are off: ours know what a failure costs.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -15,16 +14,16 @@ from datetime import date
 from typing import Any, Literal
 
 import httpx2
-import orjson
 from openai import AsyncOpenAI
 from openai.types.responses import Response
 
 from atlas.backoff import jittered
 from atlas.llm.errors import BadRequest, ModelError, NoText, NoWindow, Pending, UpstreamFailed, WayLost
-from atlas.llm.openai_errors import limits_of, of_code, of_connection, of_malformed, translated
+from atlas.llm.openai_errors import limits_of, of_code, of_connection, translated
+from atlas.llm.openai_events import read_event
 from atlas.llm.port import Delta, Finished, ModelCall, ModelEvent, RateLimits, Snapshot, Started
 from atlas.llm.sse import batches
-from atlas.task import NOTHING_USED, JsonObject, Usage
+from atlas.task import NOTHING_USED, Usage
 
 log = logging.getLogger("atlas.openai")
 
@@ -233,7 +232,7 @@ class OpenAIGenerator:
                 for data in batch:
                     if data.startswith(b"[DONE]"):
                         raise of_connection(EOFError("the stream ended without its last event"), name, stage)
-                    event = _event(data, name, stage)
+                    event = read_event(data, name, stage)
                     match event["type"]:
                         case "response.output_text.delta":
                             begun = True
@@ -256,39 +255,6 @@ class OpenAIGenerator:
             self._open -= 1
             # leaving early, by a cancellation say, closes the connection
             await answer.aclose()
-
-
-_NEEDED = {
-    "response.output_text.delta": ("delta", str), "response.refusal.delta": ("delta", str),
-    **{f"response.{name}": ("response", dict) for name in (
-        "created", "queued", "in_progress", "completed", "incomplete", "failed", "cancelled")},
-}  # fmt: skip
-"""What is read of an event of a type, and of which kind it is; openai.types.responses has the whole."""
-
-
-def _event(data: bytes, name: str, stage: Literal["call", "stream"]) -> JsonObject:
-    """An event, checked as far as it is read. Raises the ModelError of one that tells of an error, or is malformed."""
-    try:
-        event: JsonObject = _loads(data)
-        kind = event.setdefault("type", "")
-    except (ValueError, AttributeError) as error:
-        raise of_malformed(error, name, stage) from error
-    if event.get("error") or kind == "error":
-        told = event["error"] if isinstance(event.get("error"), dict) else event
-        raise of_code(told.get("code"), f"{name}: {told.get('message') or 'an error occurred during streaming'}", None)
-    if (needed := _NEEDED.get(kind)) is not None:
-        field, of = needed
-        if not isinstance(event.get(field), of) or (of is dict and not isinstance(event[field].get("id"), str)):
-            raise of_malformed(ValueError(f"{kind} without its {field}"), name, stage)
-    return event
-
-
-def _loads(data: bytes) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        # half of a surrogate pair, whose other half comes with the next delta, is refused there
-        return json.loads(data)
 
 
 def warm_up() -> None:

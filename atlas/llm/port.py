@@ -8,6 +8,7 @@ from datetime import date
 from typing import Literal, Protocol
 
 from atlas.llm.models import Model
+from atlas.llm.tokens import MESSAGE_OVERHEAD, Count
 from atlas.task import Chunk, JsonObject, Usage
 
 
@@ -28,6 +29,10 @@ class ModelCall:
     completion_window: str = "soonest"
     metadata: dict[str, str] = field(default_factory=dict)
     """What the provider keeps with the response, and its webhook names: task, attempt and call."""
+
+    def input_tokens(self, count: Count) -> int:
+        """What is sent, as count counts it."""
+        return count(self.instructions) + sum(count(text) + MESSAGE_OVERHEAD for _, text in self.turns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from itertools import accumulate
 from atlas.llm.errors import BadRequest, WayLost
 from atlas.llm.offline import OfflineGenerator
 from atlas.llm.port import Delta, Finished, ModelCall, ModelEvent, Started
-from atlas.llm.tokens import MESSAGE_OVERHEAD, Count
+from atlas.llm.tokens import Count
 from atlas.task import Usage
 
 _ID = re.compile(r"replay_(\d+)_(\d+)_((?:S\d+|x)(?:\.(?:S\d+|x))*)?")
@@ -48,7 +48,7 @@ class ReplayGenerator:
         if call.question.split() != self._question.split():
             raise BadRequest(f"{call.model.name} answers “{self._question}” alone", code="another_question")
         labels = [_label(path, call) for path in self._paths]
-        taken = self._count(call.instructions) + sum(self._count(text) + MESSAGE_OVERHEAD for _, text in call.turns)
+        taken = call.input_tokens(self._count)
         needed = sum(map(self._count, self._words(labels)))
         if needed > call.max_output_tokens:
             raise BadRequest(

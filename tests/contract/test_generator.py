@@ -192,7 +192,7 @@ async def test_a_replay_answers_its_question_alone() -> None:
 
 
 def test_a_passage_loses_no_line_but_its_own_heading() -> None:
-    """In code a line that begins with # is no heading."""
+    """A line of code that begins with # is not a heading."""
     guard = replace(
         chunk("deploy.sh"), heading="zebra_deploy", text="# NEVER without the freeze flag\nzebra_deploy() { echo go; }"
     )

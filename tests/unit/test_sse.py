@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from openai.types.responses import ResponseStreamEvent
 
 from atlas.llm import sse
-from atlas.llm.openai_responses import _NEEDED
+from atlas.llm.openai_events import NEEDED
 from atlas.llm.sse import EventParser, EventTooLong
 
 ENDS = st.sampled_from(["\n", "\r\n", "\r"])
@@ -59,7 +59,7 @@ def test_what_is_read_of_an_event_is_what_the_clients_types_have() -> None:
     for one in get_args(get_args(ResponseStreamEvent)[0]):
         types[get_args(one.model_fields["type"].annotation)[0]] = one
     # servers differ in how they tell of a cancellation; the client has no event for it
-    for kind, (field, of) in _NEEDED.items():
+    for kind, (field, of) in NEEDED.items():
         if kind == "response.cancelled":
             assert kind not in types
             continue
