@@ -125,7 +125,8 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A retrieved passage."""
+    """A retrieved passage. similarity: a cosine, or (similarity_kind "words") the share of the question's words that it holds, each
+    by its weight: 0 to 1."""
 
     chunk_id: int
     source: str
@@ -137,6 +138,7 @@ class Chunk:
     tokens: int
     score: float
     similarity: float | None = None
+    similarity_kind: str = "cosine"
     kind: str = "text"
     commit: str | None = None
     sha256: str = ""

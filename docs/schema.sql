@@ -45,6 +45,7 @@ COMMENT ON SCHEMA rag IS 'What the team already knows: documents, their chunks, 
 CREATE TYPE rag.hit AS (
 	chunk_id bigint,
 	similarity real,
+	similarity_kind text,
 	score real
 );
 
@@ -52,7 +53,27 @@ CREATE TYPE rag.hit AS (
 -- Name: TYPE hit; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON TYPE rag.hit IS 'A chunk that was found: its cosine to the question (null: no vector), and its score by rank.';
+COMMENT ON TYPE rag.hit IS 'A chunk that was found: its cosine to the question, or the share of the question''s words that it holds where it has no vector; and its score.';
+
+--
+-- Name: weighed_term; Type: TYPE; Schema: rag; Owner: -
+--
+
+CREATE TYPE rag.weighed_term AS (
+	id integer,
+	gain real,
+	base real,
+	slope real,
+	weight real,
+	share real,
+	leads boolean
+);
+
+--
+-- Name: TYPE weighed_term; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TYPE rag.weighed_term IS 'A term of a question. A passage that has it scores gain / (base + slope * its length); share: what its word is of the question.';
 
 --
 -- Name: accept_message(text, text, jsonb, text, text, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -4553,7 +4574,7 @@ COMMENT ON FUNCTION atlas.seal_audit(p_upto xid8, p_rows bigint, p_digest bytea,
 -- Name: search_knowledge(text, integer, uuid, boolean); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.search_knowledge(p_query text, p_top_k integer DEFAULT 10, p_project uuid DEFAULT NULL::uuid, p_collapse boolean DEFAULT true) RETURNS TABLE(chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer, end_line integer, text text, tokens integer, sha256 bytea, similarity real, score real)
+CREATE FUNCTION atlas.search_knowledge(p_query text, p_top_k integer DEFAULT 10, p_project uuid DEFAULT NULL::uuid, p_collapse boolean DEFAULT true) RETURNS TABLE(chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer, end_line integer, text text, tokens integer, sha256 bytea, similarity real, similarity_kind text, score real)
     LANGUAGE sql STABLE ROWS 20
     SET search_path TO ''
     AS $$
@@ -5835,6 +5856,59 @@ $$;
 COMMENT ON FUNCTION rag.add_job(p_items jsonb, p_project uuid, p_sender uuid) IS 'A job over documents {source, kind, text}; answers its id.';
 
 --
+-- Name: add_terms(); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.add_terms() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  perform rag.lock_terms();
+  with fresh as materialized (
+    select p.id as passage_id, n.language, u.lexeme, least(cardinality(u.positions), 10)::smallint as occurrences, cardinality(u.positions) as times
+    from (
+      select distinct b.passage_id, d.language from born b join rag.document d on d.id = b.document_id
+      where not exists (select from rag.passage_terms t where t.passage_id = b.passage_id and t.language = d.language)) n
+    join rag.passage p on p.id = n.passage_id
+    left join lateral unnest(rag.terms_of(n.language, p.heading || E'\n\n' || p.text)) u on true
+  ),
+  counted as materialized (
+    select f.language, f.lexeme, f.occurrences, count(*)::integer as passages from fresh f where f.lexeme is not null group by 1, 2, 3
+  ),
+  grown as (
+    update rag.term t set passages = t.passages + c.passages from counted c
+    where t.language = c.language and t.lexeme = c.lexeme and t.occurrences = c.occurrences
+    returning t.id, t.language, t.lexeme, t.occurrences
+  ),
+  made as (
+    insert into rag.term (language, lexeme, occurrences, passages)
+    select c.language, c.lexeme, c.occurrences, c.passages from counted c
+    where not exists (
+      select from rag.term t where t.language = c.language and t.lexeme = c.lexeme and t.occurrences = c.occurrences)
+    returning id, language, lexeme, occurrences
+  ),
+  kept as (
+    insert into rag.passage_terms (passage_id, language, length, terms)
+    select f.passage_id, f.language, coalesce(sum(f.times), 0), coalesce(array_agg(k.id order by k.id) filter (where k.id is not null), '{}')
+    from fresh f left join (select * from grown union all select * from made) k using (language, lexeme, occurrences)
+    group by 1, 2
+    returning language, length
+  )
+  insert into rag.corpus as c (language, passages, words)
+  select k.language, count(*), sum(k.length) from kept k group by 1
+  on conflict (language) do update set passages = c.passages + excluded.passages, words = c.words + excluded.words;
+  return null;
+end
+$$;
+
+--
+-- Name: FUNCTION add_terms(); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.add_terms() IS 'Counts the words of passages that a document shows now.';
+
+--
 -- Name: advance_epoch(uuid); Type: FUNCTION; Schema: rag; Owner: -
 --
 
@@ -5886,7 +5960,7 @@ COMMENT ON FUNCTION rag.cache_key(p_query text, p_settings text, p_projects uuid
 -- Name: candidates(text, text, integer, integer, uuid, boolean, real, text, text); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.candidates(p_query text, p_vector text, p_index integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) RETURNS TABLE(chunk_id bigint, similarity real, score real)
+CREATE FUNCTION rag.candidates(p_query text, p_vector text, p_index integer, p_top_k integer, p_project uuid, p_collapse boolean, p_threshold real, p_prefix text, p_kind text) RETURNS TABLE(chunk_id bigint, similarity real, similarity_kind text, score real)
     LANGUAGE sql STABLE SECURITY DEFINER ROWS 20
     SET search_path TO ''
     SET enable_hashjoin TO 'off'
@@ -6399,6 +6473,170 @@ $$;
 COMMENT ON FUNCTION rag.extend_job(p_job uuid, p_owner uuid, p_lease interval, p_total integer, p_done integer) IS 'Extends the lease, and says how far it is.';
 
 --
+-- Name: few_passages(uuid[], text, text); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.few_passages(p_projects uuid[], p_prefix text, p_kind text) RETURNS bigint[]
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $_$
+declare
+  wide boolean;
+  few bigint[];
+  may text := '(d.project_id is null or d.project_id = any ($1))';
+begin
+  if p_prefix <> '' then
+    may := may || ' and d.source ^@ $2';
+  end if;
+  if p_kind <> '' then
+    may := may || ' and d.kind = $3';
+  end if;
+  execute format('select coalesce(sum(x.chunks), 0) > 2000 or count(*) = 1000 from (select d.chunks from rag.document d where %s limit 1000) x', may)
+    into wide using p_projects, p_prefix, p_kind;
+  if not wide then
+    execute format('select coalesce(array_agg(distinct c.passage_id), ''{}'') from rag.document d join rag.chunk c on c.document_id = d.id where %s', may)
+      into few using p_projects, p_prefix, p_kind;
+  end if;
+  return few;
+end
+$_$;
+
+--
+-- Name: FUNCTION few_passages(p_projects uuid[], p_prefix text, p_kind text); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.few_passages(p_projects uuid[], p_prefix text, p_kind text) IS 'The passages that may be read where they are few, so that all of them are compared and nothing is missed; null: they are many. Internal.';
+
+--
+-- Name: find(text, text, integer, integer, uuid[], text, text); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.find(p_query text, p_vector text, p_index integer, p_many integer, p_projects uuid[], p_prefix text, p_kind text) RETURNS TABLE(passage_id bigint, words real, share real, cosine real)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET jit TO 'off'
+    AS $$
+declare
+  target rag.embedding_index;
+  terms constant rag.weighed_term[] := array(select t from rag.weigh_terms(p_query) t);
+  few constant bigint[] := rag.few_passages(p_projects, p_prefix, p_kind);
+  found bigint[];
+begin
+  if p_vector is not null then
+    select s.* into target from rag.embedding_index s where s.id = p_index and s.state = 'serving';
+    if target.id is null then
+      raise exception using errcode = 'AT005', message = format('search: embedding index %s does not serve', coalesce(p_index::text, 'null')),
+        hint = 'embed the question with the embedder that rag.embedding_indexes() shows as serving';
+    end if;
+  end if;
+  found := array(select w.passage_id from rag.find_words(terms, p_many, few, p_projects, p_prefix, p_kind) w);
+  if p_vector is not null then
+    found := array(select unnest(found) union
+      select v.passage_id from rag.find_vectors(target, p_vector, p_many, few, p_projects, p_prefix, p_kind) v);
+  end if;
+  -- what one way found is measured by the other too
+  return query
+  select f.id, coalesce(w.score, 0), coalesce(w.share, 0), v.similarity
+  from unnest(found) f (id)
+  left join rag.score_words(terms, found) w on w.passage_id = f.id
+  left join rag.score_vectors(target, p_vector, found) v on v.passage_id = f.id;
+end
+$$;
+
+--
+-- Name: FUNCTION find(p_query text, p_vector text, p_index integer, p_many integer, p_projects uuid[], p_prefix text, p_kind text); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.find(p_query text, p_vector text, p_index integer, p_many integer, p_projects uuid[], p_prefix text, p_kind text) IS 'What both ways find in projects that may be read and in shared documents: BM25, the share of the question''s words, the cosine. Internal.';
+
+--
+-- Name: find_vectors(rag.embedding_index, text, integer, bigint[], uuid[], text, text); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.find_vectors(p_index rag.embedding_index, p_vector text, p_many integer, p_few bigint[], p_projects uuid[], p_prefix text, p_kind text) RETURNS TABLE(passage_id bigint, similarity real)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
+    SET search_path TO ''
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $_$
+declare
+  near constant text := format('e.embedding::extensions.halfvec(%1$s) operator(extensions.<=>) $1::extensions.halfvec(%1$s)', p_index.dimensions);
+  may text := '(d.project_id is null or d.project_id = any ($3))';
+begin
+  if p_few is not null then
+    return query execute format('select n.passage_id, (1 - n.distance)::real from (select e.passage_id, %s as distance from unnest($2) r (id) '
+      'join rag.embedding e on e.passage_id = r.id and e.index_id = %s offset 0) n order by n.distance limit %s', near, p_index.id, p_many)
+      using p_vector, p_few;
+    return;
+  end if;
+  if p_prefix <> '' then
+    may := may || ' and d.source ^@ $4';
+  end if;
+  if p_kind <> '' then
+    may := may || ' and d.kind = $5';
+  end if;
+  -- A filter leaves few of the nearest: the index goes on until there are enough (pgvector 0.8 and newer). Set here and not at the
+  -- function, which only a superuser could do before pgvector is loaded.
+  perform set_config('hnsw.iterative_scan', 'strict_order', true), set_config('hnsw.ef_search', '100', true),
+    set_config('hnsw.max_scan_tuples', '40000', true);
+  return query execute format(
+    'select e.passage_id, (1 - (%1$s))::real from rag.embedding e where e.index_id = %2$s and (select true from rag.chunk c '
+    'join rag.document d on d.id = c.document_id where c.passage_id = e.passage_id and %3$s limit 1) order by %1$s limit %4$s',
+    near, p_index.id, may, p_many)
+    using p_vector, p_few, p_projects, p_prefix, p_kind;
+end
+$_$;
+
+--
+-- Name: FUNCTION find_vectors(p_index rag.embedding_index, p_vector text, p_many integer, p_few bigint[], p_projects uuid[], p_prefix text, p_kind text); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.find_vectors(p_index rag.embedding_index, p_vector text, p_many integer, p_few bigint[], p_projects uuid[], p_prefix text, p_kind text) IS 'The passages that may be read and whose vectors are nearest to a question''s. Internal.';
+
+--
+-- Name: find_words(rag.weighed_term[], integer, bigint[], uuid[], text, text); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.find_words(p_terms rag.weighed_term[], p_many integer, p_few bigint[], p_projects uuid[], p_prefix text, p_kind text) RETURNS TABLE(passage_id bigint, score real)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+begin
+  if p_few is not null then
+    return query select s.passage_id, s.score from rag.score_words(p_terms, p_few) s order by 2 desc, 1 limit p_many;
+  else
+    return query
+    select f.passage_id, f.score from (
+      select t.passage_id, sum(x.gain / (x.base + x.slope * t.length))::real as score
+      from unnest(p_terms) x cross join lateral (
+        select p.passage_id, p.length from rag.passage_terms p where p.terms @> array[x.id]) t
+      where x.leads group by 1 order by 2 desc, 1 offset 0) f
+    where exists (
+      select from rag.chunk c cross join lateral (select d.* from rag.document d where d.id = c.document_id offset 0) d
+      where c.passage_id = f.passage_id and (d.project_id is null or d.project_id = any (p_projects))
+        and (coalesce(p_prefix, '') = '' or d.source ^@ p_prefix) and (coalesce(p_kind, '') = '' or d.kind = p_kind) offset 0)
+    limit p_many;
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION find_words(p_terms rag.weighed_term[], p_many integer, p_few bigint[], p_projects uuid[], p_prefix text, p_kind text); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.find_words(p_terms rag.weighed_term[], p_many integer, p_few bigint[], p_projects uuid[], p_prefix text, p_kind text) IS 'The passages that may be read and that score best by the leading words of a question. Internal.';
+
+--
 -- Name: finish_item(uuid, uuid, integer, text); Type: FUNCTION; Schema: rag; Owner: -
 --
 
@@ -6452,92 +6690,42 @@ COMMENT ON FUNCTION rag.forget_repository(p_project uuid, p_name text) IS 'Drops
 CREATE FUNCTION rag.hits(p_query text, p_vector text, p_index integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text) RETURNS SETOF rag.hit
     LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 20
     SET search_path TO ''
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
     SET jit TO 'off'
-    AS $_$
-declare
-  target rag.embedding_index;
-  words constant tsquery := rag.words(p_query);
-  -- each way finds more than is asked for: the fusion, the threshold and the collapse leave some out
-  many constant integer := greatest(4 * p_top_k, 60);
-  wide boolean;
-  may text := '(d.project_id is null or d.project_id = any ($3))';
-  near text;
+    AS $$
 begin
   if p_top_k is null or p_top_k < 1 then
     return;
   end if;
-  if p_prefix <> '' then
-    may := may || ' and d.source ^@ $4';
-  end if;
-  if p_kind <> '' then
-    may := may || ' and d.kind = $5';
-  end if;
-  if p_vector is not null then
-    select s.* into target from rag.embedding_index s where s.id = p_index and s.state = 'serving';
-    if target.id is null then
-      raise exception using errcode = 'AT005', message = format('search: embedding index %s does not serve', coalesce(p_index::text, 'null')),
-        hint = 'embed the question with the embedder that rag.embedding_indexes() shows as serving';
-    end if;
-    -- few passages: all of them are compared, and nothing is missed. Many: the index, which goes on until enough may be read
-    execute format('select coalesce(sum(x.chunks), 0) > 5000 or count(*) = 2000 from '
-      '(select d.chunks from rag.document d where %s limit 2000) x', may)
-      into wide using words, p_vector, p_projects, p_prefix, p_kind;
-    -- A filter leaves few of the nearest: the index goes on until there are enough (pgvector 0.8 and newer). Set here and not at the
-    -- function, which only a superuser could do before pgvector is loaded.
-    perform set_config('hnsw.iterative_scan', 'strict_order', true), set_config('hnsw.ef_search', '100', true),
-      set_config('hnsw.max_scan_tuples', '40000', true);
-    near := format(case when wide then
-      'select e.passage_id, e.embedding::extensions.halfvec(%1$s) operator(extensions.<=>) $2::extensions.halfvec(%1$s) as distance '
-      'from rag.embedding e where e.index_id = %2$s and (select true from rag.chunk c join rag.document d on d.id = c.document_id '
-      'where c.passage_id = e.passage_id and %3$s limit 1) '
-      'order by e.embedding::extensions.halfvec(%1$s) operator(extensions.<=>) $2::extensions.halfvec(%1$s) limit %4$s'
-      else
-      'select n.* from (select e.passage_id, '
-      'e.embedding::extensions.halfvec(%1$s) operator(extensions.<=>) $2::extensions.halfvec(%1$s) as distance from '
-      '(select distinct c.passage_id from rag.document d join rag.chunk c on c.document_id = d.id where %3$s offset 0) r '
-      'join rag.embedding e on e.passage_id = r.passage_id and e.index_id = %2$s offset 0) n order by n.distance limit %4$s' end,
-      target.dimensions, target.id, may, many);
-  else
-    near := 'select null::bigint as passage_id, null::float8 as distance where false';
-  end if;
-  return query execute format(
-    'with vector_way as materialized (%1$s), '
-    'text_way as materialized ( '
-    '  select p.id as passage_id, ts_rank(p.tsv, $1) as rank from rag.passage p '
-    '  where p.tsv @@ $1 and (select true from rag.chunk c join rag.document d on d.id = c.document_id '
-    '    where c.passage_id = p.id and %2$s limit 1) '
-    '  order by 2 desc, 1 limit %3$s), '
-    'fused as ( '
-    '  select w.passage_id, sum(1.0 / (20 + w.place)) as score, min(w.distance) as distance from ( '
-    '    select v.passage_id, row_number() over (order by v.distance, v.passage_id) as place, v.distance from vector_way v '
-    '    union all '
-    '    select t.passage_id, row_number() over (order by t.rank desc, t.passage_id), null from text_way t) w '
-    '  group by w.passage_id), '
-    'measured as materialized ( '
-    '  select f.passage_id, f.score, (1 - coalesce(f.distance, %4$s))::real as similarity from fused f), '
-    'placed as ( '
-    '  select c.id, m.similarity, m.score, d.source, c.seq, '
-    '    row_number() over (partition by d.id order by m.score desc, c.seq) as place '
-    '  from measured m join rag.chunk c on c.passage_id = m.passage_id join rag.document d on d.id = c.document_id '
-    '  where %2$s and ($6 is null or m.similarity is null or m.similarity >= $6)) '
-    'select l.id, l.similarity, l.score::real from placed l where not $7 or l.place = 1 '
-    'order by l.score desc, l.source, l.seq limit $8',
-    near, may, many,
-    -- what only its words found is measured too
-    case when target.id is null then 'null' else format(
-      '(select e.embedding::extensions.halfvec(%1$s) operator(extensions.<=>) $2::extensions.halfvec(%1$s) from rag.embedding e '
-      'where e.index_id = %2$s and e.passage_id = f.passage_id)', target.dimensions, target.id) end)
-    using words, p_vector, p_projects, p_prefix, p_kind, p_threshold, coalesce(p_collapse, true), p_top_k;
+  return query
+  with fused as materialized (
+    select f.passage_id, coalesce(f.cosine, f.share) as similarity, case when f.cosine is null then 'words' else 'cosine' end as kind,
+      case when p_vector is null then f.words
+        else (1 - r.vector_weight) * coalesce(f.words / nullif(max(f.words) over (), 0), 0)
+          + r.vector_weight * coalesce(f.cosine / nullif(max(f.cosine) over (), 0), 0) end as score,
+      -- a threshold that is given is for cosines where there are vectors
+      coalesce(case when f.cosine is not null or p_vector is null then p_threshold end, case when f.cosine is null then r.words_threshold end, -1) as least
+    -- each way finds more than is asked for: the threshold and the collapse leave some out
+    from rag.find(p_query, p_vector, p_index, greatest(4 * p_top_k, 100), p_projects, p_prefix, p_kind) f cross join rag.ranking r
+  ),
+  placed as (
+    select c.id, f.similarity, f.kind, f.score, d.source, c.seq, row_number() over (partition by d.id order by f.score desc, c.seq) as place
+    from fused f cross join lateral (select c.* from rag.chunk c where c.passage_id = f.passage_id offset 0) c
+    cross join lateral (select d.* from rag.document d where d.id = c.document_id offset 0) d
+    where f.similarity >= f.least and (d.project_id is null or d.project_id = any (p_projects))
+      and (coalesce(p_prefix, '') = '' or d.source ^@ p_prefix) and (coalesce(p_kind, '') = '' or d.kind = p_kind)
+  )
+  select l.id, l.similarity, l.kind, l.score::real from placed l where not coalesce(p_collapse, true) or l.place = 1
+  order by l.score desc, l.source, l.seq limit p_top_k;
 end
-$_$;
+$$;
 
 --
 -- Name: FUNCTION hits(p_query text, p_vector text, p_index integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.hits(p_query text, p_vector text, p_index integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text) IS 'Chunks by reciprocal rank over full text and vectors, of projects that may be read and of shared documents. Internal.';
+COMMENT ON FUNCTION rag.hits(p_query text, p_vector text, p_index integer, p_top_k integer, p_projects uuid[], p_collapse boolean, p_threshold real, p_prefix text, p_kind text) IS 'Chunks by words and vectors, of projects that may be read and of shared documents. Internal.';
 
 --
 -- Name: hold_job(uuid, uuid); Type: FUNCTION; Schema: rag; Owner: -
@@ -6652,6 +6840,60 @@ $$;
 --
 
 COMMENT ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) IS 'Which texts have a vector in an embedding index, so that none is embedded twice.';
+
+--
+-- Name: language_of(text, text); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.language_of(p_kind text, p_text text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $_$
+declare
+  plain constant text := translate(left(p_text, 2000), '!"#$%&''()*+,-./:;<=>?@[\]^_`{|}~', repeat(' ', 32));
+  words constant integer := coalesce((select sum(cardinality(w.positions)) from unnest(to_tsvector('simple', plain)) w), 0);
+  stopped real;
+  best real := 0.15;
+  found text := case when words < 25 then 'english' else 'simple' end;
+  candidate text;
+begin
+  if p_kind = 'code' or words = 0 then
+    return 'simple';
+  end if;
+  foreach candidate in array array['english', 'german', 'french', 'spanish', 'portuguese', 'italian', 'dutch', 'russian', 'swedish', 'danish',
+      'norwegian', 'finnish', 'hungarian', 'turkish'] loop
+    stopped := 1 - coalesce((select sum(cardinality(w.positions)) from unnest(to_tsvector(candidate::regconfig, plain)) w), 0)::real / words;
+    -- reference pages have few whole sentences; another language than English has to be plain
+    if stopped > best or candidate = 'english' and stopped > 0.05 then
+      best := greatest(best, stopped);
+      found := candidate;
+    end if;
+    exit when candidate = 'english' and stopped > 0.25;
+  end loop;
+  return found;
+end
+$_$;
+
+--
+-- Name: FUNCTION language_of(p_kind text, p_text text); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.language_of(p_kind text, p_text text) IS 'The text search configuration for a document: its language by its stop words; simple for code, and where it cannot be told.';
+
+--
+-- Name: lock_terms(); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.lock_terms() RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$ select pg_advisory_xact_lock(hashtext('rag.term')) $$;
+
+--
+-- Name: FUNCTION lock_terms(); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.lock_terms() IS 'Waits for others who index, to change the counts of terms. Internal.';
 
 --
 -- Name: mark_passages(); Type: FUNCTION; Schema: rag; Owner: -
@@ -6799,10 +7041,12 @@ declare
   n integer;
 begin
   perform rag.put_passages(p_chunks);
-  insert into rag.document as d (project_id, source, repository, title, kind, content_sha256, commit, chunks)
-  values (p_project, p_source, p_repository, p_title, p_kind, p_sha256, p_commit, jsonb_array_length(p_chunks))
+  insert into rag.document as d (project_id, source, repository, title, kind, language, content_sha256, commit, chunks)
+  select p_project, p_source, p_repository, p_title, p_kind, rag.language_of(p_kind, string_agg(c.text, E'\n' order by c.seq)), p_sha256,
+    p_commit, jsonb_array_length(p_chunks)
+  from (select c.seq, c.text from jsonb_to_recordset(p_chunks) as c (seq integer, text text) order by c.seq limit 20) c
   on conflict (project_id, source) do update set repository = excluded.repository, title = excluded.title, kind = excluded.kind,
-    commit = excluded.commit, content_sha256 = excluded.content_sha256, chunks = excluded.chunks, indexed_at = now()
+    language = excluded.language, commit = excluded.commit, content_sha256 = excluded.content_sha256, chunks = excluded.chunks, indexed_at = now()
   returning d.id into doc;
   delete from rag.chunk c where c.document_id = doc;
   insert into rag.chunk (document_id, seq, start_line, end_line, passage_id)
@@ -6946,7 +7190,8 @@ begin
   select now_at.epoch, c.epoch, case when c.key is not null then (
       select coalesce(jsonb_agg(jsonb_build_object('chunk_id', k.id, 'source', d.source, 'title', d.title, 'kind', d.kind,
         'commit', d.commit, 'heading', p.heading, 'start_line', k.start_line, 'end_line', k.end_line, 'text', p.text,
-        'tokens', p.tokens, 'sha256', encode(p.sha256, 'hex'), 'similarity', h.hit -> 'similarity', 'score', h.hit -> 'score')
+        'tokens', p.tokens, 'sha256', encode(p.sha256, 'hex'), 'similarity', h.hit -> 'similarity',
+        'similarity_kind', h.hit -> 'similarity_kind', 'score', h.hit -> 'score')
         order by h.place), '[]')
       from jsonb_array_elements(c.hits) with ordinality as h (hit, place)
       join rag.document d on d.id = (h.hit ->> 'document')::uuid
@@ -7059,7 +7304,7 @@ begin
   from (select rag.projects_of(p_task) as projects) allowed
   cross join lateral (
     select jsonb_agg(jsonb_build_object('document', k.document_id, 'passage', k.passage_id, 'similarity', i.item -> 'similarity',
-      'score', i.item -> 'score') order by i.place) as hits
+      'similarity_kind', i.item -> 'similarity_kind', 'score', i.item -> 'score') order by i.place) as hits
     from jsonb_array_elements(p_chunks) with ordinality as i (item, place)
     join rag.chunk k on k.id = (i.item ->> 'chunk_id')::bigint) found
   -- what was found while the index changed belongs to the state before
@@ -7073,6 +7318,43 @@ $$;
 --
 
 COMMENT ON FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) IS 'Keeps what was found for a task''s question.';
+
+--
+-- Name: remove_terms(); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.remove_terms() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  perform rag.lock_terms();
+  with lost as (
+    delete from rag.passage_terms t
+    where t.passage_id in (select g.passage_id from gone g) and not exists (
+      select from rag.chunk c join rag.document d on d.id = c.document_id where c.passage_id = t.passage_id and d.language = t.language)
+    returning t.language, t.length, t.terms
+  ),
+  counted as materialized (
+    select u.id, count(*)::integer as passages from lost l cross join lateral unnest(l.terms) u (id) group by 1
+  ),
+  rarer as (
+    update rag.term t set passages = t.passages - c.passages from counted c where t.id = c.id and t.passages > c.passages
+  ),
+  last as (
+    delete from rag.term t using counted c where t.id = c.id and t.passages <= c.passages
+  )
+  update rag.corpus c set passages = c.passages - s.passages, words = c.words - s.words
+  from (select l.language, count(*) as passages, sum(l.length) as words from lost l group by 1) s where c.language = s.language;
+  return null;
+end
+$$;
+
+--
+-- Name: FUNCTION remove_terms(); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.remove_terms() IS 'No longer counts the words of passages that no document shows any more.';
 
 --
 -- Name: retire_index(integer); Type: FUNCTION; Schema: rag; Owner: -
@@ -7096,10 +7378,66 @@ $$;
 COMMENT ON FUNCTION rag.retire_index(p_index integer) IS 'Takes an embedding index, its HNSW index and its vectors out of use. Internal.';
 
 --
+-- Name: score_vectors(rag.embedding_index, text, bigint[]); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.score_vectors(p_index rag.embedding_index, p_vector text, p_passages bigint[]) RETURNS TABLE(passage_id bigint, similarity real)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
+    SET search_path TO ''
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $_$
+begin
+  if p_vector is null then
+    return;
+  end if;
+  return query execute format('select e.passage_id, (1 - (e.embedding::extensions.halfvec(%1$s) operator(extensions.<=>) $1::extensions.halfvec(%1$s)))::real '
+    'from unnest($2) r (id) join rag.embedding e on e.passage_id = r.id and e.index_id = %2$s', p_index.dimensions, p_index.id)
+    using p_vector, p_passages;
+end
+$_$;
+
+--
+-- Name: FUNCTION score_vectors(p_index rag.embedding_index, p_vector text, p_passages bigint[]); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.score_vectors(p_index rag.embedding_index, p_vector text, p_passages bigint[]) IS 'Cosines of passages to a question; those without a vector have none. Internal.';
+
+--
+-- Name: score_words(rag.weighed_term[], bigint[]); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.score_words(p_terms rag.weighed_term[], p_passages bigint[]) RETURNS TABLE(passage_id bigint, score real, share real)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+begin
+  return query
+  select s.passage_id, max(s.score), max(s.share) from (
+    select t.passage_id, t.language, sum(x.gain / (x.base + x.slope * t.length))::real as score,
+      sum(x.share * least(1, x.gain / (x.base + x.slope * t.length) / x.weight))::real as share
+    from rag.passage_terms t cross join lateral unnest(t.terms) u (id) join unnest(p_terms) x on x.id = u.id
+    where t.passage_id = any (p_passages)
+    group by t.passage_id, t.language) s
+  group by s.passage_id;
+end
+$$;
+
+--
+-- Name: FUNCTION score_words(p_terms rag.weighed_term[], p_passages bigint[]); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.score_words(p_terms rag.weighed_term[], p_passages bigint[]) IS 'BM25 of passages, and what share of the question they hold: 1 where each of its words stands in a passage of usual length. Internal.';
+
+--
 -- Name: search(text, integer, uuid, boolean, text, integer, real, text, text); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.search(p_query text, p_top_k integer DEFAULT 15, p_project uuid DEFAULT NULL::uuid, p_collapse boolean DEFAULT true, p_vector text DEFAULT NULL::text, p_index integer DEFAULT NULL::integer, p_threshold real DEFAULT NULL::real, p_prefix text DEFAULT NULL::text, p_kind text DEFAULT NULL::text) RETURNS TABLE(chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer, end_line integer, text text, tokens integer, sha256 bytea, similarity real, score real)
+CREATE FUNCTION rag.search(p_query text, p_top_k integer DEFAULT 15, p_project uuid DEFAULT NULL::uuid, p_collapse boolean DEFAULT true, p_vector text DEFAULT NULL::text, p_index integer DEFAULT NULL::integer, p_threshold real DEFAULT NULL::real, p_prefix text DEFAULT NULL::text, p_kind text DEFAULT NULL::text) RETURNS TABLE(chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer, end_line integer, text text, tokens integer, sha256 bytea, similarity real, similarity_kind text, score real)
     LANGUAGE sql STABLE ROWS 20
     SET search_path TO ''
     SET enable_hashjoin TO 'off'
@@ -7107,9 +7445,9 @@ CREATE FUNCTION rag.search(p_query text, p_top_k integer DEFAULT 15, p_project u
     SET jit TO 'off'
     AS $$
   select c.id, d.source, d.title, d.kind, d.commit, p.heading, c.start_line, c.end_line, p.text, p.tokens, p.sha256,
-    h.similarity, h.score
+    h.similarity, h.similarity_kind, h.score
   from rag.candidates(p_query, p_vector, p_index, p_top_k, p_project, p_collapse, p_threshold, p_prefix, p_kind)
-    with ordinality as h (chunk_id, similarity, score, place)
+    with ordinality as h (chunk_id, similarity, similarity_kind, score, place)
   join rag.chunk c on c.id = h.chunk_id
   join rag.document d on d.id = c.document_id
   join rag.passage p on p.id = c.passage_id
@@ -7126,7 +7464,7 @@ COMMENT ON FUNCTION rag.search(p_query text, p_top_k integer, p_project uuid, p_
 -- Name: search_task(uuid, text, integer, boolean, text, integer, real); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text DEFAULT NULL::text, p_index integer DEFAULT NULL::integer, p_threshold real DEFAULT NULL::real) RETURNS TABLE(chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer, end_line integer, text text, tokens integer, sha256 bytea, similarity real, score real)
+CREATE FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_collapse boolean, p_vector text DEFAULT NULL::text, p_index integer DEFAULT NULL::integer, p_threshold real DEFAULT NULL::real) RETURNS TABLE(chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer, end_line integer, text text, tokens integer, sha256 bytea, similarity real, similarity_kind text, score real)
     LANGUAGE sql STABLE SECURITY DEFINER ROWS 20
     SET search_path TO ''
     SET enable_hashjoin TO 'off'
@@ -7134,9 +7472,9 @@ CREATE FUNCTION rag.search_task(p_task uuid, p_query text, p_top_k integer, p_co
     SET jit TO 'off'
     AS $$
   select c.id, d.source, d.title, d.kind, d.commit, p.heading, c.start_line, c.end_line, p.text, p.tokens, p.sha256,
-    h.similarity, h.score
+    h.similarity, h.similarity_kind, h.score
   from rag.hits(left(p_query, 8000), p_vector, p_index, least(p_top_k, 200), rag.projects_of(p_task), p_collapse, p_threshold,
-    null, null) with ordinality as h (chunk_id, similarity, score, place)
+    null, null) with ordinality as h (chunk_id, similarity, similarity_kind, score, place)
   join rag.chunk c on c.id = h.chunk_id
   join rag.document d on d.id = c.document_id
   join rag.passage p on p.id = c.passage_id
@@ -7186,6 +7524,28 @@ $$;
 COMMENT ON FUNCTION rag.serve_index(p_index integer) IS 'Lets a complete embedding index serve instead of the old one, in one short transaction. False: passages are still missing.';
 
 --
+-- Name: set_ranking(real, real, real, real); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.set_ranking(p_k1 real DEFAULT NULL::real, p_b real DEFAULT NULL::real, p_words_threshold real DEFAULT NULL::real, p_vector_weight real DEFAULT NULL::real) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  update rag.ranking r set k1 = coalesce(p_k1, r.k1), b = coalesce(p_b, r.b), words_threshold = coalesce(p_words_threshold, r.words_threshold),
+    vector_weight = coalesce(p_vector_weight, r.vector_weight);
+  -- what was found with another ranking is stale
+  perform rag.advance_epochs();
+end
+$$;
+
+--
+-- Name: FUNCTION set_ranking(p_k1 real, p_b real, p_words_threshold real, p_vector_weight real); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.set_ranking(p_k1 real, p_b real, p_words_threshold real, p_vector_weight real) IS 'Changes how search ranks; what is null stays.';
+
+--
 -- Name: set_threshold(integer, real); Type: FUNCTION; Schema: rag; Owner: -
 --
 
@@ -7229,48 +7589,90 @@ $$;
 COMMENT ON FUNCTION rag.stale_documents(p_project uuid, p_under text[], p_keep text[]) IS 'Documents under these folders that are none of those that are there.';
 
 --
--- Name: words(text); Type: FUNCTION; Schema: rag; Owner: -
+-- Name: terms_of(text, text); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.words(p_query text) RETURNS tsquery
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
+CREATE FUNCTION rag.terms_of(p_language text, p_text text) RETURNS tsvector
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
+    AS $_$
+  select to_tsvector(p_language::regconfig, translate(
+    regexp_replace(regexp_replace(p_text, '([a-z0-9])([A-Z])', '\1 \2', 'g'), '([A-Z])([A-Z][a-z])', '\1 \2', 'g')
+      || coalesce((select string_agg(' ' || replace(m[1], '_', ''), '') from regexp_matches(p_text, '\m(\w*[a-z0-9][A-Z]\w*|\w+_\w+)\M', 'g') m), ''),
+    '!"#$%&''()*+,-./:;<=>?@[\]^_`{|}~', repeat(' ', 32)))
+$_$;
+
+--
+-- Name: FUNCTION terms_of(p_language text, p_text text); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.terms_of(p_language text, p_text text) IS 'The words of a text in a language, with the parts of identifiers.';
+
+--
+-- Name: weigh_terms(text); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.weigh_terms(p_query text) RETURNS SETOF rag.weighed_term
+    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 50
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
     AS $$
-declare
-  found tsquery;
 begin
-  -- Any of the words may match, the rarer first: together they may be expected in some two thousand passages, and at most 24 are
-  -- looked for. What stands in every other passage orders nothing, and would have all of them ranked.
-  with lexeme as (
-    select l.lexeme from unnest(to_tsvector('english', p_query)) l
+  -- A word of the question is looked for as each indexed language has it; how rare it is, is a matter of all of them together. What
+  -- is a stop word in one of them is looked for in none: short documents are taken for the wrong language, and simple has no list. The 64 words that weigh most are scored. Those that
+  -- weigh most lead: they find some twenty thousand passages, and of the best of these all words are counted.
+  return query
+  with word as materialized (
+    select u.lexeme, u.positions[1] as place, cardinality(u.positions) as times from unnest(rag.terms_of('simple', p_query)) u
   ),
-  common as (
-    select c.elem as lexeme, c.freq
-    from pg_catalog.pg_stats s,
-      lateral unnest(s.most_common_elems::text::text[], s.most_common_elem_freqs[1:cardinality(s.most_common_elems::text::text[])])
-        as c (elem, freq)
-    where s.schemaname = 'rag' and s.tablename = 'passage' and s.attname = 'tsv'
+  said as materialized (
+    select l.language, u.lexeme, place
+    from (select c.language from rag.corpus c where c.passages > 0 union select 'english') l
+    cross join lateral unnest(rag.terms_of(l.language, p_query)) u cross join lateral unnest(u.positions) place
   ),
-  size as (
-    select greatest(c.reltuples, 0) as passages from pg_catalog.pg_class c where c.oid = 'rag.passage'::regclass
+  size as materialized (
+    select greatest(sum(c.passages), 1) as passages, greatest(sum(c.words)::real / greatest(sum(c.passages), 1), 1) as mean from rag.corpus c
   ),
-  rare as (
-    select l.lexeme, coalesce(c.freq, 0) as freq,
-      sum(coalesce(c.freq, 0) * size.passages) over w as expected, row_number() over w as place
-    from lexeme l cross join size left join common c using (lexeme)
-    window w as (order by coalesce(c.freq, 0), l.lexeme)
+  form as materialized (
+    select w.lexeme as word, w.times, s.language, s.lexeme, k.passages
+    from word w join said s on s.place = w.place
+    cross join lateral (
+      select coalesce(sum(t.passages), 0) as passages from rag.term t where t.language = s.language and t.lexeme = s.lexeme) k
+    where not exists (
+      select from (select distinct o.language from said o) o
+      where not exists (select from said e where e.language = o.language and e.place = w.place))
+  ),
+  rare as materialized (
+    select f.*, sum(f.passages) over (partition by f.word) as having_it from form f
+  ),
+  weighed as materialized (
+    select r.*, (r.times * ln(1 + (greatest(size.passages - r.having_it, 0) + 0.5) / (r.having_it + 0.5)))::real as weight
+    from rare r cross join size
+  ),
+  ranked as materialized (
+    select w.*, (w.weight / sum(w.weight) over (partition by w.language))::real as share,
+      dense_rank() over (order by w.weight desc, w.word) as place
+    from weighed w
+  ),
+  reached as (
+    select r.weight, r.share, t.id, t.occurrences, t.passages,
+      sum(t.passages) over (order by r.weight desc, t.occurrences desc, r.word, t.id) as so_far
+    from ranked r join rag.term t on t.language = r.language and t.lexeme = r.lexeme where r.place <= 64
   )
-  select string_agg('''' || replace(replace(r.lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery into found
-  from rare r where r.place = 1 or (r.place <= 24 and r.expected <= 2000);
-  return found;
+  select r.id, (r.weight * (g.k1 + 1) * r.occurrences)::real, (r.occurrences + g.k1 * (1 - g.b))::real, (g.k1 * g.b / size.mean)::real,
+    r.weight, r.share, r.so_far - r.passages < 2000 or r.so_far <= 20000
+  from reached r cross join size cross join rag.ranking g;
 end
 $$;
 
 --
--- Name: FUNCTION words(p_query text); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION weigh_terms(p_query text); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.words(p_query text) IS 'The words of a question that tell passages apart, as a query; null where there are none.';
+COMMENT ON FUNCTION rag.weigh_terms(p_query text) IS 'The terms of a question that are indexed, with what BM25 gives for them. Internal.';
 
 --
 -- Name: attempt; Type: TABLE; Schema: atlas; Owner: -
@@ -10727,6 +11129,42 @@ COMMENT ON COLUMN rag.citation.task_id IS 'The task.';
 COMMENT ON COLUMN rag.citation.passage_id IS 'The passage.';
 
 --
+-- Name: corpus; Type: TABLE; Schema: rag; Owner: -
+--
+
+CREATE TABLE rag.corpus (
+    language text NOT NULL,
+    passages bigint NOT NULL,
+    words bigint NOT NULL,
+    CONSTRAINT corpus_passages_check CHECK ((passages >= 0)),
+    CONSTRAINT corpus_words_check CHECK ((words >= 0))
+);
+
+--
+-- Name: TABLE corpus; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TABLE rag.corpus IS 'How many passages are indexed in a language, and how long they are together.';
+
+--
+-- Name: COLUMN corpus.language; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.corpus.language IS 'The text search configuration.';
+
+--
+-- Name: COLUMN corpus.passages; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.corpus.passages IS 'How many passages.';
+
+--
+-- Name: COLUMN corpus.words; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.corpus.words IS 'Their length in words.';
+
+--
 -- Name: document; Type: TABLE; Schema: rag; Owner: -
 --
 
@@ -10737,6 +11175,7 @@ CREATE TABLE rag.document (
     repository text,
     title text NOT NULL,
     kind text NOT NULL,
+    language text DEFAULT 'english'::text NOT NULL,
     content_sha256 bytea NOT NULL,
     commit text,
     chunks integer DEFAULT 0 NOT NULL,
@@ -10744,6 +11183,7 @@ CREATE TABLE rag.document (
     CONSTRAINT document_chunks_check CHECK ((chunks >= 0)),
     CONSTRAINT document_commit_check CHECK ((commit ~ '^[0-9a-f]{7,64}$'::text)),
     CONSTRAINT document_kind_check CHECK ((kind = ANY (ARRAY['markdown'::text, 'rst'::text, 'text'::text, 'code'::text, 'html'::text, 'pdf'::text, 'notebook'::text]))),
+    CONSTRAINT document_language_check CHECK ((language ~ '^[a-z]+$'::text)),
     CONSTRAINT document_repository_check CHECK ((repository <> ''::text)),
     CONSTRAINT document_source_check CHECK ((source <> ''::text))
 );
@@ -10789,6 +11229,12 @@ COMMENT ON COLUMN rag.document.title IS 'The first line, for people who look at 
 --
 
 COMMENT ON COLUMN rag.document.kind IS 'How it was read.';
+
+--
+-- Name: COLUMN document.language; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.document.language IS 'The text search configuration of its words: its language; simple for code, and where it cannot be told.';
 
 --
 -- Name: COLUMN document.content_sha256; Type: COMMENT; Schema: rag; Owner: -
@@ -10956,7 +11402,6 @@ CREATE TABLE rag.passage (
     heading text NOT NULL,
     text text NOT NULL,
     tokens integer NOT NULL,
-    tsv tsvector GENERATED ALWAYS AS ((setweight(to_tsvector('english'::regconfig, heading), 'A'::"char") || setweight(to_tsvector('english'::regconfig, text), 'B'::"char"))) STORED NOT NULL,
     seen_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT passage_sha256_check CHECK ((length(sha256) = 32)),
     CONSTRAINT passage_text_check CHECK ((text <> ''::text)),
@@ -11000,12 +11445,6 @@ COMMENT ON COLUMN rag.passage.text IS 'What it says.';
 COMMENT ON COLUMN rag.passage.tokens IS 'Its length in tokens of o200k_base.';
 
 --
--- Name: COLUMN passage.tsv; Type: COMMENT; Schema: rag; Owner: -
---
-
-COMMENT ON COLUMN rag.passage.tsv IS 'Its words for full-text search; those of the heading weigh more.';
-
---
 -- Name: COLUMN passage.seen_at; Type: COMMENT; Schema: rag; Owner: -
 --
 
@@ -11017,6 +11456,166 @@ COMMENT ON COLUMN rag.passage.seen_at IS 'When it was last indexed, or shown.';
 
 ALTER TABLE rag.passage ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME rag.passage_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: passage_terms; Type: TABLE; Schema: rag; Owner: -
+--
+
+CREATE TABLE rag.passage_terms (
+    passage_id bigint NOT NULL,
+    language text NOT NULL,
+    length integer NOT NULL,
+    terms integer[] NOT NULL,
+    CONSTRAINT passage_terms_length_check CHECK ((length >= 0))
+)
+WITH (toast_tuple_target='128');
+ALTER TABLE ONLY rag.passage_terms ALTER COLUMN terms SET STORAGE EXTERNAL;
+
+--
+-- Name: TABLE passage_terms; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TABLE rag.passage_terms IS 'The terms of passages that a document shows, by language.';
+
+--
+-- Name: COLUMN passage_terms.passage_id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.passage_terms.passage_id IS 'The passage.';
+
+--
+-- Name: COLUMN passage_terms.language; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.passage_terms.language IS 'The text search configuration of the document.';
+
+--
+-- Name: COLUMN passage_terms.length; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.passage_terms.length IS 'Its length in words.';
+
+--
+-- Name: COLUMN passage_terms.terms; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.passage_terms.terms IS 'The numbers of its terms.';
+
+--
+-- Name: ranking; Type: TABLE; Schema: rag; Owner: -
+--
+
+CREATE TABLE rag.ranking (
+    id boolean DEFAULT true NOT NULL,
+    k1 real DEFAULT 1.2 NOT NULL,
+    b real DEFAULT 0.75 NOT NULL,
+    words_threshold real DEFAULT 0.05 NOT NULL,
+    vector_weight real DEFAULT 0.5 NOT NULL,
+    CONSTRAINT ranking_b_check CHECK (((b >= (0)::double precision) AND (b <= (1)::double precision))),
+    CONSTRAINT ranking_id_check CHECK (id),
+    CONSTRAINT ranking_k1_check CHECK (((k1 >= (0)::double precision) AND (k1 <= (10)::double precision))),
+    CONSTRAINT ranking_vector_weight_check CHECK (((vector_weight >= (0)::double precision) AND (vector_weight <= (1)::double precision))),
+    CONSTRAINT ranking_words_threshold_check CHECK (((words_threshold >= (0)::double precision) AND (words_threshold <= (1)::double precision)))
+);
+
+--
+-- Name: TABLE ranking; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TABLE rag.ranking IS 'How search ranks; one row. `atlas rag calibrate --save` measures the last two on the index.';
+
+--
+-- Name: COLUMN ranking.id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.ranking.id IS 'True: there is one row.';
+
+--
+-- Name: COLUMN ranking.k1; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.ranking.k1 IS 'BM25: how soon more occurrences of a word stop to count.';
+
+--
+-- Name: COLUMN ranking.b; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.ranking.b IS 'BM25: how much the length of a passage counts, 0 to 1.';
+
+--
+-- Name: COLUMN ranking.words_threshold; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.ranking.words_threshold IS 'Passages that hold a smaller share of the question are dropped where there are no vectors.';
+
+--
+-- Name: COLUMN ranking.vector_weight; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.ranking.vector_weight IS 'What the vectors count in the fusion, 0 to 1; the rest is the words''.';
+
+--
+-- Name: term; Type: TABLE; Schema: rag; Owner: -
+--
+
+CREATE TABLE rag.term (
+    id integer NOT NULL,
+    language text NOT NULL,
+    lexeme text NOT NULL,
+    occurrences smallint NOT NULL,
+    passages integer NOT NULL,
+    CONSTRAINT term_occurrences_check CHECK (((occurrences >= 1) AND (occurrences <= 10))),
+    CONSTRAINT term_passages_check CHECK ((passages > 0))
+);
+
+--
+-- Name: TABLE term; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TABLE rag.term IS 'A word and how often it occurs in a passage, and how many passages have it just so often.';
+
+--
+-- Name: COLUMN term.id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.term.id IS 'Its number, as rag.passage_terms holds it.';
+
+--
+-- Name: COLUMN term.language; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.term.language IS 'The text search configuration that made the word.';
+
+--
+-- Name: COLUMN term.lexeme; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.term.lexeme IS 'The word, as the configuration reduces it.';
+
+--
+-- Name: COLUMN term.occurrences; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.term.occurrences IS 'How often it occurs in a passage; 10: ten times or more.';
+
+--
+-- Name: COLUMN term.passages; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.term.passages IS 'In how many passages it occurs so often.';
+
+--
+-- Name: term_id_seq; Type: SEQUENCE; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.term ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME rag.term_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -11376,6 +11975,13 @@ ALTER TABLE ONLY rag.citation
     ADD CONSTRAINT citation_pkey PRIMARY KEY (task_id, passage_id);
 
 --
+-- Name: corpus corpus_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.corpus
+    ADD CONSTRAINT corpus_pkey PRIMARY KEY (language);
+
+--
 -- Name: document document_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
 --
 
@@ -11451,6 +12057,34 @@ ALTER TABLE ONLY rag.passage
 
 ALTER TABLE ONLY rag.passage
     ADD CONSTRAINT passage_sha256_key UNIQUE (sha256);
+
+--
+-- Name: passage_terms passage_terms_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.passage_terms
+    ADD CONSTRAINT passage_terms_pkey PRIMARY KEY (passage_id, language);
+
+--
+-- Name: ranking ranking_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.ranking
+    ADD CONSTRAINT ranking_pkey PRIMARY KEY (id);
+
+--
+-- Name: term term_language_lexeme_occurrences_key; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.term
+    ADD CONSTRAINT term_language_lexeme_occurrences_key UNIQUE (language, lexeme, occurrences);
+
+--
+-- Name: term term_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.term
+    ADD CONSTRAINT term_pkey PRIMARY KEY (id);
 
 --
 -- Name: usage usage_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
@@ -11760,10 +12394,10 @@ CREATE UNIQUE INDEX embedding_index_serving ON rag.embedding_index USING btree (
 CREATE INDEX embedding_passage ON rag.embedding USING btree (passage_id);
 
 --
--- Name: passage_tsv; Type: INDEX; Schema: rag; Owner: -
+-- Name: passage_terms_terms; Type: INDEX; Schema: rag; Owner: -
 --
 
-CREATE INDEX passage_tsv ON rag.passage USING gin (tsv);
+CREATE INDEX passage_terms_terms ON rag.passage_terms USING gin (terms) WITH (fastupdate=off);
 
 --
 -- Name: outbox_status _RETURN; Type: RULE; Schema: atlas; Owner: -
@@ -11919,6 +12553,18 @@ CREATE TRIGGER validate_message BEFORE INSERT ON public.architect_in FOR EACH RO
 COMMENT ON TRIGGER validate_message ON public.architect_in IS 'Validates a message of architect_in, names its sender, refuses a second chat.';
 
 --
+-- Name: chunk add_terms; Type: TRIGGER; Schema: rag; Owner: -
+--
+
+CREATE TRIGGER add_terms AFTER INSERT ON rag.chunk REFERENCING NEW TABLE AS born FOR EACH STATEMENT EXECUTE FUNCTION rag.add_terms();
+
+--
+-- Name: TRIGGER add_terms ON chunk; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TRIGGER add_terms ON rag.chunk IS 'Counts the words of passages that a document shows now.';
+
+--
 -- Name: chunk mark_passages; Type: TRIGGER; Schema: rag; Owner: -
 --
 
@@ -11929,6 +12575,18 @@ CREATE TRIGGER mark_passages AFTER DELETE ON rag.chunk REFERENCING OLD TABLE AS 
 --
 
 COMMENT ON TRIGGER mark_passages ON rag.chunk IS 'Marks the texts of chunks that went as used until now.';
+
+--
+-- Name: chunk remove_terms; Type: TRIGGER; Schema: rag; Owner: -
+--
+
+CREATE TRIGGER remove_terms AFTER DELETE ON rag.chunk REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION rag.remove_terms();
+
+--
+-- Name: TRIGGER remove_terms ON chunk; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TRIGGER remove_terms ON rag.chunk IS 'No longer counts the words of passages that no document shows any more.';
 
 --
 -- Name: attempt attempt_task_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
@@ -12111,6 +12769,13 @@ ALTER TABLE ONLY rag.embedding
 
 ALTER TABLE ONLY rag.epoch
     ADD CONSTRAINT epoch_project_id_fkey FOREIGN KEY (project_id) REFERENCES atlas.project(id) ON DELETE CASCADE;
+
+--
+-- Name: passage_terms passage_terms_passage_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.passage_terms
+    ADD CONSTRAINT passage_terms_passage_id_fkey FOREIGN KEY (passage_id) REFERENCES rag.passage(id);
 
 --
 -- Name: usage usage_index_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
@@ -12572,6 +13237,12 @@ COMMENT ON POLICY "chunks follow their document" ON rag.chunk IS 'Row level secu
 ALTER TABLE rag.citation ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: corpus; Type: ROW SECURITY; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.corpus ENABLE ROW LEVEL SECURITY;
+
+--
 -- Name: document; Type: ROW SECURITY; Schema: rag; Owner: -
 --
 
@@ -12626,6 +13297,12 @@ COMMENT ON POLICY "everyone with a login sees the embedding indexes" ON rag.embe
 ALTER TABLE rag.passage ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: passage_terms; Type: ROW SECURITY; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.passage_terms ENABLE ROW LEVEL SECURITY;
+
+--
 -- Name: passage passages follow their chunks; Type: POLICY; Schema: rag; Owner: -
 --
 
@@ -12662,6 +13339,18 @@ CREATE POLICY "people see the jobs they asked for" ON rag.embed_job FOR SELECT T
 --
 
 COMMENT ON POLICY "people see the jobs they asked for" ON rag.embed_job IS 'Row level security: people see the jobs they asked for.';
+
+--
+-- Name: ranking; Type: ROW SECURITY; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.ranking ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: term; Type: ROW SECURITY; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.term ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: chunk the knowledge service reads all of it; Type: POLICY; Schema: rag; Owner: -
@@ -13932,6 +14621,12 @@ GRANT ALL ON FUNCTION rag.add_job(p_items jsonb, p_project uuid, p_sender uuid) 
 GRANT ALL ON FUNCTION rag.add_job(p_items jsonb, p_project uuid, p_sender uuid) TO atlas_rag;
 
 --
+-- Name: FUNCTION add_terms(); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.add_terms() FROM PUBLIC;
+
+--
 -- Name: FUNCTION advance_epoch(p_project uuid); Type: ACL; Schema: rag; Owner: -
 --
 
@@ -14046,6 +14741,31 @@ GRANT ALL ON FUNCTION rag.extend_job(p_job uuid, p_owner uuid, p_lease interval,
 GRANT ALL ON FUNCTION rag.extend_job(p_job uuid, p_owner uuid, p_lease interval, p_total integer, p_done integer) TO atlas_rag;
 
 --
+-- Name: FUNCTION few_passages(p_projects uuid[], p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.few_passages(p_projects uuid[], p_prefix text, p_kind text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION find(p_query text, p_vector text, p_index integer, p_many integer, p_projects uuid[], p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.find(p_query text, p_vector text, p_index integer, p_many integer, p_projects uuid[], p_prefix text, p_kind text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.find(p_query text, p_vector text, p_index integer, p_many integer, p_projects uuid[], p_prefix text, p_kind text) TO service_role;
+
+--
+-- Name: FUNCTION find_vectors(p_index rag.embedding_index, p_vector text, p_many integer, p_few bigint[], p_projects uuid[], p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.find_vectors(p_index rag.embedding_index, p_vector text, p_many integer, p_few bigint[], p_projects uuid[], p_prefix text, p_kind text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION find_words(p_terms rag.weighed_term[], p_many integer, p_few bigint[], p_projects uuid[], p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.find_words(p_terms rag.weighed_term[], p_many integer, p_few bigint[], p_projects uuid[], p_prefix text, p_kind text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION finish_item(p_job uuid, p_owner uuid, p_seq integer, p_error text); Type: ACL; Schema: rag; Owner: -
 --
 
@@ -14102,6 +14822,18 @@ GRANT ALL ON FUNCTION rag.known_documents(p_project uuid, p_sources text[]) TO a
 REVOKE ALL ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) TO service_role;
 GRANT ALL ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) TO atlas_rag;
+
+--
+-- Name: FUNCTION language_of(p_kind text, p_text text); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.language_of(p_kind text, p_text text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION lock_terms(); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.lock_terms() FROM PUBLIC;
 
 --
 -- Name: FUNCTION mark_passages(); Type: ACL; Schema: rag; Owner: -
@@ -14208,10 +14940,28 @@ GRANT ALL ON FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p
 GRANT ALL ON FUNCTION rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) TO atlas_worker;
 
 --
+-- Name: FUNCTION remove_terms(); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.remove_terms() FROM PUBLIC;
+
+--
 -- Name: FUNCTION retire_index(p_index integer); Type: ACL; Schema: rag; Owner: -
 --
 
 REVOKE ALL ON FUNCTION rag.retire_index(p_index integer) FROM PUBLIC;
+
+--
+-- Name: FUNCTION score_vectors(p_index rag.embedding_index, p_vector text, p_passages bigint[]); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.score_vectors(p_index rag.embedding_index, p_vector text, p_passages bigint[]) FROM PUBLIC;
+
+--
+-- Name: FUNCTION score_words(p_terms rag.weighed_term[], p_passages bigint[]); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.score_words(p_terms rag.weighed_term[], p_passages bigint[]) FROM PUBLIC;
 
 --
 -- Name: FUNCTION search(p_query text, p_top_k integer, p_project uuid, p_collapse boolean, p_vector text, p_index integer, p_threshold real, p_prefix text, p_kind text); Type: ACL; Schema: rag; Owner: -
@@ -14240,6 +14990,13 @@ GRANT ALL ON FUNCTION rag.serve_index(p_index integer) TO service_role;
 GRANT ALL ON FUNCTION rag.serve_index(p_index integer) TO atlas_rag;
 
 --
+-- Name: FUNCTION set_ranking(p_k1 real, p_b real, p_words_threshold real, p_vector_weight real); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.set_ranking(p_k1 real, p_b real, p_words_threshold real, p_vector_weight real) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.set_ranking(p_k1 real, p_b real, p_words_threshold real, p_vector_weight real) TO service_role;
+
+--
 -- Name: FUNCTION set_threshold(p_index integer, p_threshold real); Type: ACL; Schema: rag; Owner: -
 --
 
@@ -14255,10 +15012,17 @@ GRANT ALL ON FUNCTION rag.stale_documents(p_project uuid, p_under text[], p_keep
 GRANT ALL ON FUNCTION rag.stale_documents(p_project uuid, p_under text[], p_keep text[]) TO atlas_rag;
 
 --
--- Name: FUNCTION words(p_query text); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION terms_of(p_language text, p_text text); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.words(p_query text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rag.terms_of(p_language text, p_text text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.terms_of(p_language text, p_text text) TO service_role;
+
+--
+-- Name: FUNCTION weigh_terms(p_query text); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.weigh_terms(p_query text) FROM PUBLIC;
 
 --
 -- Name: TABLE attempt; Type: ACL; Schema: atlas; Owner: -
@@ -14528,6 +15292,12 @@ GRANT SELECT ON TABLE rag.chunk TO authenticated;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.citation TO service_role;
 
 --
+-- Name: TABLE corpus; Type: ACL; Schema: rag; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.corpus TO service_role;
+
+--
 -- Name: TABLE document; Type: ACL; Schema: rag; Owner: -
 --
 
@@ -14563,6 +15333,24 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.epoch TO service_role;
 GRANT SELECT ON TABLE rag.passage TO atlas_rag;
 GRANT SELECT ON TABLE rag.passage TO authenticated;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.passage TO service_role;
+
+--
+-- Name: TABLE passage_terms; Type: ACL; Schema: rag; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.passage_terms TO service_role;
+
+--
+-- Name: TABLE ranking; Type: ACL; Schema: rag; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.ranking TO service_role;
+
+--
+-- Name: TABLE term; Type: ACL; Schema: rag; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE rag.term TO service_role;
 
 --
 -- Name: TABLE usage; Type: ACL; Schema: rag; Owner: -

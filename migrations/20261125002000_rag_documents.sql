@@ -8,6 +8,7 @@ create table rag.document (
   repository text check (repository <> ''),
   title text not null,
   kind text not null check (kind in ('markdown', 'rst', 'text', 'code', 'html', 'pdf', 'notebook')),
+  language text not null default 'english' check (language ~ '^[a-z]+$'),
   content_sha256 bytea not null,
   commit text check (commit ~ '^[0-9a-f]{7,64}$'),
   chunks integer not null default 0 check (chunks >= 0),
@@ -22,6 +23,7 @@ comment on column rag.document.source is 'Its path, as sources in a reply name i
 comment on column rag.document.repository is 'What it was indexed with: a Git repository by its remote, or a folder; null: it was sent by itself.';
 comment on column rag.document.title is 'The first line, for people who look at the table.';
 comment on column rag.document.kind is 'How it was read.';
+comment on column rag.document.language is 'The text search configuration of its words: its language; simple for code, and where it cannot be told.';
 comment on column rag.document.content_sha256 is 'An unchanged file is not indexed again.';
 comment on column rag.document.indexed_at is 'When it was last read.';
 comment on column rag.document.commit is 'The commit at which it was read, where it came from a Git repository.';
@@ -42,18 +44,14 @@ create table rag.passage (
   heading text not null,
   text text not null check (text <> ''),
   tokens integer not null check (tokens >= 0),
-  tsv tsvector not null generated always as (
-    setweight(to_tsvector('english', heading), 'A') || setweight(to_tsvector('english', text), 'B')) stored,
   seen_at timestamptz not null default now()
 );
-create index passage_tsv on rag.passage using gin (tsv);
 comment on table rag.passage is 'Texts of chunks, once each by their hash. Kept while a chunk or an audit refers to them.';
 comment on column rag.passage.id is 'Its number.';
 comment on column rag.passage.sha256 is 'SHA-256 of heading, an empty line and text.';
 comment on column rag.passage.heading is 'Where it stands: the heading path, or the symbol.';
 comment on column rag.passage.text is 'What it says.';
 comment on column rag.passage.tokens is 'Its length in tokens of o200k_base.';
-comment on column rag.passage.tsv is 'Its words for full-text search; those of the heading weigh more.';
 comment on column rag.passage.seen_at is 'When it was last indexed, or shown.';
 alter table rag.passage enable row level security;
 create policy "the knowledge service reads all of it" on rag.passage for select to atlas_rag using (true);
@@ -173,6 +171,37 @@ $$;
 comment on function rag.known_documents(uuid, text[]) is 'Hashes of what is indexed, so that unchanged files cost nothing.';
 grant execute on function rag.known_documents(uuid, text[]) to service_role, atlas_rag;
 
+-- The language whose stop words are the most of a text. English is tried first, since most of what is indexed is; a text too short
+-- to tell is taken for it.
+create function rag.language_of(p_kind text, p_text text) returns text
+language plpgsql stable set search_path = ''
+as $$
+declare
+  plain constant text := translate(left(p_text, 2000), '!"#$%&''()*+,-./:;<=>?@[\]^_`{|}~', repeat(' ', 32));
+  words constant integer := coalesce((select sum(cardinality(w.positions)) from unnest(to_tsvector('simple', plain)) w), 0);
+  stopped real;
+  best real := 0.15;
+  found text := case when words < 25 then 'english' else 'simple' end;
+  candidate text;
+begin
+  if p_kind = 'code' or words = 0 then
+    return 'simple';
+  end if;
+  foreach candidate in array array['english', 'german', 'french', 'spanish', 'portuguese', 'italian', 'dutch', 'russian', 'swedish', 'danish',
+      'norwegian', 'finnish', 'hungarian', 'turkish'] loop
+    stopped := 1 - coalesce((select sum(cardinality(w.positions)) from unnest(to_tsvector(candidate::regconfig, plain)) w), 0)::real / words;
+    -- reference pages have few whole sentences; another language than English has to be plain
+    if stopped > best or candidate = 'english' and stopped > 0.05 then
+      best := greatest(best, stopped);
+      found := candidate;
+    end if;
+    exit when candidate = 'english' and stopped > 0.25;
+  end loop;
+  return found;
+end
+$$;
+comment on function rag.language_of(text, text) is 'The text search configuration for a document: its language by its stop words; simple for code, and where it cannot be told.';
+
 create function rag.put_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea,
   p_chunks jsonb, p_commit text default null, p_repository text default null) returns integer
 language plpgsql security definer set search_path = ''
@@ -182,10 +211,12 @@ declare
   n integer;
 begin
   perform rag.put_passages(p_chunks);
-  insert into rag.document as d (project_id, source, repository, title, kind, content_sha256, commit, chunks)
-  values (p_project, p_source, p_repository, p_title, p_kind, p_sha256, p_commit, jsonb_array_length(p_chunks))
+  insert into rag.document as d (project_id, source, repository, title, kind, language, content_sha256, commit, chunks)
+  select p_project, p_source, p_repository, p_title, p_kind, rag.language_of(p_kind, string_agg(c.text, E'\n' order by c.seq)), p_sha256,
+    p_commit, jsonb_array_length(p_chunks)
+  from (select c.seq, c.text from jsonb_to_recordset(p_chunks) as c (seq integer, text text) order by c.seq limit 20) c
   on conflict (project_id, source) do update set repository = excluded.repository, title = excluded.title, kind = excluded.kind,
-    commit = excluded.commit, content_sha256 = excluded.content_sha256, chunks = excluded.chunks, indexed_at = now()
+    language = excluded.language, commit = excluded.commit, content_sha256 = excluded.content_sha256, chunks = excluded.chunks, indexed_at = now()
   returning d.id into doc;
   delete from rag.chunk c where c.document_id = doc;
   insert into rag.chunk (document_id, seq, start_line, end_line, passage_id)

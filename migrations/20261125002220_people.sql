@@ -20,7 +20,7 @@ comment on function atlas.require_member(uuid) is 'Refuses (AT006) a caller who 
 
 create function atlas.search_knowledge(p_query text, p_top_k integer default 10, p_project uuid default null, p_collapse boolean default true)
 returns table (chunk_id bigint, source text, title text, kind text, commit text, heading text, start_line integer,
-  end_line integer, text text, tokens integer, sha256 bytea, similarity real, score real)
+  end_line integer, text text, tokens integer, sha256 bytea, similarity real, similarity_kind text, score real)
 language sql stable rows 20 set search_path = ''
 as $$
   select * from rag.search(left(p_query, 8000), least(greatest(p_top_k, 1), 200), p_project, p_collapse)

@@ -42,7 +42,8 @@ begin
   select now_at.epoch, c.epoch, case when c.key is not null then (
       select coalesce(jsonb_agg(jsonb_build_object('chunk_id', k.id, 'source', d.source, 'title', d.title, 'kind', d.kind,
         'commit', d.commit, 'heading', p.heading, 'start_line', k.start_line, 'end_line', k.end_line, 'text', p.text,
-        'tokens', p.tokens, 'sha256', encode(p.sha256, 'hex'), 'similarity', h.hit -> 'similarity', 'score', h.hit -> 'score')
+        'tokens', p.tokens, 'sha256', encode(p.sha256, 'hex'), 'similarity', h.hit -> 'similarity',
+        'similarity_kind', h.hit -> 'similarity_kind', 'score', h.hit -> 'score')
         order by h.place), '[]')
       from jsonb_array_elements(c.hits) with ordinality as h (hit, place)
       join rag.document d on d.id = (h.hit ->> 'document')::uuid
@@ -72,7 +73,7 @@ begin
   from (select rag.projects_of(p_task) as projects) allowed
   cross join lateral (
     select jsonb_agg(jsonb_build_object('document', k.document_id, 'passage', k.passage_id, 'similarity', i.item -> 'similarity',
-      'score', i.item -> 'score') order by i.place) as hits
+      'similarity_kind', i.item -> 'similarity_kind', 'score', i.item -> 'score') order by i.place) as hits
     from jsonb_array_elements(p_chunks) with ordinality as i (item, place)
     join rag.chunk k on k.id = (i.item ->> 'chunk_id')::bigint) found
   -- what was found while the index changed belongs to the state before

@@ -18,8 +18,8 @@ from atlas.commands.common import JsonFlag, dump, runs, settings, show_rows
 from atlas.commands.console import complain, say
 from atlas.commands.search import opened, project_id
 from atlas.errors import UsageError, WrongState
-from atlas.rag.quality.calibrate import measure_pairs
-from atlas.rag.quality.evaluate import DEPTHS, Case, Scores, evaluate, propose, read_cases
+from atlas.rag.quality.calibrate import ask_links, best_weight, measure_pairs, measure_shares, measure_weights
+from atlas.rag.quality.evaluate import DEPTHS, Case, Scores, Threshold, evaluate, propose, read_cases
 from atlas.rag.search import Query
 from atlas.rag.wiring import Knowledge
 from atlas.task import Chunk, JsonObject
@@ -103,36 +103,88 @@ async def calibrate(
     project: Project = None,
     keep: Annotated[float, typer.Option(min=0.5, max=1, help="Share of related pairs that the threshold keeps.")] = 0.95,
     pairs: Annotated[int, typer.Option(min=20, max=2000, help="How many pairs are measured.")] = 300,
-    save: Annotated[bool, typer.Option("--save", help="Use it from now on, instead of RAG_RELEVANCY_THRESHOLD.")] = False,
+    save: Annotated[bool, typer.Option("--save", help="Search so from now on.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure the scale of the embedder on this index, and propose a relevancy threshold."""
+    """Measure on this index where the relevancy thresholds belong, and how much vectors should count beside words.
+
+    Words, and the weight of vectors: by sentences that link to another document. Vectors: by headings, or by the cases of FILE.
+    """
+    cases = None if file is None else read_cases(file)
     async with opened(settings()) as known:
         owner: UUID | None = await project_id(known, project)
         index = await known.searcher.serving(fresh=True)
         embedder = await known.embedders.of(index) if index is not None else None
-        if index is None or embedder is None:
-            raise UsageError("there are no vectors to measure", "set RAG_EMBEDDER, and run `atlas index`")
-        cases = None if file is None else read_cases(file)
-        related, unrelated = await measure_pairs(known.store, embedder, index, cases, project=owner, pairs=pairs)
-        proposal = propose(related, unrelated, keep=keep)
+        with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+            shown = bar.add_task("questions", total=pairs)
+            asked = await ask_links(known.store, embedder, index, project=owner, most=pairs, advance=lambda: bar.advance(shown))
+        measured = _Calibration(links=len(asked))
+        if len(asked) >= _FEWEST:
+            measured.words = propose(*measure_shares(asked), keep=keep)
+        if index is not None and embedder is not None:
+            related, unrelated = await measure_pairs(known.store, embedder, index, cases, project=owner, pairs=pairs)
+            measured.vectors = propose(related, unrelated, keep=keep)
+            if len(asked) >= _FEWEST:
+                measured.weights = measure_weights(asked)
+                measured.vector_weight = best_weight(measured.weights)
+        if measured.words is None and measured.vectors is None:
+            raise UsageError(
+                f"{len(asked)} sentences here link to another document, {_FEWEST} are needed, and there are no vectors to measure",
+                "index more documents, or set RAG_EMBEDDER and run `atlas index`",
+            )
         if save:
-            await known.store.set_threshold(index.id, proposal.threshold)
+            if index is not None and measured.vectors is not None:
+                await known.store.set_threshold(index.id, measured.vectors.threshold)
+            await known.store.set_ranking(
+                words_threshold=None if measured.words is None else measured.words.threshold,
+                vector_weight=measured.vector_weight,
+            )
     if as_json:
-        say(json.dumps({**dataclasses.asdict(proposal), "pairs": len(related), "saved": save}, indent=2))
+        say(json.dumps({**dataclasses.asdict(measured), "saved": save}, indent=2))
         return
-    spreads = (("a question and its passage", proposal.related), ("a question and another passage", proposal.unrelated))
+    _show(measured, save)
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Calibration:
+    """What was measured; None: not measured here."""
+
+    links: int
+    words: Threshold | None = None
+    vectors: Threshold | None = None
+    weights: dict[float, float] | None = None
+    vector_weight: float | None = None
+
+
+def _show(measured: _Calibration, saved: bool) -> None:
     quantiles = ("5 %", "50 %", "95 %")
-    rows = [
-        {"pairs": name, **{label: f"{value:.2f}" for label, value in zip(quantiles, spread, strict=True)}}
-        for name, spread in spreads
-    ]
-    heads = {"pairs": f"{len(related)} PAIRS", **{label: label for label in quantiles}}
+    rows = []
+    for way, proposal in (("share of words", measured.words), ("cosine", measured.vectors)):
+        if proposal is not None:
+            for name, spread in (("its passage", proposal.related), ("another", proposal.unrelated)):
+                values = {label: f"{value:.2f}" for label, value in zip(quantiles, spread, strict=True)}
+                rows.append({"measure": way, "pairs": f"a question and {name}", **values})
+    heads = {"measure": "MEASURE", "pairs": "PAIRS", **{label: label for label in quantiles}}
     show_rows(rows, heads, as_json=False, empty="", right=quantiles)
-    say(
-        f"threshold {proposal.threshold:.2f}: keeps {proposal.kept:.0%} of related pairs, and {proposal.others:.0%} of others"
-        + (" (saved)" if save else "; --save uses it, or set RAG_RELEVANCY_THRESHOLD")
-    )
+    for way, proposal in (("words", measured.words), ("vectors", measured.vectors)):
+        if proposal is not None:
+            say(
+                f"threshold of {way} {proposal.threshold:.2f}: keeps {proposal.kept:.0%} of related pairs, "
+                f"and {proposal.others:.0%} of others"
+            )
+    if measured.weights is not None:
+        ends = measured.weights[0.0], measured.weights[measured.vector_weight or 0.0], measured.weights[1.0]
+        say(
+            f"weight of vectors {measured.vector_weight:.2f}: nDCG@10 {ends[1]:.3f} on {measured.links} links "
+            f"(words alone {ends[0]:.3f}, vectors alone {ends[2]:.3f})"
+        )
+    elif measured.links < _FEWEST:
+        complain(f"{measured.links} sentences link to another document, {_FEWEST} are needed: words were not measured")
+    say("saved" if saved else "--save searches so from now on")
+
+
+_FEWEST = 40
+"""Questions by links that a measure needs."""
 
 
 def register(app: typer.Typer) -> None:

@@ -91,7 +91,7 @@ async def search(
         return
     if sys.stdout.isatty() and chunks:
         for number, chunk in enumerate(chunks, 1):
-            close = "" if chunk.similarity is None else f", cosine {chunk.similarity:.2f}"
+            close = "" if chunk.similarity is None else f", {chunk.similarity_kind} {chunk.similarity:.2f}"
             say(f"{number:2}. {chunk.place}  ({chunk.score:.3f}{close})")
             # the place is whole, to be copied; what follows is cut at the width
             for line in (chunk.heading, " ".join(chunk.text.split())):
@@ -107,7 +107,14 @@ async def search(
         }
         for chunk in chunks
     ]
-    heads = {"score": "SCORE", "similarity": "COSINE", "place": "PLACE", "heading": "HEADING", "text": "TEXT"}
+    kinds = {chunk.similarity_kind for chunk in chunks}
+    heads = {
+        "score": "SCORE",
+        "similarity": kinds.pop().upper() if len(kinds) == 1 else "SIMILARITY",
+        "place": "PLACE",
+        "heading": "HEADING",
+        "text": "TEXT",
+    }
     show_rows(shown, heads, as_json=False, empty="nothing found: `atlas index PATH` adds documents",
               right=("score", "similarity"))  # fmt: skip
 

@@ -63,7 +63,13 @@ class Cache:
     async def remember(self, task: UUID, query: str, epoch: str, chunks: Sequence[Chunk]) -> None:
         """Keeps what was found, unless the index changed meanwhile."""
         items: list[JsonObject] = [
-            {"chunk_id": chunk.chunk_id, "similarity": chunk.similarity, "score": chunk.score} for chunk in chunks
+            {
+                "chunk_id": chunk.chunk_id,
+                "similarity": chunk.similarity,
+                "similarity_kind": chunk.similarity_kind,
+                "score": chunk.score,
+            }
+            for chunk in chunks
         ]
         await self._remember.submit((task, query, epoch, items))
 

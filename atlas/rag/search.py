@@ -128,14 +128,16 @@ class Searcher:
             threshold = index.threshold if index is not None and index.threshold is not None else self._threshold
         reranked = self._reranker is not None and query.rerank
         many = min(200, max(50, 3 * query.top_k)) if reranked else query.top_k
-        used = threshold if vector is not None else None
+        # without vectors the share of the question's words is measured, which has a threshold of its own
+        used = threshold if vector is not None else query.threshold
         chunks = await self._call(query, vector, index, many, used)
-        if not chunks and vector is not None:
-            nearest = await self._call(query, vector, index, 1, None)
+        if not chunks:
+            nearest = await self._call(query, vector, index, 1, -1)
             if nearest and nearest[0].similarity is not None:
                 best = nearest[0].similarity
+                limit = "of words" if used is None else f"{used:g}"
                 warnings.append(
-                    f"the relevancy threshold {threshold:g} dropped every passage (the best one has {best:.2f}): "
+                    f"the relevancy threshold {limit} dropped every passage (the best one has {best:.2f}): "
                     "measure one with `atlas rag calibrate`"
                 )
         if reranked and chunks:

@@ -168,6 +168,12 @@ class Store:
         """Keeps a calibrated threshold; it overrides the setting."""
         await self._pool.value("select rag.set_threshold($1, $2)", index, threshold)
 
+    async def set_ranking(self, *, words_threshold: float | None, vector_weight: float | None) -> None:
+        """Keeps how search ranks; what is None stays."""
+        await self._pool.value(
+            "select rag.set_ranking(p_words_threshold => $1, p_vector_weight => $2)", words_threshold, vector_weight
+        )
+
     async def record_usage(self, index: int, purpose: Literal["index", "query"], texts: int, tokens: int) -> None:
         """Accounts for what was embedded."""
         await self._pool.value("select rag.record_usage($1, $2, $3, $4)", index, purpose, texts, tokens)

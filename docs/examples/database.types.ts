@@ -2017,6 +2017,7 @@ export type Database = {
           "score": number;
           "sha256": string;
           "similarity": number;
+          "similarity_kind": string;
           "source": string;
           "start_line": number;
           "text": string;

@@ -88,7 +88,7 @@ async def test_calibration_finds_the_scale_and_keeps_it(database: Database, db: 
         env = {"DATABASE_URL": database.url()} | {name.upper(): value for name, value in settings.items()}
         done = await asyncio.to_thread(run_atlas, "rag", "calibrate", env=env)
         assert done.returncode == 2
-        assert "there are no vectors to measure" in done.stderr
+        assert "0 sentences here link to another document, 40 are needed, and there are no vectors to measure" in done.stderr
         words = [
             "alpha",
             "beta",
@@ -120,8 +120,9 @@ async def test_calibration_finds_the_scale_and_keeps_it(database: Database, db: 
                 text = f"# Chapter of {word} things\n\n" + f"{word} {words[n - 1]} tells of {word} and its neighbour. " * 8
                 await put(known, f"{n}.md", text)
         done = await asyncio.to_thread(run_atlas, "rag", "calibrate", "--json", env=env)
-        found = json.loads(done.stdout)
-        assert found["pairs"] == 24
+        measured = json.loads(done.stdout)
+        assert (measured["links"], measured["words"], measured["vector_weight"]) == (0, None, None)
+        found = measured["vectors"]
         assert found["kept"] >= 0.95 > 0.5 > found["others"]
         assert found["related"][1] > found["unrelated"][1] + 0.1
         assert await db.fetchval("select threshold from rag.embedding_index") is None, "measuring changes nothing"
@@ -133,7 +134,7 @@ async def test_calibration_finds_the_scale_and_keeps_it(database: Database, db: 
             )
         )
         done = await asyncio.to_thread(run_atlas, "rag", "calibrate", str(cases), "--save", env=env)
-        assert "(saved)" in done.stdout
+        assert done.stdout.rstrip().endswith("saved")
         assert 0 < await db.fetchval("select threshold from rag.embedding_index") < 1
         few = tmp_path / "few.jsonl"
         few.write_text(cases.read_text().splitlines()[0])

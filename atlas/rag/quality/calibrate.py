@@ -1,12 +1,15 @@
-"""Measures the scale of an embedder on an index: questions and passages that belong together, and those that do not."""
+"""Measures how search ranks on an index: questions and passages that belong together, and those that do not."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from atlas.rag.ports import Embedder, checked
-from atlas.rag.quality.evaluate import Case
+from atlas.rag.quality.construct import questions_by_links
+from atlas.rag.quality.evaluate import Case, ndcg
 from atlas.rag.store import EmbeddingIndex, Store, as_vector
 
 _HEADINGS = """
@@ -64,3 +67,99 @@ async def measure_pairs(
                 related.append(row["own"])
                 unrelated.append(row["other"])
     return related, unrelated
+
+
+_LINKED = """
+select d.source, string_agg(p.text, e'\\n\\n' order by c.seq) as text
+from rag.document d join rag.chunk c on c.document_id = d.id join rag.passage p on p.id = c.passage_id
+where d.kind in ('markdown', 'rst') and (d.project_id is null or d.project_id = $1)
+group by d.id order by d.source limit 5000
+"""
+_FOUND = """
+select d.source, f.words, f.share, f.cosine
+from rag.find($1, $2, $3, 100, array[$4::uuid], null, null) f
+join rag.chunk c on c.passage_id = f.passage_id join rag.document d on d.id = c.document_id
+where (d.project_id is null or d.project_id = $4) and d.source <> $5
+"""
+WEIGHTS = tuple(number / 20 for number in range(21))
+"""What vectors may count in the fusion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search finds of one document: BM25, the share of the question's words, the cosine (None: no vector)."""
+
+    source: str
+    words: float
+    share: float
+    cosine: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question whose answers are known, and what both ways find for it."""
+
+    relevant: Sequence[str]
+    found: Sequence[Found]
+
+
+async def ask_links(
+    store: Store, embedder: Embedder | None, index: EmbeddingIndex | None, *, project: UUID | None, most: int,
+    advance: Callable[[], None] = lambda: None,
+) -> list[Asked]:  # fmt: skip
+    """Asks what sentences with links ask, a sample of at most so many, each without the document that it stands in."""
+    rows = await store.rows_for(None, _LINKED, project)
+    questions = questions_by_links((row["source"], row["text"]) for row in rows)
+    questions = random.Random(1).sample(questions, min(most, len(questions)))  # the same ones each time  # noqa: S311
+    asked: list[Asked] = []
+    size = embedder.batch if embedder is not None else 64
+    for start in range(0, len(questions), size):
+        batch = questions[start : start + size]
+        vectors: list[str | None] = [None] * len(batch)
+        if embedder is not None and index is not None:
+            texts = [item.question for item in batch]
+            embedded = checked(embedder, texts, await embedder.embed(texts))
+            await store.record_usage(index.id, "query", len(batch), embedded.tokens)
+            vectors = [as_vector(vector) for vector in embedded.vectors]
+        for item, vector in zip(batch, vectors, strict=True):
+            found = await store.rows_for(
+                None, _FOUND, item.question, vector, index.id if vector and index else None, project, item.own
+            )
+            asked.append(Asked((item.relevant,), [Found(**row) for row in found]))
+            advance()
+    return asked
+
+
+def measure_shares(asked: Sequence[Asked]) -> tuple[list[float], list[float]]:
+    """Shares of the question's words: of the best passage of the right document, and of the middle one of all others."""
+    related, unrelated = [], []
+    for question in asked:
+        own = [found.share for found in question.found if found.source in question.relevant and found.words > 0]
+        others = sorted(found.share for found in question.found if found.source not in question.relevant and found.words > 0)
+        if own and others:
+            related.append(max(own))
+            unrelated.append(others[len(others) // 2])
+    return related, unrelated
+
+
+def measure_weights(asked: Sequence[Asked]) -> dict[float, float]:
+    """nDCG@10 of documents by what the vectors count in the fusion: 0, words alone, to 1, vectors alone."""
+    return {weight: sum(ndcg(_ranked(each.found, weight), each.relevant) for each in asked) / len(asked) for weight in WEIGHTS}
+
+
+def best_weight(measured: dict[float, float]) -> float:
+    """The middle of the weights within 0.005 of the best one: a peak of a sample is a matter of chance."""
+    best = max(measured.values())
+    near = [weight for weight, score in measured.items() if score >= best - 0.005]
+    return near[len(near) // 2]
+
+
+def _ranked(found: Sequence[Found], weight: float) -> list[str]:
+    """Documents by their best passage, as rag.hits fuses them."""
+    words = max((each.words for each in found), default=0) or 1
+    cosine = max((each.cosine or 0 for each in found), default=0) or 1
+    best: dict[str, float] = {}
+    for each in found:
+        score = (1 - weight) * each.words / words + weight * (each.cosine or 0) / cosine
+        best[each.source] = max(score, best.get(each.source, score))
+    return sorted(best, key=lambda source: (-best[source], source))

@@ -118,6 +118,11 @@ def _hits(case: Case, chunks: Sequence[Chunk]) -> list[bool]:
     return hits
 
 
+def ndcg(ranked: Sequence[str], relevant: Sequence[str]) -> float:
+    """nDCG@10 of one ranking: 1 where what is relevant comes first."""
+    return _gain([source in relevant for source in ranked[:10]]) / _gain([True] * min(10, len(relevant)))
+
+
 def _gain(hits: Iterable[bool]) -> float:
     return sum(1 / math.log2(place + 1) for place, hit in enumerate(hits, 1) if hit)
 

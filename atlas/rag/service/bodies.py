@@ -65,7 +65,7 @@ class Question(Body):
 
 
 class FoundChunk(BaseModel):
-    """A chunk. similarity: cosine, null where it has no vector. score: of the fusion, or the reranker's."""
+    """A chunk. score: what orders them, by the words, the fusion or the reranker."""
 
     chunk_id: int
     source: str = Field(description="path or URL, commit and lines (pages of a PDF, cells of a notebook), as replies cite it")
@@ -79,7 +79,10 @@ class FoundChunk(BaseModel):
     text: str
     tokens: int
     sha256: str
-    similarity: float | None
+    similarity: float = Field(description="how near it is to the question; what that means is in similarity_kind")
+    similarity_kind: Literal["cosine", "words"] = Field(
+        description="cosine: of the vectors; words: what share of the question's words it holds, each by its weight, 0 to 1"
+    )
     score: float
 
 
