@@ -125,8 +125,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A retrieved passage. similarity: a cosine, or (similarity_kind "words") the share of the question's words that it holds, each
-    by its weight: 0 to 1."""
+    """A retrieved passage.
+
+    similarity: by similarity_kind a cosine, or the share of the question's words that it holds, each by its weight: 0 to 1.
+    """
 
     chunk_id: int
     source: str

@@ -6519,6 +6519,7 @@ CREATE FUNCTION rag.find(p_query text, p_vector text, p_index integer, p_many in
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET jit TO 'off'
+    SET enable_hashjoin TO 'on'
     AS $$
 declare
   target rag.embedding_index;
@@ -6619,8 +6620,8 @@ begin
     select f.passage_id, f.score from (
       select t.passage_id, sum(x.gain / (x.base + x.slope * t.length))::real as score
       from unnest(p_terms) x cross join lateral (
-        select p.passage_id, p.length from rag.passage_terms p where p.terms @> array[x.id]) t
-      where x.leads group by 1 order by 2 desc, 1 offset 0) f
+        select p.passage_id, p.length from rag.passage_terms p where p.terms @> array[x.id] limit 8000) t
+      where x.leads group by 1 order by 2 desc, 1 limit greatest(1000, 5 * p_many)) f
     where exists (
       select from rag.chunk c cross join lateral (select d.* from rag.document d where d.id = c.document_id offset 0) d
       where c.passage_id = f.passage_id and (d.project_id is null or d.project_id = any (p_projects))
@@ -6693,6 +6694,7 @@ CREATE FUNCTION rag.hits(p_query text, p_vector text, p_index integer, p_top_k i
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
+    SET enable_hashjoin TO 'on'
     AS $$
 begin
   if p_top_k is null or p_top_k < 1 then
@@ -6702,12 +6704,14 @@ begin
   with fused as materialized (
     select f.passage_id, coalesce(f.cosine, f.share) as similarity, case when f.cosine is null then 'words' else 'cosine' end as kind,
       case when p_vector is null then f.words
-        else (1 - r.vector_weight) * coalesce(f.words / nullif(max(f.words) over (), 0), 0)
+        -- words count the more, the more the question says: by half where its best passage scores as one word that stands nowhere else
+        else (1 - r.vector_weight) * f.words / (max(f.words) over () + size.rarest)
           + r.vector_weight * coalesce(f.cosine / nullif(max(f.cosine) over (), 0), 0) end as score,
       -- a threshold that is given is for cosines where there are vectors
       coalesce(case when f.cosine is not null or p_vector is null then p_threshold end, case when f.cosine is null then r.words_threshold end, -1) as least
     -- each way finds more than is asked for: the threshold and the collapse leave some out
     from rag.find(p_query, p_vector, p_index, greatest(4 * p_top_k, 100), p_projects, p_prefix, p_kind) f cross join rag.ranking r
+    cross join (select ln(1 + 2 * greatest(sum(c.passages), 1)) as rarest from rag.corpus c) size
   ),
   placed as (
     select c.id, f.similarity, f.kind, f.score, d.source, c.seq, row_number() over (partition by d.id order by f.score desc, c.seq) as place
@@ -7414,6 +7418,7 @@ CREATE FUNCTION rag.score_words(p_terms rag.weighed_term[], p_passages bigint[])
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
+    SET enable_hashjoin TO 'on'
     AS $$
 begin
   return query
@@ -7623,7 +7628,7 @@ CREATE FUNCTION rag.weigh_terms(p_query text) RETURNS SETOF rag.weighed_term
 begin
   -- A word of the question is looked for as each indexed language has it; how rare it is, is a matter of all of them together. What
   -- is a stop word in one of them is looked for in none: short documents are taken for the wrong language, and simple has no list. The 64 words that weigh most are scored. Those that
-  -- weigh most lead: they find some twenty thousand passages, and of the best of these all words are counted.
+  -- weigh most lead: they find some eight thousand passages, and of the best of these all words are counted.
   return query
   with word as materialized (
     select u.lexeme, u.positions[1] as place, cardinality(u.positions) as times from unnest(rag.terms_of('simple', p_query)) u
@@ -7663,7 +7668,7 @@ begin
     from ranked r join rag.term t on t.language = r.language and t.lexeme = r.lexeme where r.place <= 64
   )
   select r.id, (r.weight * (g.k1 + 1) * r.occurrences)::real, (r.occurrences + g.k1 * (1 - g.b))::real, (g.k1 * g.b / size.mean)::real,
-    r.weight, r.share, r.so_far - r.passages < 2000 or r.so_far <= 20000
+    r.weight, r.share, r.so_far - r.passages < 200 or r.so_far <= 8000
   from reached r cross join size cross join rag.ranking g;
 end
 $$;
@@ -11473,9 +11478,7 @@ CREATE TABLE rag.passage_terms (
     length integer NOT NULL,
     terms integer[] NOT NULL,
     CONSTRAINT passage_terms_length_check CHECK ((length >= 0))
-)
-WITH (toast_tuple_target='128');
-ALTER TABLE ONLY rag.passage_terms ALTER COLUMN terms SET STORAGE EXTERNAL;
+);
 
 --
 -- Name: TABLE passage_terms; Type: COMMENT; Schema: rag; Owner: -

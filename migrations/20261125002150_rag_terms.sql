@@ -27,9 +27,7 @@ create table rag.passage_terms (
   length integer not null check (length >= 0),
   terms integer[] not null,
   primary key (passage_id, language)
-) with (toast_tuple_target = 128);
--- out of line, so that what a search reads of a passage is its number and its length
-alter table rag.passage_terms alter column terms set storage external;
+);
 -- without a list of what is pending: each of a question's terms would read all of it
 create index passage_terms_terms on rag.passage_terms using gin (terms) with (fastupdate = off);
 comment on table rag.passage_terms is 'The terms of passages that a document shows, by language.';

@@ -2,7 +2,7 @@
 --
 -- rag.hits does the work on ids, as the owner, with the projects that may be read as an argument; rag.search shows rows under the
 -- caller's own row level security. Few rows are joined to large tables: by their keys, whatever the planner thinks of how many a
--- function gives.
+-- function gives. What joins short lists to each other says so: settings are those of the caller else.
 
 create type rag.weighed_term as (id integer, gain real, base real, slope real, weight real, share real, leads boolean);
 comment on type rag.weighed_term is
@@ -15,7 +15,7 @@ as $$
 begin
   -- A word of the question is looked for as each indexed language has it; how rare it is, is a matter of all of them together. What
   -- is a stop word in one of them is looked for in none: short documents are taken for the wrong language, and simple has no list. The 64 words that weigh most are scored. Those that
-  -- weigh most lead: they find some twenty thousand passages, and of the best of these all words are counted.
+  -- weigh most lead: they find some eight thousand passages, and of the best of these all words are counted.
   return query
   with word as materialized (
     select u.lexeme, u.positions[1] as place, cardinality(u.positions) as times from unnest(rag.terms_of('simple', p_query)) u
@@ -55,7 +55,7 @@ begin
     from ranked r join rag.term t on t.language = r.language and t.lexeme = r.lexeme where r.place <= 64
   )
   select r.id, (r.weight * (g.k1 + 1) * r.occurrences)::real, (r.occurrences + g.k1 * (1 - g.b))::real, (g.k1 * g.b / size.mean)::real,
-    r.weight, r.share, r.so_far - r.passages < 2000 or r.so_far <= 20000
+    r.weight, r.share, r.so_far - r.passages < 200 or r.so_far <= 8000
   from reached r cross join size cross join rag.ranking g;
 end
 $$;
@@ -63,7 +63,7 @@ comment on function rag.weigh_terms(text) is 'The terms of a question that are i
 
 create function rag.score_words(p_terms rag.weighed_term[], p_passages bigint[]) returns table (passage_id bigint, score real, share real)
 language plpgsql stable security definer rows 100 set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off set enable_hashjoin = on
 as $$
 begin
   return query
@@ -119,8 +119,8 @@ begin
     select f.passage_id, f.score from (
       select t.passage_id, sum(x.gain / (x.base + x.slope * t.length))::real as score
       from unnest(p_terms) x cross join lateral (
-        select p.passage_id, p.length from rag.passage_terms p where p.terms @> array[x.id]) t
-      where x.leads group by 1 order by 2 desc, 1 offset 0) f
+        select p.passage_id, p.length from rag.passage_terms p where p.terms @> array[x.id] limit 8000) t
+      where x.leads group by 1 order by 2 desc, 1 limit greatest(1000, 5 * p_many)) f
     where exists (
       select from rag.chunk c cross join lateral (select d.* from rag.document d where d.id = c.document_id offset 0) d
       where c.passage_id = f.passage_id and (d.project_id is null or d.project_id = any (p_projects))
@@ -185,7 +185,7 @@ comment on function rag.score_vectors(rag.embedding_index, text, bigint[]) is 'C
 create function rag.find(p_query text, p_vector text, p_index integer, p_many integer, p_projects uuid[], p_prefix text, p_kind text)
 returns table (passage_id bigint, words real, share real, cosine real)
 language plpgsql stable security definer rows 100 set search_path = ''
-  set plan_cache_mode = force_generic_plan set jit = off
+  set plan_cache_mode = force_generic_plan set jit = off set enable_hashjoin = on
 as $$
 declare
   target rag.embedding_index;
@@ -225,7 +225,7 @@ create function rag.hits(p_query text, p_vector text, p_index integer, p_top_k i
   p_threshold real, p_prefix text, p_kind text)
 returns setof rag.hit
 language plpgsql stable security definer rows 20 set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off set enable_hashjoin = on
 as $$
 begin
   if p_top_k is null or p_top_k < 1 then
@@ -235,12 +235,14 @@ begin
   with fused as materialized (
     select f.passage_id, coalesce(f.cosine, f.share) as similarity, case when f.cosine is null then 'words' else 'cosine' end as kind,
       case when p_vector is null then f.words
-        else (1 - r.vector_weight) * coalesce(f.words / nullif(max(f.words) over (), 0), 0)
+        -- words count the more, the more the question says: by half where its best passage scores as one word that stands nowhere else
+        else (1 - r.vector_weight) * f.words / (max(f.words) over () + size.rarest)
           + r.vector_weight * coalesce(f.cosine / nullif(max(f.cosine) over (), 0), 0) end as score,
       -- a threshold that is given is for cosines where there are vectors
       coalesce(case when f.cosine is not null or p_vector is null then p_threshold end, case when f.cosine is null then r.words_threshold end, -1) as least
     -- each way finds more than is asked for: the threshold and the collapse leave some out
     from rag.find(p_query, p_vector, p_index, greatest(4 * p_top_k, 100), p_projects, p_prefix, p_kind) f cross join rag.ranking r
+    cross join (select ln(1 + 2 * greatest(sum(c.passages), 1)) as rarest from rag.corpus c) size
   ),
   placed as (
     select c.id, f.similarity, f.kind, f.score, d.source, c.seq, row_number() over (partition by d.id order by f.score desc, c.seq) as place

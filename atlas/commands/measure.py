@@ -18,7 +18,7 @@ from atlas.commands.common import JsonFlag, dump, runs, settings, show_rows
 from atlas.commands.console import complain, say
 from atlas.commands.search import opened, project_id
 from atlas.errors import UsageError, WrongState
-from atlas.rag.quality.calibrate import ask_links, best_weight, measure_pairs, measure_shares, measure_weights
+from atlas.rag.quality.calibrate import ask_links, best_weight, measure_cosines, measure_pairs, measure_shares, measure_weights
 from atlas.rag.quality.evaluate import DEPTHS, Case, Scores, Threshold, evaluate, propose, read_cases
 from atlas.rag.search import Query
 from atlas.rag.wiring import Knowledge
@@ -99,7 +99,9 @@ def _row(score: Scores) -> JsonObject:
 
 @runs
 async def calibrate(
-    file: Annotated[Path | None, typer.Argument(help="Cases as for eval; without it, headings ask for their passages.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="Cases as for eval, for the scale of vectors; without it, links ask.")
+    ] = None,
     project: Project = None,
     keep: Annotated[float, typer.Option(min=0.5, max=1, help="Share of related pairs that the threshold keeps.")] = 0.95,
     pairs: Annotated[int, typer.Option(min=20, max=2000, help="How many pairs are measured.")] = 300,
@@ -108,7 +110,8 @@ async def calibrate(
 ) -> None:
     """Measure on this index where the relevancy thresholds belong, and how much vectors should count beside words.
 
-    Words, and the weight of vectors: by sentences that link to another document. Vectors: by headings, or by the cases of FILE.
+    Questions are sentences that link to another document, which answers it. The scale of vectors is measured on the cases of
+    FILE where there is one, and on headings where few sentences link.
     """
     cases = None if file is None else read_cases(file)
     async with opened(settings()) as known:
@@ -122,14 +125,17 @@ async def calibrate(
         if len(asked) >= _FEWEST:
             measured.words = propose(*measure_shares(asked), keep=keep)
         if index is not None and embedder is not None:
-            related, unrelated = await measure_pairs(known.store, embedder, index, cases, project=owner, pairs=pairs)
-            measured.vectors = propose(related, unrelated, keep=keep)
+            if cases is None and len(asked) >= _FEWEST:
+                spread = measure_cosines(asked)
+            else:
+                spread = await measure_pairs(known.store, embedder, index, cases, project=owner, pairs=pairs)
+            measured.vectors = propose(*spread, keep=keep)
             if len(asked) >= _FEWEST:
                 measured.weights = measure_weights(asked)
                 measured.vector_weight = best_weight(measured.weights)
         if measured.words is None and measured.vectors is None:
             raise UsageError(
-                f"{len(asked)} sentences here link to another document, {_FEWEST} are needed, and there are no vectors to measure",
+                f"{len(asked)} sentences link to another document, {_FEWEST} are needed, and there are no vectors to measure",
                 "index more documents, or set RAG_EMBEDDER and run `atlas index`",
             )
         if save:

@@ -219,8 +219,7 @@ def test_every_object_is_defined_once() -> None:
     assert [one for one, count in Counter(made).items() if count > 1] == []
     assert re.findall(r"^(?:create or replace|drop|alter function|alter policy) .*", text, re.MULTILINE) == []
     alters = re.findall(r"^alter table [\w.]+ (.*)", text, re.MULTILINE)
-    # create table says where a column is stored from Postgres 16 on
-    assert set(alters) == {"enable row level security;", "alter column terms set storage external;"}
+    assert set(alters) == {"enable row level security;"}
 
 
 def test_a_comment_grants_and_settings_stand_in_the_file_of_their_object() -> None:

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from atlas.errors import UsageError
+from atlas.rag.quality.construct import questions_by_links
 from atlas.rag.quality.evaluate import Case, propose, read_cases, scored
 from benchmarks.evaluation.build import case, labels, notes, plain
 from tests.doubles.models import models_double
@@ -88,7 +89,7 @@ async def test_calibration_finds_the_scale_and_keeps_it(database: Database, db: 
         env = {"DATABASE_URL": database.url()} | {name.upper(): value for name, value in settings.items()}
         done = await asyncio.to_thread(run_atlas, "rag", "calibrate", env=env)
         assert done.returncode == 2
-        assert "0 sentences here link to another document, 40 are needed, and there are no vectors to measure" in done.stderr
+        assert "0 sentences link to another document, 40 are needed, and there are no vectors to measure" in done.stderr
         words = [
             "alpha",
             "beta",
@@ -140,6 +141,46 @@ async def test_calibration_finds_the_scale_and_keeps_it(database: Database, db: 
         few.write_text(cases.read_text().splitlines()[0])
         done = await asyncio.to_thread(run_atlas, "rag", "calibrate", str(few), env=env)
         assert "too few to measure" in done.stderr
+
+
+async def test_calibration_by_links_weighs_words_against_vectors(database: Database, db: asyncpg.Connection) -> None:
+    """Sixty pages, each linked to once by a sentence with its word; what the vectors know of them is not worth much."""
+    async with models_double(dimensions=256) as models:
+        settings = embedding(models.url, rag_embed_dimensions="256")
+        env = {"DATABASE_URL": database.url()} | {name.upper(): value for name, value in settings.items()}
+        async with opened(database, **settings) as known:
+            for n in range(60):
+                link = f"How a subject{(n + 1) % 60} is set up stands in [its page]({(n + 1) % 60}.md)."
+                await put(known, f"docs/{n}.md", f"# Page {n}\n\nWhat a subject{n} is, and how subject{n} is used.\n\n{link}")
+        done = await asyncio.to_thread(run_atlas, "rag", "calibrate", "--json", "--save", env=env)
+        assert done.returncode == 0, done.stderr
+        measured = json.loads(done.stdout)
+        assert measured["links"] == 60
+        assert measured["words"]["kept"] >= 0.95 > measured["words"]["others"]
+        assert set(measured["weights"]) == {str(number / 20) for number in range(21)}
+        assert measured["weights"]["0.0"] > 0.9, "words find each page"
+        best = measured["weights"][str(measured["vector_weight"])]
+        assert best >= max(measured["weights"].values()) - 0.005
+        kept = await db.fetchrow("select * from rag.ranking")
+        assert kept["vector_weight"] == pytest.approx(measured["vector_weight"])
+        assert kept["words_threshold"] == pytest.approx(measured["words"]["threshold"])
+        done = await asyncio.to_thread(run_atlas, "rag", "calibrate", env=env)
+        assert "weight of vectors" in done.stdout
+        assert "on 60 links" in done.stdout
+
+
+def test_links_ask_what_the_other_document_says() -> None:
+    found = questions_by_links([
+        ("https://example.com/a/docs/one.md", "# One\n\nFirst of all. How to **deploy** it stands in [the deploy page](../ops/two.md#steps). Then rest."),
+        ("https://example.com/a/ops/two.md", "Back to [one](../docs/one.md). See [elsewhere](https://example.org/x.md), or ![a picture of it](one.md)."),
+        ("https://example.com/a/three.rst", ".. _leases:\n\nLeases\n======\n\nThe :class:`Worker` keeps what :doc:`the second page <ops/two>` gives it."),
+        ("https://example.com/a/four.rst", "How long a task is held is told under :ref:`the leases <leases>`, and here :ref:`itself <nowhere>`."),
+    ])  # fmt: skip
+    assert [(item.own.rpartition("/")[2], item.relevant.rpartition("/")[2], item.question) for item in found] == [
+        ("one.md", "two.md", "How to deploy it stands in the deploy page."),
+        ("three.rst", "two.md", "The Worker keeps what the second page gives it."),
+        ("four.rst", "three.rst", "How long a task is held is told under the leases, and here itself."),
+    ]  # "Back to one." is too short to ask anything
 
 
 def test_a_threshold_keeps_what_it_is_asked_to() -> None:

@@ -82,7 +82,9 @@ async def test_without_an_embedder_it_says_so_and_searches_words(database: Datab
     async with service(database, tmp_path) as rag:
         await rag.json("POST", "/v1/documents", {"source": "a.md", "text": "a lost worker"})
         answer = await rag.json("POST", "/v1/query_chat", {"query": "worker"})
-        assert (answer["chunks"][0]["similarity"], answer["chunks"][0]["similarity_kind"]) == (1.0, "words"), "all of the question"
+        assert (answer["chunks"][0]["similarity"], answer["chunks"][0]["similarity_kind"]) == (1.0, "words"), (
+            "all of the question"
+        )
         assert answer["warnings"] == []
         assert (await rag.json("GET", "/healthz"))["retrieval"] == "full text alone (RAG_EMBEDDER is none)"
         assert rag.log.read_text().count("full text alone") == 1

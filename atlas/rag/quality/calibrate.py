@@ -101,6 +101,8 @@ class Asked:
 
     relevant: Sequence[str]
     found: Sequence[Found]
+    rarest: float
+    """What BM25 gives for a word that stands in one passage alone."""
 
 
 async def ask_links(
@@ -111,6 +113,8 @@ async def ask_links(
     rows = await store.rows_for(None, _LINKED, project)
     questions = questions_by_links((row["source"], row["text"]) for row in rows)
     questions = random.Random(1).sample(questions, min(most, len(questions)))  # the same ones each time  # noqa: S311
+    (corpus,) = await store.rows_for(None, "select ln(1 + 2 * greatest(sum(passages), 1))::float8 as rarest from rag.corpus")
+    rarest = corpus["rarest"]
     asked: list[Asked] = []
     size = embedder.batch if embedder is not None else 64
     for start in range(0, len(questions), size):
@@ -125,17 +129,29 @@ async def ask_links(
             found = await store.rows_for(
                 None, _FOUND, item.question, vector, index.id if vector and index else None, project, item.own
             )
-            asked.append(Asked((item.relevant,), [Found(**row) for row in found]))
+            asked.append(Asked((item.relevant,), [Found(**row) for row in found], rarest))
             advance()
     return asked
 
 
 def measure_shares(asked: Sequence[Asked]) -> tuple[list[float], list[float]]:
     """Shares of the question's words: of the best passage of the right document, and of the middle one of all others."""
+    return _spread(asked, lambda found: found.share if found.words > 0 else None)
+
+
+def measure_cosines(asked: Sequence[Asked]) -> tuple[list[float], list[float]]:
+    """Cosines, likewise."""
+    return _spread(asked, lambda found: found.cosine)
+
+
+def _spread(asked: Sequence[Asked], measure: Callable[[Found], float | None]) -> tuple[list[float], list[float]]:
     related, unrelated = [], []
     for question in asked:
-        own = [found.share for found in question.found if found.source in question.relevant and found.words > 0]
-        others = sorted(found.share for found in question.found if found.source not in question.relevant and found.words > 0)
+        values = [
+            (found.source in question.relevant, value) for found in question.found if (value := measure(found)) is not None
+        ]
+        own = [value for right, value in values if right]
+        others = sorted(value for right, value in values if not right)
         if own and others:
             related.append(max(own))
             unrelated.append(others[len(others) // 2])
@@ -144,7 +160,7 @@ def measure_shares(asked: Sequence[Asked]) -> tuple[list[float], list[float]]:
 
 def measure_weights(asked: Sequence[Asked]) -> dict[float, float]:
     """nDCG@10 of documents by what the vectors count in the fusion: 0, words alone, to 1, vectors alone."""
-    return {weight: sum(ndcg(_ranked(each.found, weight), each.relevant) for each in asked) / len(asked) for weight in WEIGHTS}
+    return {weight: sum(ndcg(_ranked(each, weight), each.relevant) for each in asked) / len(asked) for weight in WEIGHTS}
 
 
 def best_weight(measured: dict[float, float]) -> float:
@@ -154,12 +170,12 @@ def best_weight(measured: dict[float, float]) -> float:
     return near[len(near) // 2]
 
 
-def _ranked(found: Sequence[Found], weight: float) -> list[str]:
+def _ranked(asked: Asked, weight: float) -> list[str]:
     """Documents by their best passage, as rag.hits fuses them."""
-    words = max((each.words for each in found), default=0) or 1
-    cosine = max((each.cosine or 0 for each in found), default=0) or 1
+    words = max((each.words for each in asked.found), default=0) + asked.rarest
+    cosine = max((each.cosine or 0 for each in asked.found), default=0) or 1
     best: dict[str, float] = {}
-    for each in found:
+    for each in asked.found:
         score = (1 - weight) * each.words / words + weight * (each.cosine or 0) / cosine
         best[each.source] = max(score, best.get(each.source, score))
     return sorted(best, key=lambda source: (-best[source], source))

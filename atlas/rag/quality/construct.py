@@ -1,4 +1,4 @@
-"""Questions whose answers are known by construction: a sentence that links to another document asks what that one says. Pure."""
+"""Questions whose answers are known by construction: a sentence with a link asks what the other document says. Pure."""
 
 from __future__ import annotations
 
