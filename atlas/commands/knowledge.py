@@ -222,6 +222,8 @@ def _show(report: Report, *, as_json: bool) -> None:
         return
     for line in report.skipped[:_SHOWN]:
         complain(f"skipped {line}")
+    for line in report.redacted[:_SHOWN]:
+        complain(f"redacted {line}")
     if len(report.skipped) > _SHOWN:
         complain(f"skipped {len(report.skipped) - _SHOWN} more: --json lists them all")
     embedded = f", {report.embedded} tokens embedded" if report.embedded else ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from atlas.errors import UsageError
-from atlas.rag.document import kind_of
+from atlas.rag.document import Kind, kind_of
 from atlas.rag.naming import Naming, Repository
 
 LARGEST = 2 * 1024 * 1024
@@ -38,6 +38,11 @@ _SECRET_TEXT = re.compile(
     rb"|\beyJ[\w-]+\.[\w-]*(?:c2VydmljZV9yb2xl|NlcnZpY2Vfcm9sZ|zZXJ2aWNlX3JvbG)[\w-]*\."
     rb"|\bgh[pousr]_[A-Za-z0-9]{36,}|\bwhsec_[A-Za-z0-9+/=]{32,}|\bxox[abp]-[A-Za-z0-9-]{20,}"
 )
+
+
+_PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(.*?)-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
+_PROSE = frozenset({"markdown", "rst", "html", "text"})
+"""Kinds of document that show what a key looks like. In code a key is a key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +125,29 @@ def read_file(path: Path) -> tuple[bytes | None, str]:
         return None, GONE
     except OSError as error:
         return None, f"{UNREADABLE} ({error.strerror})"
-    if (why := secret_in(data)) is not None:
+    if (why := secret_in(data, kind_of(path.name) or "text")) is not None:
         return None, why
     return data, ""
 
 
-def secret_in(data: bytes) -> str | None:
-    """What makes a text look like a secret; None where nothing does."""
+def redact_keys(data: bytes, kind: Kind) -> tuple[bytes, int]:
+    """A document without the private keys that it shows, and how many lines were redacted. All lines keep their numbers."""
+    if kind not in _PROSE:
+        return data, 0
+    lines = 0
+
+    def redacted(match: re.Match[bytes]) -> bytes:
+        nonlocal lines
+        breaks = match[1].count(b"\n")
+        lines += breaks + 1
+        return b"[private key, redacted]" + b"\n[redacted]" * breaks
+
+    return _PRIVATE_KEY.sub(redacted, data), lines
+
+
+def secret_in(data: bytes, kind: Kind) -> str | None:
+    """What makes a text look like a secret, besides keys that redact_keys takes out; None where nothing does."""
+    data, _ = redact_keys(data, kind)
     if (match := _SECRET_TEXT.search(data)) is None:
         return None
     return (

@@ -11,12 +11,12 @@ from uuid import UUID
 
 from atlas.errors import LeaseLost, RefusedError, WrongState
 from atlas.llm.tokens import Count
-from atlas.rag.chunk import LONGEST, cut
+from atlas.rag.chunk import LONGEST, Piece, cut
 from atlas.rag.document import Kind, Unreadable, kind_of
-from atlas.rag.files import UNREADABLE, File, read_file
+from atlas.rag.files import UNREADABLE, File, read_file, redact_keys
 from atlas.rag.ports import Documents
 from atlas.rag.reading import ReadingProcess
-from atlas.rag.vectors import Vectors
+from atlas.rag.vectors import TOGETHER, Vectors
 
 _READER = f"2:{LONGEST}"
 """Part of a document's hash: another way to read or cut reads all documents anew."""
@@ -34,8 +34,23 @@ class Report:
     embedded: int = 0
     dropped: int = 0
     skipped: list[str] = field(default_factory=list)
+    redacted: list[str] = field(default_factory=list)
+    """Documents of which lines were left out, and which."""
     stale: list[str] = field(default_factory=list)
     """Documents of the folders whose files were not found; they stay until they are dropped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ready:
+    """A document that was read and cut, and is not shown yet."""
+
+    source: str
+    title: str
+    kind: Kind
+    digest: bytes
+    pieces: list[Piece]
+    commit: str | None
+    repository: str | None
 
 
 class Indexer:
@@ -56,22 +71,10 @@ class Indexer:
         repository: str | None = None, item: tuple[UUID, UUID, int] | None = None,
     ) -> None:  # fmt: skip
         """Indexes one document. known: the hash of what is indexed. Raises Unreadable, RefusedError, what embedders raise."""
-        digest = hashlib.sha256(f"{_READER}:{kind}\n".encode() + data).digest()
-        if known == digest:
-            self.report.unchanged += 1
-            return
-        document = await self._reading.read(data, kind, PurePath(source).name)
-        # in a thread: cutting a large document must not hold up the leases
-        pieces = await asyncio.to_thread(cut, document, self._count)
-        if self._vectors is not None:
-            self.report.embedded += await self._vectors.fill(pieces)
-        await self._store.put_document(
-            self._project, source, title=document.title, kind=kind, digest=digest, pieces=pieces, commit=commit,
-            repository=repository, item=item,
-        )  # fmt: skip
-        self.report.indexed += 1
-        self.report.chunks += len(pieces)
-        self.report.tokens += sum(piece.tokens for piece in pieces)
+        ready = await self._read(source, data, kind, known=known, commit=commit, repository=repository)
+        if ready is not None:
+            await self._embed([ready])
+            await self._show(ready, item)
 
     async def files(
         self,
@@ -86,6 +89,7 @@ class Indexer:
         report.files += len(files)
         known = await self._store.known_documents(self._project, [file.source for file in files])
         kept = []
+        waiting: list[_Ready] = []
         for file in files:
             advance(file)
             data, why = await asyncio.to_thread(read_file, file.path)
@@ -96,19 +100,63 @@ class Indexer:
                 continue
             kept.append(file.source)
             try:
-                await self.put(
+                ready = await self._read(
                     file.source, data, kind_of(file.path.name) or "text", known=known.get(file.source), commit=commit,
                     repository=file.repository,
                 )  # fmt: skip
             except Unreadable as error:
                 report.skipped.append(f"{file.source}: {error}")
                 # what it said before it broke is better than nothing
+                continue
+            if ready is not None:
+                waiting.append(ready)
+                if self._vectors is None or sum(len(one.pieces) for one in waiting) >= TOGETHER:
+                    await self._show_all(waiting)
+                    waiting = []
+        await self._show_all(waiting)
+        report.stale = await self._store.stale_documents(self._project, under, kept) if under else []
+        return report
+
+    async def _read(
+        self, source: str, data: bytes, kind: Kind, *, known: bytes | None, commit: str | None, repository: str | None
+    ) -> _Ready | None:
+        """The document in pieces; None: it is indexed already."""
+        digest = hashlib.sha256(f"{_READER}:{kind}\n".encode() + data).digest()
+        if known == digest:
+            self.report.unchanged += 1
+            return None
+        shown, redacted = redact_keys(data, kind)
+        if redacted:
+            self.report.redacted.append(f"{source}: {redacted} lines of a private key")
+        document = await self._reading.read(shown, kind, PurePath(source).name)
+        # in a thread: cutting a large document must not hold up the leases
+        pieces = await asyncio.to_thread(cut, document, self._count)
+        return _Ready(
+            source=source, title=document.title, kind=kind, digest=digest, pieces=pieces, commit=commit, repository=repository
+        )
+
+    async def _embed(self, ready: Sequence[_Ready]) -> None:
+        if self._vectors is not None:
+            self.report.embedded += await self._vectors.fill([piece for one in ready for piece in one.pieces])
+
+    async def _show(self, ready: _Ready, item: tuple[UUID, UUID, int] | None = None) -> None:
+        await self._store.put_document(
+            self._project, ready.source, title=ready.title, kind=ready.kind, digest=ready.digest, pieces=ready.pieces,
+            commit=ready.commit, repository=ready.repository, item=item,
+        )  # fmt: skip
+        self.report.indexed += 1
+        self.report.chunks += len(ready.pieces)
+        self.report.tokens += sum(piece.tokens for piece in ready.pieces)
+
+    async def _show_all(self, waiting: Sequence[_Ready]) -> None:
+        await self._embed(waiting)
+        for ready in waiting:
+            try:
+                await self._show(ready)
             except (LeaseLost, WrongState):
                 raise
             except RefusedError as error:
-                report.skipped.append(f"{file.source}: Postgres does not take it ({error})")
-        report.stale = await self._store.stale_documents(self._project, under, kept) if under else []
-        return report
+                self.report.skipped.append(f"{ready.source}: Postgres does not take it ({error})")
 
     async def drop_stale(self) -> None:
         """Drops what is stale."""

@@ -169,7 +169,7 @@ class Jobs:
         while (item := await self._store.next_item(job.id)) is not None:
             source, seq, text = item["source"], item["seq"], item["text"].encode()
             kind = cast("Kind", item["kind"]) if item["kind"] in KINDS else kind_of(source) or "text"
-            why = secret_in(text)
+            why = secret_in(text, kind)
             if why is None:
                 known = await self._store.known_documents(job.project, [source])
                 unchanged = indexer.report.unchanged
@@ -187,6 +187,8 @@ class Jobs:
                     # the others were taken: it is this one
                     why = f"the embedder does not take it ({error})"
                 else:
+                    if indexer.report.redacted:
+                        log.warning("job %s: redacted %s", job.id, indexer.report.redacted.pop())
                     if indexer.report.unchanged == unchanged:
                         continue
             await self._store.finish_item(job.id, self._owner, seq, None if why is None else f"{source}: {why}")
@@ -210,4 +212,5 @@ class Jobs:
         await self._store.extend_job(job.id, self._owner, self._lease, total=total, done=total)
         log.info("%s at %s: %d files, %d indexed, %d unchanged, %d dropped", checkout.name, checkout.commit[:12],
                  report.files, report.indexed, report.unchanged, report.dropped)  # fmt: skip
-        return report.skipped + found.skipped
+        redacted = [f"redacted {line}" for line in report.redacted]
+        return report.skipped + found.skipped + redacted

@@ -13,6 +13,8 @@ from atlas.task import JsonObject
 
 LEASE = 60.0
 """Seconds for which a process has the right to fill an embedding index; extended with each batch."""
+TOGETHER = 256
+"""Texts that are sorted by length before they are cut into batches: a model pads the texts of a batch to the longest."""
 
 
 def passage_hash(heading: str, text: str) -> bytes:
@@ -32,7 +34,7 @@ class Vectors:
         """Embeds the pieces that have no vector yet; answers how many tokens that took. Raises what embedders raise."""
         wanted = {passage_hash(piece.heading, piece.text): piece for piece in pieces}
         known = await self._store.known_vectors(self.index.id, list(wanted))
-        missing = [piece for digest, piece in wanted.items() if digest not in known]
+        missing = sorted((piece for digest, piece in wanted.items() if digest not in known), key=lambda piece: piece.tokens)
         tokens = 0
         for start in range(0, len(missing), self._embedder.batch):
             batch = missing[start : start + self._embedder.batch]
@@ -53,12 +55,14 @@ class Vectors:
             if not await self._store.claim_index(self.index.id, owner, LEASE):
                 return False
             after = 0
-            while batch := await self._store.missing_vectors(self.index.id, after, self._embedder.batch):
-                tokens = await self._put([item for _, item in batch])
-                advance(len(batch), tokens)
-                after = batch[-1][0]
-                if not await self._store.claim_index(self.index.id, owner, LEASE):
-                    return False
+            while window := await self._store.missing_vectors(self.index.id, after, TOGETHER):
+                after = window[-1][0]
+                items = sorted((item for _, item in window), key=lambda item: int(item["tokens"]))
+                for start in range(0, len(items), self._embedder.batch):
+                    batch = items[start : start + self._embedder.batch]
+                    advance(len(batch), await self._put(batch))
+                    if not await self._store.claim_index(self.index.id, owner, LEASE):
+                        return False
             if await self._store.serve_index(self.index.id):
                 return True
 

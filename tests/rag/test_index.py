@@ -279,20 +279,19 @@ async def test_sources_with_quotes_and_slashes(database: Database) -> None:
 
 
 async def test_an_embedder_that_fails_at_half_loses_nothing(database: Database, tmp_path: Path) -> None:
-    write(tmp_path / "docs", {f"{n:02}.md": f"# Page {n}\n\nabout topic{n} and lease" for n in range(20)})
+    write(tmp_path / "docs", {f"{n:03}.md": f"# Page {n}\n\nabout topic{n} and lease" for n in range(400)})
     async with models_double() as models:
-        models.fail_after = 10
+        models.fail_after = 330
         env = {"DATABASE_URL": database.url()} | {key.upper(): value for key, value in embedding(models.url).items()}
         done = await asyncio.to_thread(run_atlas, "index", "docs", env=env, cwd=tmp_path)
         assert done.returncode == 3
         assert "HTTP 503" in done.stderr
-        embedded = list(models.texts)
-        assert len(embedded) == 10
+        assert len(models.texts) == 320, "five batches of 64"
         models.fail_after = None
         done = await asyncio.to_thread(run_atlas, "index", "docs", "--json", env=env, cwd=tmp_path)
         report = json.loads(done.stdout)
-        assert (report["unchanged"], report["indexed"]) == (10, 10)
-        assert len(models.texts) == len(set(models.texts)) == 20, "nothing is embedded twice"
+        assert (report["unchanged"], report["indexed"]) == (256, 144), "what was embedded together is shown together"
+        assert len(models.texts) == len(set(models.texts)) == 400, "nothing is embedded twice"
 
 
 async def test_wrong_dimensions_are_said_at_the_door(database: Database) -> None:
@@ -396,8 +395,33 @@ def test_more_names_of_secrets(tmp_path: Path, name: str) -> None:
              mint("s" * 32, {"iss": "supabase", "role": "service_role"}, lasts=9), mint("s" * 32, {"a": "bc", "role": "service_role"}, lasts=9)],
 )  # fmt: skip
 def test_more_texts_of_secrets(text: str) -> None:
-    assert secret_in(f"key = {text}\n".encode()) is not None
-    assert secret_in(mint("s" * 32, {"role": "anon", "iss": "x"}, lasts=9).encode()) is None, "what is public is not a secret"
+    assert secret_in(f"key = {text}\n".encode(), "markdown") is not None
+    public = mint("s" * 32, {"role": "anon", "iss": "x"}, lasts=9).encode()
+    assert secret_in(public, "markdown") is None, "what is public is not a secret"
+
+
+KEY = "-----BEGIN RSA PRIVATE KEY-----\n  MIIEpAIBAAKCAQEAsecretsecret\n  c2VjcmV0\n-----END RSA PRIVATE KEY-----"
+
+
+async def test_a_key_that_a_document_shows_is_redacted_and_said(
+    database: Database, db: asyncpg.Connection, tmp_path: Path
+) -> None:
+    """As the page of Python's ssl module: its text is found, its lines keep their numbers, its key is nowhere."""
+    page = f"# Certificates\n\nA key file looks so::\n\n{KEY}\n\n# After\n\nThen the chain follows.\n"
+    write(tmp_path, {"ssl.md": page, "key.py": f'KEY = """{KEY}"""', "half.md": KEY[:60]})
+    async with opened(database) as known:
+        indexer = await known.indexer(None, COUNT)
+        report = await indexer.files(find_files([tmp_path]).files)
+        assert [line.rpartition("/")[2] for line in report.redacted] == ["ssl.md: 4 lines of a private key"]
+        assert [line.rpartition("/")[2] for line in report.skipped] == [
+            "half.md: it holds a private key",
+            "key.py: it holds a private key",
+        ]
+        (found,) = (await find(known, "what the chain follows")).chunks
+        assert (found.start_line, found.heading) == (10, "After")
+    texts = [row["text"] for row in await db.fetch("select text from rag.passage")]
+    assert any("[private key, redacted]" in text for text in texts)
+    assert not any("MIIE" in text or "c2Vj" in text for text in texts)
 
 
 async def test_gaps_in_the_space_that_serves_are_filled(database: Database, db: asyncpg.Connection) -> None:
@@ -428,3 +452,15 @@ async def test_a_text_that_was_just_shown_is_kept(database: Database, db: asyncp
         await db.execute("update rag.passage set seen_at = now() - interval '2 days'")
         await known.store.known_vectors(1, [passage_hash("", "alpha lease")])
         assert await known.store.collect_passages() == 0
+
+
+async def test_small_documents_are_embedded_together_by_length(database: Database, tmp_path: Path) -> None:
+    write(tmp_path, {f"{n:03}.md": "word " * (1 + (n * 37) % 50) for n in range(100)})
+    async with models_double() as models, opened(database, **embedding(models.url)) as known:
+        indexer = await known.indexer(None, COUNT)
+        report = await indexer.files(find_files([tmp_path]).files)
+        assert (report.indexed, report.chunks) == (100, 100)
+        sizes = [[len(text) for text in call["input"]] for call in models.calls]
+        # 50 lengths, each twice: the same text is embedded once
+        assert [len(call) for call in sizes] == [50]
+        assert sizes[0] == sorted(sizes[0])

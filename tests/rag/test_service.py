@@ -31,7 +31,7 @@ async def test_query_chat_as_the_manual_has_it(database: Database, tmp_path: Pat
         put = await rag.json(
             "POST", "/v1/documents", {"source": "docs/a.md", "text": "# Leases\n\na lost worker gives its lease back"}
         )
-        assert put == {"source": "docs/a.md", "changed": True, "chunks": 1, "tokens": put["tokens"]}
+        assert put == {"source": "docs/a.md", "changed": True, "chunks": 1, "tokens": put["tokens"], "redacted": []}
         assert (
             await rag.json(
                 "POST", "/v1/documents", {"source": "docs/a.md", "text": "# Leases\n\na lost worker gives its lease back"}

@@ -115,17 +115,18 @@ def create_app(
         caller.must_be_service("documents")
         await _project(store, document.project)
         data = document.data()
-        if (why := secret_in(data)) is not None:
+        kind = document.kind or kind_of(document.source) or ("pdf" if document.content_base64 else "text")
+        if (why := secret_in(data, kind)) is not None:
             raise CallRefused(422, "secret", f"{document.source}: {why}", "remove it from the document")
         known = await store.known_documents(document.project, [document.source])
         indexer = await knowledge.indexer(document.project, count)
-        kind = document.kind or kind_of(document.source) or ("pdf" if document.content_base64 else "text")
         try:
             await indexer.put(document.source, data, kind, known=known.get(document.source))
         except Unreadable as error:
             raise CallRefused(422, "unreadable", f"{document.source}: {error}", "send it as what it is") from None
         report = indexer.report
-        return {"source": document.source, "changed": report.indexed == 1, "chunks": report.chunks, "tokens": report.tokens}
+        return {"source": document.source, "changed": report.indexed == 1, "chunks": report.chunks, "tokens": report.tokens,
+                "redacted": report.redacted}  # fmt: skip
 
     @app.delete("/v1/documents")
     async def drop_document(
