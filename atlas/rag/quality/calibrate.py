@@ -75,7 +75,7 @@ from rag.document d join rag.chunk c on c.document_id = d.id join rag.passage p 
 where d.kind in ('markdown', 'rst') and (d.project_id is null or d.project_id = $1)
 group by d.id order by d.source limit 5000
 """
-_FOUND = """
+_CANDIDATES = """
 select d.source, f.words, f.share, f.cosine
 from rag.find($1, $2, $3, 100, array[$4::uuid], null, null) f
 join rag.chunk c on c.passage_id = f.passage_id join rag.document d on d.id = c.document_id
@@ -86,7 +86,7 @@ WEIGHTS = tuple(number / 20 for number in range(21))
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Candidate:
     """What a search finds of one document: BM25, the share of the question's words, the cosine (None: no vector)."""
 
     source: str
@@ -100,7 +100,7 @@ class Asked:
     """A question whose answers are known, and what both ways find for it."""
 
     relevant: Sequence[str]
-    found: Sequence[Found]
+    found: Sequence[Candidate]
     rarest: float
     """What BM25 gives for a word that stands in one passage alone."""
 
@@ -127,9 +127,9 @@ async def ask_links(
             vectors = [as_vector(vector) for vector in embedded.vectors]
         for item, vector in zip(batch, vectors, strict=True):
             found = await store.rows_for(
-                None, _FOUND, item.question, vector, index.id if vector and index else None, project, item.own
+                None, _CANDIDATES, item.question, vector, index.id if vector and index else None, project, item.own
             )
-            asked.append(Asked((item.relevant,), [Found(**row) for row in found], rarest))
+            asked.append(Asked((item.relevant,), [Candidate(**row) for row in found], rarest))
             advance()
     return asked
 
@@ -144,7 +144,7 @@ def measure_cosines(asked: Sequence[Asked]) -> tuple[list[float], list[float]]:
     return _spread(asked, lambda found: found.cosine)
 
 
-def _spread(asked: Sequence[Asked], measure: Callable[[Found], float | None]) -> tuple[list[float], list[float]]:
+def _spread(asked: Sequence[Asked], measure: Callable[[Candidate], float | None]) -> tuple[list[float], list[float]]:
     related, unrelated = [], []
     for question in asked:
         values = [
