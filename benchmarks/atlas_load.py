@@ -111,7 +111,9 @@ async def rate(url: str, worker_url: str, tasks: int, concurrency: int) -> float
         await db.execute("select atlas.resume()")
         while await db.fetchval("select exists (select from atlas.task where finished_at is null)"):
             await asyncio.sleep(0.02)
-    last, done = await db.fetchrow("select max(created_at), count(*) from public.architect_out where data ->> 'content' <> ''")
+    last, done = await db.fetchrow(
+        "select max(created_at), count(*) from public.architect_out where data ->> 'content' <> '' and created_at >= $1", began
+    )
     await db.close()
     if done != tasks:
         raise RuntimeError(f"{done} of {tasks} tasks were answered")

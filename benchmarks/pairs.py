@@ -30,7 +30,8 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Of one run: tasks a second; CPU milliseconds of Postgres and of Python a task; WAL bytes a task. The inserts are in them."""
+    """Of one run: tasks a second; CPU milliseconds of Postgres and of Python a task; WAL bytes a task, pages that are logged whole after
+    a checkpoint among them. The inserts are in all of them."""
 
     rate: float
     postgres_ms: float
@@ -52,7 +53,9 @@ def postgres_seconds(postmaster: int) -> float:
     return float(total)
 
 
-async def once(admin_url: str, url: str, worker_url: str, postmaster: int, tasks: int, concurrency: int) -> Figures:
+async def once(
+    admin_url: str, url: str, worker_url: str, postmaster: int, tasks: int, concurrency: int, history: int
+) -> Figures:
     """One measurement, by the code that this process imports."""
     from benchmarks import atlas_load
 
@@ -62,6 +65,9 @@ async def once(admin_url: str, url: str, worker_url: str, postmaster: int, tasks
     await migrate.migrate(operator)
     await migrate.seed(operator)
     await operator.close()
+    if history:
+        await atlas_load.rate(url, worker_url, history, 64)
+        await admin.execute("vacuum analyze")
     await admin.execute("checkpoint")
     before = await admin.fetchval("select pg_current_wal_lsn()")
     server, own = postgres_seconds(postmaster), resource.getrusage(resource.RUSAGE_SELF)
@@ -87,7 +93,7 @@ def own_loop() -> Callable[[Coroutine[Any, Any, Figures]], Figures]:
     return run
 
 
-async def measure(cluster: Cluster, checkout: Path, number: int, tasks: int, concurrency: int) -> Figures:
+async def measure(cluster: Cluster, checkout: Path, number: int, tasks: int, concurrency: int, history: int) -> Figures:
     """One measurement of a checkout, in a process of its own."""
     name = f"pair_{number}"
     admin = await asyncpg.connect(cluster.url("supabase_admin"))
@@ -97,7 +103,7 @@ async def measure(cluster: Cluster, checkout: Path, number: int, tasks: int, con
     urls = [cluster.url(role, name) for role in ("supabase_admin", "postgres", "atlas_worker")]
     process = await asyncio.create_subprocess_exec(
         # -P: its imports come from the checkout alone, not from beside this file
-        sys.executable, "-P", __file__, "--one", *urls, str(postmaster), str(tasks), str(concurrency),
+        sys.executable, "-P", __file__, "--one", *urls, str(postmaster), str(tasks), str(concurrency), str(history),
         stdout=asyncio.subprocess.PIPE, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
     )  # fmt: skip
     out, _ = await process.communicate()
@@ -106,7 +112,7 @@ async def measure(cluster: Cluster, checkout: Path, number: int, tasks: int, con
     return Figures(**json.loads(out.decode().splitlines()[-1]))
 
 
-async def compare(base: str, rounds: int, tasks: int, concurrency: int) -> None:
+async def compare(base: str, rounds: int, tasks: int, concurrency: int, history: int) -> None:
     """Measures both in turns, and prints a table."""
     from benchmarks.versus import checked_out, table  # here: the commit that is measured may not have it
 
@@ -120,14 +126,16 @@ async def compare(base: str, rounds: int, tasks: int, concurrency: int) -> None:
                 # who goes first changes: what the server remembers of the one before favours nobody
                 order = [other, ROOT] if number % 2 else [ROOT, other]
                 found = {
-                    checkout: await measure(cluster, checkout, 2 * number + place, tasks, concurrency)
+                    checkout: await measure(cluster, checkout, 2 * number + place, tasks, concurrency, history)
                     for place, checkout in enumerate(order)
                 }
                 pairs.append((found[other], found[ROOT]))
                 sys.stderr.write(f"round {number + 1}: {found[other].rate:.0f}/s, {found[ROOT].rate:.0f}/s\n")
         finally:
             stack.postgres.stop("immediate")
-    print(f"{tasks} tasks at {concurrency}, {rounds} pairs, load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores\n")
+    print(
+        f"{tasks} tasks at {concurrency} after {history} others, {rounds} pairs, load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores\n"
+    )
     print(table(base, pairs))
 
 
@@ -138,13 +146,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--concurrency", type=int, default=32)
-    parser.add_argument("--one", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--history", type=int, default=0, help="tasks that are finished before the clock starts")
+    parser.add_argument("--one", nargs=7, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        admin, url, worker, postmaster, tasks, concurrency = given.one
-        print(json.dumps(asdict(own_loop()(once(admin, url, worker, int(postmaster), int(tasks), int(concurrency))))))
+        admin, url, worker, postmaster, *counts = given.one
+        tasks, concurrency, history = (int(count) for count in counts)
+        print(json.dumps(asdict(own_loop()(once(admin, url, worker, int(postmaster), tasks, concurrency, history)))))
     else:
-        asyncio.run(compare(given.base, given.rounds, given.tasks, given.concurrency))
+        asyncio.run(compare(given.base, given.rounds, given.tasks, given.concurrency, given.history))
 
 
 if __name__ == "__main__":
