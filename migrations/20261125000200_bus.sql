@@ -45,7 +45,7 @@ create table public.architect_out (
   task_id uuid not null,
   owner uuid,
   project_id uuid,
-  event_id uuid not null default gen_random_uuid(),
+  event_id uuid not null default atlas.new_id(),
   created_at timestamptz not null default now(),
   constraint data_is_an_object check (jsonb_typeof(data) = 'object')
 );

@@ -112,7 +112,7 @@ begin
   end if;
   return query
   with picked as (
-    select t.id, gen_random_uuid() as new_attempt, nextval('atlas.claim_seq') as seq
+    select t.id, atlas.new_id() as new_attempt, nextval('atlas.claim_seq') as seq
     from unnest(chosen) with ordinality as o (id, n) join atlas.task t on t.id = o.id
     order by o.n
   ),

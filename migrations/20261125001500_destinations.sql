@@ -36,7 +36,7 @@ comment on function atlas.matches(jsonb, text, jsonb, text) is
 budget.warning, budget.spent, or a message''s metadata.kind.';
 
 create table atlas.destination (
-  id uuid primary key default gen_random_uuid(),
+  id uuid primary key default atlas.new_id(),
   name text not null unique,
   kind text not null check (kind in ('pubsub', 'webhook')),
   target text not null,

@@ -91,7 +91,7 @@ create trigger fill_outbox after insert on public.architect_out
 comment on trigger fill_outbox on public.architect_out is 'Every row of architect_out leaves by the outbox.';
 
 -- Any other event: what is no row of architect_out. Kept for nobody when no destination wants it.
-create function atlas.emit(p_kind text, p_payload jsonb, p_task_id uuid default null, p_event_id uuid default gen_random_uuid())
+create function atlas.emit(p_kind text, p_payload jsonb, p_task_id uuid default null, p_event_id uuid default atlas.new_id())
 returns integer
 language sql security definer set search_path = ''
 as $$

@@ -2,7 +2,7 @@
 
 -- A spec leaves as a pull request or as issues when somebody asks for it, by the outbox like everything else.
 create function atlas.request_export(p_task_id uuid, p_what text, p_repository text default null, p_reply_to text default null,
-  p_event_id uuid default gen_random_uuid()) returns uuid
+  p_event_id uuid default atlas.new_id()) returns uuid
 language plpgsql security definer set search_path = ''
 as $$
 declare

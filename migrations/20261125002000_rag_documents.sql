@@ -2,7 +2,7 @@
 -- embedded once, a re-index swaps chunks and keeps texts, and a text that an audit refers to stays when its document goes.
 
 create table rag.document (
-  id uuid primary key default gen_random_uuid(),
+  id uuid primary key default atlas.new_id(),
   project_id uuid references atlas.project (id) on delete cascade,
   source text not null check (source <> ''),
   repository text check (repository <> ''),

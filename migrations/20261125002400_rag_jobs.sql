@@ -2,7 +2,7 @@
 -- with leases; a document is done in the transaction that shows its chunks.
 
 create table rag.embed_job (
-  id uuid primary key default gen_random_uuid(),
+  id uuid primary key default atlas.new_id(),
   project_id uuid references atlas.project (id) on delete cascade,
   sender uuid,
   in_id bigint unique,

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from typing import Annotated, Any
-from uuid import uuid4
 
 import typer
 
@@ -15,7 +14,7 @@ from atlas.commands.console import say
 from atlas.database.tasks import PostgresTasks
 from atlas.errors import TaskFailed, UsageError
 from atlas.messages import control as control_message
-from atlas.messages import json_schema
+from atlas.messages import json_schema, new_id
 from atlas.tasks.finding import as_uuid
 from atlas.tasks.statements import replies
 
@@ -53,7 +52,7 @@ async def control(
 ) -> None:
     """Send a control message over the bus, and print the worker's answer."""
     body = _command(command, options or [])
-    task_id = uuid4()
+    task_id = new_id()
     async with operator() as reads:
         if isinstance(body.get("task_id"), str) and as_uuid(body["task_id"]) is None:
             body["task_id"] = str(await PostgresTasks(reads).find(body["task_id"]))

@@ -1841,6 +1841,7 @@ export type Database = {
         }[];
       };
       "nearest": { Args: { "p_known": (string)[]; "p_word": string }; Returns: string };
+      "new_id": { Args: Record<PropertyKey, never>; Returns: string };
       "next_due": { Args: Record<PropertyKey, never>; Returns: number };
       "next_tasks": {
         Args: { "p_each": number; "p_senders": number };

@@ -1,7 +1,7 @@
 -- What each role may do with each table, view and function: denials first. Row level security is in rows.test.sql.
 begin;
 set local search_path = public, extensions;
-select plan(257);
+select plan(277);
 
 -- anon
 select table_privs_are('atlas', 'attempt', 'anon', array[]::text[]);
@@ -44,6 +44,10 @@ select table_privs_are('atlas', 'worker', 'anon', array[]::text[]);
 select table_privs_are('public', 'architect_in', 'anon', array[]::text[]);
 select table_privs_are('public', 'architect_out', 'anon', array[]::text[]);
 select table_privs_are('rag', 'cache', 'anon', array[]::text[]);
+select table_privs_are('rag', 'corpus', 'anon', array[]::text[]);
+select table_privs_are('rag', 'passage_terms', 'anon', array[]::text[]);
+select table_privs_are('rag', 'term', 'anon', array[]::text[]);
+select table_privs_are('rag', 'ranking', 'anon', array[]::text[]);
 select table_privs_are('rag', 'chunk', 'anon', array[]::text[]);
 select table_privs_are('rag', 'citation', 'anon', array[]::text[]);
 select table_privs_are('rag', 'document', 'anon', array[]::text[]);
@@ -96,6 +100,10 @@ select table_privs_are('atlas', 'worker', 'atlas_worker', array[]::text[]);
 select table_privs_are('public', 'architect_in', 'atlas_worker', array[]::text[]);
 select table_privs_are('public', 'architect_out', 'atlas_worker', array[]::text[]);
 select table_privs_are('rag', 'cache', 'atlas_worker', array[]::text[]);
+select table_privs_are('rag', 'corpus', 'atlas_worker', array[]::text[]);
+select table_privs_are('rag', 'passage_terms', 'atlas_worker', array[]::text[]);
+select table_privs_are('rag', 'term', 'atlas_worker', array[]::text[]);
+select table_privs_are('rag', 'ranking', 'atlas_worker', array[]::text[]);
 select table_privs_are('rag', 'chunk', 'atlas_worker', array[]::text[]);
 select table_privs_are('rag', 'citation', 'atlas_worker', array[]::text[]);
 select table_privs_are('rag', 'document', 'atlas_worker', array[]::text[]);
@@ -122,6 +130,10 @@ select table_privs_are('atlas', 'rejected_message', 'authenticated', array[]::te
 select table_privs_are('atlas', 'spend_rules', 'authenticated', array[]::text[]);
 select table_privs_are('atlas', 'worker', 'authenticated', array[]::text[]);
 select table_privs_are('rag', 'cache', 'authenticated', array[]::text[]);
+select table_privs_are('rag', 'corpus', 'authenticated', array[]::text[]);
+select table_privs_are('rag', 'passage_terms', 'authenticated', array[]::text[]);
+select table_privs_are('rag', 'term', 'authenticated', array[]::text[]);
+select table_privs_are('rag', 'ranking', 'authenticated', array[]::text[]);
 select table_privs_are('rag', 'citation', 'authenticated', array[]::text[]);
 select table_privs_are('rag', 'embed_item', 'authenticated', array[]::text[]);
 select table_privs_are('rag', 'epoch', 'authenticated', array[]::text[]);
@@ -200,6 +212,10 @@ select table_privs_are('atlas', 'worker', 'service_role', array['SELECT']::text[
 select table_privs_are('public', 'architect_in', 'service_role', array['SELECT']::text[]);
 select table_privs_are('public', 'architect_out', 'service_role', array['SELECT']::text[]);
 select table_privs_are('rag', 'cache', 'service_role', array['DELETE', 'INSERT', 'SELECT', 'UPDATE']::text[]);
+select table_privs_are('rag', 'corpus', 'service_role', array['DELETE', 'INSERT', 'SELECT', 'UPDATE']::text[]);
+select table_privs_are('rag', 'passage_terms', 'service_role', array['DELETE', 'INSERT', 'SELECT', 'UPDATE']::text[]);
+select table_privs_are('rag', 'term', 'service_role', array['DELETE', 'INSERT', 'SELECT', 'UPDATE']::text[]);
+select table_privs_are('rag', 'ranking', 'service_role', array['DELETE', 'INSERT', 'SELECT', 'UPDATE']::text[]);
 select table_privs_are('rag', 'chunk', 'service_role', array['DELETE', 'INSERT', 'SELECT', 'UPDATE']::text[]);
 select table_privs_are('rag', 'citation', 'service_role', array['DELETE', 'INSERT', 'SELECT', 'UPDATE']::text[]);
 select table_privs_are('rag', 'document', 'service_role', array['DELETE', 'INSERT', 'SELECT', 'UPDATE']::text[]);
@@ -252,6 +268,10 @@ select table_privs_are('atlas', 'worker', 'atlas_rag', array[]::text[]);
 select table_privs_are('public', 'architect_in', 'atlas_rag', array[]::text[]);
 select table_privs_are('public', 'architect_out', 'atlas_rag', array[]::text[]);
 select table_privs_are('rag', 'cache', 'atlas_rag', array[]::text[]);
+select table_privs_are('rag', 'corpus', 'atlas_rag', array[]::text[]);
+select table_privs_are('rag', 'passage_terms', 'atlas_rag', array[]::text[]);
+select table_privs_are('rag', 'term', 'atlas_rag', array[]::text[]);
+select table_privs_are('rag', 'ranking', 'atlas_rag', array[]::text[]);
 select table_privs_are('rag', 'chunk', 'atlas_rag', array['SELECT']::text[]);
 select table_privs_are('rag', 'citation', 'atlas_rag', array[]::text[]);
 select table_privs_are('rag', 'document', 'atlas_rag', array['SELECT']::text[]);
@@ -265,7 +285,7 @@ select table_privs_are('rag', 'usage', 'atlas_rag', array[]::text[]);
 
 -- no table without a line above
 select is((select count(*)::integer from pg_class c join pg_namespace n on n.oid = c.relnamespace
-  where c.relkind in ('r', 'v') and n.nspname in ('atlas', 'rag')), 48, 'every table and view of atlas and rag stands here');
+  where c.relkind in ('r', 'v') and n.nspname in ('atlas', 'rag')), 52, 'every table and view of atlas and rag stands here');
 -- a sender writes its message, and whose it is; nothing else
 select column_privs_are('public', 'architect_in', 'data', 'authenticated', array['INSERT', 'SELECT']);
 select column_privs_are('public', 'architect_in', 'task_id', 'authenticated', array['SELECT']);
