@@ -69,10 +69,7 @@ class Metrics:
             "atlas_mirror_seconds", "Seconds from an event's commit to its destination's word",
             buckets=(0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600), registry=registry,
         )  # fmt: skip
-        self.outbox_pending = Gauge(
-            "atlas_outbox_pending", "Events that have yet to leave; kept: no destination is configured", ["destination"],
-            registry=registry,
-        )  # fmt: skip
+        self.outbox_pending = Gauge("atlas_outbox_pending", "Events that have yet to leave", ["destination"], registry=registry)
         self.outbox_age = Gauge("atlas_outbox_age_seconds", "Age of the oldest event that has yet to leave", registry=registry)
         self.destination_open = Gauge(
             "atlas_destination_open", "1 while the breaker of a destination is open", ["destination"], registry=registry
@@ -117,11 +114,9 @@ class Metrics:
         self.dead_letters.labels(kind="task").set(found["dead_lettered"])
         self.dead_letters.labels(kind="outbox").set(found["outbox_dead"])
         for row in found["outbox"]:
-            name = row["destination"] or "kept"
-            self.outbox_pending.labels(destination=name).set(row["pending"])
-            if row["destination"]:
-                self.destination_open.labels(destination=name).set(1 if row["open"] else 0)
-        self.outbox_age.set(max((row["oldest_seconds"] for row in found["outbox"] if row["destination"]), default=0))
+            self.outbox_pending.labels(destination=row["destination"]).set(row["pending"])
+            self.destination_open.labels(destination=row["destination"]).set(1 if row["open"] else 0)
+        self.outbox_age.set(max((row["oldest_seconds"] for row in found["outbox"]), default=0))
         self.workers.set(found["workers"])
         self.held_calls.set(found["held_calls"])
         for name, model in found["models"].items():

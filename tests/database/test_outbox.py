@@ -350,3 +350,14 @@ async def test_a_claim_reads_no_whole_table(db: asyncpg.Connection) -> None:
         after = await db.fetchrow(query)
     assert after["seq_scan"] == before["seq_scan"]
     assert after["fetched"] - before["fetched"] < 500
+
+
+async def test_what_is_kept_is_no_backlog(db: asyncpg.Connection) -> None:
+    """Each finished task leaves rows for destinations to come: metrics that counted them would grow with the history."""
+    await finish(db)
+    status = await db.fetch("select destination, pending from atlas.outbox_status")
+    assert [tuple(row) for row in status] == [(None, 2)]
+    assert (await db.fetchval("select atlas.queue_metrics()"))["outbox"] == []
+    await destination(db)
+    found = (await db.fetchval("select atlas.queue_metrics()"))["outbox"]
+    assert [row["destination"] is not None for row in found] == [True]
