@@ -71,7 +71,7 @@ async def once(
     await admin.execute("checkpoint")
     before = await admin.fetchval("select pg_current_wal_lsn()")
     server, own = postgres_seconds(postmaster), resource.getrusage(resource.RUSAGE_SELF)
-    rate = await atlas_load.rate(url, worker_url, tasks, concurrency)
+    rate = await (atlas_load.whole if whole else atlas_load.rate)(url, worker_url, tasks, concurrency)
     used = resource.getrusage(resource.RUSAGE_SELF)
     python = used.ru_utime + used.ru_stime - own.ru_utime - own.ru_stime
     figures = Figures(
@@ -93,7 +93,9 @@ def own_loop() -> Callable[[Coroutine[Any, Any, Figures]], Figures]:
     return run
 
 
-async def measure(cluster: Cluster, checkout: Path, number: int, tasks: int, concurrency: int, history: int) -> Figures:
+async def measure(
+    cluster: Cluster, checkout: Path, number: int, tasks: int, concurrency: int, history: int, whole: bool
+) -> Figures:
     """One measurement of a checkout, in a process of its own."""
     name = f"pair_{number}"
     admin = await asyncpg.connect(cluster.url("supabase_admin"))
@@ -103,7 +105,7 @@ async def measure(cluster: Cluster, checkout: Path, number: int, tasks: int, con
     urls = [cluster.url(role, name) for role in ("supabase_admin", "postgres", "atlas_worker")]
     process = await asyncio.create_subprocess_exec(
         # -P: its imports come from the checkout alone, not from beside this file
-        sys.executable, "-P", __file__, "--one", *urls, str(postmaster), str(tasks), str(concurrency), str(history),
+        sys.executable, "-P", __file__, "--one", *urls, str(postmaster), str(tasks), str(concurrency), str(history), str(int(whole)),
         stdout=asyncio.subprocess.PIPE, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
     )  # fmt: skip
     out, _ = await process.communicate()
@@ -112,7 +114,7 @@ async def measure(cluster: Cluster, checkout: Path, number: int, tasks: int, con
     return Figures(**json.loads(out.decode().splitlines()[-1]))
 
 
-async def compare(base: str, rounds: int, tasks: int, concurrency: int, history: int) -> None:
+async def compare(base: str, rounds: int, tasks: int, concurrency: int, history: int, whole: bool) -> None:
     """Measures both in turns, and prints a table."""
     from benchmarks.versus import checked_out, table  # here: the commit that is measured may not have it
 
@@ -126,7 +128,7 @@ async def compare(base: str, rounds: int, tasks: int, concurrency: int, history:
                 # who goes first changes: what the server remembers of the one before favours nobody
                 order = [other, ROOT] if number % 2 else [ROOT, other]
                 found = {
-                    checkout: await measure(cluster, checkout, 2 * number + place, tasks, concurrency, history)
+                    checkout: await measure(cluster, checkout, 2 * number + place, tasks, concurrency, history, whole)
                     for place, checkout in enumerate(order)
                 }
                 pairs.append((found[other], found[ROOT]))
@@ -147,14 +149,17 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--history", type=int, default=0, help="tasks that are finished before the clock starts")
-    parser.add_argument("--one", nargs=7, help=argparse.SUPPRESS)
+    parser.add_argument("--whole", action="store_true", help="with searches, and replies of 8 KB in 200 deltas")
+    parser.add_argument("--one", nargs=8, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         admin, url, worker, postmaster, *counts = given.one
-        tasks, concurrency, history = (int(count) for count in counts)
-        print(json.dumps(asdict(own_loop()(once(admin, url, worker, int(postmaster), tasks, concurrency, history)))))
+        tasks, concurrency, history, whole = (int(count) for count in counts)
+        print(
+            json.dumps(asdict(own_loop()(once(admin, url, worker, int(postmaster), tasks, concurrency, history, bool(whole)))))
+        )
     else:
-        asyncio.run(compare(given.base, given.rounds, given.tasks, given.concurrency, given.history))
+        asyncio.run(compare(given.base, given.rounds, given.tasks, given.concurrency, given.history, given.whole))
 
 
 if __name__ == "__main__":
