@@ -54,7 +54,7 @@ def postgres_seconds(postmaster: int) -> float:
 
 
 async def once(
-    admin_url: str, url: str, worker_url: str, postmaster: int, tasks: int, concurrency: int, history: int
+    admin_url: str, url: str, worker_url: str, postmaster: int, tasks: int, concurrency: int, history: int, whole: bool
 ) -> Figures:
     """One measurement, by the code that this process imports."""
     from benchmarks import atlas_load
