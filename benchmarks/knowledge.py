@@ -15,28 +15,27 @@ import platform
 import random
 import re
 import sysconfig
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import psutil
 
-from atlas.database import migrate
-from atlas.database.pool import Pool, set_codecs
+from atlas.database.pool import Pool
 from atlas.llm.tokens import Vocabularies
 from atlas.local.postgres import Cluster
-from atlas.local.stack import Stack
 from atlas.rag.index import Indexer
 from atlas.rag.ports import Embedded
 from atlas.rag.reading import ReadingProcess
 from atlas.rag.search import Query, Searcher
 from atlas.rag.store import EmbeddingIndex, Store, as_vector
 from atlas.rag.vectors import Vectors
+from benchmarks.databases import migrated
 
 ROOT = Path(__file__).parent.parent
 A_DOCUMENT = 10
@@ -157,7 +156,7 @@ async def run(cluster: Cluster, texts: list[str], vectors: Any, questions: list[
             if done[0] % 6400 == 0:
                 print(f"{done[0]} vectors, {done[0] / (time.monotonic() - began):.0f}/s", flush=True)
 
-        await Vectors(store, kept, index).build(_uuid(), advance)
+        await Vectors(store, kept, index).build(uuid4(), advance)
         rows.append(Row("storing all vectors, the HNSW index as they come", f"{time.monotonic() - began:.0f} s"))
         print(rows[-1], f"{kept.unknown} texts without a vector of their own", flush=True)
         await bus.value("vacuum analyze")
@@ -176,12 +175,6 @@ async def run(cluster: Cluster, texts: list[str], vectors: Any, questions: list[
             await indexer.put(f"later/{number}.md", data, "markdown")
         rows.append(Row("adding to the full index, vectors at hand", f"{2000 / (time.monotonic() - began):.0f} chunks/s"))
     return rows
-
-
-def _uuid() -> Any:
-    from uuid import uuid4
-
-    return uuid4()
 
 
 async def search_all(store: Store, kept: Kept, questions: list[str], asked: Any, index: EmbeddingIndex) -> list[Row]:
@@ -263,19 +256,9 @@ def _listens(process: psutil.Process, port: int) -> bool:
 
 async def measure(texts: list[str], vectors: Any, questions: list[str], asked: Any) -> list[Row]:
     """All of it, in a database of its own."""
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="atlas-bench-") as folder:
-        stack = Stack(Path(folder) / "stack")
-        cluster = stack.start_postgres()
-        try:
-            await stack.prepare(cluster)
-            operator = await asyncpg.connect(cluster.url())
-            await set_codecs(operator)
-            await migrate.migrate(operator)
-            await operator.close()
-            rows = await run(cluster, texts, vectors, questions, asked)
-            return [*rows, Row("memory of Postgres after the searches", memory(cluster))]
-        finally:
-            stack.postgres.stop("immediate")
+    async with migrated() as cluster:
+        rows = await run(cluster, texts, vectors, questions, asked)
+        return [*rows, Row("memory of Postgres after the searches", memory(cluster))]
 
 
 async def main() -> None:

@@ -16,25 +16,22 @@ import asyncio
 import os
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import asyncpg
-
-from atlas.database import migrate
-from atlas.database.pool import Pool, set_codecs
+from atlas.database.pool import Pool
 from atlas.llm.tokens import Vocabularies
-from atlas.local.stack import Stack
 from atlas.rag.files import find_files
 from atlas.rag.quality.construct import LinkQuestion, questions_by_links
 from atlas.rag.quality.evaluate import ndcg
 from atlas.rag.search import Query
 from atlas.rag.wiring import Knowledge, knowledge
 from atlas.settings import load
+from benchmarks.databases import migrated
 
 ROOT = Path(__file__).parent.parent
 DEPTH = 10
@@ -121,48 +118,32 @@ async def measure(name: str, find: Way, questions: Sequence[LinkQuestion]) -> Me
 
 async def measure_folder(path: Path, embedder: str, most: int) -> Folder:
     """Indexes a folder into a database of its own, and asks what its links ask."""
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="atlas-bench-") as folder:
-        stack = Stack(Path(folder) / "stack")
-        cluster = stack.start_postgres()
-        try:
-            await stack.prepare(cluster)
-            operator = await asyncpg.connect(cluster.url())
-            await set_codecs(operator)
-            await migrate.migrate(operator)
-            await operator.close()
-            settings = load({"DATABASE_URL": cluster.url(), "RAG_EMBEDDER": embedder})
-            async with Pool.connect(cluster.url(), patience=60) as pool, knowledge(settings, pool, patience=60) as known:
-                found = find_files([path], named=path.resolve().parent.name)
-                indexer = await known.indexer(None, Vocabularies().counter("o200k_base"))
-                report = await indexer.files(found.files)
-                if (vectors := await known.vectors()) is not None:
-                    await vectors.build(_uuid())
-                passages = await pool.rows(_PASSAGES)
-                documents: dict[str, list[str]] = {}
-                for row in passages:
-                    documents.setdefault(row["source"], []).append(row["text"])
-                asked = questions_by_links((source, "\n\n".join(texts)) for source, texts in documents.items())
-                questions = random.Random(1).sample(asked, min(most, len(asked)))
-                ways = [("BM25 (bm25s)", bm25s_way(passages)), ("words", atlas_way(known, vectors=False))]
-                if vectors is not None:
-                    ways += [("vectors", atlas_way(known, words=False)), ("both", atlas_way(known))]
-                measured = [await measure(name, way, questions) for name, way in ways]
-                print(f"{path}: {report.chunks} chunks, {len(questions)} questions", *measured, sep="\n  ", flush=True)
-                return Folder(
-                    name=path.resolve().parent.name,
-                    documents=len(documents),
-                    chunks=len(passages),
-                    questions=len(questions),
-                    ways=measured,
-                )
-        finally:
-            stack.postgres.stop("immediate")
-
-
-def _uuid() -> Any:
-    from uuid import uuid4
-
-    return uuid4()
+    async with migrated() as cluster:
+        settings = load({"DATABASE_URL": cluster.url(), "RAG_EMBEDDER": embedder})
+        async with Pool.connect(cluster.url(), patience=60) as pool, knowledge(settings, pool, patience=60) as known:
+            found = find_files([path], named=path.resolve().parent.name)
+            indexer = await known.indexer(None, Vocabularies().counter("o200k_base"))
+            report = await indexer.files(found.files)
+            if (vectors := await known.vectors()) is not None:
+                await vectors.build(uuid4())
+            passages = await pool.rows(_PASSAGES)
+            documents: dict[str, list[str]] = {}
+            for row in passages:
+                documents.setdefault(row["source"], []).append(row["text"])
+            asked = questions_by_links((source, "\n\n".join(texts)) for source, texts in documents.items())
+            questions = random.Random(1).sample(asked, min(most, len(asked)))
+            ways = [("BM25 (bm25s)", bm25s_way(passages)), ("words", atlas_way(known, vectors=False))]
+            if vectors is not None:
+                ways += [("vectors", atlas_way(known, words=False)), ("both", atlas_way(known))]
+            measured = [await measure(name, way, questions) for name, way in ways]
+            print(f"{path}: {report.chunks} chunks, {len(questions)} questions", *measured, sep="\n  ", flush=True)
+            return Folder(
+                name=path.resolve().parent.name,
+                documents=len(documents),
+                chunks=len(passages),
+                questions=len(questions),
+                ways=measured,
+            )
 
 
 def page(folders: Sequence[Folder], command: str) -> str:
