@@ -1,4 +1,4 @@
-"""python -m benchmarks.search FOLDER…: how good the search is on documentation that nobody tuned it on.
+"""python -m benchmarks.search FOLDER…: the quality of search on documentation of your choice.
 
 Each folder is indexed into a database of its own, as `atlas index` does. Its questions are made by construction: a sentence that links
 to another document asks what that document says (atlas/rag/quality/construct.py), and the document that it stands in is left out of
@@ -149,6 +149,7 @@ async def measure_folder(path: Path, embedder: str, most: int) -> Folder:
 def page(folders: Sequence[Folder], command: str) -> str:
     """The report."""
     ways = [measured.way for measured in folders[0].ways]
+    vectors = "; vectors are all-MiniLM-L6-v2's" if "vectors" in ways else ""
     lines = [f"| nDCG@10 (recall@10) | questions | chunks | {' | '.join(ways)} |", f"| --- {'| --- ' * (len(ways) + 2)}|"]
     for folder in folders:
         best = max(measured.ndcg for measured in folder.ways)
@@ -166,7 +167,7 @@ def page(folders: Sequence[Folder], command: str) -> str:
 Written by `{command}` on {time.strftime("%Y-%m-%d")}: {os.cpu_count()} cores. Each folder is the documentation of a source distribution on
 PyPI, indexed alone; a question is a sentence that links to another document, which answers it, and the document that it stands in does not
 count. Documents are ranked by their best chunk. BM25 is bm25s (Lucene's formula, k1 1.2, b 0.75, English stems) over the same chunks, in
-the same run; vectors are all-MiniLM-L6-v2's.
+the same run{vectors}.
 
 {chr(10).join(lines)}
 
@@ -186,7 +187,9 @@ async def main() -> None:
     arguments = parser.parse_args()
     folders = [await measure_folder(folder, arguments.embedder, arguments.questions) for folder in arguments.folders]
     names = " ".join(f"{folder.name}/{path.name}" for folder, path in zip(folders, arguments.folders, strict=True))
-    (ROOT / "docs/benchmarks_search.md").write_text(page(folders, f"python -m benchmarks.search {names}"))
+    (ROOT / "docs/benchmarks_search.md").write_text(
+        page(folders, f"python -m benchmarks.search --embedder {arguments.embedder} {names}")
+    )
 
 
 if __name__ == "__main__":

@@ -5884,40 +5884,46 @@ CREATE FUNCTION rag.add_terms() RETURNS trigger
     SET search_path TO ''
     AS $$
 begin
-  perform rag.lock_terms();
+  perform rag.lock_terms(s.scope) from (
+    select distinct rag.scope_of(d.project_id) as scope from born b join rag.document d on d.id = b.document_id order by 1) s;
   with fresh as materialized (
-    select p.id as passage_id, n.language, u.lexeme, least(cardinality(u.positions), 10)::smallint as occurrences, cardinality(u.positions) as times
+    select p.id as passage_id, n.scope, n.language, u.lexeme, least(cardinality(u.positions), 10)::smallint as occurrences,
+      cardinality(u.positions) as times
     from (
-      select distinct b.passage_id, d.language from born b join rag.document d on d.id = b.document_id
-      where not exists (select from rag.passage_terms t where t.passage_id = b.passage_id and t.language = d.language)) n
+      select distinct b.passage_id, rag.scope_of(d.project_id) as scope, d.language
+      from born b join rag.document d on d.id = b.document_id
+      where not exists (select from rag.passage_terms t
+        where t.passage_id = b.passage_id and t.scope = rag.scope_of(d.project_id) and t.language = d.language)) n
     join rag.passage p on p.id = n.passage_id
     left join lateral unnest(rag.terms_of(n.language, p.heading || E'\n\n' || p.text)) u on true
   ),
   counted as materialized (
-    select f.language, f.lexeme, f.occurrences, count(*)::integer as passages from fresh f where f.lexeme is not null group by 1, 2, 3
+    select f.scope, f.language, f.lexeme, f.occurrences, count(*)::integer as passages
+    from fresh f where f.lexeme is not null group by 1, 2, 3, 4
   ),
   grown as (
     update rag.term t set passages = t.passages + c.passages from counted c
-    where t.language = c.language and t.lexeme = c.lexeme and t.occurrences = c.occurrences
-    returning t.id, t.language, t.lexeme, t.occurrences
+    where t.scope = c.scope and t.language = c.language and t.lexeme = c.lexeme and t.occurrences = c.occurrences
+    returning t.id, t.scope, t.language, t.lexeme, t.occurrences
   ),
   made as (
-    insert into rag.term (language, lexeme, occurrences, passages)
-    select c.language, c.lexeme, c.occurrences, c.passages from counted c
-    where not exists (
-      select from rag.term t where t.language = c.language and t.lexeme = c.lexeme and t.occurrences = c.occurrences)
-    returning id, language, lexeme, occurrences
+    insert into rag.term (scope, language, lexeme, occurrences, passages)
+    select c.scope, c.language, c.lexeme, c.occurrences, c.passages from counted c
+    where not exists (select from rag.term t
+      where t.scope = c.scope and t.language = c.language and t.lexeme = c.lexeme and t.occurrences = c.occurrences)
+    returning id, scope, language, lexeme, occurrences
   ),
   kept as (
-    insert into rag.passage_terms (passage_id, language, length, terms)
-    select f.passage_id, f.language, coalesce(sum(f.times), 0), coalesce(array_agg(k.id order by k.id) filter (where k.id is not null), '{}')
-    from fresh f left join (select * from grown union all select * from made) k using (language, lexeme, occurrences)
-    group by 1, 2
-    returning language, length
+    insert into rag.passage_terms (passage_id, scope, language, length, terms)
+    select f.passage_id, f.scope, f.language, coalesce(sum(f.times), 0),
+      coalesce(array_agg(k.id order by k.id) filter (where k.id is not null), '{}')
+    from fresh f left join (select * from grown union all select * from made) k using (scope, language, lexeme, occurrences)
+    group by 1, 2, 3
+    returning scope, language, length
   )
-  insert into rag.corpus as c (language, passages, words)
-  select k.language, count(*), sum(k.length) from kept k group by 1
-  on conflict (language) do update set passages = c.passages + excluded.passages, words = c.words + excluded.words;
+  insert into rag.corpus as c (scope, language, passages, words)
+  select k.scope, k.language, count(*), sum(k.length) from kept k group by 1, 2
+  on conflict (scope, language) do update set passages = c.passages + excluded.passages, words = c.words + excluded.words;
   return null;
 end
 $$;
@@ -6402,6 +6408,7 @@ CREATE FUNCTION rag.drop_documents(p_project uuid, p_sources text[]) RETURNS int
 declare
   n integer;
 begin
+  perform rag.lock_terms(rag.scope_of(p_project));
   delete from rag.document d where d.project_id is not distinct from p_project and d.source = any (p_sources);
   get diagnostics n = row_count;
   if n > 0 then
@@ -6543,7 +6550,7 @@ CREATE FUNCTION rag.find(p_query text, p_vector text, p_index integer, p_many in
     AS $$
 declare
   target rag.embedding_index;
-  terms constant rag.weighed_term[] := array(select t from rag.weigh_terms(p_query) t);
+  terms constant rag.weighed_term[] := array(select t from rag.weigh_terms(p_query, p_projects) t);
   few constant bigint[] := rag.few_passages(p_projects, p_prefix, p_kind);
   found bigint[];
 begin
@@ -6636,17 +6643,20 @@ begin
   if p_few is not null then
     return query select s.passage_id, s.score from rag.score_words(p_terms, p_few) s order by 2 desc, 1 limit p_many;
   else
+    -- terms belong to a scope: what they find may be read. Of what a filter leaves, nothing is cut off before it
     return query
-    select f.passage_id, f.score from (
-      select t.passage_id, sum(x.gain / (x.base + x.slope * t.length))::real as score
+    select g.passage_id, max(g.score) from (select f.passage_id, f.score from (
+      select t.id, t.passage_id, sum(x.gain / (x.base + x.slope * t.length))::real as score
       from unnest(p_terms) x cross join lateral (
-        select p.passage_id, p.length from rag.passage_terms p where p.terms @> array[x.id] limit 8000) t
-      where x.leads group by 1 order by 2 desc, 1 limit greatest(1000, 5 * p_many)) f
-    where exists (
+        select p.id, p.passage_id, p.length from rag.passage_terms p where p.terms @> array[x.id] limit 8000) t
+      where x.leads group by 1, 2 order by 3 desc, 1
+      limit case when coalesce(p_prefix, '') = '' and coalesce(p_kind, '') = '' then 2 * p_many end) f
+    where coalesce(p_prefix, '') = '' and coalesce(p_kind, '') = '' or exists (
       select from rag.chunk c cross join lateral (select d.* from rag.document d where d.id = c.document_id offset 0) d
       where c.passage_id = f.passage_id and (d.project_id is null or d.project_id = any (p_projects))
         and (coalesce(p_prefix, '') = '' or d.source ^@ p_prefix) and (coalesce(p_kind, '') = '' or d.kind = p_kind) offset 0)
-    limit p_many;
+    limit 2 * p_many) g
+    group by 1 order by 2 desc, 1 limit p_many;
   end if;
 end
 $$;
@@ -6724,14 +6734,15 @@ begin
   with fused as materialized (
     select f.passage_id, coalesce(f.cosine, f.share) as similarity, case when f.cosine is null then 'words' else 'cosine' end as kind,
       case when p_vector is null then f.words
-        -- words count the more, the more the question says: by half where its best passage scores as one word that stands nowhere else
+        -- the longer the question, the more its words count: half where its best passage scores as one word that is found nowhere else
         else (1 - r.vector_weight) * f.words / (max(f.words) over () + size.rarest)
           + r.vector_weight * coalesce(f.cosine / nullif(max(f.cosine) over (), 0), 0) end as score,
       -- a threshold that is given is for cosines where there are vectors
       coalesce(case when f.cosine is not null or p_vector is null then p_threshold end, case when f.cosine is null then r.words_threshold end, -1) as least
     -- each way finds more than is asked for: the threshold and the collapse leave some out
     from rag.find(p_query, p_vector, p_index, greatest(4 * p_top_k, 100), p_projects, p_prefix, p_kind) f cross join rag.ranking r
-    cross join (select ln(1 + 2 * greatest(sum(c.passages), 1)) as rarest from rag.corpus c) size
+    cross join (select ln(1 + 2 * greatest(sum(c.passages), 1)) as rarest from rag.corpus c
+      where c.scope = any (rag.scopes_of(p_projects))) size
   ),
   placed as (
     select c.id, f.similarity, f.kind, f.score, d.source, c.seq, row_number() over (partition by d.id order by f.score desc, c.seq) as place
@@ -6887,8 +6898,7 @@ begin
   foreach candidate in array array['english', 'german', 'french', 'spanish', 'portuguese', 'italian', 'dutch', 'russian', 'swedish', 'danish',
       'norwegian', 'finnish', 'hungarian', 'turkish'] loop
     stopped := 1 - coalesce((select sum(cardinality(w.positions)) from unnest(to_tsvector(candidate::regconfig, plain)) w), 0)::real / words;
-    -- reference pages have few whole sentences; another language than English has to be plain
-    if stopped > best or candidate = 'english' and stopped > 0.05 then
+    if stopped > best and stopped * words > 2.5 or candidate = 'english' and stopped > 0.05 then
       best := greatest(best, stopped);
       found := candidate;
     end if;
@@ -6905,19 +6915,19 @@ $_$;
 COMMENT ON FUNCTION rag.language_of(p_kind text, p_text text) IS 'The text search configuration for a document: its language by its stop words; simple for code, and where it cannot be told.';
 
 --
--- Name: lock_terms(); Type: FUNCTION; Schema: rag; Owner: -
+-- Name: lock_terms(uuid); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.lock_terms() RETURNS void
+CREATE FUNCTION rag.lock_terms(p_scope uuid) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
-    AS $$ select pg_advisory_xact_lock(hashtext('rag.term')) $$;
+    AS $$ select pg_advisory_xact_lock(hashtext('rag.term'), hashtext(p_scope::text)) $$;
 
 --
--- Name: FUNCTION lock_terms(); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION lock_terms(p_scope uuid); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.lock_terms() IS 'Waits for others who index, to change the counts of terms. Internal.';
+COMMENT ON FUNCTION rag.lock_terms(p_scope uuid) IS 'Waits for others who index in this scope. Internal.';
 
 --
 -- Name: mark_passages(); Type: FUNCTION; Schema: rag; Owner: -
@@ -6929,7 +6939,8 @@ CREATE FUNCTION rag.mark_passages() RETURNS trigger
     AS $$
 begin
   update rag.passage p set seen_at = now() where p.id in (
-    select o.id from rag.passage o where o.id in (select g.passage_id from gone g) order by o.id for no key update);
+    -- in the order of rag.put_passages
+    select o.id from rag.passage o where o.id in (select g.passage_id from gone g) order by o.sha256 for no key update);
   return null;
 end
 $$;
@@ -7064,6 +7075,8 @@ declare
   doc uuid;
   n integer;
 begin
+  -- before any other lock
+  perform rag.lock_terms(rag.scope_of(p_project));
   perform rag.put_passages(p_chunks);
   insert into rag.document as d (project_id, source, repository, title, kind, language, content_sha256, commit, chunks)
   select p_project, p_source, p_repository, p_title, p_kind, rag.language_of(p_kind, string_agg(c.text, E'\n' order by c.seq)), p_sha256,
@@ -7352,12 +7365,14 @@ CREATE FUNCTION rag.remove_terms() RETURNS trigger
     SET search_path TO ''
     AS $$
 begin
-  perform rag.lock_terms();
+  perform rag.lock_terms(s.scope) from (
+    select distinct t.scope from rag.passage_terms t where t.passage_id in (select g.passage_id from gone g) order by 1) s;
   with lost as (
     delete from rag.passage_terms t
     where t.passage_id in (select g.passage_id from gone g) and not exists (
-      select from rag.chunk c join rag.document d on d.id = c.document_id where c.passage_id = t.passage_id and d.language = t.language)
-    returning t.language, t.length, t.terms
+      select from rag.chunk c join rag.document d on d.id = c.document_id
+      where c.passage_id = t.passage_id and rag.scope_of(d.project_id) = t.scope and d.language = t.language)
+    returning t.scope, t.language, t.length, t.terms
   ),
   counted as materialized (
     select u.id, count(*)::integer as passages from lost l cross join lateral unnest(l.terms) u (id) group by 1
@@ -7369,7 +7384,8 @@ begin
     delete from rag.term t using counted c where t.id = c.id and t.passages <= c.passages
   )
   update rag.corpus c set passages = c.passages - s.passages, words = c.words - s.words
-  from (select l.language, count(*) as passages, sum(l.length) as words from lost l group by 1) s where c.language = s.language;
+  from (select l.scope, l.language, count(*) as passages, sum(l.length) as words from lost l group by 1, 2) s
+  where c.scope = s.scope and c.language = s.language;
   return null;
 end
 $$;
@@ -7400,6 +7416,36 @@ $$;
 --
 
 COMMENT ON FUNCTION rag.retire_index(p_index integer) IS 'Takes an embedding index, its HNSW index and its vectors out of use. Internal.';
+
+--
+-- Name: scope_of(uuid); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.scope_of(p_project uuid) RETURNS uuid
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$ select coalesce(p_project, '00000000-0000-0000-0000-000000000000') $$;
+
+--
+-- Name: FUNCTION scope_of(p_project uuid); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.scope_of(p_project uuid) IS 'The scope of a document: its project, or zeros where all share it.';
+
+--
+-- Name: scopes_of(uuid[]); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.scopes_of(p_projects uuid[]) RETURNS uuid[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$ select array_append(p_projects, rag.scope_of(null)) $$;
+
+--
+-- Name: FUNCTION scopes_of(p_projects uuid[]); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.scopes_of(p_projects uuid[]) IS 'The scopes that are searched: these projects, and what all share. Internal.';
 
 --
 -- Name: score_vectors(rag.embedding_index, text, bigint[]); Type: FUNCTION; Schema: rag; Owner: -
@@ -7441,13 +7487,14 @@ CREATE FUNCTION rag.score_words(p_terms rag.weighed_term[], p_passages bigint[])
     SET enable_hashjoin TO 'on'
     AS $$
 begin
+  -- terms belong to a scope: of a passage that several projects show, those of the caller's count
   return query
   select s.passage_id, max(s.score), max(s.share) from (
-    select t.passage_id, t.language, sum(x.gain / (x.base + x.slope * t.length))::real as score,
+    select t.passage_id, t.id, sum(x.gain / (x.base + x.slope * t.length))::real as score,
       sum(x.share * least(1, x.gain / (x.base + x.slope * t.length) / x.weight))::real as share
     from rag.passage_terms t cross join lateral unnest(t.terms) u (id) join unnest(p_terms) x on x.id = u.id
     where t.passage_id = any (p_passages)
-    group by t.passage_id, t.language) s
+    group by t.passage_id, t.id) s
   group by s.passage_id;
 end
 $$;
@@ -7634,41 +7681,50 @@ $_$;
 COMMENT ON FUNCTION rag.terms_of(p_language text, p_text text) IS 'The words of a text in a language, with the parts of identifiers.';
 
 --
--- Name: weigh_terms(text); Type: FUNCTION; Schema: rag; Owner: -
+-- Name: weigh_terms(text, uuid[]); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.weigh_terms(p_query text) RETURNS SETOF rag.weighed_term
+CREATE FUNCTION rag.weigh_terms(p_query text, p_projects uuid[]) RETURNS SETOF rag.weighed_term
     LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 50
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
+    SET enable_hashjoin TO 'on'
+    SET enable_seqscan TO 'off'
     SET jit TO 'off'
     AS $$
+declare
+  scopes constant uuid[] := rag.scopes_of(p_projects);
 begin
-  -- A word of the question is looked for as each indexed language has it; how rare it is, is a matter of all of them together. What
-  -- is a stop word in one of them is looked for in none: short documents are taken for the wrong language, and simple has no list. The 64 words that weigh most are scored. Those that
-  -- weigh most lead: they find some eight thousand passages, and of the best of these all words are counted.
+  -- Each word is looked for in every indexed language; rarity is measured across all of them. A stop word in any language is ignored
+  -- in all, simple has none of its own; a language with less than a fiftieth of the passages decides for itself alone. The 64 words that
+  -- weigh most are scored. Those that weigh most lead: they select some eight thousand candidates, which all of the words score.
   return query
-  with word as materialized (
+  with size as materialized (
+    select greatest(sum(c.passages), 1) as passages, greatest(sum(c.words)::real / greatest(sum(c.passages), 1), 1) as mean
+    from rag.corpus c where c.scope = any (scopes)
+  ),
+  language as materialized (
+    select c.language as name, c.language = 'english' or sum(c.passages) * 50 > size.passages as counts
+    from (select o.language, o.passages from rag.corpus o where o.scope = any (scopes) and o.passages > 0 union all select 'english', 0) c
+    cross join size group by c.language, size.passages
+  ),
+  word as materialized (
     select u.lexeme, u.positions[1] as place, cardinality(u.positions) as times from unnest(rag.terms_of('simple', p_query)) u
   ),
   said as materialized (
-    select l.language, u.lexeme, place
-    from (select c.language from rag.corpus c where c.passages > 0 union select 'english') l
-    cross join lateral unnest(rag.terms_of(l.language, p_query)) u cross join lateral unnest(u.positions) place
+    select l.name as language, l.counts, u.lexeme, place
+    from language l cross join lateral unnest(rag.terms_of(l.name, p_query)) u cross join lateral unnest(u.positions) place
   ),
-  size as materialized (
-    select greatest(sum(c.passages), 1) as passages, greatest(sum(c.words)::real / greatest(sum(c.passages), 1), 1) as mean from rag.corpus c
+  heard as materialized (
+    select s.place from said s group by s.place
+    having count(*) filter (where s.counts) = (select count(*) from language l where l.counts)
   ),
   form as materialized (
     select w.lexeme as word, w.times, s.language, s.lexeme, k.passages
-    from word w join said s on s.place = w.place
+    from word w join heard h on h.place = w.place join said s on s.place = w.place
     cross join lateral (
-      select coalesce(sum(t.passages), 0) as passages from rag.term t where t.language = s.language and t.lexeme = s.lexeme) k
-    where not exists (
-      select from (select distinct o.language from said o) o
-      where not exists (select from said e where e.language = o.language and e.place = w.place))
+      select coalesce(sum(t.passages), 0) as passages from rag.term t
+      where t.scope = any (scopes) and t.language = s.language and t.lexeme = s.lexeme) k
   ),
   rare as materialized (
     select f.*, sum(f.passages) over (partition by f.word) as having_it from form f
@@ -7685,7 +7741,9 @@ begin
   reached as (
     select r.weight, r.share, t.id, t.occurrences, t.passages,
       sum(t.passages) over (order by r.weight desc, t.occurrences desc, r.word, t.id) as so_far
-    from ranked r join rag.term t on t.language = r.language and t.lexeme = r.lexeme where r.place <= 64
+    from ranked r cross join lateral (
+      select t.* from rag.term t where t.scope = any (scopes) and t.language = r.language and t.lexeme = r.lexeme offset 0) t
+    where r.place <= 64
   )
   select r.id, (r.weight * (g.k1 + 1) * r.occurrences)::real, (r.occurrences + g.k1 * (1 - g.b))::real, (g.k1 * g.b / size.mean)::real,
     r.weight, r.share, r.so_far - r.passages < 200 or r.so_far <= 8000
@@ -7694,10 +7752,10 @@ end
 $$;
 
 --
--- Name: FUNCTION weigh_terms(p_query text); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION weigh_terms(p_query text, p_projects uuid[]); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.weigh_terms(p_query text) IS 'The terms of a question that are indexed, with what BM25 gives for them. Internal.';
+COMMENT ON FUNCTION rag.weigh_terms(p_query text, p_projects uuid[]) IS 'The terms of a question in these projects and shared documents, with what BM25 gives for them. Internal.';
 
 --
 -- Name: attempt; Type: TABLE; Schema: atlas; Owner: -
@@ -9384,7 +9442,7 @@ COMMENT ON COLUMN atlas.price_factor.factor IS '0.5 is half the price.';
 --
 
 CREATE TABLE atlas.project (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    id uuid DEFAULT atlas.new_id() NOT NULL,
     name text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT project_name_check CHECK ((name ~ '^[a-z0-9][a-z0-9._-]{0,62}$'::text))
@@ -11158,6 +11216,7 @@ COMMENT ON COLUMN rag.citation.passage_id IS 'The passage.';
 --
 
 CREATE TABLE rag.corpus (
+    scope uuid NOT NULL,
     language text NOT NULL,
     passages bigint NOT NULL,
     words bigint NOT NULL,
@@ -11169,7 +11228,13 @@ CREATE TABLE rag.corpus (
 -- Name: TABLE corpus; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON TABLE rag.corpus IS 'How many passages are indexed in a language, and how long they are together.';
+COMMENT ON TABLE rag.corpus IS 'How many passages are indexed in a scope and language, and how long they are together.';
+
+--
+-- Name: COLUMN corpus.scope; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.corpus.scope IS 'The project whose documents show the passages; zeros: shared documents.';
 
 --
 -- Name: COLUMN corpus.language; Type: COMMENT; Schema: rag; Owner: -
@@ -11493,7 +11558,9 @@ ALTER TABLE rag.passage ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
 --
 
 CREATE TABLE rag.passage_terms (
+    id bigint NOT NULL,
     passage_id bigint NOT NULL,
+    scope uuid NOT NULL,
     language text NOT NULL,
     length integer NOT NULL,
     terms integer[] NOT NULL,
@@ -11504,13 +11571,25 @@ CREATE TABLE rag.passage_terms (
 -- Name: TABLE passage_terms; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON TABLE rag.passage_terms IS 'The terms of passages that a document shows, by language.';
+COMMENT ON TABLE rag.passage_terms IS 'The terms of passages that a document shows, by scope and language.';
+
+--
+-- Name: COLUMN passage_terms.id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.passage_terms.id IS 'Its number.';
 
 --
 -- Name: COLUMN passage_terms.passage_id; Type: COMMENT; Schema: rag; Owner: -
 --
 
 COMMENT ON COLUMN rag.passage_terms.passage_id IS 'The passage.';
+
+--
+-- Name: COLUMN passage_terms.scope; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.passage_terms.scope IS 'The project whose documents show it; zeros: shared documents.';
 
 --
 -- Name: COLUMN passage_terms.language; Type: COMMENT; Schema: rag; Owner: -
@@ -11529,6 +11608,19 @@ COMMENT ON COLUMN rag.passage_terms.length IS 'Its length in words.';
 --
 
 COMMENT ON COLUMN rag.passage_terms.terms IS 'The numbers of its terms.';
+
+--
+-- Name: passage_terms_id_seq; Type: SEQUENCE; Schema: rag; Owner: -
+--
+
+ALTER TABLE rag.passage_terms ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME rag.passage_terms_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 --
 -- Name: ranking; Type: TABLE; Schema: rag; Owner: -
@@ -11563,7 +11655,7 @@ COMMENT ON COLUMN rag.ranking.id IS 'True: there is one row.';
 -- Name: COLUMN ranking.k1; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.ranking.k1 IS 'BM25: how soon more occurrences of a word stop to count.';
+COMMENT ON COLUMN rag.ranking.k1 IS 'BM25: how soon further occurrences of a word stop counting.';
 
 --
 -- Name: COLUMN ranking.b; Type: COMMENT; Schema: rag; Owner: -
@@ -11589,6 +11681,7 @@ COMMENT ON COLUMN rag.ranking.vector_weight IS 'What the vectors count in the fu
 
 CREATE TABLE rag.term (
     id integer NOT NULL,
+    scope uuid NOT NULL,
     language text NOT NULL,
     lexeme text NOT NULL,
     occurrences smallint NOT NULL,
@@ -11608,6 +11701,12 @@ COMMENT ON TABLE rag.term IS 'A word and how often it occurs in a passage, and h
 --
 
 COMMENT ON COLUMN rag.term.id IS 'Its number, as rag.passage_terms holds it.';
+
+--
+-- Name: COLUMN term.scope; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.term.scope IS 'The project whose documents show the passages; zeros: shared documents.';
 
 --
 -- Name: COLUMN term.language; Type: COMMENT; Schema: rag; Owner: -
@@ -12002,7 +12101,7 @@ ALTER TABLE ONLY rag.citation
 --
 
 ALTER TABLE ONLY rag.corpus
-    ADD CONSTRAINT corpus_pkey PRIMARY KEY (language);
+    ADD CONSTRAINT corpus_pkey PRIMARY KEY (scope, language);
 
 --
 -- Name: document document_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
@@ -12082,11 +12181,18 @@ ALTER TABLE ONLY rag.passage
     ADD CONSTRAINT passage_sha256_key UNIQUE (sha256);
 
 --
+-- Name: passage_terms passage_terms_passage_id_scope_language_key; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.passage_terms
+    ADD CONSTRAINT passage_terms_passage_id_scope_language_key UNIQUE (passage_id, scope, language);
+
+--
 -- Name: passage_terms passage_terms_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
 --
 
 ALTER TABLE ONLY rag.passage_terms
-    ADD CONSTRAINT passage_terms_pkey PRIMARY KEY (passage_id, language);
+    ADD CONSTRAINT passage_terms_pkey PRIMARY KEY (id);
 
 --
 -- Name: ranking ranking_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
@@ -12096,18 +12202,18 @@ ALTER TABLE ONLY rag.ranking
     ADD CONSTRAINT ranking_pkey PRIMARY KEY (id);
 
 --
--- Name: term term_language_lexeme_occurrences_key; Type: CONSTRAINT; Schema: rag; Owner: -
---
-
-ALTER TABLE ONLY rag.term
-    ADD CONSTRAINT term_language_lexeme_occurrences_key UNIQUE (language, lexeme, occurrences);
-
---
 -- Name: term term_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
 --
 
 ALTER TABLE ONLY rag.term
     ADD CONSTRAINT term_pkey PRIMARY KEY (id);
+
+--
+-- Name: term term_scope_language_lexeme_occurrences_key; Type: CONSTRAINT; Schema: rag; Owner: -
+--
+
+ALTER TABLE ONLY rag.term
+    ADD CONSTRAINT term_scope_language_lexeme_occurrences_key UNIQUE (scope, language, lexeme, occurrences);
 
 --
 -- Name: usage usage_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
@@ -14860,10 +14966,10 @@ GRANT ALL ON FUNCTION rag.known_vectors(p_index integer, p_hashes bytea[]) TO at
 REVOKE ALL ON FUNCTION rag.language_of(p_kind text, p_text text) FROM PUBLIC;
 
 --
--- Name: FUNCTION lock_terms(); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION lock_terms(p_scope uuid); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.lock_terms() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rag.lock_terms(p_scope uuid) FROM PUBLIC;
 
 --
 -- Name: FUNCTION mark_passages(); Type: ACL; Schema: rag; Owner: -
@@ -14982,6 +15088,18 @@ REVOKE ALL ON FUNCTION rag.remove_terms() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rag.retire_index(p_index integer) FROM PUBLIC;
 
 --
+-- Name: FUNCTION scope_of(p_project uuid); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.scope_of(p_project uuid) FROM PUBLIC;
+
+--
+-- Name: FUNCTION scopes_of(p_projects uuid[]); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.scopes_of(p_projects uuid[]) FROM PUBLIC;
+
+--
 -- Name: FUNCTION score_vectors(p_index rag.embedding_index, p_vector text, p_passages bigint[]); Type: ACL; Schema: rag; Owner: -
 --
 
@@ -15049,10 +15167,10 @@ REVOKE ALL ON FUNCTION rag.terms_of(p_language text, p_text text) FROM PUBLIC;
 GRANT ALL ON FUNCTION rag.terms_of(p_language text, p_text text) TO service_role;
 
 --
--- Name: FUNCTION weigh_terms(p_query text); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION weigh_terms(p_query text, p_projects uuid[]); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.weigh_terms(p_query text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rag.weigh_terms(p_query text, p_projects uuid[]) FROM PUBLIC;
 
 --
 -- Name: TABLE attempt; Type: ACL; Schema: atlas; Owner: -

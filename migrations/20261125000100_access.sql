@@ -112,7 +112,7 @@ $$;
 comment on function atlas.actor() is 'Who is calling, for the audit: the user of a login, else the database role.';
 
 create table atlas.project (
-  id uuid primary key default gen_random_uuid(),
+  id uuid primary key default atlas.new_id(),
   name text not null unique check (name ~ '^[a-z0-9][a-z0-9._-]{0,62}$'),
   created_at timestamptz not null default now()
 );

@@ -152,7 +152,8 @@ language plpgsql security definer set search_path = ''
 as $$
 begin
   update rag.passage p set seen_at = now() where p.id in (
-    select o.id from rag.passage o where o.id in (select g.passage_id from gone g) order by o.id for no key update);
+    -- in the order of rag.put_passages
+    select o.id from rag.passage o where o.id in (select g.passage_id from gone g) order by o.sha256 for no key update);
   return null;
 end
 $$;
@@ -171,8 +172,8 @@ $$;
 comment on function rag.known_documents(uuid, text[]) is 'Hashes of what is indexed, so that unchanged files cost nothing.';
 grant execute on function rag.known_documents(uuid, text[]) to service_role, atlas_rag;
 
--- The language whose stop words are the most of a text. English is tried first, since most of what is indexed is; a text too short
--- to tell is taken for it.
+-- The language whose stop words make up most of a text. English comes first, since most of what is indexed is English, and a text
+-- that is too short to tell is taken for it. Reference pages have few whole sentences: other languages need clearer evidence.
 create function rag.language_of(p_kind text, p_text text) returns text
 language plpgsql stable set search_path = ''
 as $$
@@ -190,8 +191,7 @@ begin
   foreach candidate in array array['english', 'german', 'french', 'spanish', 'portuguese', 'italian', 'dutch', 'russian', 'swedish', 'danish',
       'norwegian', 'finnish', 'hungarian', 'turkish'] loop
     stopped := 1 - coalesce((select sum(cardinality(w.positions)) from unnest(to_tsvector(candidate::regconfig, plain)) w), 0)::real / words;
-    -- reference pages have few whole sentences; another language than English has to be plain
-    if stopped > best or candidate = 'english' and stopped > 0.05 then
+    if stopped > best and stopped * words > 2.5 or candidate = 'english' and stopped > 0.05 then
       best := greatest(best, stopped);
       found := candidate;
     end if;
@@ -210,6 +210,8 @@ declare
   doc uuid;
   n integer;
 begin
+  -- before any other lock
+  perform rag.lock_terms(rag.scope_of(p_project));
   perform rag.put_passages(p_chunks);
   insert into rag.document as d (project_id, source, repository, title, kind, language, content_sha256, commit, chunks)
   select p_project, p_source, p_repository, p_title, p_kind, rag.language_of(p_kind, string_agg(c.text, E'\n' order by c.seq)), p_sha256,
@@ -250,6 +252,7 @@ as $$
 declare
   n integer;
 begin
+  perform rag.lock_terms(rag.scope_of(p_project));
   delete from rag.document d where d.project_id is not distinct from p_project and d.source = any (p_sources);
   get diagnostics n = row_count;
   if n > 0 then

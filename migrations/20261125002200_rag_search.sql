@@ -2,40 +2,54 @@
 --
 -- rag.hits does the work on ids, as the owner, with the projects that may be read as an argument; rag.search shows rows under the
 -- caller's own row level security. Few rows are joined to large tables: by their keys, whatever the planner thinks of how many a
--- function gives. What joins short lists to each other says so: settings are those of the caller else.
+-- function gives. What joins short lists to each other turns hash joins on: otherwise the caller's settings apply.
 
 create type rag.weighed_term as (id integer, gain real, base real, slope real, weight real, share real, leads boolean);
 comment on type rag.weighed_term is
   'A term of a question. A passage that has it scores gain / (base + slope * its length); share: what its word is of the question.';
 
-create function rag.weigh_terms(p_query text) returns setof rag.weighed_term
+create function rag.scopes_of(p_projects uuid[]) returns uuid[]
+language sql immutable parallel safe set search_path = ''
+as $$ select array_append(p_projects, rag.scope_of(null)) $$;
+comment on function rag.scopes_of(uuid[]) is 'The scopes that are searched: these projects, and what all share. Internal.';
+
+create function rag.weigh_terms(p_query text, p_projects uuid[]) returns setof rag.weighed_term
 language plpgsql stable security definer rows 50 set search_path = ''
-  set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off set jit = off
+  set plan_cache_mode = force_generic_plan set enable_hashjoin = on set enable_seqscan = off set jit = off
 as $$
+declare
+  scopes constant uuid[] := rag.scopes_of(p_projects);
 begin
-  -- A word of the question is looked for as each indexed language has it; how rare it is, is a matter of all of them together. What
-  -- is a stop word in one of them is looked for in none: short documents are taken for the wrong language, and simple has no list. The 64 words that weigh most are scored. Those that
-  -- weigh most lead: they find some eight thousand passages, and of the best of these all words are counted.
+  -- Each word is looked for in every indexed language; rarity is measured across all of them. A stop word in any language is ignored
+  -- in all, simple has none of its own; a language with less than a fiftieth of the passages decides for itself alone. The 64 words that
+  -- weigh most are scored. Those that weigh most lead: they select some eight thousand candidates, which all of the words score.
   return query
-  with word as materialized (
+  with size as materialized (
+    select greatest(sum(c.passages), 1) as passages, greatest(sum(c.words)::real / greatest(sum(c.passages), 1), 1) as mean
+    from rag.corpus c where c.scope = any (scopes)
+  ),
+  language as materialized (
+    select c.language as name, c.language = 'english' or sum(c.passages) * 50 > size.passages as counts
+    from (select o.language, o.passages from rag.corpus o where o.scope = any (scopes) and o.passages > 0 union all select 'english', 0) c
+    cross join size group by c.language, size.passages
+  ),
+  word as materialized (
     select u.lexeme, u.positions[1] as place, cardinality(u.positions) as times from unnest(rag.terms_of('simple', p_query)) u
   ),
   said as materialized (
-    select l.language, u.lexeme, place
-    from (select c.language from rag.corpus c where c.passages > 0 union select 'english') l
-    cross join lateral unnest(rag.terms_of(l.language, p_query)) u cross join lateral unnest(u.positions) place
+    select l.name as language, l.counts, u.lexeme, place
+    from language l cross join lateral unnest(rag.terms_of(l.name, p_query)) u cross join lateral unnest(u.positions) place
   ),
-  size as materialized (
-    select greatest(sum(c.passages), 1) as passages, greatest(sum(c.words)::real / greatest(sum(c.passages), 1), 1) as mean from rag.corpus c
+  heard as materialized (
+    select s.place from said s group by s.place
+    having count(*) filter (where s.counts) = (select count(*) from language l where l.counts)
   ),
   form as materialized (
     select w.lexeme as word, w.times, s.language, s.lexeme, k.passages
-    from word w join said s on s.place = w.place
+    from word w join heard h on h.place = w.place join said s on s.place = w.place
     cross join lateral (
-      select coalesce(sum(t.passages), 0) as passages from rag.term t where t.language = s.language and t.lexeme = s.lexeme) k
-    where not exists (
-      select from (select distinct o.language from said o) o
-      where not exists (select from said e where e.language = o.language and e.place = w.place))
+      select coalesce(sum(t.passages), 0) as passages from rag.term t
+      where t.scope = any (scopes) and t.language = s.language and t.lexeme = s.lexeme) k
   ),
   rare as materialized (
     select f.*, sum(f.passages) over (partition by f.word) as having_it from form f
@@ -52,27 +66,31 @@ begin
   reached as (
     select r.weight, r.share, t.id, t.occurrences, t.passages,
       sum(t.passages) over (order by r.weight desc, t.occurrences desc, r.word, t.id) as so_far
-    from ranked r join rag.term t on t.language = r.language and t.lexeme = r.lexeme where r.place <= 64
+    from ranked r cross join lateral (
+      select t.* from rag.term t where t.scope = any (scopes) and t.language = r.language and t.lexeme = r.lexeme offset 0) t
+    where r.place <= 64
   )
   select r.id, (r.weight * (g.k1 + 1) * r.occurrences)::real, (r.occurrences + g.k1 * (1 - g.b))::real, (g.k1 * g.b / size.mean)::real,
     r.weight, r.share, r.so_far - r.passages < 200 or r.so_far <= 8000
   from reached r cross join size cross join rag.ranking g;
 end
 $$;
-comment on function rag.weigh_terms(text) is 'The terms of a question that are indexed, with what BM25 gives for them. Internal.';
+comment on function rag.weigh_terms(text, uuid[]) is
+  'The terms of a question in these projects and shared documents, with what BM25 gives for them. Internal.';
 
 create function rag.score_words(p_terms rag.weighed_term[], p_passages bigint[]) returns table (passage_id bigint, score real, share real)
 language plpgsql stable security definer rows 100 set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off set enable_hashjoin = on
 as $$
 begin
+  -- terms belong to a scope: of a passage that several projects show, those of the caller's count
   return query
   select s.passage_id, max(s.score), max(s.share) from (
-    select t.passage_id, t.language, sum(x.gain / (x.base + x.slope * t.length))::real as score,
+    select t.passage_id, t.id, sum(x.gain / (x.base + x.slope * t.length))::real as score,
       sum(x.share * least(1, x.gain / (x.base + x.slope * t.length) / x.weight))::real as share
     from rag.passage_terms t cross join lateral unnest(t.terms) u (id) join unnest(p_terms) x on x.id = u.id
     where t.passage_id = any (p_passages)
-    group by t.passage_id, t.language) s
+    group by t.passage_id, t.id) s
   group by s.passage_id;
 end
 $$;
@@ -115,17 +133,20 @@ begin
   if p_few is not null then
     return query select s.passage_id, s.score from rag.score_words(p_terms, p_few) s order by 2 desc, 1 limit p_many;
   else
+    -- terms belong to a scope: what they find may be read. Of what a filter leaves, nothing is cut off before it
     return query
-    select f.passage_id, f.score from (
-      select t.passage_id, sum(x.gain / (x.base + x.slope * t.length))::real as score
+    select g.passage_id, max(g.score) from (select f.passage_id, f.score from (
+      select t.id, t.passage_id, sum(x.gain / (x.base + x.slope * t.length))::real as score
       from unnest(p_terms) x cross join lateral (
-        select p.passage_id, p.length from rag.passage_terms p where p.terms @> array[x.id] limit 8000) t
-      where x.leads group by 1 order by 2 desc, 1 limit greatest(1000, 5 * p_many)) f
-    where exists (
+        select p.id, p.passage_id, p.length from rag.passage_terms p where p.terms @> array[x.id] limit 8000) t
+      where x.leads group by 1, 2 order by 3 desc, 1
+      limit case when coalesce(p_prefix, '') = '' and coalesce(p_kind, '') = '' then 2 * p_many end) f
+    where coalesce(p_prefix, '') = '' and coalesce(p_kind, '') = '' or exists (
       select from rag.chunk c cross join lateral (select d.* from rag.document d where d.id = c.document_id offset 0) d
       where c.passage_id = f.passage_id and (d.project_id is null or d.project_id = any (p_projects))
         and (coalesce(p_prefix, '') = '' or d.source ^@ p_prefix) and (coalesce(p_kind, '') = '' or d.kind = p_kind) offset 0)
-    limit p_many;
+    limit 2 * p_many) g
+    group by 1 order by 2 desc, 1 limit p_many;
   end if;
 end
 $$;
@@ -189,7 +210,7 @@ language plpgsql stable security definer rows 100 set search_path = ''
 as $$
 declare
   target rag.embedding_index;
-  terms constant rag.weighed_term[] := array(select t from rag.weigh_terms(p_query) t);
+  terms constant rag.weighed_term[] := array(select t from rag.weigh_terms(p_query, p_projects) t);
   few constant bigint[] := rag.few_passages(p_projects, p_prefix, p_kind);
   found bigint[];
 begin
@@ -235,14 +256,15 @@ begin
   with fused as materialized (
     select f.passage_id, coalesce(f.cosine, f.share) as similarity, case when f.cosine is null then 'words' else 'cosine' end as kind,
       case when p_vector is null then f.words
-        -- words count the more, the more the question says: by half where its best passage scores as one word that stands nowhere else
+        -- the longer the question, the more its words count: half where its best passage scores as one word that is found nowhere else
         else (1 - r.vector_weight) * f.words / (max(f.words) over () + size.rarest)
           + r.vector_weight * coalesce(f.cosine / nullif(max(f.cosine) over (), 0), 0) end as score,
       -- a threshold that is given is for cosines where there are vectors
       coalesce(case when f.cosine is not null or p_vector is null then p_threshold end, case when f.cosine is null then r.words_threshold end, -1) as least
     -- each way finds more than is asked for: the threshold and the collapse leave some out
     from rag.find(p_query, p_vector, p_index, greatest(4 * p_top_k, 100), p_projects, p_prefix, p_kind) f cross join rag.ranking r
-    cross join (select ln(1 + 2 * greatest(sum(c.passages), 1)) as rarest from rag.corpus c) size
+    cross join (select ln(1 + 2 * greatest(sum(c.passages), 1)) as rarest from rag.corpus c
+      where c.scope = any (rag.scopes_of(p_projects))) size
   ),
   placed as (
     select c.id, f.similarity, f.kind, f.score, d.source, c.seq, row_number() over (partition by d.id order by f.score desc, c.seq) as place

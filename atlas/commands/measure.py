@@ -105,7 +105,7 @@ async def calibrate(
     project: Project = None,
     keep: Annotated[float, typer.Option(min=0.5, max=1, help="Share of related pairs that the threshold keeps.")] = 0.95,
     pairs: Annotated[int, typer.Option(min=20, max=2000, help="How many pairs are measured.")] = 300,
-    save: Annotated[bool, typer.Option("--save", help="Search so from now on.")] = False,
+    save: Annotated[bool, typer.Option("--save", help="Use these values from now on.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure on this index where the relevancy thresholds belong, and how much vectors should count beside words.
@@ -113,6 +113,8 @@ async def calibrate(
     Questions are sentences that link to another document, which answers it. The scale of vectors is measured on the cases of
     FILE where there is one, and on headings where few sentences link.
     """
+    if save and project is not None:
+        raise UsageError("--save is for all projects", "leave --project out, or --save")
     cases = None if file is None else read_cases(file)
     async with opened(settings()) as known:
         owner: UUID | None = await project_id(known, project)
@@ -186,7 +188,7 @@ def _show(measured: _Calibration, saved: bool) -> None:
         )
     elif measured.links < _FEWEST:
         complain(f"{measured.links} sentences link to another document, {_FEWEST} are needed: words were not measured")
-    say("saved" if saved else "--save searches so from now on")
+    say("saved" if saved else "--save uses these values from now on")
 
 
 _FEWEST = 40

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from atlas.errors import UsageError
-from atlas.rag.document import Kind, kind_of
+from atlas.rag.document import Document, Kind, Section, Unreadable, kind_of
 from atlas.rag.naming import Naming, Repository
 
 LARGEST = 2 * 1024 * 1024
@@ -32,7 +33,8 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _SECRET_TEXT = re.compile(
-    rb"-----BEGIN [A-Z ]*PRIVATE KEY-----|\bsk-(proj-)?[A-Za-z0-9_-]{40,}|\bsb_secret_[A-Za-z0-9_-]{20,}|\bAKIA[0-9A-Z]{16}\b"
+    rb"-{4,5} ?BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)? ?-{4,5}"
+    rb"|\bsk-(proj-)?[A-Za-z0-9_-]{40,}|\bsb_secret_[A-Za-z0-9_-]{20,}|\bAKIA[0-9A-Z]{16}\b"
     rb"|\bsk_live_[A-Za-z0-9]{16,}|\bglpat-[A-Za-z0-9_-]{20,}|\bAIza[A-Za-z0-9_-]{35}"
     # a Supabase service_role key: its role, in each of the three ways in which base64 may cut it
     rb"|\beyJ[\w-]+\.[\w-]*(?:c2VydmljZV9yb2xl|NlcnZpY2Vfcm9sZ|zZXJ2aWNlX3JvbG)[\w-]*\."
@@ -40,7 +42,12 @@ _SECRET_TEXT = re.compile(
 )
 
 
-_PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(.*?)-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
+_PRIVATE_KEY = re.compile(
+    rb"-{4,5} ?BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)? ?-{4,5}((?:(?!-{4} ?BEGIN ).)*?)"
+    rb"-{4,5} ?END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)? ?-{4,5}",
+    re.DOTALL,
+)
+_TAG = re.compile(r"<[^<>]{1,2000}>")
 _PROSE = frozenset({"markdown", "rst", "html", "text"})
 """Kinds of document that show what a key looks like. In code a key is a key."""
 
@@ -145,6 +152,29 @@ def redact_keys(data: bytes, kind: Kind) -> tuple[bytes, int]:
     return _PRIVATE_KEY.sub(redacted, data), lines
 
 
+def redact_document(document: Document, kind: Kind) -> tuple[Document, int]:
+    """What a reader made of a document, without private keys: markup may have hidden one from redact_keys.
+
+    Raises Unreadable for what still looks like a secret, with the markup that is left or without it.
+    """
+    redacted = 0
+    sections = []
+    for section in document.sections:
+        text, lines = redact_keys("\n".join(line for _, line in section.lines).encode("utf-8", "surrogatepass"), kind)
+        bare = html.unescape(_TAG.sub("", text.decode("utf-8", "surrogatepass"))).encode("utf-8", "surrogatepass")
+        if (why := secret_in(text, kind) or _whole_key(bare)) is not None:
+            raise Unreadable(why)
+        redacted += lines
+        shown = text.decode("utf-8", "surrogatepass").split("\n")
+        kept = zip((number for number, _ in section.lines), shown, strict=True)
+        sections.append(Section(heading=section.heading, lines=tuple(kept)))
+    return Document(title=document.title, sections=tuple(sections)), redacted
+
+
+def _whole_key(text: bytes) -> str | None:
+    return "it holds a private key" if _PRIVATE_KEY.search(text) else None
+
+
 def secret_in(data: bytes, kind: Kind) -> str | None:
     """What makes a text look like a secret, besides keys that redact_keys takes out; None where nothing does."""
     data, _ = redact_keys(data, kind)
@@ -152,7 +182,7 @@ def secret_in(data: bytes, kind: Kind) -> str | None:
         return None
     return (
         "it holds a private key"
-        if match[0].startswith(b"-----")
+        if match[0].startswith(b"----")
         else f"it holds what looks like a secret ({match[0][:4].decode()}…)"
     )
 

@@ -13,7 +13,7 @@ from atlas.errors import LeaseLost, RefusedError, WrongState
 from atlas.llm.tokens import Count
 from atlas.rag.chunk import LONGEST, Piece, cut
 from atlas.rag.document import Kind, Unreadable, kind_of
-from atlas.rag.files import UNREADABLE, File, read_file, redact_keys
+from atlas.rag.files import UNREADABLE, File, read_file, redact_document, redact_keys
 from atlas.rag.ports import Documents
 from atlas.rag.reading import ReadingProcess
 from atlas.rag.vectors import TOGETHER, Vectors
@@ -35,7 +35,7 @@ class Report:
     dropped: int = 0
     skipped: list[str] = field(default_factory=list)
     redacted: list[str] = field(default_factory=list)
-    """Documents of which lines were left out, and which."""
+    """Documents with redacted lines."""
     stale: list[str] = field(default_factory=list)
     """Documents of the folders whose files were not found; they stay until they are dropped."""
 
@@ -125,10 +125,10 @@ class Indexer:
         if known == digest:
             self.report.unchanged += 1
             return None
-        shown, redacted = redact_keys(data, kind)
-        if redacted:
-            self.report.redacted.append(f"{source}: {redacted} lines of a private key")
-        document = await self._reading.read(shown, kind, PurePath(source).name)
+        shown, before = redact_keys(data, kind)
+        document, after = redact_document(await self._reading.read(shown, kind, PurePath(source).name), kind)
+        if before + after:
+            self.report.redacted.append(f"{source}: {before + after} lines of a private key")
         # in a thread: cutting a large document must not hold up the leases
         pieces = await asyncio.to_thread(cut, document, self._count)
         return _Ready(
@@ -149,9 +149,18 @@ class Indexer:
         self.report.tokens += sum(piece.tokens for piece in ready.pieces)
 
     async def _show_all(self, waiting: Sequence[_Ready]) -> None:
-        await self._embed(waiting)
+        embedded = True
+        try:
+            await self._embed(waiting)
+        except (LeaseLost, WrongState):
+            raise
+        except RefusedError:
+            # one of them is refused: each by itself says which
+            embedded = False
         for ready in waiting:
             try:
+                if not embedded:
+                    await self._embed([ready])
                 await self._show(ready)
             except (LeaseLost, WrongState):
                 raise

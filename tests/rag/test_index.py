@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,6 +19,7 @@ import pytest
 
 from atlas.commands.knowledge import Pruning, index_paths
 from atlas.errors import RefusedError, UsageError
+from atlas.rag.document import Unreadable, kind_of
 from atlas.rag.files import File, find_files, read_file, secret_in
 from atlas.rag.index import Report
 from atlas.rag.naming import remote_name
@@ -424,6 +426,25 @@ async def test_a_key_that_a_document_shows_is_redacted_and_said(
     assert not any("MIIE" in text or "c2Vj" in text for text in texts)
 
 
+@pytest.mark.parametrize("name", ["a.md", "a.html", "a.rst"])
+@pytest.mark.parametrize(
+    "shape",
+    ["{}", "> {}", "-----BEGIN PRIVATE KEY-----\n\nis how {}", "<pre>{}</pre>",
+     '<pre><span class="o">-----</span><span class="n">BEGIN</span> PRIVATE KEY-----\nMIIEsecret\n-----END PRIVATE KEY-----</pre>',
+     "&#45;&#45;&#45;&#45;-BEGIN EC PRIVATE KEY-----\nMIIEsecret\n-----END EC PRIVATE KEY-----"],
+)  # fmt: skip
+@pytest.mark.parametrize("label", ["RSA PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "X25519 PRIVATE KEY", "PGP PRIVATE KEY BLOCK"])
+async def test_no_key_gets_into_a_passage(
+    database: Database, db: asyncpg.Connection, name: str, shape: str, label: str
+) -> None:
+    """Whatever markup is between: what a reader makes of a document is looked through too."""
+    key = f"-----BEGIN {label}-----\nMIIEsecret\n-----END {label}-----"
+    async with opened(database) as known:
+        with suppress(Unreadable):
+            await put(known, name, shape.format(key), kind=kind_of(name))
+    assert not [row["text"] for row in await db.fetch("select text from rag.passage") if "MIIE" in row["text"]]
+
+
 async def test_gaps_in_the_space_that_serves_are_filled(database: Database, db: asyncpg.Connection) -> None:
     async with models_double() as models:
         async with opened(database, **embedding(models.url)) as known:
@@ -455,12 +476,13 @@ async def test_a_text_that_was_just_shown_is_kept(database: Database, db: asyncp
 
 
 async def test_small_documents_are_embedded_together_by_length(database: Database, tmp_path: Path) -> None:
-    write(tmp_path, {f"{n:03}.md": "word " * (1 + (n * 37) % 50) for n in range(100)})
+    write(tmp_path, {f"{n:03}.md": "word " * (1 + (n * 37) % 150) for n in range(300)})
     async with models_double() as models, opened(database, **embedding(models.url)) as known:
         indexer = await known.indexer(None, COUNT)
         report = await indexer.files(find_files([tmp_path]).files)
-        assert (report.indexed, report.chunks) == (100, 100)
+        assert (report.indexed, report.chunks) == (300, 300)
         sizes = [[len(text) for text in call["input"]] for call in models.calls]
-        # 50 lengths, each twice: the same text is embedded once
-        assert [len(call) for call in sizes] == [50]
-        assert sizes[0] == sorted(sizes[0])
+        # 150 lengths, each twice: the same text is embedded once, and batches of a window follow each other by length
+        assert [len(call) for call in sizes] == [64, 64, 22]
+        lengths = [length for call in sizes for length in call]
+        assert lengths == sorted(lengths)

@@ -5,36 +5,41 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
+from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
 
 from tests.support.core import Database
-from tests.support.knowledge import find, opened, put, sources
+from tests.support.knowledge import ANN, BOB, find, opened, put, sources, team
+from tests.support.queried import acting
 
 DIFFERENCES = """
 with said as (
-  select t.passage_id, t.language, t.length, t.terms, rag.terms_of(t.language, p.heading || e'\\n\\n' || p.text) as tsv
+  select t.passage_id, t.scope, t.language, t.length, t.terms, rag.terms_of(t.language, p.heading || e'\\n\\n' || p.text) as tsv
   from rag.passage_terms t join rag.passage p on p.id = t.passage_id
 ), counted as (
-  select s.language, u.lexeme, least(cardinality(u.positions), 10)::smallint as occurrences, count(*) as passages
-  from said s cross join lateral unnest(s.tsv) u group by 1, 2, 3
+  select s.scope, s.language, u.lexeme, least(cardinality(u.positions), 10)::smallint as occurrences, count(*) as passages
+  from said s cross join lateral unnest(s.tsv) u group by 1, 2, 3, 4
 )
 select 'term ' || coalesce(c.lexeme, t.lexeme) as what from counted c
-full join rag.term t on t.language = c.language and t.lexeme = c.lexeme and t.occurrences = c.occurrences
+full join rag.term t on t.scope = c.scope and t.language = c.language and t.lexeme = c.lexeme and t.occurrences = c.occurrences
 where t.passages is distinct from c.passages
 union all
 select 'passage ' || s.passage_id from said s
 where s.length <> coalesce((select sum(cardinality(u.positions)) from unnest(s.tsv) u), 0)
-  or s.terms <> coalesce((select array_agg(t.id order by t.id) from unnest(s.tsv) u join rag.term t on t.language = s.language
-    and t.lexeme = u.lexeme and t.occurrences = least(cardinality(u.positions), 10)), '{}')
+  or s.terms <> coalesce((select array_agg(t.id order by t.id) from unnest(s.tsv) u join rag.term t on t.scope = s.scope
+    and t.language = s.language and t.lexeme = u.lexeme and t.occurrences = least(cardinality(u.positions), 10)), '{}')
 union all
 select 'corpus ' || c.language from rag.corpus c
-where (c.passages, c.words) is distinct from (select (count(*), coalesce(sum(s.length), 0)) from said s where s.language = c.language)
+where (c.passages, c.words) is distinct from (
+  select (count(*), coalesce(sum(s.length), 0)) from said s where s.scope = c.scope and s.language = c.language)
 union all
 select 'shown ' || d.passage_id from (
-  select distinct c.passage_id, d.language from rag.chunk c join rag.document d on d.id = c.document_id) d
-full join rag.passage_terms t on t.passage_id = d.passage_id and t.language = d.language
+  select distinct c.passage_id, rag.scope_of(d.project_id) as scope, d.language
+  from rag.chunk c join rag.document d on d.id = c.document_id) d
+full join rag.passage_terms t on t.passage_id = d.passage_id and t.scope = d.scope and t.language = d.language
 where d.passage_id is null or t.passage_id is null
 """
 """What is counted otherwise than by counting all of it now."""
@@ -157,6 +162,48 @@ async def test_each_language_is_asked_in_its_own_way(database: Database, db: asy
         assert sources(await find(known, "queues for a worker")) == ["en.md"]
         assert sources(await find(known, "設計")) == ["jp.md"]
         assert sources(await find(known, "wenn und der")) == [], "a stop word of one language weighs in none"
+        await put(known, "c.py", "the = wenn = 1", kind="code")
+        assert sources(await find(known, "the")) == [], "nor in code"
+    short = ["Man page", "Die casting", "C API", "min max", "todo", "x y", ""]
+    assert {await db.fetchval("select rag.language_of('markdown', $1)", text) for text in short} <= {"english", "simple"}
+
+
+async def test_another_project_changes_nothing(database: Database, db: asyncpg.Connection) -> None:
+    """Neither what is found nor how near it is: a project that says the same words a thousand times does not crowd out what others
+    find, and nobody reads from a number how often a word stands in documents that they may not read."""
+    ours, theirs = await team(db, "ours", ANN), await team(db, "theirs", BOB)
+    search = "select source, similarity, score from rag.search($1, 15, p_threshold => -1)"
+
+    async def seen(user: UUID) -> list[tuple[Any, ...]]:
+        return [
+            tuple(row)
+            for word in ("lease", "initech lease", "zork initech")
+            for row in await acting(database, user, search, word)
+        ]
+
+    async with opened(database) as known:
+        for n in range(20):
+            await put(known, f"shared{n}.md", f"the lease of part {n}")
+        await put(known, "ours.md", "zork and its lease", ours)
+        before = await seen(ANN)
+        for n in range(30):
+            await put(
+                known,
+                f"crowd{n}.md",
+                "\n\n".join(f"# Part {p}\n\nlease lease lease initech {n} {p}" for p in range(50)),
+                theirs,
+            )
+        assert await seen(ANN) == before
+        assert len(before) == 15 + 15 + 1
+        assert {row[0][:5] for row in await seen(BOB)} == {"crowd"}
+        assert await differences(db) == []
+        # a passage that both show is each one's own
+        await put(known, "same.md", "a passage that both projects show", ours)
+        await put(known, "same.md", "a passage that both projects show", theirs)
+        assert await differences(db) == []
+        await db.execute("delete from atlas.project where id = $1", theirs)
+        assert await differences(db) == []
+        assert [row[0] for row in await acting(database, ANN, search, "both projects")] == ["same.md"]
 
 
 async def test_similarity_without_vectors_is_the_share_of_the_question(database: Database, db: asyncpg.Connection) -> None:
@@ -197,7 +244,7 @@ async def test_a_long_question_visits_a_part_of_the_index(database: Database, db
     await db.execute("analyze rag.term, rag.passage_terms, rag.chunk, rag.document, rag.passage")
     question = "common usual ordinary zebra " + " ".join(f"word{n}" for n in range(770, 780))
     leading = await db.fetchval(
-        "select sum(t.passages) from rag.weigh_terms($1) w join rag.term t on t.id = w.id where w.leads", question
+        "select sum(t.passages) from rag.weigh_terms($1, null) w join rag.term t on t.id = w.id where w.leads", question
     )
     assert leading == 1 + 10 * 30, "of 90,301 occurrences of its words"
     rows = await db.fetch("select text, score from rag.search($1, 3, p_collapse => false)", question)
