@@ -5,11 +5,9 @@ The database's check (atlas.check_message) is the stand-in; this is its publishe
 
 from __future__ import annotations
 
-import secrets
-import time
 from datetime import datetime
 from typing import Annotated, Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -110,18 +108,12 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def new_id() -> UUID:
-    """A UUIDv7: ids that are made together lie together in an index, where random ones touch a page each."""
-    milliseconds = time.time_ns() // 1_000_000
-    return UUID(int=(milliseconds << 80 | 7 << 76 | 2 << 62) | secrets.randbits(12) << 64 | secrets.randbits(62))
-
-
 def chat(question: str, *, task_id: UUID | None = None, **metadata: object) -> dict[str, Any]:
     """A question as it is inserted; metadata that is None is left out."""
     known = {key: value for key, value in metadata.items() if value is not None}
     two = set(known) - {"parent_id", "model", "tokens", "status"}
     return {
-        "task_id": str(task_id or new_id()),
+        "task_id": str(task_id or uuid4()),
         "role": "architect",
         "msg_type": "chat",
         "content": question,
@@ -132,7 +124,7 @@ def chat(question: str, *, task_id: UUID | None = None, **metadata: object) -> d
 def control(content: str, *, task_id: UUID | None = None) -> dict[str, Any]:
     """A control message with the JSON of its command."""
     return {
-        "task_id": str(task_id or new_id()),
+        "task_id": str(task_id or uuid4()),
         "role": "architect",
         "msg_type": "control",
         "content": content,

@@ -56,6 +56,21 @@ CREATE TYPE rag.hit AS (
 COMMENT ON TYPE rag.hit IS 'A chunk that was found: its cosine to the question, or the share of the question''s words that it holds where it has no vector; and its score.';
 
 --
+-- Name: neighbour; Type: TYPE; Schema: rag; Owner: -
+--
+
+CREATE TYPE rag.neighbour AS (
+	passage_id bigint,
+	similarity real
+);
+
+--
+-- Name: TYPE neighbour; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON TYPE rag.neighbour IS 'A passage and its cosine to a question.';
+
+--
 -- Name: weighed_term; Type: TYPE; Schema: rag; Owner: -
 --
 
@@ -3269,7 +3284,7 @@ begin
   with queued as (
     insert into atlas.task (id, kind, title, in_id, message_task_id, sender, sender_key, project_id, parent_id,
       priority, run_after, wait_reason)
-    select case when n.data ->> 'msg_type' = 'chat' then n.task_id else atlas.new_id() end,
+    select case when n.data ->> 'msg_type' = 'chat' then n.task_id else gen_random_uuid() end,
       n.data ->> 'msg_type',
       case when n.data ->> 'msg_type' = 'control' then atlas.control_command(n.data) ->> 'command'
            else left(split_part(btrim(n.data ->> 'content', E' \t\r\n#'), E'\n', 1), 120) end,
@@ -6585,7 +6600,7 @@ COMMENT ON FUNCTION rag.find(p_query text, p_vector text, p_index integer, p_man
 -- Name: find_vectors(rag.embedding_index, text, integer, bigint[], uuid[], text, text); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.find_vectors(p_index rag.embedding_index, p_vector text, p_many integer, p_few bigint[], p_projects uuid[], p_prefix text, p_kind text) RETURNS TABLE(passage_id bigint, similarity real)
+CREATE FUNCTION rag.find_vectors(p_index rag.embedding_index, p_vector text, p_many integer, p_few bigint[], p_projects uuid[], p_prefix text, p_kind text) RETURNS SETOF rag.neighbour
     LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
     SET search_path TO ''
     SET enable_hashjoin TO 'off'
@@ -7451,7 +7466,7 @@ COMMENT ON FUNCTION rag.scopes_of(p_projects uuid[]) IS 'The scopes that are sea
 -- Name: score_vectors(rag.embedding_index, text, bigint[]); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.score_vectors(p_index rag.embedding_index, p_vector text, p_passages bigint[]) RETURNS TABLE(passage_id bigint, similarity real)
+CREATE FUNCTION rag.score_vectors(p_index rag.embedding_index, p_vector text, p_passages bigint[]) RETURNS SETOF rag.neighbour
     LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
     SET search_path TO ''
     SET enable_hashjoin TO 'off'

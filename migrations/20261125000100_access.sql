@@ -89,6 +89,7 @@ comment on function atlas.uid() is 'The user of a login; null for every role but
 grant execute on function atlas.uid() to authenticated, service_role;
 
 -- UUIDv7, which Postgres has from 18 on: ids that are made together lie together in an index, where random ones touch a page each.
+-- Not for tasks: people name them by their first digits, which here are the minute's.
 create function atlas.new_id() returns uuid
 language sql volatile parallel safe set search_path = ''
 as $$

@@ -153,8 +153,11 @@ $$;
 comment on function rag.find_words(rag.weighed_term[], integer, bigint[], uuid[], text, text) is
   'The passages that may be read and that score best by the leading words of a question. Internal.';
 
+create type rag.neighbour as (passage_id bigint, similarity real);
+comment on type rag.neighbour is 'A passage and its cosine to a question.';
+
 create function rag.find_vectors(p_index rag.embedding_index, p_vector text, p_many integer, p_few bigint[], p_projects uuid[], p_prefix text, p_kind text)
-returns table (passage_id bigint, similarity real)
+returns setof rag.neighbour
 language plpgsql stable security definer rows 100 set search_path = ''
   set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
@@ -188,7 +191,7 @@ $$;
 comment on function rag.find_vectors(rag.embedding_index, text, integer, bigint[], uuid[], text, text) is
   'The passages that may be read and whose vectors are nearest to a question''s. Internal.';
 
-create function rag.score_vectors(p_index rag.embedding_index, p_vector text, p_passages bigint[]) returns table (passage_id bigint, similarity real)
+create function rag.score_vectors(p_index rag.embedding_index, p_vector text, p_passages bigint[]) returns setof rag.neighbour
 language plpgsql stable security definer rows 100 set search_path = ''
   set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$

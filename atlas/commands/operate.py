@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from typing import Annotated, Any
+from uuid import uuid4
 
 import typer
 
@@ -14,7 +15,7 @@ from atlas.commands.console import say
 from atlas.database.tasks import PostgresTasks
 from atlas.errors import TaskFailed, UsageError
 from atlas.messages import control as control_message
-from atlas.messages import json_schema, new_id
+from atlas.messages import json_schema
 from atlas.tasks.finding import as_uuid
 from atlas.tasks.statements import replies
 
@@ -52,7 +53,7 @@ async def control(
 ) -> None:
     """Send a control message over the bus, and print the worker's answer."""
     body = _command(command, options or [])
-    task_id = new_id()
+    task_id = uuid4()
     async with operator() as reads:
         if isinstance(body.get("task_id"), str) and as_uuid(body["task_id"]) is None:
             body["task_id"] = str(await PostgresTasks(reads).find(body["task_id"]))
