@@ -93,7 +93,8 @@ async def test_a_worker_behind_a_transaction_pooler_works_over_realtime(
         tasks = [await ask(db, f"Question {n}?") for n in range(40)]
         for task in tasks:
             assert (await ended(db, task))["state"] == "completed"
-        assert pooler.transactions > 100
+        # how many there are depends on how many tasks share one: more than there are servers, so that each is used in turn
+        assert pooler.transactions > 20
         log = worker.log.read_text()
         assert "prepared statements get lost here" in log or "none are used" in log
         await until(lambda: _is("LISTEN does not work here" in worker.log.read_text()), 10, "LISTEN is off by itself")
