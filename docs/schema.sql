@@ -3339,7 +3339,7 @@ CREATE FUNCTION atlas.queue_metrics() RETURNS jsonb
     'outbox', (select coalesce(jsonb_agg(jsonb_build_object('destination', s.destination, 'pending', s.pending,
         'open', coalesce(s.open_until > now(), false),
         'oldest_seconds', coalesce(extract(epoch from now() - s.oldest), 0))), '[]')
-      -- what is kept for destinations to come is no backlog, and grows with the history
+      -- events kept for future destinations are not a backlog, and their number grows with history
       from atlas.outbox_status s where s.enabled and s.destination is not null),
     'oldest_seconds', coalesce((select extract(epoch from now() - min(greatest(t.queued_at, t.run_after)))
       from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'), 0),
@@ -6750,14 +6750,13 @@ begin
     select f.passage_id, coalesce(f.cosine, f.share) as similarity, case when f.cosine is null then 'words' else 'cosine' end as kind,
       case when p_vector is null then f.words
         -- the longer the question, the more its words count: half where its best passage scores as one word that is found nowhere else
-        else (1 - r.vector_weight) * f.words / (max(f.words) over () + size.rarest)
+        else (1 - r.vector_weight) * f.words / (max(f.words) over () + rarest)
           + r.vector_weight * coalesce(f.cosine / nullif(max(f.cosine) over (), 0), 0) end as score,
       -- a threshold that is given is for cosines where there are vectors
       coalesce(case when f.cosine is not null or p_vector is null then p_threshold end, case when f.cosine is null then r.words_threshold end, -1) as least
     -- each way finds more than is asked for: the threshold and the collapse leave some out
     from rag.find(p_query, p_vector, p_index, greatest(4 * p_top_k, 100), p_projects, p_prefix, p_kind) f cross join rag.ranking r
-    cross join (select ln(1 + 2 * greatest(sum(c.passages), 1)) as rarest from rag.corpus c
-      where c.scope = any (rag.scopes_of(p_projects))) size
+    cross join rag.rarest_weight(p_projects) rarest
   ),
   placed as (
     select c.id, f.similarity, f.kind, f.score, d.source, c.seq, row_number() over (partition by d.id order by f.score desc, c.seq) as place
@@ -7225,6 +7224,23 @@ $_$;
 --
 
 COMMENT ON FUNCTION rag.queue_docs_added() IS 'Makes a job of each docs.added message.';
+
+--
+-- Name: rarest_weight(uuid[]); Type: FUNCTION; Schema: rag; Owner: -
+--
+
+CREATE FUNCTION rag.rarest_weight(p_projects uuid[]) RETURNS double precision
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select ln(1 + 2 * greatest(sum(c.passages), 1))::double precision from rag.corpus c where c.scope = any (rag.scopes_of(p_projects))
+$$;
+
+--
+-- Name: FUNCTION rarest_weight(p_projects uuid[]); Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON FUNCTION rag.rarest_weight(p_projects uuid[]) IS 'What a word weighs that stands in one passage alone of these projects and shared documents. Internal.';
 
 --
 -- Name: recall(uuid, text, text); Type: FUNCTION; Schema: rag; Owner: -
@@ -11642,14 +11658,14 @@ ALTER TABLE rag.passage_terms ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
 --
 
 CREATE TABLE rag.ranking (
-    id boolean DEFAULT true NOT NULL,
+    only_row boolean DEFAULT true NOT NULL,
     k1 real DEFAULT 1.2 NOT NULL,
     b real DEFAULT 0.75 NOT NULL,
     words_threshold real DEFAULT 0.05 NOT NULL,
     vector_weight real DEFAULT 0.5 NOT NULL,
     CONSTRAINT ranking_b_check CHECK (((b >= (0)::double precision) AND (b <= (1)::double precision))),
-    CONSTRAINT ranking_id_check CHECK (id),
     CONSTRAINT ranking_k1_check CHECK (((k1 >= (0)::double precision) AND (k1 <= (10)::double precision))),
+    CONSTRAINT ranking_only_row_check CHECK (only_row),
     CONSTRAINT ranking_vector_weight_check CHECK (((vector_weight >= (0)::double precision) AND (vector_weight <= (1)::double precision))),
     CONSTRAINT ranking_words_threshold_check CHECK (((words_threshold >= (0)::double precision) AND (words_threshold <= (1)::double precision)))
 );
@@ -11661,10 +11677,10 @@ CREATE TABLE rag.ranking (
 COMMENT ON TABLE rag.ranking IS 'How search ranks; one row. `atlas rag calibrate --save` measures the last two on the index.';
 
 --
--- Name: COLUMN ranking.id; Type: COMMENT; Schema: rag; Owner: -
+-- Name: COLUMN ranking.only_row; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.ranking.id IS 'True: there is one row.';
+COMMENT ON COLUMN rag.ranking.only_row IS 'There is one row.';
 
 --
 -- Name: COLUMN ranking.k1; Type: COMMENT; Schema: rag; Owner: -
@@ -11682,7 +11698,7 @@ COMMENT ON COLUMN rag.ranking.b IS 'BM25: how much the length of a passage count
 -- Name: COLUMN ranking.words_threshold; Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON COLUMN rag.ranking.words_threshold IS 'Passages that hold a smaller share of the question are dropped where there are no vectors.';
+COMMENT ON COLUMN rag.ranking.words_threshold IS 'Without vectors: passages that match less than this share of the question are dropped.';
 
 --
 -- Name: COLUMN ranking.vector_weight; Type: COMMENT; Schema: rag; Owner: -
@@ -12214,7 +12230,7 @@ ALTER TABLE ONLY rag.passage_terms
 --
 
 ALTER TABLE ONLY rag.ranking
-    ADD CONSTRAINT ranking_pkey PRIMARY KEY (id);
+    ADD CONSTRAINT ranking_pkey PRIMARY KEY (only_row);
 
 --
 -- Name: term term_pkey; Type: CONSTRAINT; Schema: rag; Owner: -
@@ -15048,6 +15064,12 @@ GRANT ALL ON FUNCTION rag.put_vectors(p_index integer, p_passages jsonb, p_vecto
 --
 
 REVOKE ALL ON FUNCTION rag.queue_docs_added() FROM PUBLIC;
+
+--
+-- Name: FUNCTION rarest_weight(p_projects uuid[]); Type: ACL; Schema: rag; Owner: -
+--
+
+REVOKE ALL ON FUNCTION rag.rarest_weight(p_projects uuid[]) FROM PUBLIC;
 
 --
 -- Name: FUNCTION recall(p_task uuid, p_query text, p_settings text); Type: ACL; Schema: rag; Owner: -

@@ -63,7 +63,7 @@ alter table rag.corpus enable row level security;
 grant select, insert, update, delete on rag.corpus to service_role;
 
 create table rag.ranking (
-  id boolean primary key default true check (id),
+  only_row boolean primary key default true check (only_row),
   k1 real not null default 1.2 check (k1 between 0 and 10),
   b real not null default 0.75 check (b between 0 and 1),
   words_threshold real not null default 0.05 check (words_threshold between 0 and 1),
@@ -71,10 +71,10 @@ create table rag.ranking (
 );
 insert into rag.ranking default values;
 comment on table rag.ranking is 'How search ranks; one row. `atlas rag calibrate --save` measures the last two on the index.';
-comment on column rag.ranking.id is 'True: there is one row.';
+comment on column rag.ranking.only_row is 'There is one row.';
 comment on column rag.ranking.k1 is 'BM25: how soon further occurrences of a word stop counting.';
 comment on column rag.ranking.b is 'BM25: how much the length of a passage counts, 0 to 1.';
-comment on column rag.ranking.words_threshold is 'Passages that hold a smaller share of the question are dropped where there are no vectors.';
+comment on column rag.ranking.words_threshold is 'Without vectors: passages that match less than this share of the question are dropped.';
 comment on column rag.ranking.vector_weight is 'What the vectors count in the fusion, 0 to 1; the rest is the words''.';
 alter table rag.ranking enable row level security;
 grant select, insert, update, delete on rag.ranking to service_role;

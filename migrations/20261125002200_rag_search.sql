@@ -13,6 +13,13 @@ language sql immutable parallel safe set search_path = ''
 as $$ select array_append(p_projects, rag.scope_of(null)) $$;
 comment on function rag.scopes_of(uuid[]) is 'The scopes that are searched: these projects, and what all share. Internal.';
 
+create function rag.rarest_weight(p_projects uuid[]) returns double precision
+language sql stable security definer set search_path = ''
+as $$
+  select ln(1 + 2 * greatest(sum(c.passages), 1))::double precision from rag.corpus c where c.scope = any (rag.scopes_of(p_projects))
+$$;
+comment on function rag.rarest_weight(uuid[]) is 'What a word weighs that stands in one passage alone of these projects and shared documents. Internal.';
+
 create function rag.weigh_terms(p_query text, p_projects uuid[]) returns setof rag.weighed_term
 language plpgsql stable security definer rows 50 set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_hashjoin = on set enable_seqscan = off set jit = off
@@ -260,14 +267,13 @@ begin
     select f.passage_id, coalesce(f.cosine, f.share) as similarity, case when f.cosine is null then 'words' else 'cosine' end as kind,
       case when p_vector is null then f.words
         -- the longer the question, the more its words count: half where its best passage scores as one word that is found nowhere else
-        else (1 - r.vector_weight) * f.words / (max(f.words) over () + size.rarest)
+        else (1 - r.vector_weight) * f.words / (max(f.words) over () + rarest)
           + r.vector_weight * coalesce(f.cosine / nullif(max(f.cosine) over (), 0), 0) end as score,
       -- a threshold that is given is for cosines where there are vectors
       coalesce(case when f.cosine is not null or p_vector is null then p_threshold end, case when f.cosine is null then r.words_threshold end, -1) as least
     -- each way finds more than is asked for: the threshold and the collapse leave some out
     from rag.find(p_query, p_vector, p_index, greatest(4 * p_top_k, 100), p_projects, p_prefix, p_kind) f cross join rag.ranking r
-    cross join (select ln(1 + 2 * greatest(sum(c.passages), 1)) as rarest from rag.corpus c
-      where c.scope = any (rag.scopes_of(p_projects))) size
+    cross join rag.rarest_weight(p_projects) rarest
   ),
   placed as (
     select c.id, f.similarity, f.kind, f.score, d.source, c.seq, row_number() over (partition by d.id order by f.score desc, c.seq) as place

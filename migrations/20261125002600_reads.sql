@@ -125,7 +125,7 @@ as $$
     'outbox', (select coalesce(jsonb_agg(jsonb_build_object('destination', s.destination, 'pending', s.pending,
         'open', coalesce(s.open_until > now(), false),
         'oldest_seconds', coalesce(extract(epoch from now() - s.oldest), 0))), '[]')
-      -- what is kept for destinations to come is no backlog, and grows with the history
+      -- events kept for future destinations are not a backlog, and their number grows with history
       from atlas.outbox_status s where s.enabled and s.destination is not null),
     'oldest_seconds', coalesce((select extract(epoch from now() - min(greatest(t.queued_at, t.run_after)))
       from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'), 0),

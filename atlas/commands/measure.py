@@ -29,6 +29,9 @@ _VECTOR = Query(text="", top_k=15, threshold=-1, words=False, rerank=False)
 _HYBRID = Query(text="", top_k=15, threshold=-1, rerank=False)
 _RERANKED = Query(text="", top_k=15, threshold=-1)
 
+_FEWEST = 40
+"""Questions by links that a measurement needs."""
+
 Project = Annotated[str | None, typer.Option(help="Whose documents besides the shared ones (id or name).")]
 
 
@@ -137,7 +140,8 @@ async def calibrate(
                 measured.vector_weight = best_weight(measured.weights)
         if measured.words is None and measured.vectors is None:
             raise UsageError(
-                f"{len(asked)} sentences link to another document, {_FEWEST} are needed, and there are no vectors to measure",
+                f"only {len(asked)} sentences link to another document (at least {_FEWEST} are needed), and no vectors are "
+                "indexed",
                 "index more documents, or set RAG_EMBEDDER and run `atlas index`",
             )
         if save:
@@ -187,12 +191,10 @@ def _show(measured: _Calibration, saved: bool) -> None:
             f"(words alone {ends[0]:.3f}, vectors alone {ends[2]:.3f})"
         )
     elif measured.links < _FEWEST:
-        complain(f"{measured.links} sentences link to another document, {_FEWEST} are needed: words were not measured")
+        complain(
+            f"only {measured.links} sentences link to another document (at least {_FEWEST} are needed): words were not measured"
+        )
     say("saved" if saved else "--save uses these values from now on")
-
-
-_FEWEST = 40
-"""Questions by links that a measure needs."""
 
 
 def register(app: typer.Typer) -> None:

@@ -352,7 +352,7 @@ async def test_a_claim_reads_no_whole_table(db: asyncpg.Connection) -> None:
     assert after["fetched"] - before["fetched"] < 500
 
 
-async def test_what_is_kept_is_no_backlog(db: asyncpg.Connection) -> None:
+async def test_kept_events_are_not_a_backlog(db: asyncpg.Connection) -> None:
     """Each finished task leaves rows for destinations to come: metrics that counted them would grow with the history."""
     await finish(db)
     status = await db.fetch("select destination, pending from atlas.outbox_status")

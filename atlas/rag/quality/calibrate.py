@@ -81,10 +81,6 @@ from rag.find($1, $2, $3, 100, array[$4::uuid], null, null) f
 join rag.chunk c on c.passage_id = f.passage_id join rag.document d on d.id = c.document_id
 where (d.project_id is null or d.project_id = $4) and d.source <> $5
 """
-_RAREST = """
-select ln(1 + 2 * greatest(sum(passages), 1))::float8 as rarest from rag.corpus
-where scope = any (rag.scopes_of(array[$1::uuid]))
-"""
 WEIGHTS = tuple(number / 20 for number in range(21))
 """What vectors may count in the fusion."""
 
@@ -117,8 +113,7 @@ async def ask_links(
     rows = await store.rows_for(None, _LINKED, project)
     questions = questions_by_links((row["source"], row["text"]) for row in rows)
     questions = random.Random(1).sample(questions, min(most, len(questions)))  # the same ones each time  # noqa: S311
-    (corpus,) = await store.rows_for(None, _RAREST, project)
-    rarest = corpus["rarest"]
+    rarest = float(await store.value("select rag.rarest_weight(array[$1::uuid])", project))
     asked: list[Asked] = []
     size = embedder.batch if embedder is not None else 64
     for start in range(0, len(questions), size):
