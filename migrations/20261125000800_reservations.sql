@@ -232,7 +232,7 @@ begin
     perform atlas.append_audits('reserve_tokens', array_agg(s.task_id), array_agg(jsonb_build_object('call', s.call,
       'model', s.model, 'tokens', s.reserved_tokens, 'usd', s.reserved_usd)))
     from jsonb_to_recordset(p_requests) as r (attempt_id uuid, call integer)
-    join atlas.spend s on s.attempt_id = r.attempt_id and s.call = r.call and s.corrects is null;
+    join atlas.spend s on s.attempt_id = r.attempt_id and s.attempt_id = any (attempt_ids) and s.call = r.call and s.corrects is null;
     return;
   end if;
   for request in

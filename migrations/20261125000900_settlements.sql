@@ -10,6 +10,7 @@ language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
+  ids constant bigint[] := array(select (i ->> 'spend_id')::bigint from jsonb_array_elements(p_items) i);
   tasks uuid[];
   details jsonb[];
 begin
@@ -26,7 +27,8 @@ begin
       coalesce((i.usage ->> 'output_tokens')::bigint, 0) as output,
       coalesce((i.usage ->> 'reasoning_tokens')::bigint, 0) as reasoning, i.usage ->> 'tier' as tier_given
     from jsonb_to_recordset(p_items) as i (spend_id bigint, usage jsonb)
-    join atlas.spend s on s.id = i.spend_id and s.corrects is null
+    -- by the key, and never by a partial index that has them all
+    join (select c.* from atlas.spend c where c.id = any (ids) offset 0) s on s.id = i.spend_id and s.corrects is null
     -- a call whose response is known meanwhile, by the webhook say, is not held: it stays with its task
     where (s.state <> 'settled' and not (coalesce(i.usage ->> 'known', '') = 'held' and s.response_id is not null))
       or (s.known <> 'reported' and i.usage ->> 'known' in ('reported', 'estimated') and i.usage ->> 'input_tokens' is not null
@@ -34,15 +36,16 @@ begin
     order by s.id
   ),
   priced as (
-    select i.*, atlas.price_factor_of(coalesce(i.tier_given, i.tier), i.completion_window) as factor,
+    select i.*, f.factor,
       case i.known when 'unknown' then i.reserved_tokens else i.input + i.output end as new_tokens,
       case when i.known = 'unknown' then i.reserved_usd
            when i.known in ('none', 'presumed_none') then 0
            -- its price row was taken away meanwhile: the worst case counts
            when p.model is null then i.reserved_usd
-           else atlas.cost(p, i.input, i.cached, i.output, i.cache_write,
-             atlas.price_factor_of(coalesce(i.tier_given, i.tier), i.completion_window)) end as new_usd
-    from item i left join atlas.model_price p on p.model = i.model and p.valid_from = i.price_from
+           else atlas.cost(p, i.input, i.cached, i.output, i.cache_write, f.factor) end as new_usd
+    from item i
+    cross join lateral (select atlas.price_factor_of(coalesce(i.tier_given, i.tier), i.completion_window) as factor offset 0) f
+    left join atlas.model_price p on p.model = i.model and p.valid_from = i.price_from
   ),
   moved as (
     -- what it counts already, with the corrections that were made of it
@@ -67,12 +70,12 @@ begin
       reasoning_tokens = case when p.known <> 'unknown' then p.reasoning end,
       tokens = p.new_tokens, usd = p.new_usd, tier_given = p.tier_given, factor = p.factor,
       over_reservation = p.new_tokens > p.reserved_tokens, settled_at = now()
-    from moved p where s.id = p.id and p.was_open and p.known <> 'held'
+    from moved p where s.id = p.id and s.id = any (ids) and p.was_open and p.known <> 'held'
   ),
   held as (
     update atlas.spend s set state = 'held', held_until = now() + interval '1 second' * (r.hold_seconds
       + case s.completion_window when '2h' then 7200 when '8h' then 28800 else 0 end)
-    from moved p, atlas.spend_rules r where s.id = p.id and s.state = 'reserved' and p.known = 'held'
+    from moved p, atlas.spend_rules r where s.id = p.id and s.id = any (ids) and s.state = 'reserved' and p.known = 'held'
   ),
   corrected as (
     insert into atlas.spend (task_id, attempt_id, call, corrects, state, model, price_from, tier, completion_window, tier_given,
@@ -120,8 +123,8 @@ language plpgsql security definer set search_path = ''
 as $$
 declare
   -- only a correction can make settled money fall, and let in who was deferred
-  corrects constant boolean := exists (select from jsonb_array_elements(p_items) i
-    join atlas.spend s on s.id = (i ->> 'spend_id')::bigint where s.state = 'settled');
+  corrects constant boolean := exists (select from atlas.spend s where s.state = 'settled'
+    and s.id = any (array(select (i ->> 'spend_id')::bigint from jsonb_array_elements(p_items) i)));
 begin
   perform atlas.lock_days(p_days, p_scopes);
   perform atlas.settle_spends(p_items);

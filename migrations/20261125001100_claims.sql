@@ -76,6 +76,8 @@ declare
   chosen uuid[] := '{}'::uuid[];
   chats uuid[];
   width integer;
+  again boolean;
+  details jsonb[];
 begin
   p_chats := least(p_chats, 10000);
   p_controls := least(p_controls, 10000);
@@ -110,33 +112,18 @@ begin
   if cardinality(chosen) = 0 then
     return;
   end if;
-  return query
   with picked as (
-    select t.id, atlas.new_id() as new_attempt, nextval('atlas.claim_seq') as seq
-    from unnest(chosen) with ordinality as o (id, n) join atlas.task t on t.id = o.id
-    order by o.n
+    select o.id, nextval('atlas.claim_seq') as seq from unnest(chosen) with ordinality as o (id, n) order by o.n
   ),
   claimed as (
-    update atlas.task t set state = 'running', attempt_id = p.new_attempt, attempts = t.attempts + 1,
+    update atlas.task t set state = 'running', attempt_id = atlas.new_id(), attempts = t.attempts + 1,
       claim_seq = p.seq, started_at = coalesce(t.started_at, now())
-    from picked p where t.id = p.id
+    from picked p where t.id = p.id and t.id = any (chosen)
     returning t.*
   ),
   begun as (
     insert into atlas.attempt (id, task_id, number, lease_owner, lease_expires_at)
     select c.attempt_id, c.id, c.attempts, p_worker_id, now() + atlas.bounded(p_lease, '0', '1 hour') from claimed c
-    returning attempt.id, attempt.lease_expires_at
-  ),
-  -- a reservation whose response was begun passes on from the lost attempt, as call 0 of this one; of several the one that the
-  -- provider told of, also when its call had been given up
-  inherited as (
-    update atlas.spend s set attempt_id = c.attempt_id, call = 0
-    from claimed c where s.task_id = c.id
-      and s.id = (select o.id from atlas.spend o
-        where o.task_id = c.id and o.corrects is null and o.response_id is not null and (o.state = 'reserved'
-          or (o.state = 'settled' and o.adopted_at is not null and o.known in ('presumed_none', 'unknown')))
-        order by (o.adopted_at is not null) desc, o.id desc limit 1)
-    returning s.task_id, s.id, s.model, s.response_id, s.reserved_tokens, s.reserved_at, s.completion_window
   ),
   announced as (
     insert into public.architect_out (data, task_id, owner, project_id)
@@ -146,33 +133,29 @@ begin
       c.id, c.sender, c.project_id
     from claimed c where c.kind = 'chat' and c.attempts = 1
   )
-  select c.id, c.attempt_id, c.attempts, c.kind, m.data, c.message_task_id, c.sender_key, c.project_id, c.parent_id,
-    c.queued_at, b.lease_expires_at, c.cancel_requested_at is not null,
+  select bool_or(c.attempts > 1), array_agg(jsonb_build_object('attempt', c.attempts, 'worker', p_worker_id) order by array_position(chosen, c.id))
+    into again, details from claimed c;
+  perform atlas.append_audits('claim_tasks', chosen, details);
+  if again then
+    perform atlas.inherit_responses(chosen);
+  end if;
+  return query
+  select t.id, t.attempt_id, t.attempts, t.kind, m.data, t.message_task_id, t.sender_key, t.project_id, t.parent_id,
+    t.queued_at, now() + atlas.bounded(p_lease, '0', '1 hour'), t.cancel_requested_at is not null,
     r.per_run, r.scope,
-    coalesce((select f.id from atlas.attempt f where f.task_id = c.id and f.number = 1), c.attempt_id),
-    case when k.task_id is not null then jsonb_build_object('spend_id', k.id, 'model', k.model,
-      'response_id', k.response_id, 'reserved_tokens', k.reserved_tokens,
-      'age_seconds', extract(epoch from now() - k.reserved_at), 'completion_window', k.completion_window,
-      'sequence_number', l.sequence_number, 'response_offset', coalesce(l.response_offset, 0), 'text', coalesce((
-        select string_agg(p.text, '' order by p."offset") from atlas.reply_part p
-        where p.attempt_id = l.id and p.generation = l.generation), '')) end
-  from claimed c
-  join begun b on b.id = c.attempt_id
-  join public.architect_in m on m.id = c.in_id
+    case when t.attempts = 1 then t.attempt_id
+         else (select f.id from atlas.attempt f where f.task_id = t.id and f.number = 1 limit 1) end,
+    case when t.attempts > 1 then atlas.inherited_response(t) end
+  from atlas.task t
+  -- a look-up by the key, whatever the planner thinks of how many there are
+  cross join lateral (select i.data from public.architect_in i where i.id = t.in_id limit 1) m
   left join lateral (
     select l.per_run, case when l.scope <> 'global' or 'per_run' = any (l.controlled) then l.scope end as scope
     from atlas.budget l
-    where l.scope in ('global', 'project:' || c.project_id, 'sender:' || c.sender_key) and l.per_run is not null
+    where l.scope = any (array['global', 'project:' || t.project_id, 'sender:' || t.sender_key]) and l.per_run is not null
     order by l.per_run, l.scope limit 1) r on true
-  left join inherited k on k.task_id = c.id
-  left join lateral (
-    select e.id, e.generation, e.sequence_number, e.response_offset from atlas.attempt e
-    where e.task_id = c.id and e.number < c.attempts and e.response_id = k.response_id
-    order by e.number desc limit 1) l on k.task_id is not null
-  order by c.claim_seq;
-  perform atlas.append_audits('claim_tasks', array_agg(t.id),
-    array_agg(jsonb_build_object('attempt', t.attempts, 'worker', p_worker_id)))
-  from atlas.task t where t.id = any (chosen);
+  where t.id = any (chosen)
+  order by t.claim_seq;
 end
 $$;
 comment on function atlas.claim_tasks(uuid, integer, integer, interval) is

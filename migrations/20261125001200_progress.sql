@@ -38,12 +38,17 @@ as $$
 declare
   held uuid[];
 begin
-  with item as (
-    select i.*, a.task_id from jsonb_to_recordset(p_items) as i (attempt_id uuid, call integer, generation integer,
+  select array_agg(r.id) into held from (
+    select a.id from atlas.attempt a
+    where a.id = any (array(select (i ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) i)) and a.state = 'running'
+    order by a.id for no key update) r;
+  if held is null then
+    return;
+  end if;
+  with item as materialized (
+    select i.* from jsonb_to_recordset(p_items) as i (attempt_id uuid, call integer, generation integer,
       response_id text, resumable boolean, sequence_number bigint, "offset" integer, text text, model text, inherited boolean, response_offset integer)
-    join (select r.id, r.task_id from atlas.attempt r
-          where r.id in (select (j ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) j)
-            and r.state = 'running' order by r.id for no key update) a on a.id = i.attempt_id
+    where i.attempt_id = any (held)
   ),
   at as (
     update atlas.attempt a set generation = i.generation, response_id = i.response_id, model = i.model,
@@ -53,20 +58,19 @@ begin
       first_delta_at = coalesce(a.first_delta_at, case when i.text <> '' then now() end)
     from (select distinct on (item.attempt_id) item.* from item
           order by item.attempt_id, item.generation desc, item."offset" desc) i
-    where a.id = i.attempt_id
+    where a.id = i.attempt_id and a.id = any (held)
+    returning a.id, a.task_id
   ),
   responses as (
     update atlas.spend s set response_id = case when i.resumable then i.response_id else s.response_id end, unstored = not i.resumable
     from item i
-    where s.attempt_id = i.attempt_id and s.call = i.call and s.corrects is null and s.state = 'reserved'
+    where s.attempt_id = any (held) and s.attempt_id = i.attempt_id and s.call = i.call and s.corrects is null and s.state = 'reserved'
       and (s.unstored = i.resumable or (i.resumable and s.response_id is distinct from i.response_id))
-  ),
-  parts as (
-    insert into atlas.reply_part (attempt_id, generation, "offset", text, inherited, task_id)
-    select i.attempt_id, i.generation, i."offset", i.text, coalesce(i.inherited, false), i.task_id from item i where i.text <> ''
-    on conflict do nothing
   )
-  select array_agg(distinct i.attempt_id) into held from item i;
+  insert into atlas.reply_part (attempt_id, generation, "offset", text, inherited, task_id)
+  select i.attempt_id, i.generation, i."offset", i.text, coalesce(i.inherited, false), at.task_id
+  from item i join at on at.id = i.attempt_id where i.text <> ''
+  on conflict do nothing;
   perform atlas.broadcast_parts(held, p_rate);
   return query select unnest(held);
 end
@@ -74,6 +78,43 @@ $$;
 comment on function atlas.record_progress(jsonb, double precision) is
   'Stores response ids, sequence numbers and text of running replies; answers with the attempts still held. p_rate: Realtime events a second that the whole project may have.';
 grant execute on function atlas.record_progress(jsonb, double precision) to service_role, atlas_worker;
+
+-- A reservation whose response was begun passes on from the lost attempt, as call 0 of the new one; of several the one that the
+-- provider told of, also when its call had been given up.
+create function atlas.inherit_responses(p_tasks uuid[]) returns void
+language sql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
+as $$
+  update atlas.spend s set attempt_id = t.attempt_id, call = 0
+  from atlas.task t
+  where t.id = any (p_tasks) and t.attempts > 1 and s.task_id = any (p_tasks) and s.id = (
+    select o.id from atlas.spend o
+    where o.task_id = t.id and o.corrects is null and o.response_id is not null and (o.state = 'reserved'
+      or (o.state = 'settled' and o.adopted_at is not null and o.known in ('presumed_none', 'unknown')))
+    order by (o.adopted_at is not null) desc, o.id desc limit 1)
+$$;
+comment on function atlas.inherit_responses(uuid[]) is
+  'Hands a response that a lost attempt had begun to the attempt that has just been claimed. Internal.';
+
+create function atlas.inherited_response(p_task atlas.task) returns jsonb
+language sql stable security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
+as $$
+  select jsonb_build_object('spend_id', k.id, 'model', k.model,
+    'response_id', k.response_id, 'reserved_tokens', k.reserved_tokens,
+    'age_seconds', extract(epoch from now() - k.reserved_at), 'completion_window', k.completion_window,
+    'sequence_number', l.sequence_number, 'response_offset', coalesce(l.response_offset, 0), 'text', coalesce((
+      select string_agg(p.text, '' order by p."offset") from atlas.reply_part p
+      where p.attempt_id = l.id and p.generation = l.generation), ''))
+  from atlas.spend k
+  left join lateral (
+    select e.id, e.generation, e.sequence_number, e.response_offset from atlas.attempt e
+    where e.task_id = p_task.id and e.number < p_task.attempts and e.response_id = k.response_id
+    order by e.number desc limit 1) l on true
+  where k.attempt_id = p_task.attempt_id
+$$;
+comment on function atlas.inherited_response(atlas.task) is
+  'The response that an attempt that has just been claimed goes on with, and how far its text had come; null: none. Internal.';
 
 create function atlas.number_part() returns trigger
 language plpgsql security definer set search_path = ''

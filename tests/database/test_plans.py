@@ -82,6 +82,47 @@ async def test_a_claim_reads_no_more_of_a_long_queue(db: asyncpg.Connection, pla
         assert await db.fetchval(read) - before < 2000
 
 
+async def test_what_a_task_reads_does_not_grow_with_those_before_it(db: asyncpg.Connection) -> None:
+    """A connection that planned its calls on empty tables, of which Postgres knows nothing yet, looks rows up by their index as well."""
+    await db.execute("select atlas.register_worker($1, 'w', '1', 8)", worker := uuid4())
+    read = "select relname, coalesce(idx_tup_fetch, 0) + seq_tup_read as rows from pg_stat_xact_user_tables"
+
+    async def rows_of_ten() -> dict[str, int]:
+        async with db.transaction():
+            await db.execute(
+                "insert into public.architect_in (data) select jsonb_build_object('task_id', gen_random_uuid(), 'role', 'architect', "
+                "'msg_type', 'chat', 'content', 'question ' || n) from generate_series(1, 10) n"
+            )
+            before = {row["relname"]: row["rows"] for row in await db.fetch(read)}
+            claimed = await claim(db, 10, worker)
+            ids = [str(row["attempt_id"]) for row in claimed]
+            await db.fetch("select rag.recall($1, 'a question', 's')", claimed[0]["task_id"])
+            await db.fetch(
+                "select atlas.reserve_tokens($1)",
+                [{"attempt_id": id, "call": 0, "model": "m", "input_tokens": 300, "output_tokens": 700} for id in ids],
+            )
+            await db.fetch(
+                "select atlas.record_progress($1)",
+                [
+                    {"attempt_id": id, "call": 0, "generation": 0, "response_id": id, "resumable": True, "offset": 0, "text": "Hello"}
+                    for id in ids
+                ],
+            )
+            await db.fetch("select atlas.extend_leases($1, $2, interval '1 minute')", worker, ids)
+            await db.fetch(
+                "select atlas.complete_tasks($1)",
+                [{"attempt_id": id, "content": "Hello", "metadata": {}, "usages": {"0": used(400)}} for id in ids],
+            )
+            return {row["relname"]: row["rows"] - before.get(row["relname"], 0) for row in await db.fetch(read)}
+
+    await rows_of_ten()
+    early = await rows_of_ten()
+    for _ in range(30):
+        await rows_of_ten()
+    late = await rows_of_ten()
+    assert {name: (early[name], rows) for name, rows in late.items() if rows > 1.5 * early.get(name, 0) + 20} == {}
+
+
 @pytest.mark.long
 async def test_a_server_that_compiles_plans_compiles_none_of_a_task(tmp_path: Path) -> None:
     """From the question to the reply, on Postgres 15 with JIT on, as on Supabase; each plan of each function is looked at."""
