@@ -331,7 +331,7 @@ begin
   if not answered then
     perform atlas.settle_call(call.id, usage);
   elsif was = 'held' then
-    update atlas.spend s set state = 'reserved', held_until = null where s.id = call.id;
+    update atlas.spend s set state = 'reserved', held_until = null, left_at = now() where s.id = call.id;
   end if;
   perform atlas.append_audit(task.id, 'adopt_response', jsonb_build_object('response', v_id, 'status', p_response ->> 'status',
     'call', call.call, 'was', was));
@@ -871,7 +871,7 @@ CREATE FUNCTION atlas.check_ledger(p_since date DEFAULT NULL::date) RETURNS TABL
   ),
   told as (
     select t.task_id, sum((c.value ->> 'tokens')::numeric) as tokens, sum((c.value ->> 'usd')::numeric) as usd
-    from touched t join atlas.audit a on a.task_id = t.task_id and a.event = 'record_usage'
+    from touched t join atlas.audit a on a.task_id = t.task_id and a.event in ('record_usage', 'complete_task') and a.detail ? 'calls'
     cross join jsonb_array_elements(a.detail -> 'calls') c group by t.task_id
   ),
   reserved as (
@@ -901,7 +901,7 @@ CREATE FUNCTION atlas.check_ledger(p_since date DEFAULT NULL::date) RETURNS TABL
   union all
   select 'a reservation belongs to nobody', c.id::text, 0, c.reserved_tokens
   from call c join atlas.attempt a on a.id = c.attempt_id
-  where c.state = 'reserved' and c.response_id is null and a.state <> 'running'
+  where c.state = 'reserved' and c.left_at is null and a.state <> 'running'
   union all
   select 'the audit of a task has other tokens than its calls', b.task_id::text, b.tokens, coalesce(t.tokens, 0)
   from by_task b left join told t on t.task_id = b.task_id where coalesce(b.tokens, 0) <> coalesce(t.tokens, 0)
@@ -925,7 +925,7 @@ CREATE FUNCTION atlas.check_ledger(p_since date DEFAULT NULL::date) RETURNS TABL
   select 'a task waits for reservations that do not exist', t.id::text, 0, 1
   from atlas.task t
   where t.wait_reason = 'reserved_budget' and t.run_after > now() + interval '90 seconds'
-    and not exists (select from atlas.spend s where s.state <> 'settled' and t.wait_scope = any (s.scopes))
+    and not exists (select from atlas.budget_day d where d.scope = t.wait_scope and d.reserved_tokens > 0)
   union all
   select 'a held call is not settled long after its hold', c.id::text, 0, c.reserved_tokens
   from call c where c.state = 'held' and c.held_until < now() - interval '10 minutes'
@@ -1205,69 +1205,54 @@ CREATE FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls 
     AS $$
 declare
   chosen uuid[] := '{}'::uuid[];
+  candidates uuid[];
   chats uuid[];
   width integer;
+  again boolean;
 begin
   p_chats := least(p_chats, 10000);
   p_controls := least(p_controls, 10000);
-  if exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is not null and t.run_after <= now()) then
+  if exists (select from atlas.task t where t.wait_reason is not null and t.run_after <= now()) then
     update atlas.task t set wait_reason = null, wait_scope = null
-    where t.id in (select w.id from atlas.task w where w.state = 'queued' and w.wait_reason is not null
-      and w.run_after <= now() order by w.run_after limit 500 for no key update skip locked);
+    where t.id in (select w.id from atlas.task w where w.wait_reason is not null and w.run_after <= now()
+      order by w.run_after limit 500 for no key update skip locked);
   end if;
   -- control messages are few, and go first; they are carried out also while the queue is paused
   if p_controls > 0 then
     select coalesce(array_agg(c.id), '{}') into chosen from (
       select t.id from atlas.task t
-      where t.state = 'queued' and t.kind = 'control' and t.wait_reason is null
+      where t.ready and t.kind = 'control'
       order by t.in_id limit p_controls for no key update skip locked) c;
   end if;
   if p_chats > 0 and (select c.paused_at is null from atlas.control c) then
     -- other claimers may hold all of the first ones: then a wider look
     foreach width in array array[2, 32] loop
-      select array_agg(c.id order by c.turn) into chats from (
-        select t.id, n.turn from (select * from atlas.next_tasks(width * p_chats, width * p_chats) order by turn) n
+      candidates := atlas.next_tasks(width * p_chats);
+      select array_agg(c.id order by c.place) into chats from (
+        select t.id, n.place from unnest(candidates) with ordinality as n (id, place)
         -- asked again, row by row, since another claim may have come in between
         cross join lateral (select l.id from atlas.task l
-          where l.id = n.task_id and l.state = 'queued' and l.wait_reason is null and l.kind = 'chat'
-          for no key update skip locked) t
+          where l.id = n.id and l.state = 'queued' and l.wait_reason is null for no key update skip locked) t
         limit p_chats) c;
-      exit when cardinality(chats) = p_chats
-        or not exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
-                       and t.id <> all (coalesce(chats, '{}')));
+      exit when cardinality(chats) = p_chats or cardinality(candidates) < width * p_chats;
     end loop;
     chosen := chosen || chats;
   end if;
   if cardinality(chosen) = 0 then
     return;
   end if;
-  return query
   with picked as (
-    select t.id, atlas.new_id() as new_attempt, nextval('atlas.claim_seq') as seq
-    from unnest(chosen) with ordinality as o (id, n) join atlas.task t on t.id = o.id
-    order by o.n
+    select o.id, nextval('atlas.claim_seq') as seq from unnest(chosen) with ordinality as o (id, n) order by o.n
   ),
   claimed as (
-    update atlas.task t set state = 'running', attempt_id = p.new_attempt, attempts = t.attempts + 1,
+    update atlas.task t set state = 'running', attempt_id = atlas.new_id(), attempts = t.attempts + 1,
       claim_seq = p.seq, started_at = coalesce(t.started_at, now())
-    from picked p where t.id = p.id
+    from picked p where t.id = p.id and t.id = any (chosen)
     returning t.*
   ),
   begun as (
     insert into atlas.attempt (id, task_id, number, lease_owner, lease_expires_at)
     select c.attempt_id, c.id, c.attempts, p_worker_id, now() + atlas.bounded(p_lease, '0', '1 hour') from claimed c
-    returning attempt.id, attempt.lease_expires_at
-  ),
-  -- a reservation whose response was begun passes on from the lost attempt, as call 0 of this one; of several the one that the
-  -- provider told of, also when its call had been given up
-  inherited as (
-    update atlas.spend s set attempt_id = c.attempt_id, call = 0
-    from claimed c where s.task_id = c.id
-      and s.id = (select o.id from atlas.spend o
-        where o.task_id = c.id and o.corrects is null and o.response_id is not null and (o.state = 'reserved'
-          or (o.state = 'settled' and o.adopted_at is not null and o.known in ('presumed_none', 'unknown')))
-        order by (o.adopted_at is not null) desc, o.id desc limit 1)
-    returning s.task_id, s.id, s.model, s.response_id, s.reserved_tokens, s.reserved_at, s.completion_window
   ),
   announced as (
     insert into public.architect_out (data, task_id, owner, project_id)
@@ -1277,33 +1262,27 @@ begin
       c.id, c.sender, c.project_id
     from claimed c where c.kind = 'chat' and c.attempts = 1
   )
-  select c.id, c.attempt_id, c.attempts, c.kind, m.data, c.message_task_id, c.sender_key, c.project_id, c.parent_id,
-    c.queued_at, b.lease_expires_at, c.cancel_requested_at is not null,
+  select bool_or(c.attempts > 1) into again from claimed c;
+  if again then
+    perform atlas.inherit_responses(chosen);
+  end if;
+  return query
+  select t.id, t.attempt_id, t.attempts, t.kind, m.data, t.message_task_id, t.sender_key, t.project_id, t.parent_id,
+    t.queued_at, now() + atlas.bounded(p_lease, '0', '1 hour'), t.cancel_requested_at is not null,
     r.per_run, r.scope,
-    coalesce((select f.id from atlas.attempt f where f.task_id = c.id and f.number = 1), c.attempt_id),
-    case when k.task_id is not null then jsonb_build_object('spend_id', k.id, 'model', k.model,
-      'response_id', k.response_id, 'reserved_tokens', k.reserved_tokens,
-      'age_seconds', extract(epoch from now() - k.reserved_at), 'completion_window', k.completion_window,
-      'sequence_number', l.sequence_number, 'response_offset', coalesce(l.response_offset, 0), 'text', coalesce((
-        select string_agg(p.text, '' order by p."offset") from atlas.reply_part p
-        where p.attempt_id = l.id and p.generation = l.generation), '')) end
-  from claimed c
-  join begun b on b.id = c.attempt_id
-  join public.architect_in m on m.id = c.in_id
+    case when t.attempts = 1 then t.attempt_id
+         else (select f.id from atlas.attempt f where f.task_id = t.id and f.number = 1 limit 1) end,
+    case when t.attempts > 1 then atlas.inherited_response(t) end
+  from atlas.task t
+  -- a look-up by the key, whatever the planner thinks of how many there are
+  cross join lateral (select i.data from public.architect_in i where i.id = t.in_id limit 1) m
   left join lateral (
     select l.per_run, case when l.scope <> 'global' or 'per_run' = any (l.controlled) then l.scope end as scope
     from atlas.budget l
-    where l.scope in ('global', 'project:' || c.project_id, 'sender:' || c.sender_key) and l.per_run is not null
+    where l.scope = any (array['global', 'project:' || t.project_id, 'sender:' || t.sender_key]) and l.per_run is not null
     order by l.per_run, l.scope limit 1) r on true
-  left join inherited k on k.task_id = c.id
-  left join lateral (
-    select e.id, e.generation, e.sequence_number, e.response_offset from atlas.attempt e
-    where e.task_id = c.id and e.number < c.attempts and e.response_id = k.response_id
-    order by e.number desc limit 1) l on k.task_id is not null
-  order by c.claim_seq;
-  perform atlas.append_audits('claim_tasks', array_agg(t.id),
-    array_agg(jsonb_build_object('attempt', t.attempts, 'worker', p_worker_id)))
-  from atlas.task t where t.id = any (chosen);
+  where t.id = any (chosen)
+  order by t.claim_seq;
 end
 $$;
 
@@ -1328,19 +1307,25 @@ CREATE FUNCTION atlas.complete_tasks(p_items jsonb) RETURNS SETOF uuid
     AS $$
 declare
   ids constant uuid[] := array(select (i ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) i);
+  v_tasks uuid[];
   done uuid[];
-  tasks uuid[];
-  details jsonb[];
+  details jsonb;
 begin
-  perform from atlas.task t where t.attempt_id = any (ids) and t.state = 'running' order by t.id for no key update;
-  perform from atlas.attempt a where a.id = any (ids) and a.state = 'running' order by a.id for no key update;
   return query select a.id from atlas.attempt a where a.id = any (ids) and a.state = 'completed';
-  with item as (
+  select array_agg(l.id), array_agg(l.attempt_id) into v_tasks, done from (
+    select t.id, t.attempt_id from atlas.task t
+    where t.id = any (array(select a.task_id from atlas.attempt a where a.id = any (ids))) and t.attempt_id = any (ids)
+    order by t.id for no key update) l;
+  if done is null then
+    return;
+  end if;
+  perform from atlas.attempt a where a.id = any (done) order by a.id for no key update;
+  with item as materialized (
     select distinct on (t.id) t.id, t.message_task_id, t.sender, t.project_id, t.parent_id, t.attempt_id, t.attempts, i.content, i.model,
       jsonb_build_object('status', 'completed', 'model', i.model) || coalesce(i.metadata, '{}') as metadata,
       coalesce(i.msg_type, 'spec') as msg_type, nextval('public.architect_out_id_seq') as reply_id
     from jsonb_to_recordset(p_items) as i (attempt_id uuid, content text, metadata jsonb, model text, msg_type text)
-    join atlas.task t on t.attempt_id = i.attempt_id and t.state = 'running'
+    join (select k.* from atlas.task k where k.id = any (v_tasks) offset 0) t on t.attempt_id = i.attempt_id
     order by t.id
   ),
   replied as (
@@ -1353,22 +1338,19 @@ begin
   ),
   ended as (
     update atlas.attempt a set state = 'completed', finished_at = now(), model = coalesce(i.model, a.model)
-    from item i where a.id = i.attempt_id
+    from item i where a.id = i.attempt_id and a.id = any (done)
   ),
   finished as (
     update atlas.task t set state = 'completed', attempt_id = null, finished_at = now(), out_id = i.reply_id,
       model = i.model, error_code = null, error_message = null, outage_since = null
-    from item i where t.id = i.id
+    from item i where t.id = i.id and t.id = any (v_tasks)
   )
-  select array_agg(i.attempt_id), array_agg(i.id), array_agg(jsonb_strip_nulls(jsonb_build_object('attempt', i.attempts,
+  select jsonb_object_agg(i.id, jsonb_strip_nulls(jsonb_build_object('attempt', i.attempts,
       'model', i.model, 'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'), 'message_sha256', r.hash)))
-    into done, tasks, details from item i join replied r on r.id = i.reply_id;
-  if done is null then
-    return;
-  end if;
-  perform atlas.append_audits('complete_task', tasks, details);
+    into details from item i join replied r on r.id = i.reply_id;
   perform atlas.settle_attempts(done,
-    (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i), true);
+    (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i), true,
+    'complete_task', details);
   return query select unnest(done);
 end
 $$;
@@ -1562,10 +1544,10 @@ begin
   update atlas.task t set wait_reason = 'upstream', wait_scope = null, run_after = now() + interval '1 second' * (50 + random() * 20),
     outage_since = coalesce(t.outage_since, now()), error_code = 'upstream', error_message = left(p_message, 2000)
   where t.id in (
-    select q.id from atlas.task q where q.state = 'queued' and q.kind = 'chat' and q.cancel_requested_at is null
+    select q.id from atlas.task q where q.kind = 'chat' and q.cancel_requested_at is null
       -- a response that is under way is asked for, whatever becomes of new calls
       and not exists (select from atlas.spend s where s.task_id = q.id and s.state = 'reserved' and s.response_id is not null)
-      and (q.wait_reason is null or (q.wait_reason is not null and q.run_after <= now()))
+      and (q.ready or (q.wait_reason is not null and q.run_after <= now()))
     order by q.in_id limit p_limit for no key update skip locked);
   get diagnostics deferred = row_count;
   for task_id in
@@ -1696,6 +1678,8 @@ CREATE TABLE atlas.task (
     parent_id uuid,
     priority smallint DEFAULT 0 NOT NULL,
     rank smallint GENERATED ALWAYS AS ((- priority)) STORED NOT NULL,
+    ready boolean GENERATED ALWAYS AS (((state = 'queued'::text) AND (wait_reason IS NULL))) STORED NOT NULL,
+    dead_letter boolean GENERATED ALWAYS AS ((state = 'dead_lettered'::text)) STORED NOT NULL,
     queued_at timestamp with time zone DEFAULT now() NOT NULL,
     run_after timestamp with time zone DEFAULT now() NOT NULL,
     wait_reason text,
@@ -1717,6 +1701,7 @@ CREATE TABLE atlas.task (
     out_id bigint,
     error_code text,
     error_message text,
+    CONSTRAINT a_question_has_its_messages_id CHECK (((kind = 'control'::text) OR (id = message_task_id))),
     CONSTRAINT task_attempts_check CHECK ((attempts >= 0)),
     CONSTRAINT task_check CHECK (((state = 'running'::text) = (attempt_id IS NOT NULL))),
     CONSTRAINT task_check1 CHECK (((state = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'dead_lettered'::text])) = (finished_at IS NOT NULL))),
@@ -1730,7 +1715,8 @@ CREATE TABLE atlas.task (
     CONSTRAINT task_priority_check CHECK (((priority >= '-100'::integer) AND (priority <= 100))),
     CONSTRAINT task_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'dead_lettered'::text]))),
     CONSTRAINT task_wait_reason_check CHECK ((wait_reason = ANY (ARRAY['scheduled'::text, 'retry'::text, 'reserved_budget'::text, 'settled_budget'::text, 'upstream'::text, 'held'::text, 'response'::text])))
-);
+)
+WITH (fillfactor='60');
 
 --
 -- Name: TABLE task; Type: COMMENT; Schema: atlas; Owner: -
@@ -1811,6 +1797,18 @@ COMMENT ON COLUMN atlas.task.priority IS 'Higher goes first, from -100 to 100.';
 COMMENT ON COLUMN atlas.task.rank IS 'Minus the priority, so that one ascending index serves claims.';
 
 --
+-- Name: COLUMN task.ready; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.ready IS 'Whether it can be claimed now.';
+
+--
+-- Name: COLUMN task.dead_letter; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.dead_letter IS 'Whether it is a dead letter.';
+
+--
 -- Name: COLUMN task.queued_at; Type: COMMENT; Schema: atlas; Owner: -
 --
 
@@ -1875,7 +1873,7 @@ COMMENT ON COLUMN atlas.task.attempts IS 'How many attempts were begun.';
 -- Name: COLUMN task.claim_seq; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.task.claim_seq IS 'Order of the last claim: turns over senders go by it.';
+COMMENT ON COLUMN atlas.task.claim_seq IS 'Order of the last claim.';
 
 --
 -- Name: COLUMN task.cancel_requested_at; Type: COMMENT; Schema: atlas; Owner: -
@@ -1936,6 +1934,12 @@ COMMENT ON COLUMN atlas.task.error_code IS 'Why it ended without a reply, in one
 --
 
 COMMENT ON COLUMN atlas.task.error_message IS 'Why it ended without a reply.';
+
+--
+-- Name: CONSTRAINT a_question_has_its_messages_id ON task; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON CONSTRAINT a_question_has_its_messages_id ON atlas.task IS 'So a question is found by one id.';
 
 --
 -- Name: due_again(atlas.task, text, interval); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2019,7 +2023,7 @@ declare
   items jsonb;
 begin
   select array_agg(h.id) into ids from (
-    select s.id from atlas.spend s where s.state = 'held' and s.held_until <= now() order by s.held_until limit p_limit) h;
+    select s.id from atlas.spend s where s.held_until <= now() order by s.held_until limit p_limit) h;
   if ids is null then
     return 0;
   end if;
@@ -2128,7 +2132,7 @@ CREATE FUNCTION atlas.escalate(p_task_id uuid, p_code text, p_message text) RETU
 declare
   task atlas.task;
 begin
-  select t.* into task from atlas.task t where t.id = p_task_id or t.message_task_id = p_task_id
+  select t.* into task from atlas.task t where t.id = p_task_id or (t.kind = 'control' and t.message_task_id = p_task_id)
   order by (t.id = p_task_id) desc, t.id limit 1 for no key update;
   if not found then
     return;
@@ -2223,7 +2227,8 @@ begin
     raise exception using errcode = 'AT005', message = format('fail_task: kind %L is not known', p_kind),
       hint = 'use own, final, budget, outage, held, response or released';
   end if;
-  select t.* into task from atlas.task t where t.attempt_id = p_attempt_id and t.state = 'running' for no key update;
+  select t.* into task from atlas.task t
+  where t.id = (select a.task_id from atlas.attempt a where a.id = p_attempt_id) and t.attempt_id = p_attempt_id for no key update;
   if not found then
     perform atlas.raise_lost(p_attempt_id);
   end if;
@@ -2341,7 +2346,7 @@ CREATE FUNCTION atlas.find_task(p_text text, p_state text DEFAULT NULL::text) RE
      where t.id between (select low from prefix) and (select high from prefix) limit 100)
     union
     (select t.id, t.queued_at, t.in_id from atlas.task t
-     where t.message_task_id between (select low from prefix) and (select high from prefix) limit 100)
+     where t.kind = 'control' and t.message_task_id between (select low from prefix) and (select high from prefix) limit 100)
     union
     (select t.id, t.queued_at, t.in_id from atlas.task t
      where p_text = 'last' and t.kind = 'chat' and (p_state is null or t.state = p_state)
@@ -2409,7 +2414,7 @@ CREATE FUNCTION atlas.get_budgets() RETURNS jsonb
   from atlas.budget_now b
   left join lateral (
     select sum(s.reserved_tokens) as tokens, sum(s.reserved_usd) as usd
-    from atlas.spend s where s.state = 'held' and s.day = b.day and b.scope = any (s.scopes)) h on true
+    from atlas.spend s where s.held_until is not null and s.day = b.day and b.scope = any (s.scopes)) h on true
   where b.scope = 'global' or num_nonnulls(b.per_run, b.usd_per_run, b.daily, b.usd_daily, b.monthly, b.usd_monthly) > 0
 $$;
 
@@ -2550,10 +2555,10 @@ CREATE FUNCTION atlas.has_work(p_chats boolean DEFAULT true) RETURNS boolean
     SET jit TO 'off'
     AS $$
 begin
-  return exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'control')
+  return exists (select from atlas.task t where t.ready and t.kind = 'control')
     or (p_chats and (select c.paused_at is null from atlas.control c) and (
-      exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat')
-      or exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is not null and t.run_after <= now())));
+      exists (select from atlas.task t where t.ready and t.kind = 'chat')
+      or exists (select from atlas.task t where t.wait_reason is not null and t.run_after <= now())));
 end
 $$;
 
@@ -2591,6 +2596,63 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.index_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text, p_repository text) IS 'Indexes a document of a project, for its members; vectors come with the next run of an operator''s.';
+
+--
+-- Name: inherit_responses(uuid[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.inherit_responses(p_tasks uuid[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+  update atlas.spend s set attempt_id = t.attempt_id, call = 0, left_at = null
+  from atlas.task t
+  where t.id = any (p_tasks) and t.attempts > 1 and s.task_id = any (p_tasks) and s.id = (
+    select o.id from atlas.spend o
+    where o.task_id = t.id and o.corrects is null and o.response_id is not null and (o.state = 'reserved'
+      or (o.state = 'settled' and o.adopted_at is not null and o.known in ('presumed_none', 'unknown')))
+    order by (o.adopted_at is not null) desc, o.id desc limit 1)
+$$;
+
+--
+-- Name: FUNCTION inherit_responses(p_tasks uuid[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.inherit_responses(p_tasks uuid[]) IS 'Hands a response that a lost attempt had begun to the attempt that has just been claimed. Internal.';
+
+--
+-- Name: inherited_response(atlas.task); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.inherited_response(p_task atlas.task) RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+  select jsonb_build_object('spend_id', k.id, 'model', k.model,
+    'response_id', k.response_id, 'reserved_tokens', k.reserved_tokens,
+    'age_seconds', extract(epoch from now() - k.reserved_at), 'completion_window', k.completion_window,
+    'sequence_number', l.sequence_number, 'response_offset', coalesce(l.response_offset, 0), 'text', coalesce((
+      select string_agg(p.text, '' order by p."offset") from atlas.reply_part p
+      where p.attempt_id = l.id and p.generation = l.generation), ''))
+  from atlas.spend k
+  left join lateral (
+    select e.id, e.generation, e.sequence_number, e.response_offset from atlas.attempt e
+    where e.task_id = p_task.id and e.number < p_task.attempts and e.response_id = k.response_id
+    order by e.number desc limit 1) l on true
+  where k.attempt_id = p_task.attempt_id
+$$;
+
+--
+-- Name: FUNCTION inherited_response(p_task atlas.task); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.inherited_response(p_task atlas.task) IS 'The response that an attempt that has just been claimed goes on with, and how far its text had come; null: none. Internal.';
 
 --
 -- Name: is_filter(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2911,7 +2973,7 @@ CREATE FUNCTION atlas.measure_models() RETURNS integer
         select sum(c.output_tokens) * case when bool_or(c.cut) then 2 else 1 end as output
         from (select s.attempt_id, s.output_tokens, s.output_tokens >= s.reserved_output as cut from atlas.spend s
               where s.model = m.model and s.known = 'reported' and s.corrects is null and s.state = 'settled'
-              order by s.settled_at desc limit 2000) c
+              order by s.id desc limit 2000) c
         group by c.attempt_id) r) as output
     from model m
   ),
@@ -3012,7 +3074,7 @@ begin
   -- greatest() passes over nulls
   return (select case when min(t.run_after) is not null then greatest(0, extract(epoch from min(t.run_after) - now())) end
     from atlas.task t
-    where t.state = 'queued' and t.wait_reason is not null and (select c.paused_at is null from atlas.control c));
+    where t.wait_reason is not null and (select c.paused_at is null from atlas.control c));
 end
 $$;
 
@@ -3023,48 +3085,52 @@ $$;
 COMMENT ON FUNCTION atlas.next_due() IS 'Seconds until the first waiting task is due; null where none waits, and while the queue is paused.';
 
 --
--- Name: next_tasks(integer, integer); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: next_tasks(integer); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.next_tasks(p_senders integer, p_each integer) RETURNS TABLE(task_id uuid, turn bigint)
+CREATE FUNCTION atlas.next_tasks(p_most integer) RETURNS uuid[]
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
     AS $$
+declare
+  found_tasks uuid[] := '{}'::uuid[];
+  projects uuid[];
+  tasks uuid[];
+  each_most integer;
+  missing integer;
+  v_rank integer := -32768;
 begin
-  return query
-  with recursive active as (
-    (select t.rank, t.sender_key from atlas.task t
-     where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' order by t.rank, t.sender_key limit 1)
-    union all
-    select n.rank, n.sender_key from active a cross join lateral (
-      select t.rank, t.sender_key from atlas.task t
-      where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' and (t.rank, t.sender_key) > (a.rank, a.sender_key)
-      order by t.rank, t.sender_key limit 1) n
-  ),
-  turns as (
-    select a.rank, a.sender_key, coalesce(s.claim_seq, 0) as served
-    from active a left join lateral (
-      select t.claim_seq from atlas.task t where t.sender_key = a.sender_key and t.claim_seq is not null
-      order by t.claim_seq desc limit 1) s on true
-    order by a.rank, served, a.sender_key limit p_senders
-  )
-  select c.id, row_number() over (order by u.rank, c.round, u.served, u.sender_key)
-  from turns u cross join lateral (
-    select t.id, row_number() over (order by t.in_id) as round
-    from (select t.id, t.in_id from atlas.task t
-          where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' and t.rank = u.rank and t.sender_key = u.sender_key
-          order by t.in_id limit p_each) t) c;
+  loop
+    missing := p_most - cardinality(found_tasks);
+    exit when missing = 0;
+    select t.rank into v_rank from atlas.task t where t.ready and t.kind = 'chat' and t.rank > v_rank
+    order by t.rank, t.project_id, t.sender_key, t.in_id limit 1;
+    exit when not found;
+    projects := array(select atlas.ready_projects(v_rank, missing));
+    each_most := ceil(missing::numeric / greatest(cardinality(projects), 1));
+    loop
+      tasks := array(
+        select t.id from unnest(projects) with ordinality as p (id, place)
+        cross join lateral (
+          select r.id, r.round from atlas.ready_tasks(v_rank, p.id, each_most) with ordinality as r (id, round)) t
+        order by t.round, p.place limit missing);
+      exit when cardinality(tasks) = missing or each_most >= missing;
+      each_most := least(4 * each_most, missing);
+    end loop;
+    found_tasks := found_tasks || tasks;
+  end loop;
+  return found_tasks;
 end
 $$;
 
 --
--- Name: FUNCTION next_tasks(p_senders integer, p_each integer); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION next_tasks(p_most integer); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.next_tasks(p_senders integer, p_each integer) IS 'Ready tasks in the order in which they are due: of so many senders, so many of each.';
+COMMENT ON FUNCTION atlas.next_tasks(p_most integer) IS 'So many ready tasks, in the order in which they are due. Internal.';
 
 --
 -- Name: number_part(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3118,7 +3184,7 @@ begin
       coalesce(sum(s.reserved_tokens) filter (where s.state <> 'settled'), 0), coalesce(sum(s.tokens), 0),
       coalesce(sum(s.reserved_usd) filter (where s.state <> 'settled'), 0), coalesce(sum(s.usd), 0)
     from atlas.task t join atlas.spend s on s.task_id = t.id
-    where t.sender_key = substr(p_scope, 8) and t.claim_seq is not null and s.day = p_day and p_scope = any (s.scopes)
+    where t.sender_key = substr(p_scope, 8) and s.day = p_day and p_scope = any (s.scopes)
     on conflict do nothing;
     return;
   end if;
@@ -3147,7 +3213,7 @@ CREATE FUNCTION atlas.owns_task(task uuid) RETURNS boolean
     AS $$
   select exists (
     select from atlas.task t
-    where t.id = task and (t.sender = atlas.uid() or t.project_id in (select atlas.my_projects())))
+    where t.id = task and (t.sender_key = atlas.uid()::text or t.project_id in (select atlas.my_projects())))
 $$;
 
 --
@@ -3330,11 +3396,11 @@ CREATE FUNCTION atlas.queue_metrics() RETURNS jsonb
     AS $$
   select jsonb_build_object(
     -- each count by the partial index of its kind
-    'queued', (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat')
-      + (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'control'),
-    'waiting', (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is not null),
-    'running', (select count(*) from atlas.task t where t.state = 'running'),
-    'dead_lettered', (select count(*) from atlas.task t where t.state = 'dead_lettered'),
+    'queued', (select count(*) from atlas.task t where t.ready and t.kind = 'chat')
+      + (select count(*) from atlas.task t where t.ready and t.kind = 'control'),
+    'waiting', (select count(*) from atlas.task t where t.wait_reason is not null),
+    'running', (select count(*) from atlas.attempt a where a.state = 'running'),
+    'dead_lettered', (select count(*) from atlas.task t where t.dead_letter),
     'outbox_dead', (select count(*) from atlas.outbox o where o.state = 'dead'),
     'outbox', (select coalesce(jsonb_agg(jsonb_build_object('destination', s.destination, 'pending', s.pending,
         'open', coalesce(s.open_until > now(), false),
@@ -3342,14 +3408,14 @@ CREATE FUNCTION atlas.queue_metrics() RETURNS jsonb
       -- events kept for future destinations are not a backlog, and their number grows with history
       from atlas.outbox_status s where s.enabled and s.destination is not null),
     'oldest_seconds', coalesce((select extract(epoch from now() - min(greatest(t.queued_at, t.run_after)))
-      from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'), 0),
+      from atlas.task t where t.ready and t.kind = 'chat'), 0),
     'paused', (select c.paused_at is not null from atlas.control c),
     'cache_flushed_at', (select c.cache_flushed_at from atlas.control c),
     'workers', (select count(*) from atlas.worker w where w.state <> 'stopped'
       and w.seen_at > now() - interval '2 minutes'),
     'models', (select coalesce(jsonb_object_agg(s.model, jsonb_build_object('breaker', s.state, 'since', s.since,
         'last_error', s.last_error)), '{}') from atlas.model_state s),
-    'held_calls', (select count(*) from atlas.spend s where s.state = 'held'),
+    'held_calls', (select count(*) from atlas.spend s where s.held_until is not null),
     'budgets', atlas.get_budgets())
 $$;
 
@@ -3403,14 +3469,14 @@ begin
       cross join lateral (
         select percentile_cont(0.5) within group (order by c.usd / c.factor)::numeric(18, 9) * v_factor as usd
         from (select h.usd, h.factor from atlas.spend h where h.model = m.model and h.known = 'reported' and h.corrects is null
-              order by h.settled_at desc limit 200) c) l),
+              order by h.id desc limit 200) c) l),
     'left', (
       select jsonb_agg(jsonb_build_object('scope', q.scope, 'period', q.period, 'unit', q.unit, 'most', q.most,
         'left', greatest(0, q.most - q.counted)) order by (q.most - q.counted) / nullif(q.most, 0) nulls first)
       from (
         select b.scope, v.*
         from atlas.budget_now b
-        left join atlas.share_of(task) share on b.scope like 'sender:%'
+        left join atlas.share_of(task.project_id, task.sender_key) share on b.scope like 'sender:%'
         cross join lateral (values
           ('day', 'tokens', coalesce(b.daily, share.daily)::numeric, b.settled_tokens + b.reserved_tokens),
           ('day', 'usd', coalesce(b.usd_daily, share.usd_daily), b.settled_usd + b.reserved_usd),
@@ -3419,7 +3485,7 @@ begin
         where b.scope = any (atlas.scopes_of(task.project_id, task.sender_key, '')) and b.enforcement = 'hard' and v.most is not null
         union all
         -- who has not asked yet has their share of the day all the same
-        select 'sender:' || task.sender_key, 'day', 'tokens', share.daily, 0 from atlas.share_of(task) share
+        select 'sender:' || task.sender_key, 'day', 'tokens', share.daily, 0 from atlas.share_of(task.project_id, task.sender_key) share
         where share.daily is not null and not exists (select from atlas.budget b where b.scope = 'sender:' || task.sender_key)) q));
 end
 $$;
@@ -3495,7 +3561,7 @@ begin
       union all
       select 'dead_letters', t.since, format('%s dead letters since %s UTC: see `atlas dlq list`', t.n,
         to_char(t.since at time zone 'UTC', 'HH24:MI'))
-      from (select s.since, (select count(*) from atlas.task t where t.state = 'dead_lettered' and t.finished_at > s.since)
+      from (select s.since, (select count(*) from atlas.task t where t.dead_letter and t.finished_at > s.since)
               + (select count(*) from atlas.outbox o where o.state = 'dead' and o.run_after > s.since) as n
             from (select greatest(hour, (select l.raised_at from last l where l.cause = 'dead_letters')) as since) s) t
       where t.n > 0
@@ -3505,7 +3571,8 @@ begin
         to_char(s.since at time zone 'UTC', 'HH24:MI'))
       from atlas.project p
       cross join lateral (select greatest(hour, (select l.raised_at from last l where l.cause = 'completed:' || p.name)) as since) s
-      join atlas.task t on t.project_id = p.id and t.kind = 'chat' and t.state = 'completed' and t.finished_at > s.since
+      join public.architect_out o on o.project_id = p.id and o.created_at > hour and o.created_at > s.since
+        and o.data ->> 'msg_type' = 'spec' and o.data #>> '{metadata,status}' = 'completed'
       group by p.name, s.since
     )
     select d.cause, d.text from due d left join last l on l.cause = d.cause
@@ -3544,6 +3611,122 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) IS 'The parts of a running reply after a place, in order: a reader that joins late, or lost its socket, goes on from here.';
+
+--
+-- Name: ready_projects(integer, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.ready_projects(p_rank integer, p_most integer) RETURNS SETOF uuid
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  last constant uuid := coalesce((select t.project_id from atlas.task t where t.rank = p_rank and t.claim_seq is not null
+    order by t.claim_seq desc limit 1), '00000000-0000-0000-0000-000000000000');
+  bound uuid := last;
+  lap integer := 1;
+begin
+  while lap <= 2 and p_most > 0 loop
+    select t.project_id into bound from atlas.task t
+    where t.ready and t.kind = 'chat' and t.rank = p_rank and t.project_id > bound and (lap = 1 or t.project_id <= last)
+    order by t.project_id, t.sender_key, t.in_id limit 1;
+    if found then
+      return next bound;
+      p_most := p_most - 1;
+    else
+      lap := lap + 1;
+      bound := '00000000-0000-0000-0000-000000000000';
+    end if;
+  end loop;
+end
+$$;
+
+--
+-- Name: FUNCTION ready_projects(p_rank integer, p_most integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.ready_projects(p_rank integer, p_most integer) IS 'Projects with ready tasks of a rank, after the one that was served last, in a circle. Internal.';
+
+--
+-- Name: ready_senders(integer, uuid, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.ready_senders(p_rank integer, p_project uuid, p_most integer) RETURNS SETOF text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  last constant text := coalesce((select t.sender_key from atlas.task t where t.rank = p_rank and t.project_id = p_project
+    and t.claim_seq is not null order by t.claim_seq desc limit 1), '');
+  bound text := last;
+  lap integer := 1;
+begin
+  while lap <= 2 and p_most > 0 loop
+    select t.sender_key into bound from atlas.task t
+    where t.ready and t.kind = 'chat' and t.rank = p_rank and t.project_id = p_project and t.sender_key > bound
+      and (lap = 1 or t.sender_key <= last)
+    order by t.sender_key, t.in_id limit 1;
+    if found then
+      return next bound;
+      p_most := p_most - 1;
+    else
+      lap := lap + 1;
+      bound := '';
+    end if;
+  end loop;
+end
+$$;
+
+--
+-- Name: FUNCTION ready_senders(p_rank integer, p_project uuid, p_most integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.ready_senders(p_rank integer, p_project uuid, p_most integer) IS 'Senders of a project with ready tasks of a rank, after the one who was served last, in a circle. Internal.';
+
+--
+-- Name: ready_tasks(integer, uuid, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.ready_tasks(p_rank integer, p_project uuid, p_most integer) RETURNS SETOF uuid
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  senders constant text[] := array(select atlas.ready_senders(p_rank, p_project, p_most));
+  each_most integer := ceil(p_most::numeric / greatest(cardinality(senders), 1));
+  tasks uuid[];
+begin
+  loop
+    tasks := array(
+      select t.id from unnest(senders) with ordinality as s (key, place)
+      cross join lateral (
+        select r.id, row_number() over (order by r.in_id) as round
+        from (select q.id, q.in_id from atlas.task q
+              where q.ready and q.kind = 'chat' and q.rank = p_rank and q.project_id = p_project and q.sender_key = s.key
+              order by q.in_id limit each_most) r) t
+      order by t.round, s.place limit p_most);
+    -- some have fewer than their share: others have more
+    exit when cardinality(tasks) = p_most or each_most >= p_most;
+    each_most := least(4 * each_most, p_most);
+  end loop;
+  return query select unnest(tasks);
+end
+$$;
+
+--
+-- Name: FUNCTION ready_tasks(p_rank integer, p_project uuid, p_most integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.ready_tasks(p_rank integer, p_project uuid, p_most integer) IS 'Ready tasks of a project and a rank, in rounds over its senders. Internal.';
 
 --
 -- Name: record_destination(uuid, boolean, text, double precision); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3679,12 +3862,17 @@ CREATE FUNCTION atlas.record_progress(p_items jsonb, p_rate double precision DEF
 declare
   held uuid[];
 begin
-  with item as (
-    select i.*, a.task_id from jsonb_to_recordset(p_items) as i (attempt_id uuid, call integer, generation integer,
+  select array_agg(r.id) into held from (
+    select a.id from atlas.attempt a
+    where a.id = any (array(select (i ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) i)) and a.state = 'running'
+    order by a.id for no key update) r;
+  if held is null then
+    return;
+  end if;
+  with item as materialized (
+    select i.* from jsonb_to_recordset(p_items) as i (attempt_id uuid, call integer, generation integer,
       response_id text, resumable boolean, sequence_number bigint, "offset" integer, text text, model text, inherited boolean, response_offset integer)
-    join (select r.id, r.task_id from atlas.attempt r
-          where r.id in (select (j ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) j)
-            and r.state = 'running' order by r.id for no key update) a on a.id = i.attempt_id
+    where i.attempt_id = any (held)
   ),
   at as (
     update atlas.attempt a set generation = i.generation, response_id = i.response_id, model = i.model,
@@ -3694,20 +3882,19 @@ begin
       first_delta_at = coalesce(a.first_delta_at, case when i.text <> '' then now() end)
     from (select distinct on (item.attempt_id) item.* from item
           order by item.attempt_id, item.generation desc, item."offset" desc) i
-    where a.id = i.attempt_id
+    where a.id = i.attempt_id and a.id = any (held)
+    returning a.id, a.task_id
   ),
   responses as (
     update atlas.spend s set response_id = case when i.resumable then i.response_id else s.response_id end, unstored = not i.resumable
     from item i
-    where s.attempt_id = i.attempt_id and s.call = i.call and s.corrects is null and s.state = 'reserved'
+    where s.attempt_id = any (held) and s.attempt_id = i.attempt_id and s.call = i.call and s.corrects is null and s.state = 'reserved'
       and (s.unstored = i.resumable or (i.resumable and s.response_id is distinct from i.response_id))
-  ),
-  parts as (
-    insert into atlas.reply_part (attempt_id, generation, "offset", text, inherited, task_id)
-    select i.attempt_id, i.generation, i."offset", i.text, coalesce(i.inherited, false), i.task_id from item i where i.text <> ''
-    on conflict do nothing
   )
-  select array_agg(distinct i.attempt_id) into held from item i;
+  insert into atlas.reply_part (attempt_id, generation, "offset", text, inherited, task_id)
+  select i.attempt_id, i.generation, i."offset", i.text, coalesce(i.inherited, false), at.task_id
+  from item i join at on at.id = i.attempt_id where i.text <> ''
+  on conflict do nothing;
   perform atlas.broadcast_parts(held, p_rate);
   return query select unnest(held);
 end
@@ -3887,8 +4074,8 @@ declare
 begin
   for task in
     select t.* from atlas.task t
-    where t.state = 'running' and t.attempt_id in (
-      select a.id from atlas.attempt a where a.state = 'running' and a.lease_expires_at < now()
+    where t.state = 'running' and t.id in (
+      select a.task_id from atlas.attempt a where a.state = 'running' and a.lease_expires_at < now()
       order by a.lease_expires_at limit p_limit)
     order by t.id for no key update skip locked
   loop
@@ -4258,7 +4445,7 @@ begin
       > p_task.queued_at as lowered, l.*,
     l.settled + l.need > l.most and (not l.shared or l.settled > 0) as spent into hit
   from atlas.budget_now b
-  left join atlas.share_of(p_task) share on b.scope like 'sender:%'
+  left join atlas.share_of(p_task.project_id, p_task.sender_key) share on b.scope like 'sender:%'
   cross join lateral (values
     ('run', 'in this run', 'tokens', b.per_run::numeric, used.tokens, 0::numeric, need::numeric, null::date, false),
     ('run', 'in this run', 'USD', b.usd_per_run, used.usd, 0, usd, null, false),
@@ -4325,6 +4512,7 @@ CREATE FUNCTION atlas.reserve_tokens(p_requests jsonb) RETURNS SETOF jsonb
 declare
   attempt_ids constant uuid[] := array(select (r ->> 'attempt_id')::uuid from jsonb_array_elements(p_requests) r);
   v_day constant date := atlas.today();
+  v_tasks constant uuid[] := array(select a.task_id from atlas.attempt a where a.id = any (attempt_ids));
   v_scopes text[];
   request record;
   task atlas.task;
@@ -4335,11 +4523,10 @@ begin
     perform atlas.refuse('input_tokens or output_tokens', 'is negative', 'send what the call may use at most, at least 0', 'AT005',
       'reserve_tokens');
   end if;
-  perform from atlas.task t where t.attempt_id = any (attempt_ids) and t.state = 'running' order by t.id for no key update;
-  perform from atlas.attempt a where a.id = any (attempt_ids) and a.state = 'running' order by a.id for no key update;
+  perform from atlas.task t where t.id = any (v_tasks) and t.attempt_id = any (attempt_ids) order by t.id for no key update;
   select array_agg(distinct x) into v_scopes
   from jsonb_to_recordset(p_requests) as r (attempt_id uuid, model text)
-  join atlas.task t on t.attempt_id = r.attempt_id and t.state = 'running'
+  join (select k.* from atlas.task k where k.id = any (v_tasks) offset 0) t on t.attempt_id = r.attempt_id
   cross join unnest(array['global', 'project:' || t.project_id, 'sender:' || t.sender_key, 'model:' || r.model]) x;
   -- a person's share of the day is counted in a budget of their own
   insert into atlas.budget (scope)
@@ -4349,26 +4536,39 @@ begin
   order by x on conflict do nothing;
   perform atlas.lock_days(array[v_day], v_scopes);
   return query
-  with request as (
-    select r.n, r.attempt_id, r.call, r.model, r.input_tokens + r.output_tokens as need, r.output_tokens, t.id as task_id, t.sender_key,
-      array['global', 'project:' || t.project_id, 'sender:' || t.sender_key, 'model:' || r.model] as scopes, (p.price).valid_from,
-      coalesce(r.tier, 'default') as tier, coalesce(r.completion_window, 'soonest') as completion_window, f.factor,
-      atlas.worst_cost(p.price, r.input_tokens, r.output_tokens, f.factor) as usd,
-      case when r.call = 0 then 0 else (select coalesce(sum(coalesce(s.tokens, s.reserved_tokens)), 0)
-        from atlas.spend s where s.attempt_id = r.attempt_id and s.state <> 'held') end as used,
-      case when r.call = 0 then 0 else (select coalesce(sum(coalesce(s.usd, s.reserved_usd)), 0)
-        from atlas.spend s where s.attempt_id = r.attempt_id and s.state <> 'held') end as used_usd,
-      share.daily as share_daily, share.usd_daily as share_usd,
-      -- one look by an index each, whatever the planner thinks of how many there are
-      (select true from atlas.spend s where s.attempt_id = r.attempt_id and s.call = r.call and s.corrects is null limit 1) as taken,
-      (select true from atlas.spend s where s.task_id = t.id and s.state = 'held' limit 1) as holds
+  with asked as materialized (
+    select r.n, r.attempt_id, r.call, r.model, r.input_tokens, r.output_tokens, coalesce(r.tier, 'default') as tier,
+      coalesce(r.completion_window, 'soonest') as completion_window, t.id as task_id, t.project_id, t.sender_key
     from rows from (jsonb_to_recordset(p_requests) as (attempt_id uuid, call integer, model text, input_tokens bigint,
       output_tokens bigint, tier text, completion_window text)) with ordinality
       as r (attempt_id, call, model, input_tokens, output_tokens, tier, completion_window, n)
-    left join atlas.task t on t.attempt_id = r.attempt_id and t.state = 'running'
-    left join lateral (select atlas.price_on(r.model, v_day) as price) p on true
-    left join lateral (select atlas.price_factor_of(r.tier, r.completion_window) as factor) f on true
-    left join lateral atlas.share_of(t) share on true
+    left join (select k.* from atlas.task k where k.id = any (v_tasks) offset 0) t on t.attempt_id = r.attempt_id
+  ),
+  -- once for all calls of a kind, and of a sender
+  priced as materialized (
+    select k.*, atlas.price_on(k.model, v_day) as price, atlas.price_factor_of(k.tier, k.completion_window) as factor
+    from (select distinct a.model, a.tier, a.completion_window from asked a) k
+  ),
+  shared as materialized (
+    select k.*, s.daily, s.usd_daily from (select distinct a.project_id, a.sender_key from asked a) k
+    cross join lateral atlas.share_of(k.project_id, k.sender_key) s
+  ),
+  request as materialized (
+    select r.n, r.attempt_id, r.call, r.model, r.input_tokens + r.output_tokens as need, r.output_tokens, r.task_id,
+      array['global', 'project:' || r.project_id, 'sender:' || r.sender_key, 'model:' || r.model] as scopes, (p.price).valid_from,
+      r.tier, r.completion_window, p.factor,
+      atlas.worst_cost(p.price, r.input_tokens, r.output_tokens, p.factor) as usd,
+      case when r.call = 0 then 0 else (select coalesce(sum(coalesce(s.tokens, s.reserved_tokens)), 0)
+        from atlas.spend s where s.attempt_id = r.attempt_id and s.state <> 'held' and s.task_id = r.task_id) end as used,
+      case when r.call = 0 then 0 else (select coalesce(sum(coalesce(s.usd, s.reserved_usd)), 0)
+        from atlas.spend s where s.attempt_id = r.attempt_id and s.state <> 'held' and s.task_id = r.task_id) end as used_usd,
+      h.daily as share_daily, h.usd_daily as share_usd,
+      -- one look by an index each, whatever the planner thinks of how many there are
+      (select true from atlas.spend s where s.attempt_id = r.attempt_id and s.call = r.call and s.corrects is null limit 1) as taken,
+      (select true from atlas.spend s where s.task_id = r.task_id and s.state = 'held' limit 1) as holds
+    from asked r
+    join priced p on p.model = r.model and p.tier = r.tier and p.completion_window = r.completion_window
+    left join shared h on h.project_id = r.project_id and h.sender_key = r.sender_key
   ),
   total as (
     select x.scope, sum(q.need) as need, sum(q.usd) as usd, max(q.used + q.need) as longest, max(q.used_usd + q.usd) as longest_usd,
@@ -4408,17 +4608,19 @@ begin
   select jsonb_build_object('outcome', 'reserved', 'spend_id', s.id, 'tokens', q.need, 'usd', q.usd)
   from request q join reserved s on s.attempt_id = q.attempt_id order by q.n;
   if found then
-    perform atlas.append_audits('reserve_tokens', array_agg(s.task_id), array_agg(jsonb_build_object('call', s.call,
-      'model', s.model, 'tokens', s.reserved_tokens, 'usd', s.reserved_usd)))
+    perform atlas.append_audits('reserve_tokens', array_agg(s.task_id), array_agg(jsonb_build_object('attempt', a.number,
+      'worker', a.lease_owner, 'call', s.call, 'model', s.model, 'tokens', s.reserved_tokens, 'usd', s.reserved_usd)))
     from jsonb_to_recordset(p_requests) as r (attempt_id uuid, call integer)
-    join atlas.spend s on s.attempt_id = r.attempt_id and s.call = r.call and s.corrects is null;
+    cross join lateral (select x.* from atlas.attempt x where x.id = r.attempt_id limit 1) a
+    cross join lateral (select x.* from atlas.spend x
+      where x.attempt_id = r.attempt_id and x.call = r.call and x.corrects is null limit 1) s;
     return;
   end if;
   for request in
     select r.* from jsonb_to_recordset(p_requests) as r (attempt_id uuid, call integer, model text,
       input_tokens bigint, output_tokens bigint, tier text, completion_window text, may_wait boolean)
   loop
-    select t.* into task from atlas.task t where t.attempt_id = request.attempt_id and t.state = 'running';
+    select t.* into task from atlas.task t where t.id = any (v_tasks) and t.attempt_id = request.attempt_id;
     if not found then
       return next jsonb_build_object('outcome', 'lost');
       continue;
@@ -4426,7 +4628,8 @@ begin
     answer := atlas.reserve_one(task, request.call, request.model, request.input_tokens, request.output_tokens,
       coalesce(request.tier, 'default'), coalesce(request.completion_window, 'soonest'));
     if answer ->> 'outcome' = 'reserved' and not answer ? 'again' then
-      perform atlas.append_audit(task.id, 'reserve_tokens', jsonb_build_object('call', request.call,
+      perform atlas.append_audit(task.id, 'reserve_tokens', jsonb_build_object('attempt', task.attempts,
+        'worker', (select a.lease_owner from atlas.attempt a where a.id = task.attempt_id), 'call', request.call,
         'model', request.model, 'tokens', answer -> 'tokens', 'usd', answer -> 'usd'));
     elsif answer ->> 'outcome' in ('wait', 'defer') and coalesce(request.may_wait, true) then
       perform atlas.wait_for_budget(task, answer);
@@ -4877,10 +5080,10 @@ $$;
 COMMENT ON FUNCTION atlas.set_spend_rules(p_rules jsonb) IS 'Sets {"hold_seconds", "held_retry_seconds", "hold_unknown", "sender_daily_share"} for the whole fleet.';
 
 --
--- Name: settle_attempts(uuid[], jsonb, boolean); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: settle_attempts(uuid[], jsonb, boolean, text, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean DEFAULT false) RETURNS void
+CREATE FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean DEFAULT false, p_event text DEFAULT 'record_usage'::text, p_details jsonb DEFAULT '{}'::jsonb) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
@@ -4891,29 +5094,39 @@ declare
   items jsonb;
   v_days date[];
   v_scopes text[];
+  leaves boolean;
 begin
-  select jsonb_agg(jsonb_build_object('spend_id', s.id, 'usage', coalesce(p_usages -> s.attempt_id::text -> s.call::text,
-      case when p_keep and not s.unstored then '{"known": "held"}'::jsonb end))), array_agg(distinct s.day)
-    into items, v_days
-  from atlas.spend s
-  where s.attempt_id = any (p_attempts) and s.corrects is null
-    and (s.state = 'reserved' or (s.state = 'held' and p_usages -> s.attempt_id::text -> s.call::text is not null)
-      or (s.known <> 'reported' and p_usages -> s.attempt_id::text -> s.call::text is not null))
-    and not (p_keep and s.response_id is not null and p_usages -> s.attempt_id::text -> s.call::text is null);
+  select jsonb_agg(jsonb_build_object('spend_id', c.id, 'usage', coalesce(c.usage,
+      case when p_keep and not c.unstored then '{"known": "held"}'::jsonb end))) filter (where c.settles),
+    array_agg(distinct c.day) filter (where c.settles), coalesce(bool_or(not c.settles), false)
+    into items, v_days, leaves
+  from (
+    select s.id, s.day, s.unstored, u.usage, not (p_keep and s.response_id is not null and u.usage is null) as settles
+    from atlas.spend s cross join lateral (select p_usages -> s.attempt_id::text -> s.call::text as usage) u
+    where s.attempt_id = any (p_attempts) and s.corrects is null
+      and (s.state = 'reserved' or (u.usage is not null and (s.state = 'held' or s.known <> 'reported')))) c;
+  if leaves then
+    update atlas.spend s set left_at = now()
+    where s.attempt_id = any (p_attempts) and s.corrects is null and s.state = 'reserved' and s.response_id is not null
+      and p_usages -> s.attempt_id::text -> s.call::text is null;
+  end if;
   if items is null then
+    if p_details <> '{}' then
+      perform atlas.append_audits(p_event, array_agg(d.key::uuid), array_agg(d.value)) from jsonb_each(p_details) d;
+    end if;
     return;
   end if;
   select array_agg(distinct x) into v_scopes from atlas.spend s cross join unnest(s.scopes) x
-  where s.attempt_id = any (p_attempts);
-  perform atlas.settle_in(v_days, v_scopes, items);
+  where s.attempt_id = any (p_attempts) and s.corrects is null;
+  perform atlas.settle_in(v_days, v_scopes, items, p_event, p_details);
 end
 $$;
 
 --
--- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean, p_event text, p_details jsonb); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean) IS 'Settles what attempts still have reserved. Internal.';
+COMMENT ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean, p_event text, p_details jsonb) IS 'Settles what attempts still have reserved, in the audit row of what ends them. Internal.';
 
 --
 -- Name: settle_call(bigint, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -4939,30 +5152,41 @@ $$;
 COMMENT ON FUNCTION atlas.settle_call(p_spend_id bigint, p_usage jsonb) IS 'Settles or corrects one call. Internal: the caller holds its task.';
 
 --
--- Name: settle_in(date[], text[], jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: settle_in(date[], text[], jsonb, text, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.settle_in(p_days date[], p_scopes text[], p_items jsonb) RETURNS void
+CREATE FUNCTION atlas.settle_in(p_days date[], p_scopes text[], p_items jsonb, p_event text DEFAULT 'record_usage'::text, p_details jsonb DEFAULT '{}'::jsonb) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
   -- only a correction can make settled money fall, and let in who was deferred
-  corrects constant boolean := exists (select from jsonb_array_elements(p_items) i
-    join atlas.spend s on s.id = (i ->> 'spend_id')::bigint where s.state = 'settled');
+  corrects constant boolean := exists (select from atlas.spend s where s.state = 'settled'
+    and s.id = any (array(select (i ->> 'spend_id')::bigint from jsonb_array_elements(p_items) i)));
+  tasks uuid[];
+  details jsonb[];
 begin
   perform atlas.lock_days(p_days, p_scopes);
-  perform atlas.settle_spends(p_items);
+  select array_agg(coalesce(c.task_id, d.key::uuid)), array_agg(coalesce(d.value, '{}')
+      || case when c.task_id is not null then jsonb_build_object('calls', c.calls) else '{}' end)
+    into tasks, details
+  from atlas.settle_spends(p_items) c full join jsonb_each(p_details) d on d.key = c.task_id::text;
+  if tasks is not null then
+    perform atlas.append_audits(p_event, tasks, details);
+  end if;
   perform atlas.announce_budgets(p_scopes);
   perform atlas.wake_waiting(p_scopes, 2 + 2 * jsonb_array_length(p_items), corrects);
 end
 $$;
 
 --
--- Name: FUNCTION settle_in(p_days date[], p_scopes text[], p_items jsonb); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION settle_in(p_days date[], p_scopes text[], p_items jsonb, p_event text, p_details jsonb); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.settle_in(p_days date[], p_scopes text[], p_items jsonb) IS 'Settles calls of some days and budgets, and what follows from it. Internal: the caller holds their tasks.';
+COMMENT ON FUNCTION atlas.settle_in(p_days date[], p_scopes text[], p_items jsonb, p_event text, p_details jsonb) IS 'Settles calls of some days and budgets, and what follows from it. Internal: the caller holds their tasks.';
 
 --
 -- Name: settle_outbox(uuid, bigint[], jsonb, jsonb, bigint[]); Type: FUNCTION; Schema: atlas; Owner: -
@@ -5033,7 +5257,7 @@ counts against no row); or released untouched.';
 -- Name: settle_spends(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.settle_spends(p_items jsonb) RETURNS void
+CREATE FUNCTION atlas.settle_spends(p_items jsonb) RETURNS TABLE(task_id uuid, calls jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
@@ -5041,9 +5265,9 @@ CREATE FUNCTION atlas.settle_spends(p_items jsonb) RETURNS void
     SET jit TO 'off'
     AS $$
 declare
-  tasks uuid[];
-  details jsonb[];
+  ids constant bigint[] := array(select (i ->> 'spend_id')::bigint from jsonb_array_elements(p_items) i);
 begin
+  return query
   with item as (
     select distinct on (s.id) s.id, s.task_id, s.attempt_id, s.call, s.model, s.price_from, s.tier, s.completion_window, s.day,
       s.scopes, s.reserved_tokens, s.reserved_usd, s.response_id, s.state <> 'settled' as was_open, s.tokens as was_tokens,
@@ -5057,7 +5281,8 @@ begin
       coalesce((i.usage ->> 'output_tokens')::bigint, 0) as output,
       coalesce((i.usage ->> 'reasoning_tokens')::bigint, 0) as reasoning, i.usage ->> 'tier' as tier_given
     from jsonb_to_recordset(p_items) as i (spend_id bigint, usage jsonb)
-    join atlas.spend s on s.id = i.spend_id and s.corrects is null
+    -- by the key, and never by a partial index that has them all
+    join (select c.* from atlas.spend c where c.id = any (ids) offset 0) s on s.id = i.spend_id and s.corrects is null
     -- a call whose response is known meanwhile, by the webhook say, is not held: it stays with its task
     where (s.state <> 'settled' and not (coalesce(i.usage ->> 'known', '') = 'held' and s.response_id is not null))
       or (s.known <> 'reported' and i.usage ->> 'known' in ('reported', 'estimated') and i.usage ->> 'input_tokens' is not null
@@ -5065,15 +5290,16 @@ begin
     order by s.id
   ),
   priced as (
-    select i.*, atlas.price_factor_of(coalesce(i.tier_given, i.tier), i.completion_window) as factor,
+    select i.*, f.factor,
       case i.known when 'unknown' then i.reserved_tokens else i.input + i.output end as new_tokens,
       case when i.known = 'unknown' then i.reserved_usd
            when i.known in ('none', 'presumed_none') then 0
            -- its price row was taken away meanwhile: the worst case counts
            when p.model is null then i.reserved_usd
-           else atlas.cost(p, i.input, i.cached, i.output, i.cache_write,
-             atlas.price_factor_of(coalesce(i.tier_given, i.tier), i.completion_window)) end as new_usd
-    from item i left join atlas.model_price p on p.model = i.model and p.valid_from = i.price_from
+           else atlas.cost(p, i.input, i.cached, i.output, i.cache_write, f.factor) end as new_usd
+    from item i
+    cross join lateral (select atlas.price_factor_of(coalesce(i.tier_given, i.tier), i.completion_window) as factor offset 0) f
+    left join atlas.model_price p on p.model = i.model and p.valid_from = i.price_from
   ),
   moved as (
     -- what it counts already, with the corrections that were made of it
@@ -5091,19 +5317,19 @@ begin
       from atlas.spend x where x.corrects = p.id and not p.was_open) c on true
   ),
   settled as (
-    update atlas.spend s set state = 'settled', held_until = null, known = p.known,
+    update atlas.spend s set state = 'settled', held_until = null, left_at = null, known = p.known,
       input_tokens = case when p.known <> 'unknown' then p.input end, cached_tokens = case when p.known <> 'unknown' then p.cached end,
       cache_write_tokens = case when p.known <> 'unknown' then p.cache_write end,
       output_tokens = case when p.known <> 'unknown' then p.output end,
       reasoning_tokens = case when p.known <> 'unknown' then p.reasoning end,
       tokens = p.new_tokens, usd = p.new_usd, tier_given = p.tier_given, factor = p.factor,
       over_reservation = p.new_tokens > p.reserved_tokens, settled_at = now()
-    from moved p where s.id = p.id and p.was_open and p.known <> 'held'
+    from moved p where s.id = p.id and s.id = any (ids) and p.was_open and p.known <> 'held'
   ),
   held as (
     update atlas.spend s set state = 'held', held_until = now() + interval '1 second' * (r.hold_seconds
       + case s.completion_window when '2h' then 7200 when '8h' then 28800 else 0 end)
-    from moved p, atlas.spend_rules r where s.id = p.id and s.state = 'reserved' and p.known = 'held'
+    from moved p, atlas.spend_rules r where s.id = p.id and s.id = any (ids) and s.state = 'reserved' and p.known = 'held'
   ),
   corrected as (
     insert into atlas.spend (task_id, attempt_id, call, corrects, state, model, price_from, tier, completion_window, tier_given,
@@ -5128,19 +5354,13 @@ begin
         sum(greatest(0, p.new_tokens - p.reserved_tokens) - greatest(0, p.counted_tokens - p.reserved_tokens)) as overrun
       from moved p cross join unnest(p.scopes) c (scope) where p.known <> 'held' group by p.day, c.scope) x
     where d.day = x.day and d.scope = x.scope
-  ),
-  told as (
-    select p.task_id, jsonb_build_object('calls', jsonb_agg(jsonb_strip_nulls(jsonb_build_object('call', p.call,
-      'model', p.model, 'tokens', case when p.known <> 'held' then p.new_tokens - p.counted_tokens end,
-      'usd', case when p.known <> 'held' then p.new_usd - p.counted_usd end, 'known', p.known,
-      'corrects', case when not p.was_open then p.id end,
-      'over_reservation', case when p.was_open and p.new_tokens > p.reserved_tokens then true end)) order by p.id)) as detail
-    from moved p group by p.task_id
   )
-  select array_agg(t.task_id), array_agg(t.detail) into tasks, details from told t;
-  if tasks is not null then
-    perform atlas.append_audits('record_usage', tasks, details);
-  end if;
+  select p.task_id, jsonb_agg(jsonb_strip_nulls(jsonb_build_object('call', p.call,
+    'model', p.model, 'tokens', case when p.known <> 'held' then p.new_tokens - p.counted_tokens end,
+    'usd', case when p.known <> 'held' then p.new_usd - p.counted_usd end, 'known', p.known,
+    'corrects', case when not p.was_open then p.id end,
+    'over_reservation', case when p.was_open and p.new_tokens > p.reserved_tokens then true end)) order by p.id)
+  from moved p group by p.task_id;
 end
 $$;
 
@@ -5148,28 +5368,28 @@ $$;
 -- Name: FUNCTION settle_spends(p_items jsonb); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.settle_spends(p_items jsonb) IS 'Settles, holds or corrects calls. Internal: the caller holds the locks.';
+COMMENT ON FUNCTION atlas.settle_spends(p_items jsonb) IS 'Settles, holds or corrects calls; says of each task what became of its calls, for the audit. Internal: the caller holds the locks.';
 
 --
--- Name: share_of(atlas.task); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: share_of(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.share_of(p_task atlas.task) RETURNS TABLE(daily bigint, usd_daily numeric)
+CREATE FUNCTION atlas.share_of(p_project uuid, p_sender text) RETURNS TABLE(daily bigint, usd_daily numeric)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
   select floor(r.sender_daily_share * coalesce(p.daily, g.daily))::bigint, r.sender_daily_share * coalesce(p.usd_daily, g.usd_daily)
   from atlas.spend_rules r
   left join atlas.budget g on g.scope = 'global' and g.enforcement = 'hard'
-  left join atlas.budget p on p.scope = 'project:' || p_task.project_id and p.enforcement = 'hard'
-  where p_task.sender_key <> 'service'
+  left join atlas.budget p on p.scope = 'project:' || p_project and p.enforcement = 'hard'
+  where p_sender <> 'service'
 $$;
 
 --
--- Name: FUNCTION share_of(p_task atlas.task); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION share_of(p_project uuid, p_sender text); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.share_of(p_task atlas.task) IS 'What a sender without a budget of their own may spend a day; no row for the service role. Internal.';
+COMMENT ON FUNCTION atlas.share_of(p_project uuid, p_sender text) IS 'What a sender without a budget of their own may spend a day; no row for the service role. Internal.';
 
 --
 -- Name: skip_outbox(bigint[]); Type: FUNCTION; Schema: atlas; Owner: -
@@ -5281,7 +5501,7 @@ CREATE FUNCTION atlas.take_orphans(p_limit integer DEFAULT 20) RETURNS TABLE(spe
   update atlas.spend s set asked_at = now()
   where s.id in (
     select o.id from atlas.spend o join atlas.task t on t.id = o.task_id
-    where o.state = 'reserved' and o.response_id is not null and (o.asked_at is null or o.asked_at < now() - interval '1 minute')
+    where o.left_at is not null and (o.asked_at is null or o.asked_at < now() - interval '1 minute')
       -- one that the provider told of is still to be gone on with
       and (t.finished_at is not null or (t.attempt_id <> o.attempt_id and o.adopted_at is null))
     order by o.id limit p_limit for no key update of o skip locked)
@@ -5351,8 +5571,7 @@ CREATE FUNCTION atlas.task_progress(p_task_id uuid) RETURNS jsonb
     SET jit TO 'off'
     AS $$
   select jsonb_build_object(
-    'place', case when t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
-      then (select n.turn from atlas.next_tasks(50, 20) n where n.task_id = t.id) end,
+    'place', case when t.ready and t.kind = 'chat' then array_position(atlas.next_tasks(1000), t.id) end,
     'paused_at', (select c.paused_at from atlas.control c),
     'pause_reason', (select c.reason from atlas.control c),
     'workers', (select count(*) from atlas.worker w where w.state <> 'stopped' and w.seen_at > now() - interval '2 minutes'),
@@ -6043,7 +6262,7 @@ begin
     insert into rag.citation (task_id, passage_id)
     select t.id, p.id from named m
     join rag.passage p on p.sha256 = decode(m.sha256, 'hex')
-    join atlas.task t on t.message_task_id = m.task_id and t.kind = 'chat'
+    join atlas.task t on t.id = m.task_id and t.kind = 'chat'
     group by t.id, p.id
     on conflict do nothing
     returning task_id, passage_id
@@ -7816,7 +8035,8 @@ CREATE TABLE atlas.attempt (
     CONSTRAINT attempt_number_check CHECK ((number > 0)),
     CONSTRAINT attempt_response_offset_check CHECK ((response_offset >= 0)),
     CONSTRAINT attempt_state_check CHECK ((state = ANY (ARRAY['running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'released'::text, 'lost'::text])))
-);
+)
+WITH (fillfactor='60');
 
 --
 -- Name: TABLE attempt; Type: COMMENT; Schema: atlas; Owner: -
@@ -8445,7 +8665,7 @@ CREATE SEQUENCE atlas.claim_seq
 -- Name: SEQUENCE claim_seq; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON SEQUENCE atlas.claim_seq IS 'Orders claims: turns over senders go by it.';
+COMMENT ON SEQUENCE atlas.claim_seq IS 'Orders claims: turns over projects and senders go by it.';
 
 --
 -- Name: control; Type: TABLE; Schema: atlas; Owner: -
@@ -8525,7 +8745,7 @@ CREATE VIEW atlas.dead_letters WITH (security_invoker='true') AS
     error_message,
     finished_at
    FROM atlas.task t
-  WHERE (state = 'dead_lettered'::text);
+  WHERE dead_letter;
 
 --
 -- Name: VIEW dead_letters; Type: COMMENT; Schema: atlas; Owner: -
@@ -9783,6 +10003,7 @@ CREATE TABLE atlas.spend (
     unstored boolean DEFAULT false NOT NULL,
     adopted_at timestamp with time zone,
     held_until timestamp with time zone,
+    left_at timestamp with time zone,
     asked_at timestamp with time zone,
     input_tokens bigint,
     cached_tokens bigint,
@@ -9808,8 +10029,10 @@ CREATE TABLE atlas.spend (
     CONSTRAINT spend_reserved_output_check CHECK ((reserved_output >= 0)),
     CONSTRAINT spend_reserved_tokens_check CHECK ((reserved_tokens >= 0)),
     CONSTRAINT spend_reserved_usd_check CHECK ((reserved_usd >= (0)::numeric)),
-    CONSTRAINT spend_state_check CHECK ((state = ANY (ARRAY['reserved'::text, 'held'::text, 'settled'::text])))
-);
+    CONSTRAINT spend_state_check CHECK ((state = ANY (ARRAY['reserved'::text, 'held'::text, 'settled'::text]))),
+    CONSTRAINT what_was_left_is_open CHECK (((left_at IS NULL) OR ((state = 'reserved'::text) AND (response_id IS NOT NULL))))
+)
+WITH (fillfactor='50');
 
 --
 -- Name: TABLE spend; Type: COMMENT; Schema: atlas; Owner: -
@@ -9944,6 +10167,12 @@ COMMENT ON COLUMN atlas.spend.adopted_at IS 'When the provider''s webhook told o
 COMMENT ON COLUMN atlas.spend.held_until IS 'When its hold ends: then it is presumed not made, or booked in full, as atlas.spend_rules says.';
 
 --
+-- Name: COLUMN spend.left_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend.left_at IS 'When the attempt ended that had read its response, and left it open.';
+
+--
 -- Name: COLUMN spend.asked_at; Type: COMMENT; Schema: atlas; Owner: -
 --
 
@@ -10027,6 +10256,12 @@ COMMENT ON CONSTRAINT corrections_are_settled ON atlas.spend IS 'A correction re
 --
 
 COMMENT ON CONSTRAINT only_corrections_are_negative ON atlas.spend IS 'A correction is the difference, and may be negative.';
+
+--
+-- Name: CONSTRAINT what_was_left_is_open ON spend; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON CONSTRAINT what_was_left_is_open ON atlas.spend IS 'Only a response can be left, and while it is not settled.';
 
 --
 -- Name: spend_by_day; Type: VIEW; Schema: atlas; Owner: -
@@ -12254,12 +12489,6 @@ ALTER TABLE ONLY rag.usage
     ADD CONSTRAINT usage_pkey PRIMARY KEY (day, index_id, purpose);
 
 --
--- Name: attempt_lease; Type: INDEX; Schema: atlas; Owner: -
---
-
-CREATE INDEX attempt_lease ON atlas.attempt USING btree (lease_expires_at) WHERE (state = 'running'::text);
-
---
 -- Name: attempt_one_running; Type: INDEX; Schema: atlas; Owner: -
 --
 
@@ -12320,12 +12549,6 @@ CREATE INDEX outbox_task ON atlas.outbox USING btree (task_id, destination_id, "
 CREATE INDEX reply_part_task ON atlas.reply_part USING btree (task_id);
 
 --
--- Name: spend_attempt; Type: INDEX; Schema: atlas; Owner: -
---
-
-CREATE INDEX spend_attempt ON atlas.spend USING btree (attempt_id);
-
---
 -- Name: spend_call; Type: INDEX; Schema: atlas; Owner: -
 --
 
@@ -12347,25 +12570,19 @@ CREATE INDEX spend_day ON atlas.spend USING btree (day);
 -- Name: spend_held; Type: INDEX; Schema: atlas; Owner: -
 --
 
-CREATE INDEX spend_held ON atlas.spend USING btree (held_until) WHERE (state = 'held'::text);
+CREATE INDEX spend_held ON atlas.spend USING btree (held_until) WHERE (held_until IS NOT NULL);
+
+--
+-- Name: spend_left; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX spend_left ON atlas.spend USING btree (left_at) WHERE (left_at IS NOT NULL);
 
 --
 -- Name: spend_model; Type: INDEX; Schema: atlas; Owner: -
 --
 
-CREATE INDEX spend_model ON atlas.spend USING btree (model, settled_at DESC) WHERE ((known = 'reported'::text) AND (corrects IS NULL));
-
---
--- Name: spend_open; Type: INDEX; Schema: atlas; Owner: -
---
-
-CREATE INDEX spend_open ON atlas.spend USING btree (task_id) WHERE (state <> 'settled'::text);
-
---
--- Name: spend_response; Type: INDEX; Schema: atlas; Owner: -
---
-
-CREATE INDEX spend_response ON atlas.spend USING btree (response_id) WHERE (response_id IS NOT NULL);
+CREATE INDEX spend_model ON atlas.spend USING btree (model, id DESC);
 
 --
 -- Name: spend_task; Type: INDEX; Schema: atlas; Owner: -
@@ -12374,28 +12591,16 @@ CREATE INDEX spend_response ON atlas.spend USING btree (response_id) WHERE (resp
 CREATE INDEX spend_task ON atlas.spend USING btree (task_id);
 
 --
--- Name: task_completed; Type: INDEX; Schema: atlas; Owner: -
+-- Name: task_control; Type: INDEX; Schema: atlas; Owner: -
 --
 
-CREATE INDEX task_completed ON atlas.task USING btree (finished_at) WHERE (state = 'completed'::text);
+CREATE INDEX task_control ON atlas.task USING btree (message_task_id) WHERE (kind = 'control'::text);
 
 --
 -- Name: task_dead; Type: INDEX; Schema: atlas; Owner: -
 --
 
-CREATE INDEX task_dead ON atlas.task USING btree (finished_at DESC) WHERE (state = 'dead_lettered'::text);
-
---
--- Name: task_message; Type: INDEX; Schema: atlas; Owner: -
---
-
-CREATE INDEX task_message ON atlas.task USING btree (message_task_id);
-
---
--- Name: task_owner; Type: INDEX; Schema: atlas; Owner: -
---
-
-CREATE INDEX task_owner ON atlas.task USING btree (sender, queued_at DESC);
+CREATE INDEX task_dead ON atlas.task USING btree (in_id) WHERE dead_letter;
 
 --
 -- Name: task_project; Type: INDEX; Schema: atlas; Owner: -
@@ -12407,13 +12612,13 @@ CREATE INDEX task_project ON atlas.task USING btree (project_id, queued_at DESC)
 -- Name: task_ready; Type: INDEX; Schema: atlas; Owner: -
 --
 
-CREATE INDEX task_ready ON atlas.task USING btree (rank, sender_key, in_id) WHERE ((state = 'queued'::text) AND (wait_reason IS NULL) AND (kind = 'chat'::text));
+CREATE INDEX task_ready ON atlas.task USING btree (rank, project_id, sender_key, in_id) WHERE (ready AND (kind = 'chat'::text));
 
 --
 -- Name: task_ready_control; Type: INDEX; Schema: atlas; Owner: -
 --
 
-CREATE INDEX task_ready_control ON atlas.task USING btree (in_id) WHERE ((state = 'queued'::text) AND (wait_reason IS NULL) AND (kind = 'control'::text));
+CREATE INDEX task_ready_control ON atlas.task USING btree (in_id) WHERE (ready AND (kind = 'control'::text));
 
 --
 -- Name: task_recent; Type: INDEX; Schema: atlas; Owner: -
@@ -12422,16 +12627,22 @@ CREATE INDEX task_ready_control ON atlas.task USING btree (in_id) WHERE ((state 
 CREATE INDEX task_recent ON atlas.task USING btree (queued_at DESC);
 
 --
--- Name: task_running; Type: INDEX; Schema: atlas; Owner: -
+-- Name: task_sender; Type: INDEX; Schema: atlas; Owner: -
 --
 
-CREATE INDEX task_running ON atlas.task USING btree (attempt_id) WHERE (state = 'running'::text);
+CREATE INDEX task_sender ON atlas.task USING btree (sender_key, queued_at DESC);
 
 --
--- Name: task_served; Type: INDEX; Schema: atlas; Owner: -
+-- Name: task_turn; Type: INDEX; Schema: atlas; Owner: -
 --
 
-CREATE INDEX task_served ON atlas.task USING btree (sender_key, claim_seq DESC) WHERE (claim_seq IS NOT NULL);
+CREATE INDEX task_turn ON atlas.task USING btree (rank, claim_seq DESC) WHERE (claim_seq IS NOT NULL);
+
+--
+-- Name: task_turn_in_project; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX task_turn_in_project ON atlas.task USING btree (rank, project_id, claim_seq DESC) WHERE (claim_seq IS NOT NULL);
 
 --
 -- Name: task_upstream; Type: INDEX; Schema: atlas; Owner: -
@@ -12443,7 +12654,7 @@ CREATE INDEX task_upstream ON atlas.task USING btree (in_id) WHERE (wait_reason 
 -- Name: task_waiting; Type: INDEX; Schema: atlas; Owner: -
 --
 
-CREATE INDEX task_waiting ON atlas.task USING btree (run_after) WHERE ((state = 'queued'::text) AND (wait_reason IS NOT NULL));
+CREATE INDEX task_waiting ON atlas.task USING btree (run_after) WHERE (wait_reason IS NOT NULL);
 
 --
 -- Name: task_waiting_budget; Type: INDEX; Schema: atlas; Owner: -
@@ -12482,10 +12693,10 @@ CREATE INDEX architect_in_reply_to ON public.architect_in USING btree (((data #>
 CREATE INDEX architect_in_task ON public.architect_in USING btree (task_id);
 
 --
--- Name: architect_out_event; Type: INDEX; Schema: public; Owner: -
+-- Name: architect_out_created; Type: INDEX; Schema: public; Owner: -
 --
 
-CREATE UNIQUE INDEX architect_out_event ON public.architect_out USING btree (event_id);
+CREATE INDEX architect_out_created ON public.architect_out USING brin (created_at);
 
 --
 -- Name: architect_out_one_reply; Type: INDEX; Schema: public; Owner: -
@@ -13194,7 +13405,7 @@ COMMENT ON POLICY "people see their own and their projects' days" ON atlas.budge
 -- Name: task people see their own and their projects' tasks; Type: POLICY; Schema: atlas; Owner: -
 --
 
-CREATE POLICY "people see their own and their projects' tasks" ON atlas.task FOR SELECT TO authenticated USING (((sender = ( SELECT auth.uid() AS uid)) OR (project_id IN ( SELECT atlas.my_projects() AS my_projects))));
+CREATE POLICY "people see their own and their projects' tasks" ON atlas.task FOR SELECT TO authenticated USING (((sender_key = (( SELECT auth.uid() AS uid))::text) OR (project_id IN ( SELECT atlas.my_projects() AS my_projects))));
 
 --
 -- Name: POLICY "people see their own and their projects' tasks" ON task; Type: COMMENT; Schema: atlas; Owner: -
@@ -14080,6 +14291,18 @@ GRANT ALL ON FUNCTION atlas.index_document(p_project uuid, p_source text, p_titl
 GRANT ALL ON FUNCTION atlas.index_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text, p_repository text) TO service_role;
 
 --
+-- Name: FUNCTION inherit_responses(p_tasks uuid[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.inherit_responses(p_tasks uuid[]) FROM PUBLIC;
+
+--
+-- Name: FUNCTION inherited_response(p_task atlas.task); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.inherited_response(p_task atlas.task) FROM PUBLIC;
+
+--
 -- Name: FUNCTION is_filter(filter jsonb); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -14219,10 +14442,10 @@ GRANT ALL ON FUNCTION atlas.next_due() TO service_role;
 GRANT ALL ON FUNCTION atlas.next_due() TO atlas_worker;
 
 --
--- Name: FUNCTION next_tasks(p_senders integer, p_each integer); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION next_tasks(p_most integer); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.next_tasks(p_senders integer, p_each integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION atlas.next_tasks(p_most integer) FROM PUBLIC;
 
 --
 -- Name: FUNCTION number_part(); Type: ACL; Schema: atlas; Owner: -
@@ -14325,6 +14548,24 @@ GRANT ALL ON FUNCTION atlas.raise_notifications() TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) TO authenticated;
 GRANT ALL ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) TO service_role;
+
+--
+-- Name: FUNCTION ready_projects(p_rank integer, p_most integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.ready_projects(p_rank integer, p_most integer) FROM PUBLIC;
+
+--
+-- Name: FUNCTION ready_senders(p_rank integer, p_project uuid, p_most integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.ready_senders(p_rank integer, p_project uuid, p_most integer) FROM PUBLIC;
+
+--
+-- Name: FUNCTION ready_tasks(p_rank integer, p_project uuid, p_most integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.ready_tasks(p_rank integer, p_project uuid, p_most integer) FROM PUBLIC;
 
 --
 -- Name: FUNCTION record_destination(p_destination uuid, p_ok boolean, p_error text, p_seconds double precision); Type: ACL; Schema: atlas; Owner: -
@@ -14559,10 +14800,10 @@ GRANT ALL ON FUNCTION atlas.set_spend_rules(p_rules jsonb) TO service_role;
 GRANT ALL ON FUNCTION atlas.set_spend_rules(p_rules jsonb) TO atlas_worker;
 
 --
--- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean, p_event text, p_details jsonb); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean, p_event text, p_details jsonb) FROM PUBLIC;
 
 --
 -- Name: FUNCTION settle_call(p_spend_id bigint, p_usage jsonb); Type: ACL; Schema: atlas; Owner: -
@@ -14571,10 +14812,10 @@ REVOKE ALL ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, 
 REVOKE ALL ON FUNCTION atlas.settle_call(p_spend_id bigint, p_usage jsonb) FROM PUBLIC;
 
 --
--- Name: FUNCTION settle_in(p_days date[], p_scopes text[], p_items jsonb); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION settle_in(p_days date[], p_scopes text[], p_items jsonb, p_event text, p_details jsonb); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.settle_in(p_days date[], p_scopes text[], p_items jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION atlas.settle_in(p_days date[], p_scopes text[], p_items jsonb, p_event text, p_details jsonb) FROM PUBLIC;
 
 --
 -- Name: FUNCTION settle_outbox(p_lease_owner uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]); Type: ACL; Schema: atlas; Owner: -
@@ -14591,10 +14832,10 @@ GRANT ALL ON FUNCTION atlas.settle_outbox(p_lease_owner uuid, p_sent bigint[], p
 REVOKE ALL ON FUNCTION atlas.settle_spends(p_items jsonb) FROM PUBLIC;
 
 --
--- Name: FUNCTION share_of(p_task atlas.task); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION share_of(p_project uuid, p_sender text); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.share_of(p_task atlas.task) FROM PUBLIC;
+REVOKE ALL ON FUNCTION atlas.share_of(p_project uuid, p_sender text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION skip_outbox(p_ids bigint[]); Type: ACL; Schema: atlas; Owner: -

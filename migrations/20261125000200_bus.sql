@@ -55,7 +55,8 @@ create unique index architect_out_one_reply on public.architect_out (task_id)
 create unique index architect_out_one_start on public.architect_out (task_id)
   where (data ->> 'msg_type') = 'spec' and (data #>> '{metadata,status}') = 'in_progress';
 create index architect_out_task on public.architect_out (task_id, id);
-create unique index architect_out_event on public.architect_out (event_id);
+-- Rows are written once, in the order of time.
+create index architect_out_created on public.architect_out using brin (created_at);
 comment on table public.architect_out is 'What Atlas answers: one in_progress row and one final row a task, answers to control messages, escalations.';
 comment on column public.architect_out.id is 'Order of writing; not the order of commits.';
 comment on column public.architect_out.data is 'The message: task_id, role, msg_type, content, metadata with its status.';

@@ -6,6 +6,9 @@
 -- happens (a settlement, resume, a higher budget). Lock order, everywhere: tasks by id, then the day's budgets by
 -- scope, then (skip locked) waiting tasks.
 --
+-- From claim to completion a task's rows stay where they are: no index of task or spend has a column, in its key or its predicate,
+-- that this way changes, but for ready, which a claim takes away. So Postgres updates them in place (HOT), and writes no index.
+--
 -- Five things are held by a lease, and say so in the same words: lease_owner holds it until lease_expires_at, and attempts
 -- counts how often somebody began. A post has no owner (whichever call finds its lease over goes on), and a row of the outbox
 -- counts rejections instead, since being sent again costs it nothing.
@@ -24,6 +27,8 @@ create table atlas.task (
   parent_id uuid,
   priority smallint not null default 0 check (priority between -100 and 100),
   rank smallint not null generated always as (-priority) stored,
+  ready boolean not null generated always as (state = 'queued' and wait_reason is null) stored,
+  dead_letter boolean not null generated always as (state = 'dead_lettered') stored,
   queued_at timestamptz not null default now(),
   run_after timestamptz not null default now(),
   wait_reason text check (wait_reason in ('scheduled', 'retry', 'reserved_budget', 'settled_budget', 'upstream', 'held', 'response')),
@@ -48,23 +53,22 @@ create table atlas.task (
   check ((state = 'running') = (attempt_id is not null)),
   check ((state in ('completed', 'failed', 'cancelled', 'dead_lettered')) = (finished_at is not null)),
   check (wait_reason is null or state = 'queued'),
-  check (state not in ('failed', 'dead_lettered') or error_code is not null)
-);
-create index task_ready on atlas.task (rank, sender_key, in_id)
-  where state = 'queued' and wait_reason is null and kind = 'chat';
-create index task_ready_control on atlas.task (in_id)
-  where state = 'queued' and wait_reason is null and kind = 'control';
-create index task_waiting on atlas.task (run_after) where state = 'queued' and wait_reason is not null;
+  check (state not in ('failed', 'dead_lettered') or error_code is not null),
+  constraint a_question_has_its_messages_id check (kind = 'control' or id = message_task_id)
+) with (fillfactor = 60);
+create index task_ready on atlas.task (rank, project_id, sender_key, in_id) where ready and kind = 'chat';
+create index task_ready_control on atlas.task (in_id) where ready and kind = 'control';
+create index task_waiting on atlas.task (run_after) where wait_reason is not null;
 create index task_waiting_budget on atlas.task (wait_scope, in_id) where wait_scope is not null;
-create index task_served on atlas.task (sender_key, claim_seq desc) where claim_seq is not null;
-create index task_running on atlas.task (attempt_id) where state = 'running';
-create index task_message on atlas.task (message_task_id);
 create index task_upstream on atlas.task (in_id) where wait_reason = 'upstream';
-create index task_owner on atlas.task (sender, queued_at desc);
+create index task_dead on atlas.task (in_id) where dead_letter;
+create index task_control on atlas.task (message_task_id) where kind = 'control';
+-- Where the last claim stopped, of all and in each project: the next one goes on from there.
+create index task_turn on atlas.task (rank, claim_seq desc) where claim_seq is not null;
+create index task_turn_in_project on atlas.task (rank, project_id, claim_seq desc) where claim_seq is not null;
+create index task_sender on atlas.task (sender_key, queued_at desc);
 create index task_project on atlas.task (project_id, queued_at desc);
 create index task_recent on atlas.task (queued_at desc);
-create index task_dead on atlas.task (finished_at desc) where state = 'dead_lettered';
-create index task_completed on atlas.task (finished_at) where state = 'completed';
 comment on table atlas.task is 'The queue: one row a question or control message. See docs/states.md.';
 comment on column atlas.task.id is 'The message''s task_id for a question; an id of its own for a control message.';
 comment on column atlas.task.kind is 'chat or control.';
@@ -72,12 +76,15 @@ comment on column atlas.task.state is 'queued, running, completed, failed, cance
 comment on column atlas.task.title is 'The first line of the question, for people who look at the table.';
 comment on column atlas.task.in_id is 'The row of architect_in.';
 comment on column atlas.task.message_task_id is 'The task_id that the message inherited; answers name it.';
+comment on constraint a_question_has_its_messages_id on atlas.task is 'So a question is found by one id.';
 comment on column atlas.task.sender is 'The user who asked; null for the service role.';
 comment on column atlas.task.sender_key is 'Whose turn and whose budget: the user, an outside identity, or service.';
 comment on column atlas.task.project_id is 'The project it belongs to.';
 comment on column atlas.task.parent_id is 'The earlier task that it goes on from.';
 comment on column atlas.task.priority is 'Higher goes first, from -100 to 100.';
 comment on column atlas.task.rank is 'Minus the priority, so that one ascending index serves claims.';
+comment on column atlas.task.ready is 'Whether it can be claimed now.';
+comment on column atlas.task.dead_letter is 'Whether it is a dead letter.';
 comment on column atlas.task.queued_at is 'When it was asked.';
 comment on column atlas.task.run_after is 'Not before this time.';
 comment on column atlas.task.wait_reason is 'Why a queued task is not ready yet. response: its response is under way. held: nobody knows yet
@@ -89,7 +96,7 @@ comment on column atlas.task.early_losses is 'Workers that were lost before they
 comment on column atlas.task.max_attempts is 'Failures of its own after which it is dead-lettered.';
 comment on column atlas.task.attempt_id is 'The attempt that runs it now.';
 comment on column atlas.task.attempts is 'How many attempts were begun.';
-comment on column atlas.task.claim_seq is 'Order of the last claim: turns over senders go by it.';
+comment on column atlas.task.claim_seq is 'Order of the last claim.';
 comment on column atlas.task.cancel_requested_at is 'When somebody asked to stop it while it ran.';
 comment on column atlas.task.adopted_at is 'While it ran, another of its calls turned out to be answered: its worker goes over to that.';
 comment on column atlas.task.outage_since is 'Since when upstream has kept it from an answer.';
@@ -102,13 +109,13 @@ comment on column atlas.task.error_code is 'Why it ended without a reply, in one
 comment on column atlas.task.error_message is 'Why it ended without a reply.';
 alter table atlas.task enable row level security;
 create policy "people see their own and their projects' tasks" on atlas.task for select to authenticated
-  using (sender = (select auth.uid()) or project_id in (select atlas.my_projects()));
+  using (sender_key = (select auth.uid())::text or project_id in (select atlas.my_projects()));
 comment on policy "people see their own and their projects' tasks" on atlas.task is 'Row level security: people see their own and their projects'' tasks.';
 grant select on atlas.task to authenticated;
 grant select on atlas.task to service_role;
 
 create sequence atlas.claim_seq;
-comment on sequence atlas.claim_seq is 'Orders claims: turns over senders go by it.';
+comment on sequence atlas.claim_seq is 'Orders claims: turns over projects and senders go by it.';
 
 create table atlas.worker (
   id uuid primary key,
@@ -154,9 +161,8 @@ create table atlas.attempt (
   error_message text,
   unique (task_id, number),
   check ((state = 'running') = (finished_at is null))
-);
+) with (fillfactor = 60);
 create unique index attempt_one_running on atlas.attempt (task_id) where state = 'running';
-create index attempt_lease on atlas.attempt (lease_expires_at) where state = 'running';
 comment on table atlas.attempt is 'One try at a task: its worker, its lease, where its reply stands.';
 comment on column atlas.attempt.id is 'The attempt id: every transition of a running task needs it.';
 comment on column atlas.attempt.task_id is 'The task it belongs to.';
@@ -209,7 +215,7 @@ language sql stable security definer set search_path = ''
 as $$
   select exists (
     select from atlas.task t
-    where t.id = task and (t.sender = atlas.uid() or t.project_id in (select atlas.my_projects())))
+    where t.id = task and (t.sender_key = atlas.uid()::text or t.project_id in (select atlas.my_projects())))
 $$;
 comment on function atlas.owns_task(uuid) is 'Whether the calling user may read the task: their own, or their project''s.';
 grant execute on function atlas.owns_task(uuid) to authenticated, service_role;

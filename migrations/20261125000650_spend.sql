@@ -22,6 +22,7 @@ create table atlas.spend (
   unstored boolean not null default false,
   adopted_at timestamptz,
   held_until timestamptz,
+  left_at timestamptz,
   asked_at timestamptz,
   input_tokens bigint,
   cached_tokens bigint,
@@ -41,20 +42,20 @@ create table atlas.spend (
   constraint only_corrections_are_negative check (corrects is not null or least(input_tokens, cached_tokens, cache_write_tokens,
     output_tokens, reasoning_tokens, tokens, usd) >= 0),
   check (known not in ('none', 'presumed_none') or tokens = 0),
-  constraint corrections_are_settled check (corrects is null or (state = 'settled' and reserved_tokens = 0))
-);
+  constraint corrections_are_settled check (corrects is null or (state = 'settled' and reserved_tokens = 0)),
+  constraint what_was_left_is_open check (left_at is null or (state = 'reserved' and response_id is not null))
+) with (fillfactor = 50);
 create unique index spend_call on atlas.spend (attempt_id, call) where corrects is null;
-create index spend_attempt on atlas.spend (attempt_id);
 create index spend_corrects on atlas.spend (corrects) where corrects is not null;
 create index spend_task on atlas.spend (task_id);
-create index spend_open on atlas.spend (task_id) where state <> 'settled';
-create index spend_held on atlas.spend (held_until) where state = 'held';
-create index spend_response on atlas.spend (response_id) where response_id is not null;
+create index spend_held on atlas.spend (held_until) where held_until is not null;
+create index spend_left on atlas.spend (left_at) where left_at is not null;
 create index spend_day on atlas.spend (day);
-create index spend_model on atlas.spend (model, settled_at desc) where known = 'reported' and corrects is null;
+create index spend_model on atlas.spend (model, id desc);
 comment on table atlas.spend is 'One row a model call, from its reservation to its settlement; a correction is a row of its own.';
 comment on constraint only_corrections_are_negative on atlas.spend is 'A correction is the difference, and may be negative.';
 comment on constraint corrections_are_settled on atlas.spend is 'A correction reserves nothing.';
+comment on constraint what_was_left_is_open on atlas.spend is 'Only a response can be left, and while it is not settled.';
 comment on column atlas.spend.id is 'Its id.';
 comment on column atlas.spend.task_id is 'The task it belongs to.';
 comment on column atlas.spend.attempt_id is 'The attempt that made the call, or that took it up from a lost one.';
@@ -76,6 +77,7 @@ comment on column atlas.spend.response_id is 'The provider''s id of the response
 comment on column atlas.spend.unstored is 'Its response had begun, and the provider does not keep it: when its reader is lost, it is.';
 comment on column atlas.spend.adopted_at is 'When the provider''s webhook told of its response.';
 comment on column atlas.spend.held_until is 'When its hold ends: then it is presumed not made, or booked in full, as atlas.spend_rules says.';
+comment on column atlas.spend.left_at is 'When the attempt ended that had read its response, and left it open.';
 comment on column atlas.spend.asked_at is 'When the provider was last asked what became of it.';
 comment on column atlas.spend.input_tokens is 'Tokens sent.';
 comment on column atlas.spend.cached_tokens is 'Those of the input that the provider had cached.';

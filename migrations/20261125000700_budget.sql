@@ -152,7 +152,7 @@ begin
       coalesce(sum(s.reserved_tokens) filter (where s.state <> 'settled'), 0), coalesce(sum(s.tokens), 0),
       coalesce(sum(s.reserved_usd) filter (where s.state <> 'settled'), 0), coalesce(sum(s.usd), 0)
     from atlas.task t join atlas.spend s on s.task_id = t.id
-    where t.sender_key = substr(p_scope, 8) and t.claim_seq is not null and s.day = p_day and p_scope = any (s.scopes)
+    where t.sender_key = substr(p_scope, 8) and s.day = p_day and p_scope = any (s.scopes)
     on conflict do nothing;
     return;
   end if;
@@ -350,7 +350,7 @@ as $$
   from atlas.budget_now b
   left join lateral (
     select sum(s.reserved_tokens) as tokens, sum(s.reserved_usd) as usd
-    from atlas.spend s where s.state = 'held' and s.day = b.day and b.scope = any (s.scopes)) h on true
+    from atlas.spend s where s.held_until is not null and s.day = b.day and b.scope = any (s.scopes)) h on true
   where b.scope = 'global' or num_nonnulls(b.per_run, b.usd_per_run, b.daily, b.usd_daily, b.monthly, b.usd_monthly) > 0
 $$;
 comment on function atlas.get_budgets() is 'All limits with what today and this month hold.';

@@ -6,16 +6,16 @@ as $$ select to_char(value, case when value = trunc(value) then 'FM999,999,999,9
 comment on function atlas.grouped(numeric) is 'A number as people read it, such as 73,768 or 0.0450. Internal.';
 
 -- A person without a budget of their own has a share of their project's day, so that nobody can spend all of it.
-create function atlas.share_of(p_task atlas.task) returns table (daily bigint, usd_daily numeric)
+create function atlas.share_of(p_project uuid, p_sender text) returns table (daily bigint, usd_daily numeric)
 language sql stable security definer set search_path = ''
 as $$
   select floor(r.sender_daily_share * coalesce(p.daily, g.daily))::bigint, r.sender_daily_share * coalesce(p.usd_daily, g.usd_daily)
   from atlas.spend_rules r
   left join atlas.budget g on g.scope = 'global' and g.enforcement = 'hard'
-  left join atlas.budget p on p.scope = 'project:' || p_task.project_id and p.enforcement = 'hard'
-  where p_task.sender_key <> 'service'
+  left join atlas.budget p on p.scope = 'project:' || p_project and p.enforcement = 'hard'
+  where p_sender <> 'service'
 $$;
-comment on function atlas.share_of(atlas.task) is
+comment on function atlas.share_of(uuid, text) is
   'What a sender without a budget of their own may spend a day; no row for the service role. Internal.';
 
 -- One reservation; the caller holds the locks. Answers {"outcome": reserved|wait|defer|refuse, …}.
@@ -66,7 +66,7 @@ begin
       > p_task.queued_at as lowered, l.*,
     l.settled + l.need > l.most and (not l.shared or l.settled > 0) as spent into hit
   from atlas.budget_now b
-  left join atlas.share_of(p_task) share on b.scope like 'sender:%'
+  left join atlas.share_of(p_task.project_id, p_task.sender_key) share on b.scope like 'sender:%'
   cross join lateral (values
     ('run', 'in this run', 'tokens', b.per_run::numeric, used.tokens, 0::numeric, need::numeric, null::date, false),
     ('run', 'in this run', 'USD', b.usd_per_run, used.usd, 0, usd, null, false),
@@ -146,6 +146,7 @@ as $$
 declare
   attempt_ids constant uuid[] := array(select (r ->> 'attempt_id')::uuid from jsonb_array_elements(p_requests) r);
   v_day constant date := atlas.today();
+  v_tasks constant uuid[] := array(select a.task_id from atlas.attempt a where a.id = any (attempt_ids));
   v_scopes text[];
   request record;
   task atlas.task;
@@ -156,11 +157,10 @@ begin
     perform atlas.refuse('input_tokens or output_tokens', 'is negative', 'send what the call may use at most, at least 0', 'AT005',
       'reserve_tokens');
   end if;
-  perform from atlas.task t where t.attempt_id = any (attempt_ids) and t.state = 'running' order by t.id for no key update;
-  perform from atlas.attempt a where a.id = any (attempt_ids) and a.state = 'running' order by a.id for no key update;
+  perform from atlas.task t where t.id = any (v_tasks) and t.attempt_id = any (attempt_ids) order by t.id for no key update;
   select array_agg(distinct x) into v_scopes
   from jsonb_to_recordset(p_requests) as r (attempt_id uuid, model text)
-  join atlas.task t on t.attempt_id = r.attempt_id and t.state = 'running'
+  join (select k.* from atlas.task k where k.id = any (v_tasks) offset 0) t on t.attempt_id = r.attempt_id
   cross join unnest(array['global', 'project:' || t.project_id, 'sender:' || t.sender_key, 'model:' || r.model]) x;
   -- a person's share of the day is counted in a budget of their own
   insert into atlas.budget (scope)
@@ -170,26 +170,39 @@ begin
   order by x on conflict do nothing;
   perform atlas.lock_days(array[v_day], v_scopes);
   return query
-  with request as (
-    select r.n, r.attempt_id, r.call, r.model, r.input_tokens + r.output_tokens as need, r.output_tokens, t.id as task_id, t.sender_key,
-      array['global', 'project:' || t.project_id, 'sender:' || t.sender_key, 'model:' || r.model] as scopes, (p.price).valid_from,
-      coalesce(r.tier, 'default') as tier, coalesce(r.completion_window, 'soonest') as completion_window, f.factor,
-      atlas.worst_cost(p.price, r.input_tokens, r.output_tokens, f.factor) as usd,
-      case when r.call = 0 then 0 else (select coalesce(sum(coalesce(s.tokens, s.reserved_tokens)), 0)
-        from atlas.spend s where s.attempt_id = r.attempt_id and s.state <> 'held') end as used,
-      case when r.call = 0 then 0 else (select coalesce(sum(coalesce(s.usd, s.reserved_usd)), 0)
-        from atlas.spend s where s.attempt_id = r.attempt_id and s.state <> 'held') end as used_usd,
-      share.daily as share_daily, share.usd_daily as share_usd,
-      -- one look by an index each, whatever the planner thinks of how many there are
-      (select true from atlas.spend s where s.attempt_id = r.attempt_id and s.call = r.call and s.corrects is null limit 1) as taken,
-      (select true from atlas.spend s where s.task_id = t.id and s.state = 'held' limit 1) as holds
+  with asked as materialized (
+    select r.n, r.attempt_id, r.call, r.model, r.input_tokens, r.output_tokens, coalesce(r.tier, 'default') as tier,
+      coalesce(r.completion_window, 'soonest') as completion_window, t.id as task_id, t.project_id, t.sender_key
     from rows from (jsonb_to_recordset(p_requests) as (attempt_id uuid, call integer, model text, input_tokens bigint,
       output_tokens bigint, tier text, completion_window text)) with ordinality
       as r (attempt_id, call, model, input_tokens, output_tokens, tier, completion_window, n)
-    left join atlas.task t on t.attempt_id = r.attempt_id and t.state = 'running'
-    left join lateral (select atlas.price_on(r.model, v_day) as price) p on true
-    left join lateral (select atlas.price_factor_of(r.tier, r.completion_window) as factor) f on true
-    left join lateral atlas.share_of(t) share on true
+    left join (select k.* from atlas.task k where k.id = any (v_tasks) offset 0) t on t.attempt_id = r.attempt_id
+  ),
+  -- once for all calls of a kind, and of a sender
+  priced as materialized (
+    select k.*, atlas.price_on(k.model, v_day) as price, atlas.price_factor_of(k.tier, k.completion_window) as factor
+    from (select distinct a.model, a.tier, a.completion_window from asked a) k
+  ),
+  shared as materialized (
+    select k.*, s.daily, s.usd_daily from (select distinct a.project_id, a.sender_key from asked a) k
+    cross join lateral atlas.share_of(k.project_id, k.sender_key) s
+  ),
+  request as materialized (
+    select r.n, r.attempt_id, r.call, r.model, r.input_tokens + r.output_tokens as need, r.output_tokens, r.task_id,
+      array['global', 'project:' || r.project_id, 'sender:' || r.sender_key, 'model:' || r.model] as scopes, (p.price).valid_from,
+      r.tier, r.completion_window, p.factor,
+      atlas.worst_cost(p.price, r.input_tokens, r.output_tokens, p.factor) as usd,
+      case when r.call = 0 then 0 else (select coalesce(sum(coalesce(s.tokens, s.reserved_tokens)), 0)
+        from atlas.spend s where s.attempt_id = r.attempt_id and s.state <> 'held' and s.task_id = r.task_id) end as used,
+      case when r.call = 0 then 0 else (select coalesce(sum(coalesce(s.usd, s.reserved_usd)), 0)
+        from atlas.spend s where s.attempt_id = r.attempt_id and s.state <> 'held' and s.task_id = r.task_id) end as used_usd,
+      h.daily as share_daily, h.usd_daily as share_usd,
+      -- one look by an index each, whatever the planner thinks of how many there are
+      (select true from atlas.spend s where s.attempt_id = r.attempt_id and s.call = r.call and s.corrects is null limit 1) as taken,
+      (select true from atlas.spend s where s.task_id = r.task_id and s.state = 'held' limit 1) as holds
+    from asked r
+    join priced p on p.model = r.model and p.tier = r.tier and p.completion_window = r.completion_window
+    left join shared h on h.project_id = r.project_id and h.sender_key = r.sender_key
   ),
   total as (
     select x.scope, sum(q.need) as need, sum(q.usd) as usd, max(q.used + q.need) as longest, max(q.used_usd + q.usd) as longest_usd,
@@ -229,17 +242,19 @@ begin
   select jsonb_build_object('outcome', 'reserved', 'spend_id', s.id, 'tokens', q.need, 'usd', q.usd)
   from request q join reserved s on s.attempt_id = q.attempt_id order by q.n;
   if found then
-    perform atlas.append_audits('reserve_tokens', array_agg(s.task_id), array_agg(jsonb_build_object('call', s.call,
-      'model', s.model, 'tokens', s.reserved_tokens, 'usd', s.reserved_usd)))
+    perform atlas.append_audits('reserve_tokens', array_agg(s.task_id), array_agg(jsonb_build_object('attempt', a.number,
+      'worker', a.lease_owner, 'call', s.call, 'model', s.model, 'tokens', s.reserved_tokens, 'usd', s.reserved_usd)))
     from jsonb_to_recordset(p_requests) as r (attempt_id uuid, call integer)
-    join atlas.spend s on s.attempt_id = r.attempt_id and s.attempt_id = any (attempt_ids) and s.call = r.call and s.corrects is null;
+    cross join lateral (select x.* from atlas.attempt x where x.id = r.attempt_id limit 1) a
+    cross join lateral (select x.* from atlas.spend x
+      where x.attempt_id = r.attempt_id and x.call = r.call and x.corrects is null limit 1) s;
     return;
   end if;
   for request in
     select r.* from jsonb_to_recordset(p_requests) as r (attempt_id uuid, call integer, model text,
       input_tokens bigint, output_tokens bigint, tier text, completion_window text, may_wait boolean)
   loop
-    select t.* into task from atlas.task t where t.attempt_id = request.attempt_id and t.state = 'running';
+    select t.* into task from atlas.task t where t.id = any (v_tasks) and t.attempt_id = request.attempt_id;
     if not found then
       return next jsonb_build_object('outcome', 'lost');
       continue;
@@ -247,7 +262,8 @@ begin
     answer := atlas.reserve_one(task, request.call, request.model, request.input_tokens, request.output_tokens,
       coalesce(request.tier, 'default'), coalesce(request.completion_window, 'soonest'));
     if answer ->> 'outcome' = 'reserved' and not answer ? 'again' then
-      perform atlas.append_audit(task.id, 'reserve_tokens', jsonb_build_object('call', request.call,
+      perform atlas.append_audit(task.id, 'reserve_tokens', jsonb_build_object('attempt', task.attempts,
+        'worker', (select a.lease_owner from atlas.attempt a where a.id = task.attempt_id), 'call', request.call,
         'model', request.model, 'tokens', answer -> 'tokens', 'usd', answer -> 'usd'));
     elsif answer ->> 'outcome' in ('wait', 'defer') and coalesce(request.may_wait, true) then
       perform atlas.wait_for_budget(task, answer);

@@ -5,15 +5,14 @@
 -- "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "tier", "known"}. known: reported, estimated;
 -- none, presumed_none (it cost nothing); held (nobody knows yet: the reservation goes on counting). A usage of null: nobody
 -- will know, so the whole reservation counts. What was reported stands; all else may be corrected by a report.
-create function atlas.settle_spends(p_items jsonb) returns void
+create function atlas.settle_spends(p_items jsonb) returns table (task_id uuid, calls jsonb)
 language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   ids constant bigint[] := array(select (i ->> 'spend_id')::bigint from jsonb_array_elements(p_items) i);
-  tasks uuid[];
-  details jsonb[];
 begin
+  return query
   with item as (
     select distinct on (s.id) s.id, s.task_id, s.attempt_id, s.call, s.model, s.price_from, s.tier, s.completion_window, s.day,
       s.scopes, s.reserved_tokens, s.reserved_usd, s.response_id, s.state <> 'settled' as was_open, s.tokens as was_tokens,
@@ -63,7 +62,7 @@ begin
       from atlas.spend x where x.corrects = p.id and not p.was_open) c on true
   ),
   settled as (
-    update atlas.spend s set state = 'settled', held_until = null, known = p.known,
+    update atlas.spend s set state = 'settled', held_until = null, left_at = null, known = p.known,
       input_tokens = case when p.known <> 'unknown' then p.input end, cached_tokens = case when p.known <> 'unknown' then p.cached end,
       cache_write_tokens = case when p.known <> 'unknown' then p.cache_write end,
       output_tokens = case when p.known <> 'unknown' then p.output end,
@@ -100,45 +99,52 @@ begin
         sum(greatest(0, p.new_tokens - p.reserved_tokens) - greatest(0, p.counted_tokens - p.reserved_tokens)) as overrun
       from moved p cross join unnest(p.scopes) c (scope) where p.known <> 'held' group by p.day, c.scope) x
     where d.day = x.day and d.scope = x.scope
-  ),
-  told as (
-    select p.task_id, jsonb_build_object('calls', jsonb_agg(jsonb_strip_nulls(jsonb_build_object('call', p.call,
-      'model', p.model, 'tokens', case when p.known <> 'held' then p.new_tokens - p.counted_tokens end,
-      'usd', case when p.known <> 'held' then p.new_usd - p.counted_usd end, 'known', p.known,
-      'corrects', case when not p.was_open then p.id end,
-      'over_reservation', case when p.was_open and p.new_tokens > p.reserved_tokens then true end)) order by p.id)) as detail
-    from moved p group by p.task_id
   )
-  select array_agg(t.task_id), array_agg(t.detail) into tasks, details from told t;
-  if tasks is not null then
-    perform atlas.append_audits('record_usage', tasks, details);
-  end if;
+  select p.task_id, jsonb_agg(jsonb_strip_nulls(jsonb_build_object('call', p.call,
+    'model', p.model, 'tokens', case when p.known <> 'held' then p.new_tokens - p.counted_tokens end,
+    'usd', case when p.known <> 'held' then p.new_usd - p.counted_usd end, 'known', p.known,
+    'corrects', case when not p.was_open then p.id end,
+    'over_reservation', case when p.was_open and p.new_tokens > p.reserved_tokens then true end)) order by p.id)
+  from moved p group by p.task_id;
 end
 $$;
-comment on function atlas.settle_spends(jsonb) is 'Settles, holds or corrects calls. Internal: the caller holds the locks.';
+comment on function atlas.settle_spends(jsonb) is
+  'Settles, holds or corrects calls; says of each task what became of its calls, for the audit. Internal: the caller holds the locks.';
 
--- What every settlement does, in the one order: locks the days, settles, tells of budgets that are spent, wakes who waits for room.
-create function atlas.settle_in(p_days date[], p_scopes text[], p_items jsonb) returns void
+-- What every settlement does, in the one order: locks the days, settles, audits, tells of budgets that are spent, wakes who waits for
+-- room. The calls go into the row of whatever ends with them, p_event, with what that says of each task: {"<task id>": detail}.
+create function atlas.settle_in(p_days date[], p_scopes text[], p_items jsonb, p_event text default 'record_usage',
+  p_details jsonb default '{}') returns void
 language plpgsql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   -- only a correction can make settled money fall, and let in who was deferred
   corrects constant boolean := exists (select from atlas.spend s where s.state = 'settled'
     and s.id = any (array(select (i ->> 'spend_id')::bigint from jsonb_array_elements(p_items) i)));
+  tasks uuid[];
+  details jsonb[];
 begin
   perform atlas.lock_days(p_days, p_scopes);
-  perform atlas.settle_spends(p_items);
+  select array_agg(coalesce(c.task_id, d.key::uuid)), array_agg(coalesce(d.value, '{}')
+      || case when c.task_id is not null then jsonb_build_object('calls', c.calls) else '{}' end)
+    into tasks, details
+  from atlas.settle_spends(p_items) c full join jsonb_each(p_details) d on d.key = c.task_id::text;
+  if tasks is not null then
+    perform atlas.append_audits(p_event, tasks, details);
+  end if;
   perform atlas.announce_budgets(p_scopes);
   perform atlas.wake_waiting(p_scopes, 2 + 2 * jsonb_array_length(p_items), corrects);
 end
 $$;
-comment on function atlas.settle_in(date[], text[], jsonb) is
+comment on function atlas.settle_in(date[], text[], jsonb, text, jsonb) is
   'Settles calls of some days and budgets, and what follows from it. Internal: the caller holds their tasks.';
 
 -- Settles all open calls of attempts; usages: {"<attempt id>": {"<call>": usage}}. A call without a usage counts in full; with
 -- p_keep nobody guesses: one that has a response keeps it, to be asked for, and one that has none is held (unless its response had
 -- begun, and is not stored).
-create function atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean default false) returns void
+create function atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean default false,
+  p_event text default 'record_usage', p_details jsonb default '{}') returns void
 language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
@@ -146,24 +152,36 @@ declare
   items jsonb;
   v_days date[];
   v_scopes text[];
+  leaves boolean;
 begin
-  select jsonb_agg(jsonb_build_object('spend_id', s.id, 'usage', coalesce(p_usages -> s.attempt_id::text -> s.call::text,
-      case when p_keep and not s.unstored then '{"known": "held"}'::jsonb end))), array_agg(distinct s.day)
-    into items, v_days
-  from atlas.spend s
-  where s.attempt_id = any (p_attempts) and s.corrects is null
-    and (s.state = 'reserved' or (s.state = 'held' and p_usages -> s.attempt_id::text -> s.call::text is not null)
-      or (s.known <> 'reported' and p_usages -> s.attempt_id::text -> s.call::text is not null))
-    and not (p_keep and s.response_id is not null and p_usages -> s.attempt_id::text -> s.call::text is null);
+  select jsonb_agg(jsonb_build_object('spend_id', c.id, 'usage', coalesce(c.usage,
+      case when p_keep and not c.unstored then '{"known": "held"}'::jsonb end))) filter (where c.settles),
+    array_agg(distinct c.day) filter (where c.settles), coalesce(bool_or(not c.settles), false)
+    into items, v_days, leaves
+  from (
+    select s.id, s.day, s.unstored, u.usage,
+      not (p_keep and s.response_id is not null and (u.usage is null or u.usage ->> 'known' = 'held')) as settles
+    from atlas.spend s cross join lateral (select p_usages -> s.attempt_id::text -> s.call::text as usage) u
+    where s.attempt_id = any (p_attempts) and s.corrects is null
+      and (s.state = 'reserved' or (u.usage is not null and (s.state = 'held' or s.known <> 'reported')))) c;
+  if leaves then
+    update atlas.spend s set left_at = now()
+    where s.attempt_id = any (p_attempts) and s.corrects is null and s.state = 'reserved' and s.response_id is not null
+      and (p_usages -> s.attempt_id::text -> s.call::text is null or p_usages -> s.attempt_id::text -> s.call::text ->> 'known' = 'held');
+  end if;
   if items is null then
+    if p_details <> '{}' then
+      perform atlas.append_audits(p_event, array_agg(d.key::uuid), array_agg(d.value)) from jsonb_each(p_details) d;
+    end if;
     return;
   end if;
   select array_agg(distinct x) into v_scopes from atlas.spend s cross join unnest(s.scopes) x
-  where s.attempt_id = any (p_attempts);
-  perform atlas.settle_in(v_days, v_scopes, items);
+  where s.attempt_id = any (p_attempts) and s.corrects is null;
+  perform atlas.settle_in(v_days, v_scopes, items, p_event, p_details);
 end
 $$;
-comment on function atlas.settle_attempts(uuid[], jsonb, boolean) is 'Settles what attempts still have reserved. Internal.';
+comment on function atlas.settle_attempts(uuid[], jsonb, boolean, text, jsonb) is
+  'Settles what attempts still have reserved, in the audit row of what ends them. Internal.';
 
 -- Usage of calls that do not end their task: a fallback, a repair, a correction of what was unknown. An item is
 -- {"spend_id", "attempt_id", "usage"}: the attempt must be the one that runs the task now, unless the service role corrects

@@ -11,7 +11,7 @@ declare
   items jsonb;
 begin
   select array_agg(h.id) into ids from (
-    select s.id from atlas.spend s where s.state = 'held' and s.held_until <= now() order by s.held_until limit p_limit) h;
+    select s.id from atlas.spend s where s.held_until <= now() order by s.held_until limit p_limit) h;
   if ids is null then
     return 0;
   end if;
@@ -42,7 +42,7 @@ as $$
   update atlas.spend s set asked_at = now()
   where s.id in (
     select o.id from atlas.spend o join atlas.task t on t.id = o.task_id
-    where o.state = 'reserved' and o.response_id is not null and (o.asked_at is null or o.asked_at < now() - interval '1 minute')
+    where o.left_at is not null and (o.asked_at is null or o.asked_at < now() - interval '1 minute')
       -- one that the provider told of is still to be gone on with
       and (t.finished_at is not null or (t.attempt_id <> o.attempt_id and o.adopted_at is null))
     order by o.id limit p_limit for no key update of o skip locked)
@@ -134,7 +134,7 @@ begin
   if not answered then
     perform atlas.settle_call(call.id, usage);
   elsif was = 'held' then
-    update atlas.spend s set state = 'reserved', held_until = null where s.id = call.id;
+    update atlas.spend s set state = 'reserved', held_until = null, left_at = now() where s.id = call.id;
   end if;
   perform atlas.append_audit(task.id, 'adopt_response', jsonb_build_object('response', v_id, 'status', p_response ->> 'status',
     'call', call.call, 'was', was));

@@ -6,10 +6,10 @@ language plpgsql stable security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 begin
-  return exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'control')
+  return exists (select from atlas.task t where t.ready and t.kind = 'control')
     or (p_chats and (select c.paused_at is null from atlas.control c) and (
-      exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat')
-      or exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is not null and t.run_after <= now())));
+      exists (select from atlas.task t where t.ready and t.kind = 'chat')
+      or exists (select from atlas.task t where t.wait_reason is not null and t.run_after <= now())));
 end
 $$;
 comment on function atlas.has_work(boolean) is 'Whether a claim would find something now: a plain read. p_chats: questions too.';
@@ -24,46 +24,132 @@ begin
   -- greatest() passes over nulls
   return (select case when min(t.run_after) is not null then greatest(0, extract(epoch from min(t.run_after) - now())) end
     from atlas.task t
-    where t.state = 'queued' and t.wait_reason is not null and (select c.paused_at is null from atlas.control c));
+    where t.wait_reason is not null and (select c.paused_at is null from atlas.control c));
 end
 $$;
 comment on function atlas.next_due() is 'Seconds until the first waiting task is due; null where none waits, and while the queue is paused.';
 grant execute on function atlas.next_due() to service_role, atlas_worker;
 
--- Which tasks are next: by priority, then in rounds over senders, the least recently served sender first. The k-th
--- task of a sender belongs to round k, so a task waits for at most one earlier claim of each other active sender.
-create function atlas.next_tasks(p_senders integer, p_each integer) returns table (task_id uuid, turn bigint)
+-- Which tasks are next: by priority, then in rounds over projects, and in each over its senders. Both go in a circle, from where the
+-- last claim stopped, so a task that is its sender's first waits for at most one claim of each other active sender of its project, and
+-- one of each other project for each of those. What is read is what is taken, however many others wait.
+create function atlas.ready_projects(p_rank integer, p_most integer) returns setof uuid
 language plpgsql stable security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
+declare
+  last constant uuid := coalesce((select t.project_id from atlas.task t where t.rank = p_rank and t.claim_seq is not null
+    order by t.claim_seq desc limit 1), '00000000-0000-0000-0000-000000000000');
+  bound uuid := last;
+  lap integer := 1;
 begin
-  return query
-  with recursive active as (
-    (select t.rank, t.sender_key from atlas.task t
-     where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' order by t.rank, t.sender_key limit 1)
-    union all
-    select n.rank, n.sender_key from active a cross join lateral (
-      select t.rank, t.sender_key from atlas.task t
-      where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' and (t.rank, t.sender_key) > (a.rank, a.sender_key)
-      order by t.rank, t.sender_key limit 1) n
-  ),
-  turns as (
-    select a.rank, a.sender_key, coalesce(s.claim_seq, 0) as served
-    from active a left join lateral (
-      select t.claim_seq from atlas.task t where t.sender_key = a.sender_key and t.claim_seq is not null
-      order by t.claim_seq desc limit 1) s on true
-    order by a.rank, served, a.sender_key limit p_senders
-  )
-  select c.id, row_number() over (order by u.rank, c.round, u.served, u.sender_key)
-  from turns u cross join lateral (
-    select t.id, row_number() over (order by t.in_id) as round
-    from (select t.id, t.in_id from atlas.task t
-          where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat' and t.rank = u.rank and t.sender_key = u.sender_key
-          order by t.in_id limit p_each) t) c;
+  while lap <= 2 and p_most > 0 loop
+    select t.project_id into bound from atlas.task t
+    where t.ready and t.kind = 'chat' and t.rank = p_rank and t.project_id > bound
+    order by t.project_id, t.sender_key, t.in_id limit 1;
+    if found and (lap = 1 or bound <= last) then
+      return next bound;
+      p_most := p_most - 1;
+    else
+      lap := lap + 1;
+      bound := '00000000-0000-0000-0000-000000000000';
+    end if;
+  end loop;
 end
 $$;
-comment on function atlas.next_tasks(integer, integer) is
-  'Ready tasks in the order in which they are due: of so many senders, so many of each.';
+comment on function atlas.ready_projects(integer, integer) is
+  'Projects with ready tasks of a rank, after the one that was served last, in a circle. Internal.';
+
+create function atlas.ready_senders(p_rank integer, p_project uuid, p_most integer) returns setof text
+language plpgsql stable security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
+as $$
+declare
+  last constant text := coalesce((select t.sender_key from atlas.task t where t.rank = p_rank and t.project_id = p_project
+    and t.claim_seq is not null order by t.claim_seq desc limit 1), '');
+  bound text := last;
+  lap integer := 1;
+begin
+  while lap <= 2 and p_most > 0 loop
+    select t.sender_key into bound from atlas.task t
+    where t.ready and t.kind = 'chat' and t.rank = p_rank and t.project_id = p_project and t.sender_key > bound
+    order by t.sender_key, t.in_id limit 1;
+    if found and (lap = 1 or bound <= last) then
+      return next bound;
+      p_most := p_most - 1;
+    else
+      lap := lap + 1;
+      bound := '';
+    end if;
+  end loop;
+end
+$$;
+comment on function atlas.ready_senders(integer, uuid, integer) is
+  'Senders of a project with ready tasks of a rank, after the one who was served last, in a circle. Internal.';
+
+create function atlas.ready_tasks(p_rank integer, p_project uuid, p_most integer) returns setof uuid
+language plpgsql stable security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
+as $$
+declare
+  senders constant text[] := array(select atlas.ready_senders(p_rank, p_project, p_most));
+  each_most integer := ceil(p_most::numeric / greatest(cardinality(senders), 1));
+  tasks uuid[];
+begin
+  loop
+    tasks := array(
+      select t.id from unnest(senders) with ordinality as s (key, place)
+      cross join lateral (
+        select r.id, row_number() over (order by r.in_id) as round
+        from (select q.id, q.in_id from atlas.task q
+              where q.ready and q.kind = 'chat' and q.rank = p_rank and q.project_id = p_project and q.sender_key = s.key
+              order by q.in_id limit each_most) r) t
+      order by t.round, s.place limit p_most);
+    -- some have fewer than their share: others have more
+    exit when cardinality(tasks) = p_most or each_most >= p_most;
+    each_most := least(4 * each_most, p_most);
+  end loop;
+  return query select unnest(tasks);
+end
+$$;
+comment on function atlas.ready_tasks(integer, uuid, integer) is
+  'Ready tasks of a project and a rank, in rounds over its senders. Internal.';
+
+create function atlas.next_tasks(p_most integer) returns uuid[]
+language plpgsql stable security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
+as $$
+declare
+  found_tasks uuid[] := '{}'::uuid[];
+  projects uuid[];
+  tasks uuid[];
+  each_most integer;
+  missing integer;
+  v_rank integer := -32768;
+begin
+  loop
+    missing := p_most - cardinality(found_tasks);
+    exit when missing = 0;
+    select t.rank into v_rank from atlas.task t where t.ready and t.kind = 'chat' and t.rank > v_rank
+    order by t.rank, t.project_id, t.sender_key, t.in_id limit 1;
+    exit when not found;
+    projects := array(select atlas.ready_projects(v_rank, missing));
+    each_most := ceil(missing::numeric / greatest(cardinality(projects), 1));
+    loop
+      tasks := array(
+        select t.id from unnest(projects) with ordinality as p (id, place)
+        cross join lateral (
+          select r.id, r.round from atlas.ready_tasks(v_rank, p.id, each_most) with ordinality as r (id, round)) t
+        order by t.round, p.place limit missing);
+      exit when cardinality(tasks) = missing or each_most >= missing;
+      each_most := least(4 * each_most, missing);
+    end loop;
+    found_tasks := found_tasks || tasks;
+  end loop;
+  return found_tasks;
+end
+$$;
+comment on function atlas.next_tasks(integer) is 'So many ready tasks, in the order in which they are due. Internal.';
 
 create function atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_controls integer, p_lease interval)
 returns table (task_id uuid, attempt_id uuid, attempt integer, kind text, message jsonb, message_task_id uuid,
@@ -74,38 +160,36 @@ language plpgsql security definer set search_path = ''
 as $$
 declare
   chosen uuid[] := '{}'::uuid[];
+  candidates uuid[];
   chats uuid[];
   width integer;
   again boolean;
-  details jsonb[];
 begin
   p_chats := least(p_chats, 10000);
   p_controls := least(p_controls, 10000);
-  if exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is not null and t.run_after <= now()) then
+  if exists (select from atlas.task t where t.wait_reason is not null and t.run_after <= now()) then
     update atlas.task t set wait_reason = null, wait_scope = null
-    where t.id in (select w.id from atlas.task w where w.state = 'queued' and w.wait_reason is not null
-      and w.run_after <= now() order by w.run_after limit 500 for no key update skip locked);
+    where t.id in (select w.id from atlas.task w where w.wait_reason is not null and w.run_after <= now()
+      order by w.run_after limit 500 for no key update skip locked);
   end if;
   -- control messages are few, and go first; they are carried out also while the queue is paused
   if p_controls > 0 then
     select coalesce(array_agg(c.id), '{}') into chosen from (
       select t.id from atlas.task t
-      where t.state = 'queued' and t.kind = 'control' and t.wait_reason is null
+      where t.ready and t.kind = 'control'
       order by t.in_id limit p_controls for no key update skip locked) c;
   end if;
   if p_chats > 0 and (select c.paused_at is null from atlas.control c) then
     -- other claimers may hold all of the first ones: then a wider look
     foreach width in array array[2, 32] loop
-      select array_agg(c.id order by c.turn) into chats from (
-        select t.id, n.turn from (select * from atlas.next_tasks(width * p_chats, width * p_chats) order by turn) n
+      candidates := atlas.next_tasks(width * p_chats);
+      select array_agg(c.id order by c.place) into chats from (
+        select t.id, n.place from unnest(candidates) with ordinality as n (id, place)
         -- asked again, row by row, since another claim may have come in between
         cross join lateral (select l.id from atlas.task l
-          where l.id = n.task_id and l.state = 'queued' and l.wait_reason is null and l.kind = 'chat'
-          for no key update skip locked) t
+          where l.id = n.id and l.state = 'queued' and l.wait_reason is null for no key update skip locked) t
         limit p_chats) c;
-      exit when cardinality(chats) = p_chats
-        or not exists (select from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
-                       and t.id <> all (coalesce(chats, '{}')));
+      exit when cardinality(chats) = p_chats or cardinality(candidates) < width * p_chats;
     end loop;
     chosen := chosen || chats;
   end if;
@@ -133,9 +217,7 @@ begin
       c.id, c.sender, c.project_id
     from claimed c where c.kind = 'chat' and c.attempts = 1
   )
-  select bool_or(c.attempts > 1), array_agg(jsonb_build_object('attempt', c.attempts, 'worker', p_worker_id) order by array_position(chosen, c.id))
-    into again, details from claimed c;
-  perform atlas.append_audits('claim_tasks', chosen, details);
+  select bool_or(c.attempts > 1) into again from claimed c;
   if again then
     perform atlas.inherit_responses(chosen);
   end if;
@@ -204,10 +286,10 @@ begin
   update atlas.task t set wait_reason = 'upstream', wait_scope = null, run_after = now() + interval '1 second' * (50 + random() * 20),
     outage_since = coalesce(t.outage_since, now()), error_code = 'upstream', error_message = left(p_message, 2000)
   where t.id in (
-    select q.id from atlas.task q where q.state = 'queued' and q.kind = 'chat' and q.cancel_requested_at is null
+    select q.id from atlas.task q where q.kind = 'chat' and q.cancel_requested_at is null
       -- a response that is under way is asked for, whatever becomes of new calls
       and not exists (select from atlas.spend s where s.task_id = q.id and s.state = 'reserved' and s.response_id is not null)
-      and (q.wait_reason is null or (q.wait_reason is not null and q.run_after <= now()))
+      and (q.ready or (q.wait_reason is not null and q.run_after <= now()))
     order by q.in_id limit p_limit for no key update skip locked);
   get diagnostics deferred = row_count;
   for task_id in

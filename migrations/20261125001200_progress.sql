@@ -85,7 +85,7 @@ create function atlas.inherit_responses(p_tasks uuid[]) returns void
 language sql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
-  update atlas.spend s set attempt_id = t.attempt_id, call = 0
+  update atlas.spend s set attempt_id = t.attempt_id, call = 0, left_at = null
   from atlas.task t
   where t.id = any (p_tasks) and t.attempts > 1 and s.task_id = any (p_tasks) and s.id = (
     select o.id from atlas.spend o

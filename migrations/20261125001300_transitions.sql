@@ -46,7 +46,7 @@ as $$
 declare
   task atlas.task;
 begin
-  select t.* into task from atlas.task t where t.id = p_task_id or t.message_task_id = p_task_id
+  select t.* into task from atlas.task t where t.id = p_task_id or (t.kind = 'control' and t.message_task_id = p_task_id)
   order by (t.id = p_task_id) desc, t.id limit 1 for no key update;
   if not found then
     return;
@@ -68,19 +68,25 @@ language plpgsql security definer set search_path = ''
 as $$
 declare
   ids constant uuid[] := array(select (i ->> 'attempt_id')::uuid from jsonb_array_elements(p_items) i);
+  v_tasks uuid[];
   done uuid[];
-  tasks uuid[];
-  details jsonb[];
+  details jsonb;
 begin
-  perform from atlas.task t where t.attempt_id = any (ids) and t.state = 'running' order by t.id for no key update;
-  perform from atlas.attempt a where a.id = any (ids) and a.state = 'running' order by a.id for no key update;
   return query select a.id from atlas.attempt a where a.id = any (ids) and a.state = 'completed';
-  with item as (
+  select array_agg(l.id), array_agg(l.attempt_id) into v_tasks, done from (
+    select t.id, t.attempt_id from atlas.task t
+    where t.id = any (array(select a.task_id from atlas.attempt a where a.id = any (ids))) and t.attempt_id = any (ids)
+    order by t.id for no key update) l;
+  if done is null then
+    return;
+  end if;
+  perform from atlas.attempt a where a.id = any (done) order by a.id for no key update;
+  with item as materialized (
     select distinct on (t.id) t.id, t.message_task_id, t.sender, t.project_id, t.parent_id, t.attempt_id, t.attempts, i.content, i.model,
       jsonb_build_object('status', 'completed', 'model', i.model) || coalesce(i.metadata, '{}') as metadata,
       coalesce(i.msg_type, 'spec') as msg_type, nextval('public.architect_out_id_seq') as reply_id
     from jsonb_to_recordset(p_items) as i (attempt_id uuid, content text, metadata jsonb, model text, msg_type text)
-    join atlas.task t on t.attempt_id = i.attempt_id and t.state = 'running'
+    join (select k.* from atlas.task k where k.id = any (v_tasks) offset 0) t on t.attempt_id = i.attempt_id
     order by t.id
   ),
   replied as (
@@ -93,22 +99,19 @@ begin
   ),
   ended as (
     update atlas.attempt a set state = 'completed', finished_at = now(), model = coalesce(i.model, a.model)
-    from item i where a.id = i.attempt_id
+    from item i where a.id = i.attempt_id and a.id = any (done)
   ),
   finished as (
     update atlas.task t set state = 'completed', attempt_id = null, finished_at = now(), out_id = i.reply_id,
       model = i.model, error_code = null, error_message = null, outage_since = null
-    from item i where t.id = i.id
+    from item i where t.id = i.id and t.id = any (v_tasks)
   )
-  select array_agg(i.attempt_id), array_agg(i.id), array_agg(jsonb_strip_nulls(jsonb_build_object('attempt', i.attempts,
+  select jsonb_object_agg(i.id, jsonb_strip_nulls(jsonb_build_object('attempt', i.attempts,
       'model', i.model, 'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'), 'message_sha256', r.hash)))
-    into done, tasks, details from item i join replied r on r.id = i.reply_id;
-  if done is null then
-    return;
-  end if;
-  perform atlas.append_audits('complete_task', tasks, details);
+    into details from item i join replied r on r.id = i.reply_id;
   perform atlas.settle_attempts(done,
-    (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i), true);
+    (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i), true,
+    'complete_task', details);
   return query select unnest(done);
 end
 $$;
@@ -192,7 +195,8 @@ begin
     raise exception using errcode = 'AT005', message = format('fail_task: kind %L is not known', p_kind),
       hint = 'use own, final, budget, outage, held, response or released';
   end if;
-  select t.* into task from atlas.task t where t.attempt_id = p_attempt_id and t.state = 'running' for no key update;
+  select t.* into task from atlas.task t
+  where t.id = (select a.task_id from atlas.attempt a where a.id = p_attempt_id) and t.attempt_id = p_attempt_id for no key update;
   if not found then
     perform atlas.raise_lost(p_attempt_id);
   end if;
@@ -356,8 +360,8 @@ declare
 begin
   for task in
     select t.* from atlas.task t
-    where t.state = 'running' and t.attempt_id in (
-      select a.id from atlas.attempt a where a.state = 'running' and a.lease_expires_at < now()
+    where t.state = 'running' and t.id in (
+      select a.task_id from atlas.attempt a where a.state = 'running' and a.lease_expires_at < now()
       order by a.lease_expires_at limit p_limit)
     order by t.id for no key update skip locked
   loop

@@ -1,7 +1,7 @@
 -- The outbox: what must reach Pub/Sub and webhooks, a row an event and destination, written in the event's transaction.
 --
--- What was written while there was no destination at all is kept without one, and goes to those that come meanwhile
--- (adopt_outbox). An event is a row of architect_out, or a seal, a notification, a sign of progress, an export; its position orders
+-- What was written while there was no destination at all is kept without one, but for the beginnings of tasks, and goes to those that
+-- come meanwhile (adopt_outbox). An event is a row of architect_out, or a seal, a notification, a sign of progress, an export; its position orders
 -- it, the same for every destination and at every replay.
 
 create table atlas.outbox (
@@ -79,7 +79,9 @@ begin
   else
     insert into atlas.outbox (event_id, task_id, out_id, position)
     select n.event_id, case when n.data ->> 'msg_type' <> 'control' then n.task_id end, n.id, n.id
-    from new_rows n order by n.id;
+    from new_rows n
+    -- that a task began is news only while it runs
+    where n.data #>> '{metadata,status}' is distinct from 'in_progress' order by n.id;
   end if;
   return null;
 end

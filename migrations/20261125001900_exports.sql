@@ -94,7 +94,7 @@ begin
       union all
       select 'dead_letters', t.since, format('%s dead letters since %s UTC: see `atlas dlq list`', t.n,
         to_char(t.since at time zone 'UTC', 'HH24:MI'))
-      from (select s.since, (select count(*) from atlas.task t where t.state = 'dead_lettered' and t.finished_at > s.since)
+      from (select s.since, (select count(*) from atlas.task t where t.dead_letter and t.finished_at > s.since)
               + (select count(*) from atlas.outbox o where o.state = 'dead' and o.run_after > s.since) as n
             from (select greatest(hour, (select l.raised_at from last l where l.cause = 'dead_letters')) as since) s) t
       where t.n > 0
@@ -104,7 +104,8 @@ begin
         to_char(s.since at time zone 'UTC', 'HH24:MI'))
       from atlas.project p
       cross join lateral (select greatest(hour, (select l.raised_at from last l where l.cause = 'completed:' || p.name)) as since) s
-      join atlas.task t on t.project_id = p.id and t.kind = 'chat' and t.state = 'completed' and t.finished_at > s.since
+      join public.architect_out o on o.project_id = p.id and o.created_at > hour and o.created_at > s.since
+        and o.data ->> 'msg_type' = 'spec' and o.data #>> '{metadata,status}' = 'completed'
       group by p.name, s.since
     )
     select d.cause, d.text from due d left join last l on l.cause = d.cause

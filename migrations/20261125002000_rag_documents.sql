@@ -317,7 +317,7 @@ begin
     insert into rag.citation (task_id, passage_id)
     select t.id, p.id from named m
     join rag.passage p on p.sha256 = decode(m.sha256, 'hex')
-    join atlas.task t on t.message_task_id = m.task_id and t.kind = 'chat'
+    join atlas.task t on t.id = m.task_id and t.kind = 'chat'
     group by t.id, p.id
     on conflict do nothing
     returning task_id, passage_id

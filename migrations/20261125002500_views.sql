@@ -168,7 +168,7 @@ grant select on atlas.spend_by_project to authenticated, service_role;
 
 create view atlas.dead_letters with (security_invoker = true) as
 select t.id, t.title, t.sender_key, t.project_id, t.failures, t.error_code, t.error_message, t.finished_at
-from atlas.task t where t.state = 'dead_lettered';
+from atlas.task t where t.dead_letter;
 comment on view atlas.dead_letters is 'Tasks that failed for good; `atlas dlq retry` or atlas.retry_task retries them.';
 comment on column atlas.dead_letters.id is 'Its id.';
 comment on column atlas.dead_letters.title is 'The first line, for people who look at the table.';

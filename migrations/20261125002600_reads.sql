@@ -14,7 +14,7 @@ as $$
      where t.id between (select low from prefix) and (select high from prefix) limit 100)
     union
     (select t.id, t.queued_at, t.in_id from atlas.task t
-     where t.message_task_id between (select low from prefix) and (select high from prefix) limit 100)
+     where t.kind = 'control' and t.message_task_id between (select low from prefix) and (select high from prefix) limit 100)
     union
     (select t.id, t.queued_at, t.in_id from atlas.task t
      where p_text = 'last' and t.kind = 'chat' and (p_state is null or t.state = p_state)
@@ -52,8 +52,7 @@ language sql stable security definer set search_path = ''
   set enable_seqscan = off set jit = off
 as $$
   select jsonb_build_object(
-    'place', case when t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'
-      then (select n.turn from atlas.next_tasks(50, 20) n where n.task_id = t.id) end,
+    'place', case when t.ready and t.kind = 'chat' then array_position(atlas.next_tasks(1000), t.id) end,
     'paused_at', (select c.paused_at from atlas.control c),
     'pause_reason', (select c.reason from atlas.control c),
     'workers', (select count(*) from atlas.worker w where w.state <> 'stopped' and w.seen_at > now() - interval '2 minutes'),
@@ -116,11 +115,11 @@ language sql stable security definer set search_path = ''
 as $$
   select jsonb_build_object(
     -- each count by the partial index of its kind
-    'queued', (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat')
-      + (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'control'),
-    'waiting', (select count(*) from atlas.task t where t.state = 'queued' and t.wait_reason is not null),
-    'running', (select count(*) from atlas.task t where t.state = 'running'),
-    'dead_lettered', (select count(*) from atlas.task t where t.state = 'dead_lettered'),
+    'queued', (select count(*) from atlas.task t where t.ready and t.kind = 'chat')
+      + (select count(*) from atlas.task t where t.ready and t.kind = 'control'),
+    'waiting', (select count(*) from atlas.task t where t.wait_reason is not null),
+    'running', (select count(*) from atlas.attempt a where a.state = 'running'),
+    'dead_lettered', (select count(*) from atlas.task t where t.dead_letter),
     'outbox_dead', (select count(*) from atlas.outbox o where o.state = 'dead'),
     'outbox', (select coalesce(jsonb_agg(jsonb_build_object('destination', s.destination, 'pending', s.pending,
         'open', coalesce(s.open_until > now(), false),
@@ -128,14 +127,14 @@ as $$
       -- events kept for future destinations are not a backlog, and their number grows with history
       from atlas.outbox_status s where s.enabled and s.destination is not null),
     'oldest_seconds', coalesce((select extract(epoch from now() - min(greatest(t.queued_at, t.run_after)))
-      from atlas.task t where t.state = 'queued' and t.wait_reason is null and t.kind = 'chat'), 0),
+      from atlas.task t where t.ready and t.kind = 'chat'), 0),
     'paused', (select c.paused_at is not null from atlas.control c),
     'cache_flushed_at', (select c.cache_flushed_at from atlas.control c),
     'workers', (select count(*) from atlas.worker w where w.state <> 'stopped'
       and w.seen_at > now() - interval '2 minutes'),
     'models', (select coalesce(jsonb_object_agg(s.model, jsonb_build_object('breaker', s.state, 'since', s.since,
         'last_error', s.last_error)), '{}') from atlas.model_state s),
-    'held_calls', (select count(*) from atlas.spend s where s.state = 'held'),
+    'held_calls', (select count(*) from atlas.spend s where s.held_until is not null),
     'budgets', atlas.get_budgets())
 $$;
 comment on function atlas.queue_metrics() is 'What /metrics, heartbeat and `atlas status` show of the queue.';

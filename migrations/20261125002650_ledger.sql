@@ -34,7 +34,7 @@ as $$
   ),
   told as (
     select t.task_id, sum((c.value ->> 'tokens')::numeric) as tokens, sum((c.value ->> 'usd')::numeric) as usd
-    from touched t join atlas.audit a on a.task_id = t.task_id and a.event = 'record_usage'
+    from touched t join atlas.audit a on a.task_id = t.task_id and a.event in ('record_usage', 'complete_task') and a.detail ? 'calls'
     cross join jsonb_array_elements(a.detail -> 'calls') c group by t.task_id
   ),
   reserved as (
@@ -64,7 +64,7 @@ as $$
   union all
   select 'a reservation belongs to nobody', c.id::text, 0, c.reserved_tokens
   from call c join atlas.attempt a on a.id = c.attempt_id
-  where c.state = 'reserved' and c.response_id is null and a.state <> 'running'
+  where c.state = 'reserved' and c.left_at is null and a.state <> 'running'
   union all
   select 'the audit of a task has other tokens than its calls', b.task_id::text, b.tokens, coalesce(t.tokens, 0)
   from by_task b left join told t on t.task_id = b.task_id where coalesce(b.tokens, 0) <> coalesce(t.tokens, 0)
@@ -88,7 +88,7 @@ as $$
   select 'a task waits for reservations that do not exist', t.id::text, 0, 1
   from atlas.task t
   where t.wait_reason = 'reserved_budget' and t.run_after > now() + interval '90 seconds'
-    and not exists (select from atlas.spend s where s.state <> 'settled' and t.wait_scope = any (s.scopes))
+    and not exists (select from atlas.budget_day d where d.scope = t.wait_scope and d.reserved_tokens > 0)
   union all
   select 'a held call is not settled long after its hold', c.id::text, 0, c.reserved_tokens
   from call c where c.state = 'held' and c.held_until < now() - interval '10 minutes'
@@ -133,7 +133,7 @@ as $$
         select sum(c.output_tokens) * case when bool_or(c.cut) then 2 else 1 end as output
         from (select s.attempt_id, s.output_tokens, s.output_tokens >= s.reserved_output as cut from atlas.spend s
               where s.model = m.model and s.known = 'reported' and s.corrects is null and s.state = 'settled'
-              order by s.settled_at desc limit 2000) c
+              order by s.id desc limit 2000) c
         group by c.attempt_id) r) as output
     from model m
   ),
@@ -188,14 +188,14 @@ begin
       cross join lateral (
         select percentile_cont(0.5) within group (order by c.usd / c.factor)::numeric(18, 9) * v_factor as usd
         from (select h.usd, h.factor from atlas.spend h where h.model = m.model and h.known = 'reported' and h.corrects is null
-              order by h.settled_at desc limit 200) c) l),
+              order by h.id desc limit 200) c) l),
     'left', (
       select jsonb_agg(jsonb_build_object('scope', q.scope, 'period', q.period, 'unit', q.unit, 'most', q.most,
         'left', greatest(0, q.most - q.counted)) order by (q.most - q.counted) / nullif(q.most, 0) nulls first)
       from (
         select b.scope, v.*
         from atlas.budget_now b
-        left join atlas.share_of(task) share on b.scope like 'sender:%'
+        left join atlas.share_of(task.project_id, task.sender_key) share on b.scope like 'sender:%'
         cross join lateral (values
           ('day', 'tokens', coalesce(b.daily, share.daily)::numeric, b.settled_tokens + b.reserved_tokens),
           ('day', 'usd', coalesce(b.usd_daily, share.usd_daily), b.settled_usd + b.reserved_usd),
@@ -204,7 +204,7 @@ begin
         where b.scope = any (atlas.scopes_of(task.project_id, task.sender_key, '')) and b.enforcement = 'hard' and v.most is not null
         union all
         -- who has not asked yet has their share of the day all the same
-        select 'sender:' || task.sender_key, 'day', 'tokens', share.daily, 0 from atlas.share_of(task) share
+        select 'sender:' || task.sender_key, 'day', 'tokens', share.daily, 0 from atlas.share_of(task.project_id, task.sender_key) share
         where share.daily is not null and not exists (select from atlas.budget b where b.scope = 'sender:' || task.sender_key)) q));
 end
 $$;

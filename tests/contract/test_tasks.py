@@ -94,7 +94,7 @@ async def test_a_task_has_its_question_reply_calls_and_audit(face: type, databas
         state = await tasks.state(task)
         assert (found["question"], found["reply"], found["state"]) == ("How do we test?", "Like this", "completed")
         assert [(call["call"], call["tokens"]) for call in found["calls"]] == [(0, 100)]
-        assert [row["event"] for row in found["audit"]][:2] == ["submit_task", "claim_tasks"]
+        assert [row["event"] for row in found["audit"]][:2] == ["submit_task", "reserve_tokens"]
         assert isinstance(found["queued_at"], datetime)
         assert found["took"].total_seconds() >= 0
         assert (state["state"], state["reply"], state["wait_reason"]) == ("completed", "Like this", None)

@@ -56,7 +56,7 @@ BREAKS = {
     "0011 function_search_path_mutable": "create function atlas.x() returns int language sql as 'select 1'",
     "0003 auth_rls_initplan": "create policy x on atlas.worker for select to authenticated using (id = auth.uid())",
     "0006 multiple_permissive_policies": "create policy x on atlas.task for select to authenticated using (false)",
-    "0009 duplicate_index": "create index x on atlas.task (message_task_id)",
+    "0009 duplicate_index": "create index x on atlas.task (queued_at desc)",
     "0014 extension_in_public": "create extension pg_trgm schema public",
     "0015 rls_references_user_metadata": "create policy x on atlas.worker for select to authenticated "
     "using ((select auth.jwt()) -> 'user_metadata' ->> 'admin' = 'yes')",

@@ -10,7 +10,7 @@ import pytest
 from atlas.database.audit import audit_mac, seal_audit
 from atlas.database.pool import Pool
 from atlas.errors import RefusedError
-from tests.support.core import Database, ask, claim
+from tests.support.core import Database, ask, claim, reserve, used
 
 KEY = b"a key that Postgres never sees"
 
@@ -19,17 +19,21 @@ async def finish(db: asyncpg.Connection, count: int = 1) -> None:
     for _ in range(count):
         await ask(db)
     for task in await claim(db, count):
-        await db.execute("select testing.complete_task($1, 'x')", task["attempt_id"])
+        await reserve(db, task["attempt_id"])
+        await db.execute("select testing.complete_task($1, 'x', '{}', $2)", task["attempt_id"], {"0": used(100)})
 
 
 async def test_a_tasks_rows_are_chained_and_name_the_functions(db: asyncpg.Connection) -> None:
     await finish(db)
-    rows = await db.fetch("select seq, event, prev_hash, hash from atlas.audit order by seq")
-    assert [row["event"] for row in rows] == ["submit_task", "claim_tasks", "complete_task"]
+    rows = await db.fetch("select seq, event, detail, prev_hash, hash from atlas.audit order by seq")
+    assert [row["event"] for row in rows] == ["submit_task", "reserve_tokens", "complete_task"]
+    assert rows[1]["detail"].keys() == {"attempt", "worker", "call", "model", "tokens", "usd"}
+    assert rows[2]["detail"]["calls"] == [{"call": 0, "model": "gpt-4.1", "tokens": 100, "usd": 0.0008, "known": "reported"}]
     assert rows[0]["prev_hash"] is None
     assert [row["prev_hash"] for row in rows[1:]] == [row["hash"] for row in rows[:-1]]
 
 
+@pytest.mark.cooks_the_books
 async def test_a_rewritten_row_is_found(db: asyncpg.Connection) -> None:
     await finish(db)
     await db.execute("alter table atlas.audit disable trigger append_only")
@@ -38,6 +42,7 @@ async def test_a_rewritten_row_is_found(db: asyncpg.Connection) -> None:
     assert [row["problem"] for row in problems] == ["hash does not fit the row"]
 
 
+@pytest.mark.cooks_the_books
 async def test_a_removed_row_is_found(db: asyncpg.Connection) -> None:
     await finish(db)
     await db.execute("alter table atlas.audit disable trigger append_only")
@@ -47,6 +52,7 @@ async def test_a_removed_row_is_found(db: asyncpg.Connection) -> None:
     ]
 
 
+@pytest.mark.cooks_the_books
 async def test_a_chain_that_was_rewritten_whole_is_found_by_its_seal(database: Database, db: asyncpg.Connection) -> None:
     await finish(db, 2)
     async with Pool.connect(database.url("atlas_worker")) as bus:

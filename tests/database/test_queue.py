@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import RFC_4122, UUID, uuid4
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from atlas.messages import chat
-from tests.support.core import Database, ask, claim, command, reply, reserve
+from tests.support.core import Database, ask, claim, command, reply, reserve, used
 from tests.support.people import ANN, BOB, acting
 
 
@@ -99,6 +100,80 @@ async def test_a_flood_of_one_sender_does_not_hold_up_another(db: asyncpg.Connec
     late = await ask(db, sender_key="late")
     first = [row["task_id"] for row in await claim(db, 2)]
     assert late in first
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    senders=st.lists(st.integers(1, 6), min_size=2, max_size=4),
+    each=st.integers(1, 5),
+    sizes=st.lists(st.integers(1, 7), min_size=120, max_size=120),
+)
+async def test_projects_take_turns_however_many_ask_in_them(
+    db: asyncpg.Connection, senders: list[int], each: int, sizes: list[int]
+) -> None:
+    """While each of them has ready tasks, no project is claimed from twice before every other is once; in a project its senders
+    take turns as well."""
+    await db.execute("update atlas.task set state = 'cancelled', finished_at = now(), attempt_id = null, wait_reason = null")
+    await db.execute("delete from atlas.attempt")
+    projects = [await db.fetchval("insert into atlas.project (name) values ($1) returning id", str(uuid4())) for _ in senders]
+    left: Counter[tuple[UUID, str]] = Counter()
+    for project, count in zip(projects, senders, strict=True):
+        for number in range(count):
+            await many(db, each, sender_key=f"s{number}", project=str(project))
+            left[project, f"key:s{number}"] = each
+    order: list[tuple[UUID, str]] = []
+    size = iter(sizes)
+    while rows := await claim(db, next(size)):
+        order += [(row["project_id"], row["sender_key"]) for row in rows]
+    assert Counter(order) == left
+    by_project: dict[UUID, list[str]] = {project: [] for project in projects}
+    turns: list[UUID] = []
+    for project, sender in order:
+        others = [p for p in projects if p != project and any(n for (q, _), n in left.items() if q == p)]
+        since = turns[len(turns) - turns[::-1].index(project) :] if project in turns else turns
+        assert project not in turns or set(others) <= set(since), "a project waited twice for another"
+        mates = [s for (q, s), n in left.items() if q == project and n and s != sender]
+        mine = by_project[project]
+        between = mine[len(mine) - mine[::-1].index(sender) :] if sender in mine else mine
+        assert sender not in mine or set(mates) <= set(between), "a sender waited twice for another of the project"
+        turns.append(project)
+        mine.append(sender)
+        left[project, sender] -= 1
+
+
+async def test_a_claim_reads_the_senders_that_it_takes_and_no_others(db: asyncpg.Connection) -> None:
+    for number in range(300):
+        await ask(db, sender_key=f"s{number:03}")
+    await db.execute("analyze atlas.task")
+    read = "select idx_tup_fetch + seq_tup_read from pg_stat_xact_user_tables where relname = 'task'"
+    async with db.transaction():
+        before = await db.fetchval(read) or 0
+        assert [row["sender_key"] for row in await claim(db, 4)] == [f"key:s{number:03}" for number in range(4)]
+        assert await db.fetchval(read) - before < 100
+    assert [row["sender_key"] for row in await claim(db, 2)] == ["key:s004", "key:s005"]
+
+
+async def test_what_a_task_writes_is_written_in_place(db: asyncpg.Connection) -> None:
+    """From the reservation on: no index of task, attempt or spend is written but for the end of an attempt."""
+    await many(db, 40)
+    rows = [row for _ in range(4) for row in await claim(db, 10)]
+    await db.execute("select pg_stat_force_next_flush()")
+    updates = "select relname, n_tup_upd - n_tup_hot_upd as moved, n_tup_upd as updated from pg_stat_user_tables"
+    before = {row["relname"]: row for row in await db.fetch(updates)}
+    for row in rows:
+        await reserve(db, row["attempt_id"])
+        item = {"attempt_id": str(row["attempt_id"]), "call": 0, "generation": 0, "response_id": "r", "resumable": True, "offset": 0,
+                "text": "Hello"}  # fmt: skip
+        await db.execute("select atlas.record_progress($1)", [item])
+        await db.execute("select testing.complete_task($1, 'x', '{}', $2)", row["attempt_id"], {"0": used(400)})
+    await db.execute("select pg_stat_force_next_flush()")
+    after = {row["relname"]: row for row in await db.fetch(updates)}
+    moved = {name: after[name]["moved"] - before[name]["moved"] for name in ("task", "attempt", "spend")}
+    assert {name: after[name]["updated"] - before[name]["updated"] for name in moved} == {"task": 40, "attempt": 80, "spend": 80}
+    # a page may be full; each attempt leaves the index of those that run
+    assert moved["task"] <= 4
+    assert moved["spend"] <= 8
+    assert moved["attempt"] <= 44
 
 
 async def test_higher_priority_goes_first(db: asyncpg.Connection) -> None:
@@ -319,12 +394,10 @@ async def test_hot_queries_use_their_indexes_beside_many_ended_tasks(db: asyncpg
     await many(db, 50)
     await db.execute("analyze")
     for query, index in (
-        ("select * from atlas.task where state = 'queued' and wait_reason is null and kind = 'chat' "
-         "order by rank, sender_key, in_id limit 10", "task_ready"),
-        ("select claim_seq from atlas.task where sender_key = 'service' and claim_seq is not null "
-         "order by claim_seq desc limit 1", "task_served"),
-        ("select 1 from atlas.task where state = 'queued' and wait_reason is not null and run_after <= now()", "task_waiting"),
-        ("select id from atlas.attempt where state = 'running' and lease_expires_at < now()", "attempt_lease"),
+        ("select * from atlas.task where ready and kind = 'chat' order by rank, project_id, sender_key, in_id limit 10", "task_ready"),
+        ("select project_id from atlas.task where rank = 0 and claim_seq is not null order by claim_seq desc limit 1", "task_turn"),
+        ("select 1 from atlas.task where wait_reason is not null and run_after <= now()", "task_waiting"),
+        ("select id from atlas.attempt where state = 'running' and lease_expires_at < now()", "attempt_one_running"),
         ("select 1 from atlas.task where wait_scope = any (array['global'])", "task_waiting_budget"),
     ):  # fmt: skip
         plan = "\n".join(row[0] for row in await db.fetch("explain " + query))
