@@ -213,7 +213,8 @@ async def _check_outbox(known: Settings, reads: Operator, found: Any) -> None:
         kept = next((row["pending"] for row in rows if row["destination"] is None), 0)
         found(
             "ok", "outbox",
-            f"no destination is configured: replies stay in architect_out; {kept} events are kept for one, each for "
+            f"no destination is configured: replies stay in architect_out; "
+            f"{'1 event is kept for one, for' if kept == 1 else f'{kept} events are kept for one, each for'} "
             f"{known.atlas_outbox_keep_days:g} days",
         )  # fmt: skip
     for row in rows:
