@@ -31,16 +31,23 @@ from atlas.messages import chat
 
 ROOT = Path(__file__).parent.parent
 REPLY = (Path(__file__).with_name("reply.md")).read_text(encoding="utf-8")
+RECALL = "select * from rag.recall($1, $2, $3)"
+RECALL_ONE_BY_ONE = (
+    "select r.* from unnest($1::uuid[], $2::text[]) with ordinality as q (task, query, n) "
+    "cross join lateral rag.recall(q.task, q.query, $3) r order by q.n"
+)
+"""As commits before 2026-11-27 had it."""
 STAGES = ("submit", "claim", "recall", "reserve", "progress", "complete")
 
 
 class Life:
     """The calls that a worker makes, without the worker."""
 
-    def __init__(self, db: asyncpg.Connection, watcher: asyncpg.Connection, pid: int) -> None:
+    def __init__(self, db: asyncpg.Connection, watcher: asyncpg.Connection, recall: str = RECALL) -> None:
         self._db = db
         self._watcher = watcher
-        self._pid = pid
+        self._pid = db.get_server_pid()
+        self._recall = recall
         self._worker = uuid4()
         self.cpu: dict[str, float] = defaultdict(float)
         self.wal: dict[str, float] = defaultdict(float)
@@ -78,10 +85,8 @@ class Life:
         ids = [str(row["attempt_id"]) for row in claimed]
         async with self._stage("recall"):
             await self._db.fetch(
-                "select r.* from unnest($1::uuid[], $2::text[]) with ordinality as q (task, query, n) "
-                "cross join lateral rag.recall(q.task, q.query, $3) r order by q.n",
-                [row["task_id"] for row in claimed], ["How do we ship?"] * len(claimed), "life",
-            )  # fmt: skip
+                self._recall, [row["task_id"] for row in claimed], ["How do we ship?"] * len(claimed), "life"
+            )
         async with self._stage("reserve"):
             answers = await self._db.fetch(
                 "select r from atlas.reserve_tokens($1) r",
@@ -127,8 +132,9 @@ async def once(admin_url: str, operator_url: str, worker_url: str, given: argpar
     worker = await asyncpg.connect(worker_url)
     await set_codecs(worker)
     await worker.execute("set plan_cache_mode = force_generic_plan")
-    sender = Life(operator, admin, operator.get_server_pid())
-    life = Life(worker, admin, worker.get_server_pid())
+    together = await admin.fetchval("select to_regprocedure('rag.recall(uuid[],text[],text)')")
+    recall = RECALL if together else RECALL_ONE_BY_ONE
+    sender, life = Life(operator, admin, recall), Life(worker, admin, recall)
     if given.history:
         await sender.submit(given.history)
         for _ in range(-(-given.history // 50)):

@@ -91,11 +91,13 @@ grant execute on function atlas.uid() to authenticated, service_role;
 -- UUIDv7, which Postgres has from 18 on: ids that are made together lie together in an index, where random ones touch a page each.
 -- Not for tasks: people name them by their first digits, which here are the minute's.
 create function atlas.new_id() returns uuid
-language sql volatile parallel safe set search_path = ''
+language plpgsql volatile parallel safe set search_path = ''
 as $$
+begin
   -- 48 bits of milliseconds before the random ones; bits 52 and 53 turn version 4 into 7
-  select encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) placing
-    substring(int8send(floor(extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6), 52, 1), 53, 1), 'hex')::uuid
+  return encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) placing
+    substring(int8send(floor(extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6), 52, 1), 53, 1), 'hex')::uuid;
+end
 $$;
 comment on function atlas.new_id() is 'A new id: a UUIDv7, which sorts by the time at which it was made.';
 grant execute on function atlas.new_id() to service_role;

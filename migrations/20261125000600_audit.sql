@@ -77,27 +77,32 @@ comment on trigger append_only on atlas.audit_checkpoint is 'Keeps a table appen
 
 create function atlas.audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamptz,
   detail jsonb) returns bytea
-language sql immutable set search_path = ''
+language plpgsql immutable set search_path = ''
 as $$
-  select sha256(convert_to(concat_ws('|', coalesce(encode(prev_hash, 'hex'), '-'), coalesce(task_id::text, '-'), seq,
-    event, actor, extract(epoch from at), detail::text), 'UTF8'))
+begin
+  return sha256(convert_to(concat_ws('|', coalesce(encode(prev_hash, 'hex'), '-'), coalesce(task_id::text, '-'), seq,
+    event, actor, extract(epoch from at), detail::text), 'UTF8'));
+end
 $$;
 comment on function atlas.audit_hash(bytea, uuid, integer, text, text, timestamptz, jsonb) is 'The hash of an audit row.';
 grant execute on function atlas.audit_hash(bytea, uuid, integer, text, text, timestamptz, jsonb) to service_role;
 
 -- One row of one event for each of many tasks. Callers hold the tasks' row locks, so that a chain has one writer at a time.
 create function atlas.append_audits(p_event text, p_tasks uuid[], p_details jsonb[]) returns void
-language sql security definer set search_path = ''
+language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
-  with now_and_who as materialized (select clock_timestamp() as at, atlas.actor() as actor)
+declare
+  v_at constant timestamptz := clock_timestamp();
+  v_actor constant text := atlas.actor();
+begin
   insert into atlas.audit (task_id, seq, event, actor, at, detail, prev_hash, hash)
-  select i.task, coalesce(l.seq, 0) + 1, p_event, w.actor, w.at, i.detail, l.hash,
-    atlas.audit_hash(l.hash, i.task, coalesce(l.seq, 0) + 1, p_event, w.actor, w.at, i.detail)
+  select i.task, coalesce(l.seq, 0) + 1, p_event, v_actor, v_at, i.detail, l.hash,
+    atlas.audit_hash(l.hash, i.task, coalesce(l.seq, 0) + 1, p_event, v_actor, v_at, i.detail)
   from unnest(p_tasks, p_details) as i (task, detail)
-  cross join now_and_who w
   left join lateral (
-    select a.seq, a.hash from atlas.audit a where a.task_id = i.task order by a.seq desc limit 1) l on true
+    select a.seq, a.hash from atlas.audit a where a.task_id = i.task order by a.seq desc limit 1) l on true;
+end
 $$;
 comment on function atlas.append_audits(text, uuid[], jsonb[]) is
   'Appends a row of one event to the chain of each task; a null task belongs to no chain. Internal.';
@@ -168,8 +173,12 @@ comment on function atlas.renew_audit_key() is 'The next seal may be made with a
 grant execute on function atlas.renew_audit_key() to service_role;
 
 create function atlas.message_sha256(p_data jsonb) returns text
-language sql immutable parallel safe set search_path = ''
-as $$ select encode(sha256(convert_to(p_data::text, 'UTF8')), 'hex') $$;
+language plpgsql immutable parallel safe set search_path = ''
+as $$
+begin
+  return encode(sha256(convert_to(p_data::text, 'UTF8')), 'hex');
+end
+$$;
 comment on function atlas.message_sha256(jsonb) is 'The SHA-256 of a whole message, as Postgres writes it, in hexadecimal. Internal.';
 
 create function atlas.verify_audit() returns table (problem text, task_id uuid, audit_id bigint)

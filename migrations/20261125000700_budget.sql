@@ -167,16 +167,18 @@ $$;
 comment on function atlas.open_day(text, date) is 'Opens a budget''s row of a day, with what the day already holds.';
 
 create function atlas.lock_days(p_days date[], p_scopes text[]) returns void
-language sql security definer set search_path = ''
+language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
-  select atlas.open_day(b.scope, d.day)
+begin
+  perform atlas.open_day(b.scope, d.day)
   from atlas.budget b cross join unnest(p_days) as d (day)
   where b.scope = any (p_scopes)
     and not exists (select from atlas.budget_day x where x.scope = b.scope and x.day = d.day)
   order by b.scope;
-  select from atlas.budget_day b where b.day = any (p_days) and b.scope = any (p_scopes)
+  perform from atlas.budget_day b where b.day = any (p_days) and b.scope = any (p_scopes)
   order by b.day, b.scope for update;
+end
 $$;
 comment on function atlas.lock_days(date[], text[]) is 'Opens and locks days of budgets, in the one order.';
 

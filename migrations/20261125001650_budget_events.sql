@@ -52,10 +52,11 @@ comment on function atlas.announce_budget(text, text, text, integer, numeric, nu
 
 -- Called by what settles: most scopes have no limit, and cost one index lookup.
 create function atlas.announce_budgets(p_scopes text[]) returns void
-language sql security definer set search_path = ''
+language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
-  select atlas.announce_budget(b.scope, l.period, l.unit, v.level, l.most, l.settled)
+begin
+  perform atlas.announce_budget(b.scope, l.period, l.unit, v.level, l.most, l.settled)
   from atlas.budget_now b
   cross join lateral (values ('day', 'tokens', b.daily::numeric, b.settled_tokens::numeric), ('day', 'usd', b.usd_daily, b.settled_usd),
     ('month', 'tokens', b.monthly, b.month_settled_tokens), ('month', 'usd', b.usd_monthly, b.month_settled_usd))
@@ -66,7 +67,8 @@ as $$
     and not exists (select from atlas.budget_event e where e.scope = b.scope and e.period = l.period and e.unit = l.unit
       and e.level = v.level and e.most = l.most
       and e.starts = case l.period when 'month' then date_trunc('month', atlas.today())::date else atlas.today() end)
-  order by b.scope, l.period, l.unit, v.level
+  order by b.scope, l.period, l.unit, v.level;
+end
 $$;
 comment on function atlas.announce_budgets(text[]) is 'Tells of those budgets of a list that are spent to 80 or 100 %. Internal.';
 

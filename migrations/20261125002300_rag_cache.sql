@@ -32,33 +32,42 @@ end
 $$;
 comment on function rag.index_epoch(uuid[]) is 'The state of the index as far as some projects see it; empty: nothing was ever indexed.';
 
-create function rag.recall(p_task uuid, p_query text, p_settings text)
+create function rag.recall(p_tasks uuid[], p_queries text[], p_settings text)
 returns table (epoch text, found_at text, hits jsonb)
 language plpgsql stable security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 begin
   return query
-  select now_at.epoch, c.epoch, case when c.key is not null then (
+  with asked as materialized (
+    select q.n, q.query, rag.projects_of(q.task) as projects
+    from unnest(p_tasks, p_queries) with ordinality as q (task, query, n)
+  ),
+  -- once for all that read the same
+  states as materialized (
+    select p.projects, rag.index_epoch(p.projects) as epoch from (select distinct a.projects from asked a) p
+  )
+  select e.epoch, c.epoch, case when c.key is not null then (
       select coalesce(jsonb_agg(jsonb_build_object('chunk_id', k.id, 'source', d.source, 'title', d.title, 'kind', d.kind,
         'commit', d.commit, 'heading', p.heading, 'start_line', k.start_line, 'end_line', k.end_line, 'text', p.text,
         'tokens', p.tokens, 'sha256', encode(p.sha256, 'hex'), 'similarity', h.hit -> 'similarity',
         'similarity_kind', h.hit -> 'similarity_kind', 'score', h.hit -> 'score')
         order by h.place), '[]')
       from jsonb_array_elements(c.hits) with ordinality as h (hit, place)
-      join rag.document d on d.id = (h.hit ->> 'document')::uuid
-        and (d.project_id is null or d.project_id = any (allowed.projects))
-      join lateral (select k.* from rag.chunk k
-        where k.document_id = d.id and k.passage_id = (h.hit ->> 'passage')::bigint order by k.seq limit 1) k on true
-      join rag.passage p on p.id = k.passage_id) end
-  from (select rag.projects_of(p_task) as projects) allowed
-  cross join lateral (select rag.index_epoch(allowed.projects) as epoch) now_at
-  left join rag.cache c on c.key = rag.cache_key(p_query, p_settings, allowed.projects);
+      cross join lateral (select x.* from rag.document x where x.id = (h.hit ->> 'document')::uuid limit 1) d
+      cross join lateral (select k.* from rag.chunk k
+        where k.document_id = d.id and k.passage_id = (h.hit ->> 'passage')::bigint order by k.seq limit 1) k
+      cross join lateral (select x.* from rag.passage x where x.id = k.passage_id limit 1) p
+      where d.project_id is null or d.project_id = any (a.projects)) end
+  from asked a
+  join states e on e.projects = a.projects
+  left join lateral (select x.* from rag.cache x where x.key = rag.cache_key(a.query, p_settings, a.projects) limit 1) c on true
+  order by a.n;
 end
 $$;
-comment on function rag.recall(uuid, text, text) is
-  'The state of the index for a task, and what was found for this question before: fresh where found_at is that state.';
-grant execute on function rag.recall(uuid, text, text) to service_role, atlas_worker;
+comment on function rag.recall(uuid[], text[], text) is
+  'The state of the index for each of some tasks, and what was found for its question before: fresh where found_at is that state.';
+grant execute on function rag.recall(uuid[], text[], text) to service_role, atlas_worker;
 
 create function rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) returns void
 language plpgsql security definer set search_path = ''

@@ -53,6 +53,8 @@ def parse(markdown: str) -> Adr:
 
 def _section(text: str) -> str:
     """The name of a section as SECTIONS has it: case, numbering and punctuation do not matter."""
+    if text in SECTIONS:
+        return text
     plain = re.sub(r"^[\d.\s]+|[:\s]+$", "", text).casefold()
     return next((name for name in SECTIONS if name.casefold() == plain), text)
 

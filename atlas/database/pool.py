@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
+import orjson
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay
 
 from atlas.backoff import full_jitter
@@ -69,7 +70,14 @@ def translate(error: asyncpg.PostgresError) -> AtlasError:
 async def set_codecs(connection: asyncpg.Connection) -> None:
     """JSON travels as Python values."""
     for name in ("json", "jsonb"):
-        await connection.set_type_codec(name, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+        await connection.set_type_codec(name, encoder=_encoded, decoder=orjson.loads, schema="pg_catalog")
+
+
+def _encoded(value: object) -> str:
+    try:
+        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # what is not Unicode, or too large for 64 bits: Postgres says what is wrong with it
+        return json.dumps(value)
 
 
 async def _keep(_connection: asyncpg.Connection) -> None:

@@ -75,8 +75,7 @@ class Cache:
 
     async def _recall_all(self, items: Sequence[tuple[UUID, str]]) -> list[Recalled]:
         rows = await self._pool.rows(
-            "select r.* from unnest($1::uuid[], $2::text[]) with ordinality as q (task, query, n) "
-            "cross join lateral rag.recall(q.task, q.query, $3) r order by q.n",
+            "select * from rag.recall($1, $2, $3)",
             [task for task, _ in items], [query for _, query in items], self._settings,
         )  # fmt: skip
         return [

@@ -96,7 +96,7 @@ async def test_what_a_task_reads_does_not_grow_with_those_before_it(db: asyncpg.
             before = {row["relname"]: row["rows"] for row in await db.fetch(read)}
             claimed = await claim(db, 10, worker)
             ids = [str(row["attempt_id"]) for row in claimed]
-            await db.fetch("select rag.recall($1, 'a question', 's')", claimed[0]["task_id"])
+            await db.fetch("select * from rag.recall($1, $2, 's')", [row["task_id"] for row in claimed], ["a question"] * 10)
             await db.fetch(
                 "select atlas.reserve_tokens($1)",
                 [{"attempt_id": id, "call": 0, "model": "m", "input_tokens": 300, "output_tokens": 700} for id in ids],
