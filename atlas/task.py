@@ -189,6 +189,7 @@ class Completion:
             "content": self.content,
             "metadata": self.metadata,
             "model": self.model,
+            "response_id": next((usage.get("response_id") for usage in self.usages.values() if usage), None),
             "usages": self.usages,
             "msg_type": self.msg_type,
         }

@@ -84,15 +84,13 @@ class Life:
             )
         ids = [str(row["attempt_id"]) for row in claimed]
         async with self._stage("recall"):
-            await self._db.fetch(
-                self._recall, [row["task_id"] for row in claimed], ["How do we ship?"] * len(claimed), "life"
-            )
+            await self._db.fetch(self._recall, [row["task_id"] for row in claimed], ["How do we ship?"] * len(claimed), "life")
         async with self._stage("reserve"):
             answers = await self._db.fetch(
                 "select r from atlas.reserve_tokens($1) r",
                 [
-                    {"attempt_id": id, "call": 0, "model": "gpt-6-sol", "input_tokens": 900, "output_tokens": 4000}
-                    for id in ids
+                    {"attempt_id": attempt, "call": 0, "model": "gpt-6-sol", "input_tokens": 900, "output_tokens": 4000}
+                    for attempt in ids
                 ],
             )
         if any(row["r"]["outcome"] != "reserved" for row in answers):
@@ -101,9 +99,9 @@ class Life:
             await self._db.fetch(
                 "select * from atlas.record_progress($1)",
                 [
-                    {"attempt_id": id, "call": 0, "generation": 0, "response_id": f"resp_{id}", "resumable": True,
+                    {"attempt_id": attempt, "call": 0, "generation": 0, "response_id": f"resp_{attempt}", "resumable": True,
                      "sequence_number": 0, "offset": 0, "text": "", "model": "gpt-6-sol"}
-                    for id in ids
+                    for attempt in ids
                 ],
             )  # fmt: skip
         usage = {"input_tokens": 500, "cached_tokens": 0, "output_tokens": 200, "reasoning_tokens": 0, "known": "reported"}
@@ -111,9 +109,9 @@ class Life:
             done = await self._db.fetch(
                 "select c from atlas.complete_tasks($1) c",
                 [
-                    {"attempt_id": id, "content": REPLY, "model": "gpt-6-sol", "usages": {"0": usage},
+                    {"attempt_id": attempt, "content": REPLY, "model": "gpt-6-sol", "usages": {"0": usage},
                      "metadata": {"tokens": 700, "usage": usage, "sources": []}}
-                    for id in ids
+                    for attempt in ids
                 ],
             )  # fmt: skip
         if len(done) != len(ids):
@@ -152,8 +150,8 @@ async def once(admin_url: str, operator_url: str, worker_url: str, given: argpar
     if given.snapshot:
         holder = await asyncpg.connect(operator_url)
         await holder.execute("begin isolation level repeatable read; select count(*) from atlas.task")
-    for stages in (sender, life):
-        stages.cpu.clear(), stages.wal.clear(), stages.elapsed.clear()
+    for figures in (sender.cpu, sender.wal, sender.elapsed, life.cpu, life.wal, life.elapsed):
+        figures.clear()
     done = 0
     await sender.submit(given.tasks, senders=given.senders)
     while done < given.tasks:
@@ -242,7 +240,7 @@ def main() -> None:
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(asyncio.run(once(*given.one, given))))
+        print(json.dumps(asyncio.run(once(given.one[0], given.one[1], given.one[2], given))))
     else:
         asyncio.run(compare(given))
 

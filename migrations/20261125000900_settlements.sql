@@ -2,7 +2,7 @@
 -- in full; what is learned later is a correction, a row of its own.
 
 -- Settles, holds or corrects calls; the caller holds the locks. An item is {"spend_id", "usage"}; a usage is {"input_tokens",
--- "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "tier", "known"}. known: reported, estimated;
+-- "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "tier", "response_id", "known"}. known: reported, estimated;
 -- none, presumed_none (it cost nothing); held (nobody knows yet: the reservation goes on counting). A usage of null: nobody
 -- will know, so the whole reservation counts. What was reported stands; all else may be corrected by a report.
 create function atlas.settle_spends(p_items jsonb) returns table (task_id uuid, calls jsonb)
@@ -24,7 +24,8 @@ begin
       coalesce((i.usage ->> 'input_tokens')::bigint, 0) as input, coalesce((i.usage ->> 'cached_tokens')::bigint, 0) as cached,
       coalesce((i.usage ->> 'cache_write_tokens')::bigint, 0) as cache_write,
       coalesce((i.usage ->> 'output_tokens')::bigint, 0) as output,
-      coalesce((i.usage ->> 'reasoning_tokens')::bigint, 0) as reasoning, i.usage ->> 'tier' as tier_given
+      coalesce((i.usage ->> 'reasoning_tokens')::bigint, 0) as reasoning, i.usage ->> 'tier' as tier_given,
+      i.usage ->> 'response_id' as response_given
     from jsonb_to_recordset(p_items) as i (spend_id bigint, usage jsonb)
     -- by the key, and never by a partial index that has them all
     join (select c.* from atlas.spend c where c.id = any (ids) offset 0) s on s.id = i.spend_id and s.corrects is null
@@ -68,6 +69,7 @@ begin
       output_tokens = case when p.known <> 'unknown' then p.output end,
       reasoning_tokens = case when p.known <> 'unknown' then p.reasoning end,
       tokens = p.new_tokens, usd = p.new_usd, tier_given = p.tier_given, factor = p.factor,
+      response_id = coalesce(s.response_id, p.response_given),
       over_reservation = p.new_tokens > p.reserved_tokens, settled_at = now()
     from moved p where s.id = p.id and s.id = any (ids) and p.was_open and p.known <> 'held'
   ),
@@ -142,7 +144,7 @@ comment on function atlas.settle_in(date[], text[], jsonb, text, jsonb) is
 
 -- Settles all open calls of attempts; usages: {"<attempt id>": {"<call>": usage}}. A call without a usage counts in full; with
 -- p_keep nobody guesses: one that has a response keeps it, to be asked for, and one that has none is held (unless its response had
--- begun, and is not stored).
+-- begun, and is not stored by the provider). A usage that is held may name the response, which its worker had no time to store.
 create function atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean default false,
   p_event text default 'record_usage', p_details jsonb default '{}') returns void
 language plpgsql security definer set search_path = ''
@@ -154,6 +156,12 @@ declare
   v_scopes text[];
   leaves boolean;
 begin
+  if exists (select from jsonb_each(p_usages) a cross join jsonb_each(a.value) c
+             where c.value ->> 'known' = 'held' and c.value ->> 'response_id' is not null) then
+    update atlas.spend s set response_id = p_usages -> s.attempt_id::text -> s.call::text ->> 'response_id'
+    where s.attempt_id = any (p_attempts) and s.corrects is null and s.state = 'reserved' and s.response_id is null
+      and p_usages -> s.attempt_id::text -> s.call::text ->> 'known' = 'held';
+  end if;
   select jsonb_agg(jsonb_build_object('spend_id', c.id, 'usage', coalesce(c.usage,
       case when p_keep and not c.unstored then '{"known": "held"}'::jsonb end))) filter (where c.settles),
     array_agg(distinct c.day) filter (where c.settles), coalesce(bool_or(not c.settles), false)

@@ -60,8 +60,8 @@ $$;
 comment on function atlas.escalate(uuid, text, text) is 'Tells people, by a control message on architect_out.';
 grant execute on function atlas.escalate(uuid, text, text) to service_role, atlas_worker;
 
--- Many completions in one commit. An item is {"attempt_id", "content", "metadata", "model", "usages": {"<call>": usage},
--- "msg_type"}. Answers the attempts that were completed (also when they were before): the rest are lost.
+-- Many completions in one commit. An item is {"attempt_id", "content", "metadata", "model", "response_id",
+-- "usages": {"<call>": usage}, "msg_type"}. Answers the attempts that were completed (also when they were before): the rest are lost.
 create function atlas.complete_tasks(p_items jsonb) returns setof uuid
 language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
@@ -82,10 +82,10 @@ begin
   end if;
   perform from atlas.attempt a where a.id = any (done) order by a.id for no key update;
   with item as materialized (
-    select distinct on (t.id) t.id, t.message_task_id, t.sender, t.project_id, t.parent_id, t.attempt_id, t.attempts, i.content, i.model,
+    select distinct on (t.id) t.id, t.message_task_id, t.sender, t.project_id, t.parent_id, t.attempt_id, t.attempts, i.content, i.model, i.response_id,
       jsonb_build_object('status', 'completed', 'model', i.model) || coalesce(i.metadata, '{}') as metadata,
       coalesce(i.msg_type, 'spec') as msg_type, nextval('public.architect_out_id_seq') as reply_id
-    from jsonb_to_recordset(p_items) as i (attempt_id uuid, content text, metadata jsonb, model text, msg_type text)
+    from jsonb_to_recordset(p_items) as i (attempt_id uuid, content text, metadata jsonb, model text, msg_type text, response_id text)
     join (select k.* from atlas.task k where k.id = any (v_tasks) offset 0) t on t.attempt_id = i.attempt_id
     order by t.id
   ),
@@ -98,7 +98,8 @@ begin
     returning architect_out.id, atlas.message_sha256(architect_out.data) as hash
   ),
   ended as (
-    update atlas.attempt a set state = 'completed', finished_at = now(), model = coalesce(i.model, a.model)
+    update atlas.attempt a set state = 'completed', finished_at = now(), model = coalesce(i.model, a.model),
+      response_id = coalesce(i.response_id, a.response_id)
     from item i where a.id = i.attempt_id and a.id = any (done)
   ),
   finished as (

@@ -81,6 +81,7 @@ class Calls:
         reading = Reading(
             parts=[inherited.text] if inherited.text else [], last=inherited.sequence_number, begins=inherited.response_offset,
             age=inherited.age_seconds, window=inherited.completion_window, inherited=inherited.text,
+            response=inherited.response_id,
         )  # fmt: skip
         events = self._generator.resume(inherited.response_id, reading.last, age=reading.age, window=reading.window)
         return await self._finish(run, model, 0, inherited.spend_id, inherited.reserved_tokens, events, reading)
@@ -108,8 +109,9 @@ class Calls:
             await self._settle(run, spend_id, reserved, error.usage, model.name)
             raise
         run.finished = FinishedCall(
-            call=number, spend_id=spend_id, reserved_tokens=reserved, usage=text.usage, model=model.name
-        )
+            call=number, spend_id=spend_id, reserved_tokens=reserved, usage=text.usage, model=model.name,
+            response=reading.response,
+        )  # fmt: skip
         return text
 
     async def _give_up(self, run: Run) -> Usage | None:
@@ -148,7 +150,7 @@ class Calls:
                             await self._rates.record(model.name, list(event.rows))
                         case Started() if not reading.began:
                             reading.began, reading.resumable = True, event.resumable
-                            run.open_response = event.response_id if event.resumable else None
+                            run.open_response = reading.response = event.response_id if event.resumable else None
                             await self._say_started(run, model, number, event, reading)
                             if reading.fresh:
                                 # it answers: a breaker that waits for this call need not wait for its end

@@ -29,6 +29,8 @@ class Reading:
     """It is the call that is tried while a breaker is half open."""
     began: bool = False
     resumable: bool = False
+    response: str | None = None
+    """The provider's id of it, where it can be asked for again."""
     half: str = ""
     """The first half of a surrogate pair that came alone: its other half comes with the next delta."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atlas.llm.models import Model
-from atlas.task import ClaimedTask, JsonObject, Usage
+from atlas.task import HELD, ClaimedTask, JsonObject, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,7 @@ class FinishedCall:
     reserved_tokens: int
     usage: Usage | None
     model: str
+    response: str | None = None
 
 
 @dataclass(slots=True)
@@ -48,10 +49,14 @@ class Run:
 
     @property
     def usages(self) -> dict[str, JsonObject | None]:
-        """What the end of the attempt settles; None: the provider did not say, and nobody will know."""
-        if self.finished is None:
-            return {}
-        return {str(self.finished.call): self.finished.usage.as_json() if self.finished.usage else None}
+        """What the end of the attempt settles; None: the provider did not say, and nobody will know. A response that is under
+        way is named, since it may not be stored yet: it stays with the task."""
+        usages: dict[str, JsonObject | None] = {}
+        if (done := self.finished) is not None:
+            usages[str(done.call)] = done.usage.as_json() | {"response_id": done.response} if done.usage else None
+        if self.open_response is not None and self.open_call is not None:
+            usages[str(self.open_call)] = HELD.as_json() | {"response_id": self.open_response}
+        return usages
 
     @property
     def completion_window(self) -> str:

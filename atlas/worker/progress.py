@@ -7,9 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from uuid import UUID
 
-from atlas.batch import Batcher
 from atlas.errors import AtlasError, DatabaseDown, RefusedError
 from atlas.task import AttemptId, JsonObject
 
@@ -34,13 +32,17 @@ class _Stream:
     offset: int = 0
     sequence_number: int | None = None
     pending: list[str] = field(default_factory=list)
+    said: bool = True
+    """Whether its response is stored, where it can be resumed."""
 
 
 class ProgressWriter:
     """Buffers text, and writes the parts of all streams together, in one commit every so often, however many streams there are.
 
-    The first text of a generation does not wait for its turn: somebody may be waiting for it. lost is called with each attempt
-    that turned out to be somebody else's. every: seconds from one write to the next.
+    A response that begins, and the first text of a generation, do not wait for their turn: a call whose response is not stored
+    cannot be taken up after a crash, and somebody may be waiting for the text. No text is stored without its response; a reply
+    that is there first stores neither. lost is called with each attempt that turned out to be somebody else's. every: seconds
+    from one write to the next.
     """
 
     def __init__(
@@ -53,29 +55,27 @@ class ProgressWriter:
         self._first = asyncio.Event()
         self._streams: dict[AttemptId, _Stream] = {}
         self._written = asyncio.Lock()
-        self._begun: Batcher[JsonObject, bool] = Batcher(self._record_begun)
 
     async def started(
         self, attempt: AttemptId, *, call: int, generation: int, model: str, response_id: str, resumable: bool,
         begins: int = 0, inherited: str = "", sequence_number: int | None = None,
     ) -> None:  # fmt: skip
-        """Begins a generation, or goes on with it in another response. A response that can be resumed is stored before this
-        returns: a crash from here on is resumed."""
+        """Begins a generation, or goes on with it in another response. What it inherits is stored before this returns."""
         before = self._streams.get(attempt)
         stream = _Stream(
             call=call, generation=generation, model=model, response_id=response_id, resumable=resumable,
-            begins=begins, sequence_number=sequence_number,
+            begins=begins, sequence_number=sequence_number, said=not resumable,
         )  # fmt: skip
         if before is not None and before.generation == generation:
             stream.offset, stream.pending = before.offset, before.pending
         self._streams[attempt] = stream
-        if resumable and not await self._begun.submit(_item(attempt, stream, inherited) | {"inherited": bool(inherited)}):
-            self._lost(attempt)
-        stream.offset += len(inherited)
-
-    async def _record_begun(self, items: Sequence[JsonObject]) -> list[bool]:
-        held = await self._record(items)
-        return [AttemptId(UUID(item["attempt_id"])) in held for item in items]
+        if inherited:
+            stream.said = True
+            if attempt not in await self._record([_item(attempt, stream, inherited) | {"inherited": True}]):
+                self._lost(attempt)
+            stream.offset += len(inherited)
+        elif resumable:
+            self._first.set()
 
     def delta(self, attempt: AttemptId, text: str, sequence_number: int | None) -> None:
         stream = self._streams[attempt]
@@ -115,11 +115,12 @@ class ProgressWriter:
             items: dict[AttemptId, JsonObject] = {}
             for attempt in attempts:
                 stream = self._streams.get(attempt)
-                if stream is not None and stream.pending:
+                if stream is not None and (stream.pending or not stream.said):
                     text = "".join(stream.pending)
                     stream.pending.clear()
                     items[attempt] = _item(attempt, stream, text)
                     stream.offset += len(text)
+                    stream.said = True
             if not items:
                 return
             try:
@@ -130,8 +131,10 @@ class ProgressWriter:
                 for attempt, item in items.items():
                     stream = self._streams.get(attempt)
                     if stream is not None and stream.generation == item["generation"]:
-                        stream.pending.insert(0, item["text"])
-                        stream.offset -= len(item["text"])
+                        stream.said = not stream.resumable
+                        if item["text"]:
+                            stream.pending.insert(0, item["text"])
+                            stream.offset -= len(item["text"])
                 raise
         for attempt in items.keys() - held:
             if attempt in self._streams:
@@ -159,6 +162,6 @@ def _tell(items: Mapping[AttemptId, JsonObject]) -> None:
         characters = sum(len(item["text"]) for item in items.values())
         log.info("architect_out: %d characters of %d attempts", characters, len(items))
         return
-    for attempt, item in items.items():
+    for attempt, item in ((one, item) for one, item in items.items() if item["text"]):
         log.info("architect_out: attempt %s, generation %d, %d characters at %d",
                  attempt, item["generation"], len(item["text"]), item["offset"])  # fmt: skip

@@ -99,19 +99,30 @@ async def test_what_a_task_reads_does_not_grow_with_those_before_it(db: asyncpg.
             await db.fetch("select * from rag.recall($1, $2, 's')", [row["task_id"] for row in claimed], ["a question"] * 10)
             await db.fetch(
                 "select atlas.reserve_tokens($1)",
-                [{"attempt_id": id, "call": 0, "model": "m", "input_tokens": 300, "output_tokens": 700} for id in ids],
+                [
+                    {"attempt_id": attempt, "call": 0, "model": "m", "input_tokens": 300, "output_tokens": 700}
+                    for attempt in ids
+                ],
             )
             await db.fetch(
                 "select atlas.record_progress($1)",
                 [
-                    {"attempt_id": id, "call": 0, "generation": 0, "response_id": id, "resumable": True, "offset": 0, "text": "Hello"}
-                    for id in ids
+                    {
+                        "attempt_id": attempt,
+                        "call": 0,
+                        "generation": 0,
+                        "response_id": attempt,
+                        "resumable": True,
+                        "offset": 0,
+                        "text": "Hello",
+                    }
+                    for attempt in ids
                 ],
             )
             await db.fetch("select atlas.extend_leases($1, $2, interval '1 minute')", worker, ids)
             await db.fetch(
                 "select atlas.complete_tasks($1)",
-                [{"attempt_id": id, "content": "Hello", "metadata": {}, "usages": {"0": used(400)}} for id in ids],
+                [{"attempt_id": attempt, "content": "Hello", "metadata": {}, "usages": {"0": used(400)}} for attempt in ids],
             )
             return {row["relname"]: row["rows"] - before.get(row["relname"], 0) for row in await db.fetch(read)}
 

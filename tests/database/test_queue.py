@@ -169,7 +169,11 @@ async def test_what_a_task_writes_is_written_in_place(db: asyncpg.Connection) ->
     await db.execute("select pg_stat_force_next_flush()")
     after = {row["relname"]: row for row in await db.fetch(updates)}
     moved = {name: after[name]["moved"] - before[name]["moved"] for name in ("task", "attempt", "spend")}
-    assert {name: after[name]["updated"] - before[name]["updated"] for name in moved} == {"task": 40, "attempt": 80, "spend": 80}
+    assert {name: after[name]["updated"] - before[name]["updated"] for name in moved} == {
+        "task": 40,
+        "attempt": 80,
+        "spend": 80,
+    }
     # a page may be full; each attempt leaves the index of those that run
     assert moved["task"] <= 4
     assert moved["spend"] <= 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from atlas.errors import DatabaseDown
 from atlas.task import AttemptId, JsonObject
@@ -69,4 +69,51 @@ async def test_all_streams_are_stored_together_and_what_could_not_be_goes_with_t
         progress.delta(attempt, " then", None)
     assert await store.next() == [" then"] * 3
     assert store.broken == 0
+    writing.cancel()
+
+
+async def test_a_response_is_stored_in_a_moment_and_no_text_without_it() -> None:
+    """And neither, where the reply is there first: its end says all."""
+    stored: list[JsonObject] = []
+
+    async def record(items: Sequence[JsonObject]) -> set[AttemptId]:
+        stored.extend(items)
+        return {AttemptId(UUID(item["attempt_id"])) for item in items}
+
+    progress = ProgressWriter(record, lambda _: None, every=3600)
+    writing = asyncio.create_task(progress.run())
+    silent, quick, flowing = (AttemptId(uuid4()) for _ in range(3))
+    for attempt in (silent, quick, flowing):
+        await progress.started(attempt, call=0, generation=0, model="m", response_id=f"resp_{attempt}", resumable=True)
+    progress.delta(quick, "All of it", 1)
+    progress.forget(quick)
+    progress.delta(flowing, "First", 1)
+    async with asyncio.timeout(5):
+        while len(stored) < 2:
+            await asyncio.sleep(0.005)
+    assert {(item["attempt_id"], item["response_id"], item["text"]) for item in stored} == {
+        (str(silent), f"resp_{silent}", ""), (str(flowing), f"resp_{flowing}", "First"),
+    }  # fmt: skip
+    writing.cancel()
+
+
+async def test_a_response_that_could_not_be_stored_goes_with_the_next_write() -> None:
+    seen: list[str] = []
+    broken = True
+
+    async def record(items: Sequence[JsonObject]) -> set[AttemptId]:
+        nonlocal broken
+        if broken:
+            broken = False
+            raise DatabaseDown("gone")
+        seen.extend(item["response_id"] for item in items)
+        return {AttemptId(UUID(item["attempt_id"])) for item in items}
+
+    progress = ProgressWriter(record, lambda _: None, every=0.05)
+    writing = asyncio.create_task(progress.run())
+    await progress.started(AttemptId(uuid4()), call=0, generation=0, model="m", response_id="resp", resumable=True)
+    async with asyncio.timeout(5):
+        while not seen:
+            await asyncio.sleep(0.005)
+    assert seen == ["resp"]
     writing.cancel()
