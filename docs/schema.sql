@@ -391,13 +391,14 @@ COMMENT ON FUNCTION atlas.announce_budget(p_scope text, p_period text, p_unit te
 --
 
 CREATE FUNCTION atlas.announce_budgets(p_scopes text[]) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
     AS $$
-  select atlas.announce_budget(b.scope, l.period, l.unit, v.level, l.most, l.settled)
+begin
+  perform atlas.announce_budget(b.scope, l.period, l.unit, v.level, l.most, l.settled)
   from atlas.budget_now b
   cross join lateral (values ('day', 'tokens', b.daily::numeric, b.settled_tokens::numeric), ('day', 'usd', b.usd_daily, b.settled_usd),
     ('month', 'tokens', b.monthly, b.month_settled_tokens), ('month', 'usd', b.usd_monthly, b.month_settled_usd))
@@ -408,7 +409,8 @@ CREATE FUNCTION atlas.announce_budgets(p_scopes text[]) RETURNS void
     and not exists (select from atlas.budget_event e where e.scope = b.scope and e.period = l.period and e.unit = l.unit
       and e.level = v.level and e.most = l.most
       and e.starts = case l.period when 'month' then date_trunc('month', atlas.today())::date else atlas.today() end)
-  order by b.scope, l.period, l.unit, v.level
+  order by b.scope, l.period, l.unit, v.level;
+end
 $$;
 
 --
@@ -437,20 +439,23 @@ COMMENT ON FUNCTION atlas.append_audit(p_task uuid, p_event text, p_detail jsonb
 --
 
 CREATE FUNCTION atlas.append_audits(p_event text, p_tasks uuid[], p_details jsonb[]) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
     AS $$
-  with now_and_who as materialized (select clock_timestamp() as at, atlas.actor() as actor)
+declare
+  v_at constant timestamptz := clock_timestamp();
+  v_actor constant text := atlas.actor();
+begin
   insert into atlas.audit (task_id, seq, event, actor, at, detail, prev_hash, hash)
-  select i.task, coalesce(l.seq, 0) + 1, p_event, w.actor, w.at, i.detail, l.hash,
-    atlas.audit_hash(l.hash, i.task, coalesce(l.seq, 0) + 1, p_event, w.actor, w.at, i.detail)
+  select i.task, coalesce(l.seq, 0) + 1, p_event, v_actor, v_at, i.detail, l.hash,
+    atlas.audit_hash(l.hash, i.task, coalesce(l.seq, 0) + 1, p_event, v_actor, v_at, i.detail)
   from unnest(p_tasks, p_details) as i (task, detail)
-  cross join now_and_who w
   left join lateral (
-    select a.seq, a.hash from atlas.audit a where a.task_id = i.task order by a.seq desc limit 1) l on true
+    select a.seq, a.hash from atlas.audit a where a.task_id = i.task order by a.seq desc limit 1) l on true;
+end
 $$;
 
 --
@@ -534,11 +539,13 @@ COMMENT ON FUNCTION atlas.audit_digest() IS 'What is new since the last seal; no
 --
 
 CREATE FUNCTION atlas.audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamp with time zone, detail jsonb) RETURNS bytea
-    LANGUAGE sql IMMUTABLE
+    LANGUAGE plpgsql IMMUTABLE
     SET search_path TO ''
     AS $$
-  select sha256(convert_to(concat_ws('|', coalesce(encode(prev_hash, 'hex'), '-'), coalesce(task_id::text, '-'), seq,
-    event, actor, extract(epoch from at), detail::text), 'UTF8'))
+begin
+  return sha256(convert_to(concat_ws('|', coalesce(encode(prev_hash, 'hex'), '-'), coalesce(task_id::text, '-'), seq,
+    event, actor, extract(epoch from at), detail::text), 'UTF8'));
+end
 $$;
 
 --
@@ -1321,10 +1328,10 @@ begin
   end if;
   perform from atlas.attempt a where a.id = any (done) order by a.id for no key update;
   with item as materialized (
-    select distinct on (t.id) t.id, t.message_task_id, t.sender, t.project_id, t.parent_id, t.attempt_id, t.attempts, i.content, i.model,
+    select distinct on (t.id) t.id, t.message_task_id, t.sender, t.project_id, t.parent_id, t.attempt_id, t.attempts, i.content, i.model, i.response_id,
       jsonb_build_object('status', 'completed', 'model', i.model) || coalesce(i.metadata, '{}') as metadata,
       coalesce(i.msg_type, 'spec') as msg_type, nextval('public.architect_out_id_seq') as reply_id
-    from jsonb_to_recordset(p_items) as i (attempt_id uuid, content text, metadata jsonb, model text, msg_type text)
+    from jsonb_to_recordset(p_items) as i (attempt_id uuid, content text, metadata jsonb, model text, msg_type text, response_id text)
     join (select k.* from atlas.task k where k.id = any (v_tasks) offset 0) t on t.attempt_id = i.attempt_id
     order by t.id
   ),
@@ -1337,7 +1344,8 @@ begin
     returning architect_out.id, atlas.message_sha256(architect_out.data) as hash
   ),
   ended as (
-    update atlas.attempt a set state = 'completed', finished_at = now(), model = coalesce(i.model, a.model)
+    update atlas.attempt a set state = 'completed', finished_at = now(), model = coalesce(i.model, a.model),
+      response_id = coalesce(i.response_id, a.response_id)
     from item i where a.id = i.attempt_id and a.id = any (done)
   ),
   finished as (
@@ -1969,12 +1977,14 @@ COMMENT ON FUNCTION atlas.due_again(p_task atlas.task, p_kind text, p_retry_afte
 --
 
 CREATE FUNCTION atlas.new_id() RETURNS uuid
-    LANGUAGE sql PARALLEL SAFE
+    LANGUAGE plpgsql PARALLEL SAFE
     SET search_path TO ''
     AS $$
+begin
   -- 48 bits of milliseconds before the random ones; bits 52 and 53 turn version 4 into 7
-  select encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) placing
-    substring(int8send(floor(extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6), 52, 1), 53, 1), 'hex')::uuid
+  return encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) placing
+    substring(int8send(floor(extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6), 52, 1), 53, 1), 'hex')::uuid;
+end
 $$;
 
 --
@@ -2315,7 +2325,9 @@ begin
   else
     insert into atlas.outbox (event_id, task_id, out_id, position)
     select n.event_id, case when n.data ->> 'msg_type' <> 'control' then n.task_id end, n.id, n.id
-    from new_rows n order by n.id;
+    from new_rows n
+    -- that a task began is news only while it runs
+    where n.data #>> '{metadata,status}' is distinct from 'in_progress' order by n.id;
   end if;
   return null;
 end
@@ -2888,19 +2900,21 @@ COMMENT ON FUNCTION atlas.list_repositories() IS 'What is indexed, by repository
 --
 
 CREATE FUNCTION atlas.lock_days(p_days date[], p_scopes text[]) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
     AS $$
-  select atlas.open_day(b.scope, d.day)
+begin
+  perform atlas.open_day(b.scope, d.day)
   from atlas.budget b cross join unnest(p_days) as d (day)
   where b.scope = any (p_scopes)
     and not exists (select from atlas.budget_day x where x.scope = b.scope and x.day = d.day)
   order by b.scope;
-  select from atlas.budget_day b where b.day = any (p_days) and b.scope = any (p_scopes)
+  perform from atlas.budget_day b where b.day = any (p_days) and b.scope = any (p_scopes)
   order by b.day, b.scope for update;
+end
 $$;
 
 --
@@ -2995,9 +3009,13 @@ COMMENT ON FUNCTION atlas.measure_models() IS 'Measures how long the replies of 
 --
 
 CREATE FUNCTION atlas.message_sha256(p_data jsonb) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
-    AS $$ select encode(sha256(convert_to(p_data::text, 'UTF8')), 'hex') $$;
+    AS $$
+begin
+  return encode(sha256(convert_to(p_data::text, 'UTF8')), 'hex');
+end
+$$;
 
 --
 -- Name: FUNCTION message_sha256(p_data jsonb); Type: COMMENT; Schema: atlas; Owner: -
@@ -3631,9 +3649,9 @@ declare
 begin
   while lap <= 2 and p_most > 0 loop
     select t.project_id into bound from atlas.task t
-    where t.ready and t.kind = 'chat' and t.rank = p_rank and t.project_id > bound and (lap = 1 or t.project_id <= last)
+    where t.ready and t.kind = 'chat' and t.rank = p_rank and t.project_id > bound
     order by t.project_id, t.sender_key, t.in_id limit 1;
-    if found then
+    if found and (lap = 1 or bound <= last) then
       return next bound;
       p_most := p_most - 1;
     else
@@ -3670,9 +3688,8 @@ begin
   while lap <= 2 and p_most > 0 loop
     select t.sender_key into bound from atlas.task t
     where t.ready and t.kind = 'chat' and t.rank = p_rank and t.project_id = p_project and t.sender_key > bound
-      and (lap = 1 or t.sender_key <= last)
     order by t.sender_key, t.in_id limit 1;
-    if found then
+    if found and (lap = 1 or bound <= last) then
       return next bound;
       p_most := p_most - 1;
     else
@@ -5096,19 +5113,26 @@ declare
   v_scopes text[];
   leaves boolean;
 begin
+  if exists (select from jsonb_each(p_usages) a cross join jsonb_each(a.value) c
+             where c.value ->> 'known' = 'held' and c.value ->> 'response_id' is not null) then
+    update atlas.spend s set response_id = p_usages -> s.attempt_id::text -> s.call::text ->> 'response_id'
+    where s.attempt_id = any (p_attempts) and s.corrects is null and s.state = 'reserved' and s.response_id is null
+      and p_usages -> s.attempt_id::text -> s.call::text ->> 'known' = 'held';
+  end if;
   select jsonb_agg(jsonb_build_object('spend_id', c.id, 'usage', coalesce(c.usage,
       case when p_keep and not c.unstored then '{"known": "held"}'::jsonb end))) filter (where c.settles),
     array_agg(distinct c.day) filter (where c.settles), coalesce(bool_or(not c.settles), false)
     into items, v_days, leaves
   from (
-    select s.id, s.day, s.unstored, u.usage, not (p_keep and s.response_id is not null and u.usage is null) as settles
+    select s.id, s.day, s.unstored, u.usage,
+      not (p_keep and s.response_id is not null and (u.usage is null or u.usage ->> 'known' = 'held')) as settles
     from atlas.spend s cross join lateral (select p_usages -> s.attempt_id::text -> s.call::text as usage) u
     where s.attempt_id = any (p_attempts) and s.corrects is null
       and (s.state = 'reserved' or (u.usage is not null and (s.state = 'held' or s.known <> 'reported')))) c;
   if leaves then
     update atlas.spend s set left_at = now()
     where s.attempt_id = any (p_attempts) and s.corrects is null and s.state = 'reserved' and s.response_id is not null
-      and p_usages -> s.attempt_id::text -> s.call::text is null;
+      and (p_usages -> s.attempt_id::text -> s.call::text is null or p_usages -> s.attempt_id::text -> s.call::text ->> 'known' = 'held');
   end if;
   if items is null then
     if p_details <> '{}' then
@@ -5279,7 +5303,8 @@ begin
       coalesce((i.usage ->> 'input_tokens')::bigint, 0) as input, coalesce((i.usage ->> 'cached_tokens')::bigint, 0) as cached,
       coalesce((i.usage ->> 'cache_write_tokens')::bigint, 0) as cache_write,
       coalesce((i.usage ->> 'output_tokens')::bigint, 0) as output,
-      coalesce((i.usage ->> 'reasoning_tokens')::bigint, 0) as reasoning, i.usage ->> 'tier' as tier_given
+      coalesce((i.usage ->> 'reasoning_tokens')::bigint, 0) as reasoning, i.usage ->> 'tier' as tier_given,
+      i.usage ->> 'response_id' as response_given
     from jsonb_to_recordset(p_items) as i (spend_id bigint, usage jsonb)
     -- by the key, and never by a partial index that has them all
     join (select c.* from atlas.spend c where c.id = any (ids) offset 0) s on s.id = i.spend_id and s.corrects is null
@@ -5323,6 +5348,7 @@ begin
       output_tokens = case when p.known <> 'unknown' then p.output end,
       reasoning_tokens = case when p.known <> 'unknown' then p.reasoning end,
       tokens = p.new_tokens, usd = p.new_usd, tier_given = p.tier_given, factor = p.factor,
+      response_id = coalesce(s.response_id, p.response_given),
       over_reservation = p.new_tokens > p.reserved_tokens, settled_at = now()
     from moved p where s.id = p.id and s.id = any (ids) and p.was_open and p.known <> 'held'
   ),
@@ -7462,10 +7488,10 @@ $$;
 COMMENT ON FUNCTION rag.rarest_weight(p_projects uuid[]) IS 'What a word weighs that stands in one passage alone of these projects and shared documents. Internal.';
 
 --
--- Name: recall(uuid, text, text); Type: FUNCTION; Schema: rag; Owner: -
+-- Name: recall(uuid[], text[], text); Type: FUNCTION; Schema: rag; Owner: -
 --
 
-CREATE FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) RETURNS TABLE(epoch text, found_at text, hits jsonb)
+CREATE FUNCTION rag.recall(p_tasks uuid[], p_queries text[], p_settings text) RETURNS TABLE(epoch text, found_at text, hits jsonb)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
@@ -7474,29 +7500,38 @@ CREATE FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) RETURNS T
     AS $$
 begin
   return query
-  select now_at.epoch, c.epoch, case when c.key is not null then (
+  with asked as materialized (
+    select q.n, q.query, rag.projects_of(q.task) as projects
+    from unnest(p_tasks, p_queries) with ordinality as q (task, query, n)
+  ),
+  -- once for all that read the same
+  states as materialized (
+    select p.projects, rag.index_epoch(p.projects) as epoch from (select distinct a.projects from asked a) p
+  )
+  select e.epoch, c.epoch, case when c.key is not null then (
       select coalesce(jsonb_agg(jsonb_build_object('chunk_id', k.id, 'source', d.source, 'title', d.title, 'kind', d.kind,
         'commit', d.commit, 'heading', p.heading, 'start_line', k.start_line, 'end_line', k.end_line, 'text', p.text,
         'tokens', p.tokens, 'sha256', encode(p.sha256, 'hex'), 'similarity', h.hit -> 'similarity',
         'similarity_kind', h.hit -> 'similarity_kind', 'score', h.hit -> 'score')
         order by h.place), '[]')
       from jsonb_array_elements(c.hits) with ordinality as h (hit, place)
-      join rag.document d on d.id = (h.hit ->> 'document')::uuid
-        and (d.project_id is null or d.project_id = any (allowed.projects))
-      join lateral (select k.* from rag.chunk k
-        where k.document_id = d.id and k.passage_id = (h.hit ->> 'passage')::bigint order by k.seq limit 1) k on true
-      join rag.passage p on p.id = k.passage_id) end
-  from (select rag.projects_of(p_task) as projects) allowed
-  cross join lateral (select rag.index_epoch(allowed.projects) as epoch) now_at
-  left join rag.cache c on c.key = rag.cache_key(p_query, p_settings, allowed.projects);
+      cross join lateral (select x.* from rag.document x where x.id = (h.hit ->> 'document')::uuid limit 1) d
+      cross join lateral (select k.* from rag.chunk k
+        where k.document_id = d.id and k.passage_id = (h.hit ->> 'passage')::bigint order by k.seq limit 1) k
+      cross join lateral (select x.* from rag.passage x where x.id = k.passage_id limit 1) p
+      where d.project_id is null or d.project_id = any (a.projects)) end
+  from asked a
+  join states e on e.projects = a.projects
+  left join lateral (select x.* from rag.cache x where x.key = rag.cache_key(a.query, p_settings, a.projects) limit 1) c on true
+  order by a.n;
 end
 $$;
 
 --
--- Name: FUNCTION recall(p_task uuid, p_query text, p_settings text); Type: COMMENT; Schema: rag; Owner: -
+-- Name: FUNCTION recall(p_tasks uuid[], p_queries text[], p_settings text); Type: COMMENT; Schema: rag; Owner: -
 --
 
-COMMENT ON FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) IS 'The state of the index for a task, and what was found for this question before: fresh where found_at is that state.';
+COMMENT ON FUNCTION rag.recall(p_tasks uuid[], p_queries text[], p_settings text) IS 'The state of the index for each of some tasks, and what was found for its question before: fresh where found_at is that state.';
 
 --
 -- Name: record_repository(text, text, uuid); Type: FUNCTION; Schema: rag; Owner: -
@@ -15313,12 +15348,12 @@ REVOKE ALL ON FUNCTION rag.queue_docs_added() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rag.rarest_weight(p_projects uuid[]) FROM PUBLIC;
 
 --
--- Name: FUNCTION recall(p_task uuid, p_query text, p_settings text); Type: ACL; Schema: rag; Owner: -
+-- Name: FUNCTION recall(p_tasks uuid[], p_queries text[], p_settings text); Type: ACL; Schema: rag; Owner: -
 --
 
-REVOKE ALL ON FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) FROM PUBLIC;
-GRANT ALL ON FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) TO service_role;
-GRANT ALL ON FUNCTION rag.recall(p_task uuid, p_query text, p_settings text) TO atlas_worker;
+REVOKE ALL ON FUNCTION rag.recall(p_tasks uuid[], p_queries text[], p_settings text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rag.recall(p_tasks uuid[], p_queries text[], p_settings text) TO service_role;
+GRANT ALL ON FUNCTION rag.recall(p_tasks uuid[], p_queries text[], p_settings text) TO atlas_worker;
 
 --
 -- Name: FUNCTION record_repository(p_repository text, p_ref text, p_project uuid); Type: ACL; Schema: rag; Owner: -

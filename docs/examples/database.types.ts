@@ -923,6 +923,7 @@ export type Database = {
           "id": number;
           "input_tokens": number | null;
           "known": string | null;
+          "left_at": string | null;
           "model": string;
           "output_tokens": number | null;
           "over_reservation": boolean;
@@ -959,6 +960,7 @@ export type Database = {
           "id"?: never;
           "input_tokens"?: number | null;
           "known"?: string | null;
+          "left_at"?: string | null;
           "model": string;
           "output_tokens"?: number | null;
           "over_reservation"?: boolean;
@@ -994,6 +996,7 @@ export type Database = {
           "id"?: never;
           "input_tokens"?: number | null;
           "known"?: string | null;
+          "left_at"?: string | null;
           "model"?: string;
           "output_tokens"?: number | null;
           "over_reservation"?: boolean;
@@ -1084,6 +1087,7 @@ export type Database = {
           "attempts": number;
           "cancel_requested_at": string | null;
           "claim_seq": number | null;
+          "dead_letter": boolean;
           "early_losses": number;
           "error_code": string | null;
           "error_message": string | null;
@@ -1104,6 +1108,7 @@ export type Database = {
           "project_id": string;
           "queued_at": string;
           "rank": number;
+          "ready": boolean;
           "run_after": string;
           "sender": string | null;
           "sender_key": string;
@@ -1113,18 +1118,16 @@ export type Database = {
           "wait_reason": string | null;
           "wait_scope": string | null;
           "go_on_with": undefined | null;
-          "share_of": {
-            "daily": number;
-            "usd_daily": number;
-          } | null;
+          "inherited_response": Json | null;
         };
-        ComputedFields: "go_on_with" | "share_of";
+        ComputedFields: "go_on_with" | "inherited_response";
         Insert: {
           "adopted_at"?: string | null;
           "attempt_id"?: string | null;
           "attempts"?: number;
           "cancel_requested_at"?: string | null;
           "claim_seq"?: number | null;
+          "dead_letter"?: never;
           "early_losses"?: number;
           "error_code"?: string | null;
           "error_message"?: string | null;
@@ -1145,6 +1148,7 @@ export type Database = {
           "project_id": string;
           "queued_at"?: string;
           "rank"?: never;
+          "ready"?: never;
           "run_after"?: string;
           "sender"?: string | null;
           "sender_key": string;
@@ -1160,6 +1164,7 @@ export type Database = {
           "attempts"?: number;
           "cancel_requested_at"?: string | null;
           "claim_seq"?: number | null;
+          "dead_letter"?: never;
           "early_losses"?: number;
           "error_code"?: string | null;
           "error_message"?: string | null;
@@ -1180,6 +1185,7 @@ export type Database = {
           "project_id"?: string;
           "queued_at"?: string;
           "rank"?: never;
+          "ready"?: never;
           "run_after"?: string;
           "sender"?: string | null;
           "sender_key"?: string;
@@ -1774,6 +1780,16 @@ export type Database = {
         };
         Returns: number;
       };
+      "inherit_responses": { Args: { "p_tasks": (string)[] }; Returns: undefined };
+      "inherited_response": {
+        Args: {
+          "p_task": Omit<
+            Database["atlas"]["Tables"]["task"]["Row"],
+            Database["atlas"]["Tables"]["task"]["ComputedFields"]
+          >;
+        };
+        Returns: Json;
+      };
       "is_filter": { Args: { "filter": Json }; Returns: boolean };
       "is_service": { Args: Record<PropertyKey, never>; Returns: boolean };
       "keep_late_text": {
@@ -1843,13 +1859,7 @@ export type Database = {
       "nearest": { Args: { "p_known": (string)[]; "p_word": string }; Returns: string };
       "new_id": { Args: Record<PropertyKey, never>; Returns: string };
       "next_due": { Args: Record<PropertyKey, never>; Returns: number };
-      "next_tasks": {
-        Args: { "p_each": number; "p_senders": number };
-        Returns: {
-          "task_id": string;
-          "turn": number;
-        }[];
-      };
+      "next_tasks": { Args: { "p_most": number }; Returns: (string)[] };
       "open_day": { Args: { "p_day": string; "p_scope": string }; Returns: undefined };
       "owns_task": { Args: { "task": string }; Returns: boolean };
       "pause": { Args: { "p_reason"?: string }; Returns: undefined };
@@ -1890,6 +1900,9 @@ export type Database = {
           "text": string;
         }[];
       };
+      "ready_projects": { Args: { "p_most": number; "p_rank": number }; Returns: string[] };
+      "ready_senders": { Args: { "p_most": number; "p_project": string; "p_rank": number }; Returns: string[] };
+      "ready_tasks": { Args: { "p_most": number; "p_project": string; "p_rank": number }; Returns: string[] };
       "record_destination": {
         Args: { "p_destination": string; "p_error"?: string; "p_ok": boolean; "p_seconds"?: number };
         Returns: string;
@@ -2055,11 +2068,20 @@ export type Database = {
       };
       "set_spend_rules": { Args: { "p_rules": Json }; Returns: undefined };
       "settle_attempts": {
-        Args: { "p_attempts": (string)[]; "p_keep"?: boolean; "p_usages": Json };
+        Args: {
+          "p_attempts": (string)[];
+          "p_details"?: Json;
+          "p_event"?: string;
+          "p_keep"?: boolean;
+          "p_usages": Json;
+        };
         Returns: undefined;
       };
       "settle_call": { Args: { "p_spend_id": number; "p_usage": Json }; Returns: undefined };
-      "settle_in": { Args: { "p_days": (string)[]; "p_items": Json; "p_scopes": (string)[] }; Returns: undefined };
+      "settle_in": {
+        Args: { "p_days": (string)[]; "p_details"?: Json; "p_event"?: string; "p_items": Json; "p_scopes": (string)[] };
+        Returns: undefined;
+      };
       "settle_outbox": {
         Args: {
           "p_failed"?: Json;
@@ -2070,14 +2092,15 @@ export type Database = {
         };
         Returns: number;
       };
-      "settle_spends": { Args: { "p_items": Json }; Returns: undefined };
+      "settle_spends": {
+        Args: { "p_items": Json };
+        Returns: {
+          "calls": Json;
+          "task_id": string;
+        }[];
+      };
       "share_of": {
-        Args: {
-          "p_task": Omit<
-            Database["atlas"]["Tables"]["task"]["Row"],
-            Database["atlas"]["Tables"]["task"]["ComputedFields"]
-          >;
-        };
+        Args: { "p_project": string; "p_sender": string };
         Returns: {
           "daily": number;
           "usd_daily": number;
