@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
 
 import asyncpg
@@ -16,10 +19,12 @@ from atlas.commands.knowledge import Pruning, index_paths
 from atlas.commands.search import opened
 from atlas.database.pool import set_codecs
 from atlas.llm.port import Delta, Finished, ModelCall, ModelEvent, Started
+from atlas.local.postgres import default_binaries
 from atlas.messages import chat
 from atlas.service import Service, build
 from atlas.settings import load
 from atlas.task import Usage
+from benchmarks.life import Life
 
 ROOT = Path(__file__).parent.parent
 REPLY = Path(__file__).with_name("reply.md").read_text(encoding="utf-8")
@@ -89,35 +94,144 @@ async def worker(url: str, concurrency: int, generator: Instant) -> AsyncIterato
             await running
 
 
-async def insert(connection: asyncpg.Connection, count: int) -> None:
-    """Questions in one statement."""
+async def insert(connection: asyncpg.Connection, count: int, *, senders: int = 1, priority: int = 0) -> None:
+    """Questions in one statement, of so many outside senders; 1: of the service role."""
     await connection.execute(
-        "insert into public.architect_in (data) select jsonb_set($1, '{task_id}', to_jsonb(gen_random_uuid()::text)) "
-        "from generate_series(1, $2)",
-        chat("How do we ship?"),
-        count,
-    )
+        "insert into public.architect_in (data) select $1::jsonb || jsonb_build_object('task_id', gen_random_uuid(), 'metadata', "
+        "$1::jsonb -> 'metadata' || jsonb_build_object('priority', $4::integer) || case when $3 > 1 "
+        "then jsonb_build_object('sender_key', 'people:' || n % $3) else '{}' end) from generate_series(1, $2) n",
+        chat("How do we ship?"), count, senders, priority,
+    )  # fmt: skip
 
 
-async def rate(url: str, worker_url: str, tasks: int, concurrency: int) -> float:
+LEFT = (
+    "select exists (select from atlas.task where ready and kind = 'chat' and rank = 0) "
+    "or exists (select from atlas.attempt a join atlas.task t on t.id = a.task_id where a.state = 'running' and t.rank = 0)"
+)
+"""Whether questions of priority 0 are left: what waits behind them is not what is measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What is in the database beside the tasks that are measured."""
+
+    backlog: int = 0
+    """Questions of a lower priority that wait."""
+    senders: int = 1
+    history: int = 0
+    """Tasks that were finished before."""
+    snapshot: bool = False
+    """Somebody holds a snapshot all the while."""
+
+
+async def rate(url: str, worker_url: str, tasks: int, concurrency: int, beside: Beside = Beside()) -> float:
     """Tasks a second, from the moment a worker that is up is let at a full queue, to the last reply."""
     db = await asyncpg.connect(url)
     await set_codecs(db)
+    holder = await _prepared(db, url, worker_url, beside)
     await db.execute("select atlas.pause('until all is in place')")
-    await insert(db, tasks)
+    await insert(db, tasks, senders=beside.senders)
     async with worker(worker_url, concurrency, Instant()):
         await asyncio.sleep(2)
         began = await db.fetchval("select clock_timestamp()")
         await db.execute("select atlas.resume()")
-        while await db.fetchval("select exists (select from atlas.task where finished_at is null)"):
+        while await db.fetchval(LEFT):
             await asyncio.sleep(0.02)
-    last, done = await db.fetchrow(
-        "select max(created_at), count(*) from public.architect_out where data ->> 'content' <> '' and created_at >= $1", began
-    )
+        # the worker goes on with what waits behind
+        await db.execute("select atlas.pause('it is done')")
+    found = await _rate_since(db, began, tasks)
+    if holder is not None:
+        await holder.close()
     await db.close()
+    return found
+
+
+async def _prepared(db: asyncpg.Connection, url: str, worker_url: str, beside: Beside) -> asyncpg.Connection | None:
+    """Puts beside what is to be there; a connection that holds a snapshot, where one is to be held."""
+    if beside.history:
+        one = await asyncpg.connect(worker_url)
+        await set_codecs(one)
+        await one.execute("set plan_cache_mode = force_generic_plan")
+        await insert(db, beside.history)
+        life = Life(one, db)
+        for _ in range(-(-beside.history // 50)):
+            await life.run(50)
+        await one.close()
+    if beside.backlog:
+        await insert(db, beside.backlog, senders=beside.senders, priority=-1)
+    if beside.history or beside.backlog:
+        await db.execute("vacuum analyze")
+    if not beside.snapshot:
+        return None
+    holder = await asyncpg.connect(url)
+    await holder.execute("begin isolation level repeatable read")
+    await holder.fetchval("select count(*) from atlas.task")
+    return holder
+
+
+async def _rate_since(db: asyncpg.Connection, began: datetime, tasks: int) -> float:
+    last, done = await db.fetchrow(
+        "select max(o.created_at), count(*) from public.architect_out o join atlas.task t on t.out_id = o.id "
+        "where t.rank = 0 and t.state = 'completed' and o.created_at >= $1", began,
+    )  # fmt: skip
     if done != tasks:
         raise RuntimeError(f"{done} of {tasks} tasks were answered")
     return float(tasks / (last - began).total_seconds())
+
+
+async def fleet(url: str, worker_url: str, tasks: int, concurrency: int, workers: int) -> float:
+    """Tasks a second of so many worker processes together."""
+    db = await asyncpg.connect(url)
+    await set_codecs(db)
+    await db.execute("select atlas.pause('until all is in place')")
+    await insert(db, tasks)
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "benchmarks", "--only", "serve", url, worker_url, "0", str(concurrency), cwd=ROOT,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        for _ in range(workers)
+    ]  # fmt: skip
+    while await db.fetchval("select count(*) from atlas.worker where state = 'idle'") < workers:
+        if any(process.returncode is not None for process in processes):
+            raise RuntimeError("a worker ended before it began")
+        await asyncio.sleep(0.1)
+    began = await db.fetchval("select clock_timestamp()")
+    await db.execute("select atlas.resume()")
+    for process in processes:
+        if await process.wait():
+            raise RuntimeError("a worker failed")
+    found = await _rate_since(db, began, tasks)
+    await db.close()
+    return found
+
+
+async def limit(url: str, tasks: int, clients: int = 4) -> float:
+    """Tasks a second of Postgres alone: pgbench takes them through the same SQL, 16 at a time over so many connections."""
+    db = await asyncpg.connect(url)
+    await set_codecs(db)
+    await insert(db, tasks)
+    began = await db.fetchval("select clock_timestamp()")
+    process = await asyncio.create_subprocess_exec(
+        str(default_binaries() / "pgbench"), "-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-D", f"reply={REPLY}",
+        "-t", str(-(-tasks // (16 * clients)) + 2), "-f", str(Path(__file__).with_name("life.sql")), url,
+        env=os.environ | {"PGOPTIONS": "-c plan_cache_mode=force_generic_plan"}, stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    if await process.wait():
+        raise RuntimeError("pgbench failed")
+    found = await _rate_since(db, began, tasks)
+    await db.close()
+    return found
+
+
+async def serve(url: str, worker_url: str, concurrency: int) -> float:
+    """A worker until all questions are answered."""
+    db = await asyncpg.connect(url)
+    async with worker(worker_url, concurrency, Instant()):
+        while await db.fetchval("select paused_at is not null from atlas.control") or await db.fetchval(LEFT):
+            await asyncio.sleep(0.05)
+    await db.close()
+    return 0.0
 
 
 async def whole(url: str, worker_url: str, tasks: int, concurrency: int) -> float:

@@ -168,7 +168,7 @@ begin
     into items, v_days, leaves
   from (
     select s.id, s.day, s.unstored, u.usage,
-      not (p_keep and s.response_id is not null and (u.usage is null or u.usage ->> 'known' = 'held')) as settles
+      not (p_keep and s.response_id is not null and (u.usage is null or coalesce(u.usage ->> 'known', '') = 'held')) as settles
     from atlas.spend s cross join lateral (select p_usages -> s.attempt_id::text -> s.call::text as usage) u
     where s.attempt_id = any (p_attempts) and s.corrects is null
       and (s.state = 'reserved' or (u.usage is not null and (s.state = 'held' or s.known <> 'reported')))) c;

@@ -47,7 +47,7 @@ async def test_people_and_operators_see_the_same_task(
         done = await ann.atlas("ask", "How do we deploy?")
         assert "How do we deploy?" in done.stdout
         mine, theirs = await ann.json("show", "last"), await as_operator("show", "last")
-        assert len(theirs["audit"]) > 3
+        assert len(theirs["audit"]) >= 3
         assert mine == theirs
         assert await ann.json("tasks") == await as_operator("tasks")
         assert await ann.json("show", mine["id"][:8]) == mine

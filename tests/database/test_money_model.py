@@ -136,7 +136,7 @@ class Money(RuleBasedStateMachine):
 
     @precondition(lambda self: self.running())
     @rule(
-        n=st.integers(0, 9), connection=st.integers(0, 2), share=st.sampled_from([0, 0.3, 1, None, "none", "held"]),
+        n=st.integers(0, 9), connection=st.integers(0, 2), share=st.sampled_from([0, 0.3, 1, None, "nobody knows", "none", "held", "held with a response"]),
         how=st.sampled_from(["complete", "own", "final", "budget", "outage", "held", "response", "released", "cancel"]),
     )  # fmt: skip
     def an_attempt_ends(self, n: int, connection: int, share: Any, how: str) -> None:
@@ -145,7 +145,11 @@ class Money(RuleBasedStateMachine):
         for call in self.rows(
             "select call, reserved_tokens from atlas.spend where attempt_id = $1 and corrects is null", task["attempt_id"]
         ):
-            if share is not None:
+            if share == "nobody knows":
+                usages[str(call["call"])] = None
+            elif share == "held with a response":
+                usages[str(call["call"])] = {"known": "held", "response_id": f"late_{task['attempt_id']}_{call['call']}"}
+            elif share is not None:
                 usages[str(call["call"])] = (
                     {"known": share} if isinstance(share, str) else used(int(call["reserved_tokens"] * share))
                 )
