@@ -155,8 +155,8 @@ class BatchedMoney:
     async def reserve(self, request: JsonObject) -> JsonObject:
         return await self._reserve.submit(request)
 
-    async def settle(self, spend_id: int, attempt: AttemptId, usage: Usage | None, model: str) -> None:
-        await self._queue.record_usage(spend_id, attempt, usage)
+    async def settle(self, spend_id: int, attempt: AttemptId, usage: Usage | None, model: str, response: str | None) -> None:
+        await self._queue.record_usage(spend_id, attempt, usage, response)
         self._metrics.settled(model, usage)
 
 

@@ -180,7 +180,7 @@ class Completion:
     content: str
     metadata: JsonObject
     model: str | None
-    usages: dict[str, JsonObject | None] = field(default_factory=dict)
+    usages: dict[str, JsonObject] = field(default_factory=dict)
     msg_type: Literal["spec", "control"] = "spec"
 
     def as_json(self) -> JsonObject:
@@ -189,7 +189,7 @@ class Completion:
             "content": self.content,
             "metadata": self.metadata,
             "model": self.model,
-            "response_id": next((usage.get("response_id") for usage in self.usages.values() if usage), None),
+            "response_id": next((usage.get("response_id") for usage in self.usages.values()), None),
             "usages": self.usages,
             "msg_type": self.msg_type,
         }

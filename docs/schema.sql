@@ -999,13 +999,20 @@ COMMENT ON FUNCTION atlas.check_limits(p_scope text, p_limits jsonb, p_state tex
 CREATE FUNCTION atlas.check_message(message jsonb) RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
-    AS $$
+    AS $_$
 begin
   if jsonb_typeof(message) is distinct from 'object' then
     perform atlas.refuse('data', 'must be one JSON object', 'see docs/event_examples/chat.json');
   end if;
   if octet_length(message::text) > 1048576 then
     perform atlas.refuse('data', 'is larger than 1 MiB', 'index long documents with `atlas index` and ask about them');
+  end if;
+  -- what a client cannot read would fail in whoever reads it, and with it all that is read together
+  if jsonb_path_exists(message, 'strict $.** ? (@.type() == "number" && (@ > 1e300 || @ < -1e300))') then
+    perform atlas.refuse('data', 'holds a number that is out of range', 'send numbers of at most 1e300, or send it as a string');
+  end if;
+  if jsonb_path_exists(message, 'strict $.**{65 to last}') then
+    perform atlas.refuse('data', 'is nested more than 64 levels deep', 'send a flatter object, or the deep part as a string');
   end if;
   if atlas.as_uuid(message ->> 'task_id') is null then
     perform atlas.refuse('task_id', case when message ? 'task_id' then format('%s is not a UUID', message -> 'task_id')
@@ -1040,7 +1047,7 @@ begin
     perform atlas.refuse('content', 'is empty', 'send the question as text');
   end if;
 end
-$$;
+$_$;
 
 --
 -- Name: FUNCTION check_message(message jsonb); Type: COMMENT; Schema: atlas; Owner: -
@@ -1318,11 +1325,12 @@ declare
   done uuid[];
   details jsonb;
 begin
-  return query select a.id from atlas.attempt a where a.id = any (ids) and a.state = 'completed';
   select array_agg(l.id), array_agg(l.attempt_id) into v_tasks, done from (
     select t.id, t.attempt_id from atlas.task t
     where t.id = any (array(select a.task_id from atlas.attempt a where a.id = any (ids))) and t.attempt_id = any (ids)
     order by t.id for no key update) l;
+  -- after the locks: the same call may have been under way, and is answered as it was
+  return query select a.id from atlas.attempt a where a.id = any (ids) and a.state = 'completed';
   if done is null then
     return;
   end if;
@@ -1354,7 +1362,7 @@ begin
     from item i where t.id = i.id and t.id = any (v_tasks)
   )
   select jsonb_object_agg(i.id, jsonb_strip_nulls(jsonb_build_object('attempt', i.attempts,
-      'model', i.model, 'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'), 'message_sha256', r.hash)))
+      'worker', (select a.lease_owner from atlas.attempt a where a.id = i.attempt_id), 'model', i.model, 'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'), 'message_sha256', r.hash)))
     into details from item i join replied r on r.id = i.reply_id;
   perform atlas.settle_attempts(done,
     (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i), true,
@@ -1554,7 +1562,7 @@ begin
   where t.id in (
     select q.id from atlas.task q where q.kind = 'chat' and q.cancel_requested_at is null
       -- a response that is under way is asked for, whatever becomes of new calls
-      and not exists (select from atlas.spend s where s.task_id = q.id and s.state = 'reserved' and s.response_id is not null)
+      and (select true from atlas.spend s where s.task_id = q.id and s.state = 'reserved' and s.response_id is not null limit 1) is null
       and (q.ready or (q.wait_reason is not null and q.run_after <= now()))
     order by q.in_id limit p_limit for no key update skip locked);
   get diagnostics deferred = row_count;
@@ -2081,7 +2089,8 @@ begin
     failures = t.failures + case p_state when 'cancelled' then 0 else 1 end
   where t.id = p_task.id;
   perform atlas.append_audit(p_task.id, case p_state when 'cancelled' then 'cancel_task' else 'fail_task' end,
-    jsonb_build_object('state', p_state, 'code', p_code, 'attempt', p_task.attempts));
+    jsonb_strip_nulls(jsonb_build_object('state', p_state, 'code', p_code, 'attempt', p_task.attempts,
+      'worker', (select a.lease_owner from atlas.attempt a where a.id = p_task.attempt_id))));
   if p_task.attempt_id is not null then
     perform atlas.settle_attempts(array[p_task.attempt_id], jsonb_build_object(p_task.attempt_id, p_usages), true);
   end if;
@@ -2248,7 +2257,8 @@ begin
   end if;
   if p_code = 'response_gone' then
     -- what the provider told of is not there any more
-    update atlas.spend s set adopted_at = null where s.attempt_id = task.attempt_id and s.state = 'settled' and s.adopted_at is not null;
+    update atlas.spend s set adopted_at = null 
+    where s.attempt_id = task.attempt_id and s.corrects is null and s.state = 'settled' and s.adopted_at is not null;
   end if;
   if p_kind = 'budget' then
     select b.scope into lowered from atlas.budget b
@@ -2614,19 +2624,33 @@ COMMENT ON FUNCTION atlas.index_document(p_project uuid, p_source text, p_title 
 --
 
 CREATE FUNCTION atlas.inherit_responses(p_tasks uuid[]) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
     AS $$
-  update atlas.spend s set attempt_id = t.attempt_id, call = 0, left_at = null
-  from atlas.task t
-  where t.id = any (p_tasks) and t.attempts > 1 and s.task_id = any (p_tasks) and s.id = (
-    select o.id from atlas.spend o
-    where o.task_id = t.id and o.corrects is null and o.response_id is not null and (o.state = 'reserved'
-      or (o.state = 'settled' and o.adopted_at is not null and o.known in ('presumed_none', 'unknown')))
-    order by (o.adopted_at is not null) desc, o.id desc limit 1)
+declare
+  v_tasks uuid[];
+  details jsonb[];
+begin
+  with moved as (
+    update atlas.spend s set attempt_id = t.attempt_id, call = 0, left_at = null
+    from atlas.task t
+    where t.id = any (p_tasks) and t.attempts > 1 and s.task_id = any (p_tasks) and s.id = (
+      select o.id from atlas.spend o
+      where o.task_id = t.id and o.corrects is null and o.response_id is not null and (o.state = 'reserved'
+        or (o.state = 'settled' and o.adopted_at is not null and o.known in ('presumed_none', 'unknown')))
+      order by (o.adopted_at is not null) desc, o.id desc limit 1)
+    returning s.task_id, s.id, s.response_id, t.attempts, t.attempt_id
+  )
+  select array_agg(m.task_id), array_agg(jsonb_build_object('attempt', m.attempts, 'spend_id', m.id, 'response', m.response_id,
+      'worker', (select a.lease_owner from atlas.attempt a where a.id = m.attempt_id)))
+    into v_tasks, details from moved m;
+  if v_tasks is not null then
+    perform atlas.append_audits('inherit_response', v_tasks, details);
+  end if;
+end
 $$;
 
 --
@@ -2657,7 +2681,7 @@ CREATE FUNCTION atlas.inherited_response(p_task atlas.task) RETURNS jsonb
     select e.id, e.generation, e.sequence_number, e.response_offset from atlas.attempt e
     where e.task_id = p_task.id and e.number < p_task.attempts and e.response_id = k.response_id
     order by e.number desc limit 1) l on true
-  where k.attempt_id = p_task.attempt_id
+  where k.attempt_id = p_task.attempt_id and k.corrects is null
 $$;
 
 --
@@ -3643,6 +3667,7 @@ CREATE FUNCTION atlas.ready_projects(p_rank integer, p_most integer) RETURNS SET
     AS $$
 declare
   last constant uuid := coalesce((select t.project_id from atlas.task t where t.rank = p_rank and t.claim_seq is not null
+    and t.kind = 'chat'
     order by t.claim_seq desc limit 1), '00000000-0000-0000-0000-000000000000');
   bound uuid := last;
   lap integer := 1;
@@ -3681,7 +3706,7 @@ CREATE FUNCTION atlas.ready_senders(p_rank integer, p_project uuid, p_most integ
     AS $$
 declare
   last constant text := coalesce((select t.sender_key from atlas.task t where t.rank = p_rank and t.project_id = p_project
-    and t.claim_seq is not null order by t.claim_seq desc limit 1), '');
+    and t.claim_seq is not null and t.kind = 'chat' order by t.claim_seq desc limit 1), '');
   bound text := last;
   lap integer := 1;
 begin
@@ -4110,7 +4135,7 @@ begin
   end if;
   update atlas.task t set losses = t.losses + case when x.reserved then 1 else 0 end,
     early_losses = t.early_losses + case when x.reserved then 0 else 1 end
-  from (select a.task_id, exists (select from atlas.spend s where s.attempt_id = a.id) as reserved
+  from (select a.task_id, coalesce((select true from atlas.spend s where s.attempt_id = a.id and s.corrects is null limit 1), false) as reserved
         from atlas.attempt a where a.id = any (lost)) x
   where t.id = x.task_id;
   perform atlas.settle_attempts(lost, '{}', true);
@@ -4119,7 +4144,7 @@ begin
   for task in
     select t.* from atlas.task t
     where t.id = any (tasks) and t.state = 'queued' and (t.losses >= 10 or t.early_losses >= 10 or (t.losses >= 5
-      and not exists (select from atlas.spend s where s.task_id = t.id and s.state = 'reserved' and s.response_id is not null)))
+      and (select true from atlas.spend s where s.task_id = t.id and s.state = 'reserved' and s.response_id is not null limit 1) is null))
     order by t.id for no key update skip locked
   loop
     perform atlas.end_task(task, 'dead_lettered', 'lease_lost', format('%s workers were lost while they ran it%s',
@@ -4155,7 +4180,8 @@ CREATE FUNCTION atlas.release_task(p_task atlas.task, p_reason text, p_until tim
     error_code = p_code, error_message = p_message
   where id = p_task.id;
   select atlas.append_audit(p_task.id, 'release_task', jsonb_strip_nulls(jsonb_build_object('reason', p_reason, 'state',
-    p_state, 'attempt', p_task.attempts, 'code', p_code)));
+    p_state, 'attempt', p_task.attempts, 'worker', (select a.lease_owner from atlas.attempt a where a.id = p_task.attempt_id),
+    'code', p_code)));
 $$;
 
 --
@@ -4450,7 +4476,7 @@ begin
   end if;
   -- what a lost attempt left on hold counts in the day and the month, not in this run
   select coalesce(sum(coalesce(s.tokens, s.reserved_tokens)), 0) as tokens, coalesce(sum(coalesce(s.usd, s.reserved_usd)), 0) as usd
-    into used from atlas.spend s where s.attempt_id = p_task.attempt_id and s.state <> 'held';
+    into used from atlas.spend s where s.task_id = p_task.id and s.attempt_id = p_task.attempt_id and s.state <> 'held';
   select b.scope into hit from atlas.budget_now b
   where b.scope = any (scopes) and b.enforcement = 'hard' and usd is null
     and num_nonnulls(b.usd_per_run, b.usd_daily, b.usd_monthly) > 0 order by b.scope limit 1;
@@ -4539,6 +4565,9 @@ begin
              where least(r.input_tokens, r.output_tokens) < 0) then
     perform atlas.refuse('input_tokens or output_tokens', 'is negative', 'send what the call may use at most, at least 0', 'AT005',
       'reserve_tokens');
+  end if;
+  if exists (select from jsonb_to_recordset(p_requests) as r (model text) where r.model is null) then
+    perform atlas.refuse('model', 'is missing', 'name the model that is to be called', 'AT005', 'reserve_tokens');
   end if;
   perform from atlas.task t where t.id = any (v_tasks) and t.attempt_id = any (attempt_ids) order by t.id for no key update;
   select array_agg(distinct x) into v_scopes
@@ -5113,7 +5142,8 @@ declare
   v_scopes text[];
   leaves boolean;
 begin
-  if exists (select from jsonb_each(p_usages) a cross join jsonb_each(a.value) c
+  if exists (select from jsonb_each(p_usages) a
+             cross join jsonb_each(case jsonb_typeof(a.value) when 'object' then a.value else '{}' end) c
              where c.value ->> 'known' = 'held' and c.value ->> 'response_id' is not null) then
     update atlas.spend s set response_id = p_usages -> s.attempt_id::text -> s.call::text ->> 'response_id'
     where s.attempt_id = any (p_attempts) and s.corrects is null and s.state = 'reserved' and s.response_id is null
@@ -5125,7 +5155,7 @@ begin
     into items, v_days, leaves
   from (
     select s.id, s.day, s.unstored, u.usage,
-      not (p_keep and s.response_id is not null and (u.usage is null or u.usage ->> 'known' = 'held')) as settles
+      not (p_keep and s.response_id is not null and (u.usage is null or coalesce(u.usage ->> 'known', '') = 'held')) as settles
     from atlas.spend s cross join lateral (select p_usages -> s.attempt_id::text -> s.call::text as usage) u
     where s.attempt_id = any (p_attempts) and s.corrects is null
       and (s.state = 'reserved' or (u.usage is not null and (s.state = 'held' or s.known <> 'reported')))) c;
@@ -5306,12 +5336,12 @@ begin
       coalesce((i.usage ->> 'reasoning_tokens')::bigint, 0) as reasoning, i.usage ->> 'tier' as tier_given,
       i.usage ->> 'response_id' as response_given
     from jsonb_to_recordset(p_items) as i (spend_id bigint, usage jsonb)
-    -- by the key, and never by a partial index that has them all
+    -- by the key: a plan made on an empty table would read the whole of a partial index instead
     join (select c.* from atlas.spend c where c.id = any (ids) offset 0) s on s.id = i.spend_id and s.corrects is null
     -- a call whose response is known meanwhile, by the webhook say, is not held: it stays with its task
     where (s.state <> 'settled' and not (coalesce(i.usage ->> 'known', '') = 'held' and s.response_id is not null))
       or (s.known <> 'reported' and i.usage ->> 'known' in ('reported', 'estimated') and i.usage ->> 'input_tokens' is not null
-          and not exists (select from atlas.spend c where c.corrects = s.id and c.known = 'reported'))
+          and (select true from atlas.spend c where c.corrects = s.id and c.known = 'reported' limit 1) is null)
     order by s.id
   ),
   priced as (
@@ -5355,7 +5385,7 @@ begin
   held as (
     update atlas.spend s set state = 'held', held_until = now() + interval '1 second' * (r.hold_seconds
       + case s.completion_window when '2h' then 7200 when '8h' then 28800 else 0 end)
-    from moved p, atlas.spend_rules r where s.id = p.id and s.id = any (ids) and s.state = 'reserved' and p.known = 'held'
+    from moved p, atlas.spend_rules r where s.id = p.id and s.id = any (ids) and s.state = 'reserved' and s.response_id is null and p.known = 'held'
   ),
   corrected as (
     insert into atlas.spend (task_id, attempt_id, call, corrects, state, model, price_from, tier, completion_window, tier_given,
@@ -5902,7 +5932,7 @@ CREATE FUNCTION atlas.wait_for_holds(p_tasks uuid[]) RETURNS void
   cross join atlas.spend_rules r
   where t.id = h.task_id and t.state = 'queued' and t.cancel_requested_at is null
     -- a response that is known is asked for at once, whatever else is held
-    and not exists (select from atlas.spend o where o.task_id = t.id and o.state = 'reserved' and o.response_id is not null)
+    and (select true from atlas.spend o where o.task_id = t.id and o.state = 'reserved' and o.response_id is not null limit 1) is null
 $$;
 
 --
@@ -10205,7 +10235,7 @@ COMMENT ON COLUMN atlas.spend.held_until IS 'When its hold ends: then it is pres
 -- Name: COLUMN spend.left_at; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.spend.left_at IS 'When the attempt ended that had read its response, and left it open.';
+COMMENT ON COLUMN atlas.spend.left_at IS 'Since when no attempt reads its response, which is not settled.';
 
 --
 -- Name: COLUMN spend.asked_at; Type: COMMENT; Schema: atlas; Owner: -
@@ -12671,13 +12701,13 @@ CREATE INDEX task_sender ON atlas.task USING btree (sender_key, queued_at DESC);
 -- Name: task_turn; Type: INDEX; Schema: atlas; Owner: -
 --
 
-CREATE INDEX task_turn ON atlas.task USING btree (rank, claim_seq DESC) WHERE (claim_seq IS NOT NULL);
+CREATE INDEX task_turn ON atlas.task USING btree (rank, claim_seq DESC) WHERE ((claim_seq IS NOT NULL) AND (kind = 'chat'::text));
 
 --
 -- Name: task_turn_in_project; Type: INDEX; Schema: atlas; Owner: -
 --
 
-CREATE INDEX task_turn_in_project ON atlas.task USING btree (rank, project_id, claim_seq DESC) WHERE (claim_seq IS NOT NULL);
+CREATE INDEX task_turn_in_project ON atlas.task USING btree (rank, project_id, claim_seq DESC) WHERE ((claim_seq IS NOT NULL) AND (kind = 'chat'::text));
 
 --
 -- Name: task_upstream; Type: INDEX; Schema: atlas; Owner: -

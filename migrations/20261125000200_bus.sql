@@ -278,6 +278,13 @@ begin
   if octet_length(message::text) > 1048576 then
     perform atlas.refuse('data', 'is larger than 1 MiB', 'index long documents with `atlas index` and ask about them');
   end if;
+  -- what a client cannot read would fail in whoever reads it, and with it all that is read together
+  if jsonb_path_exists(message, 'strict $.** ? (@.type() == "number" && (@ > 1e300 || @ < -1e300))') then
+    perform atlas.refuse('data', 'holds a number that is out of range', 'send numbers of at most 1e300, or send it as a string');
+  end if;
+  if jsonb_path_exists(message, 'strict $.**{65 to last}') then
+    perform atlas.refuse('data', 'is nested more than 64 levels deep', 'send a flatter object, or the deep part as a string');
+  end if;
   if atlas.as_uuid(message ->> 'task_id') is null then
     perform atlas.refuse('task_id', case when message ? 'task_id' then format('%s is not a UUID', message -> 'task_id')
       else 'is missing' end, 'send a UUID of your own making, such as gen_random_uuid()');

@@ -6,8 +6,8 @@
 -- happens (a settlement, resume, a higher budget). Lock order, everywhere: tasks by id, then the day's budgets by
 -- scope, then (skip locked) waiting tasks.
 --
--- From claim to completion a task's rows stay where they are: no index of task or spend has a column, in its key or its predicate,
--- that this way changes, but for ready, which a claim takes away. So Postgres updates them in place (HOT), and writes no index.
+-- From a claim on, a task's rows stay where they are: no index of task or spend has a column, in its key or its predicate, that a
+-- reservation, progress or a completion changes. So Postgres updates them in place (HOT), and writes no index.
 --
 -- Five things are held by a lease, and say so in the same words: lease_owner holds it until lease_expires_at, and attempts
 -- counts how often somebody began. A post has no owner (whichever call finds its lease over goes on), and a row of the outbox
@@ -63,9 +63,9 @@ create index task_waiting_budget on atlas.task (wait_scope, in_id) where wait_sc
 create index task_upstream on atlas.task (in_id) where wait_reason = 'upstream';
 create index task_dead on atlas.task (in_id) where dead_letter;
 create index task_control on atlas.task (message_task_id) where kind = 'control';
--- Where the last claim stopped, of all and in each project: the next one goes on from there.
-create index task_turn on atlas.task (rank, claim_seq desc) where claim_seq is not null;
-create index task_turn_in_project on atlas.task (rank, project_id, claim_seq desc) where claim_seq is not null;
+-- Where the last claim stopped, overall and in each project: the next one goes on from there.
+create index task_turn on atlas.task (rank, claim_seq desc) where claim_seq is not null and kind = 'chat';
+create index task_turn_in_project on atlas.task (rank, project_id, claim_seq desc) where claim_seq is not null and kind = 'chat';
 create index task_sender on atlas.task (sender_key, queued_at desc);
 create index task_project on atlas.task (project_id, queued_at desc);
 create index task_recent on atlas.task (queued_at desc);

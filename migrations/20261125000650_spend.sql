@@ -77,7 +77,7 @@ comment on column atlas.spend.response_id is 'The provider''s id of the response
 comment on column atlas.spend.unstored is 'Its response had begun, and the provider does not keep it: when its reader is lost, it is.';
 comment on column atlas.spend.adopted_at is 'When the provider''s webhook told of its response.';
 comment on column atlas.spend.held_until is 'When its hold ends: then it is presumed not made, or booked in full, as atlas.spend_rules says.';
-comment on column atlas.spend.left_at is 'When the attempt ended that had read its response, and left it open.';
+comment on column atlas.spend.left_at is 'Since when no attempt reads its response, which is not settled.';
 comment on column atlas.spend.asked_at is 'When the provider was last asked what became of it.';
 comment on column atlas.spend.input_tokens is 'Tokens sent.';
 comment on column atlas.spend.cached_tokens is 'Those of the input that the provider had cached.';

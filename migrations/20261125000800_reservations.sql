@@ -54,7 +54,7 @@ begin
   end if;
   -- what a lost attempt left on hold counts in the day and the month, not in this run
   select coalesce(sum(coalesce(s.tokens, s.reserved_tokens)), 0) as tokens, coalesce(sum(coalesce(s.usd, s.reserved_usd)), 0) as usd
-    into used from atlas.spend s where s.attempt_id = p_task.attempt_id and s.state <> 'held';
+    into used from atlas.spend s where s.task_id = p_task.id and s.attempt_id = p_task.attempt_id and s.state <> 'held';
   select b.scope into hit from atlas.budget_now b
   where b.scope = any (scopes) and b.enforcement = 'hard' and usd is null
     and num_nonnulls(b.usd_per_run, b.usd_daily, b.usd_monthly) > 0 order by b.scope limit 1;
@@ -129,7 +129,8 @@ as $$
     error_code = p_code, error_message = p_message
   where id = p_task.id;
   select atlas.append_audit(p_task.id, 'release_task', jsonb_strip_nulls(jsonb_build_object('reason', p_reason, 'state',
-    p_state, 'attempt', p_task.attempts, 'code', p_code)));
+    p_state, 'attempt', p_task.attempts, 'worker', (select a.lease_owner from atlas.attempt a where a.id = p_task.attempt_id),
+    'code', p_code)));
 $$;
 comment on function atlas.release_task(atlas.task, text, timestamptz, text, text, text) is
   'Hands a running task back to the queue. Internal.';
@@ -156,6 +157,9 @@ begin
              where least(r.input_tokens, r.output_tokens) < 0) then
     perform atlas.refuse('input_tokens or output_tokens', 'is negative', 'send what the call may use at most, at least 0', 'AT005',
       'reserve_tokens');
+  end if;
+  if exists (select from jsonb_to_recordset(p_requests) as r (model text) where r.model is null) then
+    perform atlas.refuse('model', 'is missing', 'name the model that is to be called', 'AT005', 'reserve_tokens');
   end if;
   perform from atlas.task t where t.id = any (v_tasks) and t.attempt_id = any (attempt_ids) order by t.id for no key update;
   select array_agg(distinct x) into v_scopes

@@ -27,12 +27,12 @@ begin
       coalesce((i.usage ->> 'reasoning_tokens')::bigint, 0) as reasoning, i.usage ->> 'tier' as tier_given,
       i.usage ->> 'response_id' as response_given
     from jsonb_to_recordset(p_items) as i (spend_id bigint, usage jsonb)
-    -- by the key, and never by a partial index that has them all
+    -- by the key: a plan made on an empty table would read the whole of a partial index instead
     join (select c.* from atlas.spend c where c.id = any (ids) offset 0) s on s.id = i.spend_id and s.corrects is null
     -- a call whose response is known meanwhile, by the webhook say, is not held: it stays with its task
     where (s.state <> 'settled' and not (coalesce(i.usage ->> 'known', '') = 'held' and s.response_id is not null))
       or (s.known <> 'reported' and i.usage ->> 'known' in ('reported', 'estimated') and i.usage ->> 'input_tokens' is not null
-          and not exists (select from atlas.spend c where c.corrects = s.id and c.known = 'reported'))
+          and (select true from atlas.spend c where c.corrects = s.id and c.known = 'reported' limit 1) is null)
     order by s.id
   ),
   priced as (
@@ -76,7 +76,7 @@ begin
   held as (
     update atlas.spend s set state = 'held', held_until = now() + interval '1 second' * (r.hold_seconds
       + case s.completion_window when '2h' then 7200 when '8h' then 28800 else 0 end)
-    from moved p, atlas.spend_rules r where s.id = p.id and s.id = any (ids) and s.state = 'reserved' and p.known = 'held'
+    from moved p, atlas.spend_rules r where s.id = p.id and s.id = any (ids) and s.state = 'reserved' and s.response_id is null and p.known = 'held'
   ),
   corrected as (
     insert into atlas.spend (task_id, attempt_id, call, corrects, state, model, price_from, tier, completion_window, tier_given,
@@ -156,7 +156,8 @@ declare
   v_scopes text[];
   leaves boolean;
 begin
-  if exists (select from jsonb_each(p_usages) a cross join jsonb_each(a.value) c
+  if exists (select from jsonb_each(p_usages) a
+             cross join jsonb_each(case jsonb_typeof(a.value) when 'object' then a.value else '{}' end) c
              where c.value ->> 'known' = 'held' and c.value ->> 'response_id' is not null) then
     update atlas.spend s set response_id = p_usages -> s.attempt_id::text -> s.call::text ->> 'response_id'
     where s.attempt_id = any (p_attempts) and s.corrects is null and s.state = 'reserved' and s.response_id is null

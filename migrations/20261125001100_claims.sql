@@ -39,6 +39,7 @@ language plpgsql stable security definer set search_path = ''
 as $$
 declare
   last constant uuid := coalesce((select t.project_id from atlas.task t where t.rank = p_rank and t.claim_seq is not null
+    and t.kind = 'chat'
     order by t.claim_seq desc limit 1), '00000000-0000-0000-0000-000000000000');
   bound uuid := last;
   lap integer := 1;
@@ -66,7 +67,7 @@ language plpgsql stable security definer set search_path = ''
 as $$
 declare
   last constant text := coalesce((select t.sender_key from atlas.task t where t.rank = p_rank and t.project_id = p_project
-    and t.claim_seq is not null order by t.claim_seq desc limit 1), '');
+    and t.claim_seq is not null and t.kind = 'chat' order by t.claim_seq desc limit 1), '');
   bound text := last;
   lap integer := 1;
 begin
@@ -288,7 +289,7 @@ begin
   where t.id in (
     select q.id from atlas.task q where q.kind = 'chat' and q.cancel_requested_at is null
       -- a response that is under way is asked for, whatever becomes of new calls
-      and not exists (select from atlas.spend s where s.task_id = q.id and s.state = 'reserved' and s.response_id is not null)
+      and (select true from atlas.spend s where s.task_id = q.id and s.state = 'reserved' and s.response_id is not null limit 1) is null
       and (q.ready or (q.wait_reason is not null and q.run_after <= now()))
     order by q.in_id limit p_limit for no key update skip locked);
   get diagnostics deferred = row_count;

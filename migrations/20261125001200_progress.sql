@@ -82,16 +82,30 @@ grant execute on function atlas.record_progress(jsonb, double precision) to serv
 -- A reservation whose response was begun passes on from the lost attempt, as call 0 of the new one; of several the one that the
 -- provider told of, also when its call had been given up.
 create function atlas.inherit_responses(p_tasks uuid[]) returns void
-language sql security definer set search_path = ''
+language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
-  update atlas.spend s set attempt_id = t.attempt_id, call = 0, left_at = null
-  from atlas.task t
-  where t.id = any (p_tasks) and t.attempts > 1 and s.task_id = any (p_tasks) and s.id = (
-    select o.id from atlas.spend o
-    where o.task_id = t.id and o.corrects is null and o.response_id is not null and (o.state = 'reserved'
-      or (o.state = 'settled' and o.adopted_at is not null and o.known in ('presumed_none', 'unknown')))
-    order by (o.adopted_at is not null) desc, o.id desc limit 1)
+declare
+  v_tasks uuid[];
+  details jsonb[];
+begin
+  with moved as (
+    update atlas.spend s set attempt_id = t.attempt_id, call = 0, left_at = null
+    from atlas.task t
+    where t.id = any (p_tasks) and t.attempts > 1 and s.task_id = any (p_tasks) and s.id = (
+      select o.id from atlas.spend o
+      where o.task_id = t.id and o.corrects is null and o.response_id is not null and (o.state = 'reserved'
+        or (o.state = 'settled' and o.adopted_at is not null and o.known in ('presumed_none', 'unknown')))
+      order by (o.adopted_at is not null) desc, o.id desc limit 1)
+    returning s.task_id, s.id, s.response_id, t.attempts, t.attempt_id
+  )
+  select array_agg(m.task_id), array_agg(jsonb_build_object('attempt', m.attempts, 'spend_id', m.id, 'response', m.response_id,
+      'worker', (select a.lease_owner from atlas.attempt a where a.id = m.attempt_id)))
+    into v_tasks, details from moved m;
+  if v_tasks is not null then
+    perform atlas.append_audits('inherit_response', v_tasks, details);
+  end if;
+end
 $$;
 comment on function atlas.inherit_responses(uuid[]) is
   'Hands a response that a lost attempt had begun to the attempt that has just been claimed. Internal.';
@@ -111,7 +125,7 @@ as $$
     select e.id, e.generation, e.sequence_number, e.response_offset from atlas.attempt e
     where e.task_id = p_task.id and e.number < p_task.attempts and e.response_id = k.response_id
     order by e.number desc limit 1) l on true
-  where k.attempt_id = p_task.attempt_id
+  where k.attempt_id = p_task.attempt_id and k.corrects is null
 $$;
 comment on function atlas.inherited_response(atlas.task) is
   'The response that an attempt that has just been claimed goes on with, and how far its text had come; null: none. Internal.';

@@ -72,11 +72,12 @@ declare
   done uuid[];
   details jsonb;
 begin
-  return query select a.id from atlas.attempt a where a.id = any (ids) and a.state = 'completed';
   select array_agg(l.id), array_agg(l.attempt_id) into v_tasks, done from (
     select t.id, t.attempt_id from atlas.task t
     where t.id = any (array(select a.task_id from atlas.attempt a where a.id = any (ids))) and t.attempt_id = any (ids)
     order by t.id for no key update) l;
+  -- after the locks: the same call may have been under way, and is answered as it was
+  return query select a.id from atlas.attempt a where a.id = any (ids) and a.state = 'completed';
   if done is null then
     return;
   end if;
@@ -108,7 +109,7 @@ begin
     from item i where t.id = i.id and t.id = any (v_tasks)
   )
   select jsonb_object_agg(i.id, jsonb_strip_nulls(jsonb_build_object('attempt', i.attempts,
-      'model', i.model, 'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'), 'message_sha256', r.hash)))
+      'worker', (select a.lease_owner from atlas.attempt a where a.id = i.attempt_id), 'model', i.model, 'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'), 'message_sha256', r.hash)))
     into details from item i join replied r on r.id = i.reply_id;
   perform atlas.settle_attempts(done,
     (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i), true,
@@ -138,7 +139,8 @@ begin
     failures = t.failures + case p_state when 'cancelled' then 0 else 1 end
   where t.id = p_task.id;
   perform atlas.append_audit(p_task.id, case p_state when 'cancelled' then 'cancel_task' else 'fail_task' end,
-    jsonb_build_object('state', p_state, 'code', p_code, 'attempt', p_task.attempts));
+    jsonb_strip_nulls(jsonb_build_object('state', p_state, 'code', p_code, 'attempt', p_task.attempts,
+      'worker', (select a.lease_owner from atlas.attempt a where a.id = p_task.attempt_id))));
   if p_task.attempt_id is not null then
     perform atlas.settle_attempts(array[p_task.attempt_id], jsonb_build_object(p_task.attempt_id, p_usages), true);
   end if;
@@ -174,7 +176,7 @@ as $$
   cross join atlas.spend_rules r
   where t.id = h.task_id and t.state = 'queued' and t.cancel_requested_at is null
     -- a response that is known is asked for at once, whatever else is held
-    and not exists (select from atlas.spend o where o.task_id = t.id and o.state = 'reserved' and o.response_id is not null)
+    and (select true from atlas.spend o where o.task_id = t.id and o.state = 'reserved' and o.response_id is not null limit 1) is null
 $$;
 comment on function atlas.wait_for_holds(uuid[]) is 'Makes tasks wait whose calls are held. Internal.';
 
@@ -207,7 +209,8 @@ begin
   end if;
   if p_code = 'response_gone' then
     -- what the provider told of is not there any more
-    update atlas.spend s set adopted_at = null where s.attempt_id = task.attempt_id and s.state = 'settled' and s.adopted_at is not null;
+    update atlas.spend s set adopted_at = null 
+    where s.attempt_id = task.attempt_id and s.corrects is null and s.state = 'settled' and s.adopted_at is not null;
   end if;
   if p_kind = 'budget' then
     select b.scope into lowered from atlas.budget b
@@ -380,7 +383,7 @@ begin
   end if;
   update atlas.task t set losses = t.losses + case when x.reserved then 1 else 0 end,
     early_losses = t.early_losses + case when x.reserved then 0 else 1 end
-  from (select a.task_id, exists (select from atlas.spend s where s.attempt_id = a.id) as reserved
+  from (select a.task_id, coalesce((select true from atlas.spend s where s.attempt_id = a.id and s.corrects is null limit 1), false) as reserved
         from atlas.attempt a where a.id = any (lost)) x
   where t.id = x.task_id;
   perform atlas.settle_attempts(lost, '{}', true);
@@ -389,7 +392,7 @@ begin
   for task in
     select t.* from atlas.task t
     where t.id = any (tasks) and t.state = 'queued' and (t.losses >= 10 or t.early_losses >= 10 or (t.losses >= 5
-      and not exists (select from atlas.spend s where s.task_id = t.id and s.state = 'reserved' and s.response_id is not null)))
+      and (select true from atlas.spend s where s.task_id = t.id and s.state = 'reserved' and s.response_id is not null limit 1) is null))
     order by t.id for no key update skip locked
   loop
     perform atlas.end_task(task, 'dead_lettered', 'lease_lost', format('%s workers were lost while they ran it%s',

@@ -90,7 +90,7 @@ class Calls:
         """Settles the call that gave a text which is not the reply."""
         if run.finished:
             done, run.finished = run.finished, None
-            await self._settle(run, done.spend_id, done.reserved_tokens, done.usage, done.model)
+            await self._settle(run, done.spend_id, done.reserved_tokens, done.usage, done.model, done.response)
 
     async def _finish(
         self, run: Run, model: Model, number: int, spend_id: int, reserved: int, events: AsyncIterator[ModelEvent],
@@ -106,7 +106,7 @@ class Calls:
                 raise
             if error.usage is None:
                 error.usage = await self._give_up(run)
-            await self._settle(run, spend_id, reserved, error.usage, model.name)
+            await self._settle(run, spend_id, reserved, error.usage, model.name, reading.response)
             raise
         run.finished = FinishedCall(
             call=number, spend_id=spend_id, reserved_tokens=reserved, usage=text.usage, model=model.name,
@@ -125,12 +125,14 @@ class Calls:
             log.warning("cannot confirm that %s is cancelled: %s", run.open_response, error)
             return None
 
-    async def _settle(self, run: Run, spend_id: int, reserved: int, usage: Usage | None, model: str) -> None:
+    async def _settle(
+        self, run: Run, spend_id: int, reserved: int, usage: Usage | None, model: str, response: str | None = None
+    ) -> None:
         """Settles a call that does not end its task. usage None: nobody will know, so all of it counts."""
         run.open_response = run.open_call = None
         held = usage is None or usage.known == "held"
         run.counted_tokens -= 0 if held or usage is None else reserved - usage.tokens
-        await asyncio.shield(self._money.settle(spend_id, run.task.attempt_id, usage, model))
+        await asyncio.shield(self._money.settle(spend_id, run.task.attempt_id, usage, model, response))
 
     async def _read(
         self, run: Run, model: Model, number: int, events: AsyncIterator[ModelEvent], reading: Reading

@@ -44,7 +44,7 @@ class Money(Protocol):
     async def reserve(self, request: JsonObject) -> JsonObject:
         """A request and an answer of atlas.reserve_tokens."""
 
-    async def settle(self, spend_id: int, attempt: AttemptId, usage: Usage | None, model: str) -> None:
+    async def settle(self, spend_id: int, attempt: AttemptId, usage: Usage | None, model: str, response: str | None) -> None:
         """Settles a call that does not end its task; usage None: not known, so all of it counts."""
 
 

@@ -48,12 +48,12 @@ class Run:
     """The call that gave the text: settled when the attempt ends, or before the next call."""
 
     @property
-    def usages(self) -> dict[str, JsonObject | None]:
-        """What the end of the attempt settles; None: the provider did not say, and nobody will know. A response that is under
-        way is named, since it may not be stored yet: it stays with the task."""
-        usages: dict[str, JsonObject | None] = {}
+    def usages(self) -> dict[str, JsonObject]:
+        """What the end of the attempt settles; without tokens: the provider did not say, and nobody will know. A response that
+        is under way is named, since it may not be stored yet: it stays with the task."""
+        usages: dict[str, JsonObject] = {}
         if (done := self.finished) is not None:
-            usages[str(done.call)] = done.usage.as_json() | {"response_id": done.response} if done.usage else None
+            usages[str(done.call)] = (done.usage.as_json() if done.usage else {}) | {"response_id": done.response}
         if self.open_response is not None and self.open_call is not None:
             usages[str(self.open_call)] = HELD.as_json() | {"response_id": self.open_response}
         return usages

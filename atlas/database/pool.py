@@ -70,7 +70,14 @@ def translate(error: asyncpg.PostgresError) -> AtlasError:
 async def set_codecs(connection: asyncpg.Connection) -> None:
     """JSON travels as Python values."""
     for name in ("json", "jsonb"):
-        await connection.set_type_codec(name, encoder=_encoded, decoder=orjson.loads, schema="pg_catalog")
+        await connection.set_type_codec(name, encoder=_encoded, decoder=_decoded, schema="pg_catalog")
+
+
+def _decoded(text: str) -> object:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:  # a number that no double holds, or deep nesting
+        return json.loads(text)
 
 
 def _encoded(value: object) -> str:

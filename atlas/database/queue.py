@@ -74,8 +74,9 @@ class PostgresQueue:
         rows = await self._pool.rows("select r from atlas.reserve_tokens($1) r", list(requests))
         return [row["r"] for row in rows]
 
-    async def record_usage(self, spend_id: int, attempt: AttemptId, usage: Usage | None) -> None:
-        item = {"spend_id": spend_id, "attempt_id": str(attempt), "usage": usage.as_json() if usage else None}
+    async def record_usage(self, spend_id: int, attempt: AttemptId, usage: Usage | None, response: str | None = None) -> None:
+        said = (usage.as_json() if usage else {}) | {"response_id": response}
+        item = {"spend_id": spend_id, "attempt_id": str(attempt), "usage": said}
         await self._pool.value("select atlas.record_usage($1)", [item])
 
     async def set_budget(self, scope: str, limits: JsonObject, *, set_by: str = "control") -> JsonObject:

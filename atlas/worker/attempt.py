@@ -161,7 +161,7 @@ class Attempts:
             if response is not None:
                 usage = await self._cancel_response(response)
                 if usage is not None:
-                    usages[str(run.open_call or 0)] = usage.as_json()
+                    usages[str(run.open_call or 0)] = usage.as_json() | {"response_id": response}
             if why == "adopted":
                 await self._queue.fail_task(
                     run.task.attempt_id, code="adopted", message="another call of this task was answered first",

@@ -41,7 +41,7 @@ class ProgressWriter:
 
     A response that begins, and the first text of a generation, do not wait for their turn: a call whose response is not stored
     cannot be taken up after a crash, and somebody may be waiting for the text. No text is stored without its response; a reply
-    that is there first stores neither. lost is called with each attempt that turned out to be somebody else's. every: seconds
+    that comes first stores neither. lost is called with each attempt that turned out to be somebody else's. every: seconds
     from one write to the next.
     """
 
@@ -104,7 +104,7 @@ class ProgressWriter:
             if turn:
                 due = clock() + self._every
             try:
-                await self.flush([one for one, stream in self._streams.items() if turn or not stream.offset])
+                await self.flush([one for one, stream in self._streams.items() if turn or not stream.offset or not stream.said])
             except (DatabaseDown, RefusedError) as error:
                 log.warning("progress could not be stored: %s", error)
                 await asyncio.sleep(self._every)

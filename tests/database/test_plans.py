@@ -86,12 +86,13 @@ async def test_what_a_task_reads_does_not_grow_with_those_before_it(db: asyncpg.
     """A connection that planned its calls on empty tables, of which Postgres knows nothing yet, looks rows up by their index as well."""
     await db.execute("select atlas.register_worker($1, 'w', '1', 8)", worker := uuid4())
     read = "select relname, coalesce(idx_tup_fetch, 0) + seq_tup_read as rows from pg_stat_xact_user_tables"
+    await db.execute("select atlas.set_budget('global', '{\"daily\": 100000000}')")
 
     async def rows_of_ten() -> dict[str, int]:
         async with db.transaction():
             await db.execute(
                 "insert into public.architect_in (data) select jsonb_build_object('task_id', gen_random_uuid(), 'role', 'architect', "
-                "'msg_type', 'chat', 'content', 'question ' || n) from generate_series(1, 10) n"
+                "'msg_type', 'chat', 'content', 'question ' || n) from generate_series(1, 11) n"
             )
             before = {row["relname"]: row["rows"] for row in await db.fetch(read)}
             claimed = await claim(db, 10, worker)
@@ -120,6 +121,27 @@ async def test_what_a_task_reads_does_not_grow_with_those_before_it(db: asyncpg.
                 ],
             )
             await db.fetch("select atlas.extend_leases($1, $2, interval '1 minute')", worker, ids)
+            # the rarer ways: a second call, one that no budget lets through, a lost worker that had reserved, or had not
+            more = {"model": "m", "input_tokens": 10, "output_tokens": 10}
+            await db.fetch("select atlas.reserve_tokens($1)", [{"attempt_id": ids[0], "call": 1, **more}])
+            refused = {
+                "attempt_id": ids[0],
+                "call": 2,
+                "model": "m",
+                "input_tokens": 10**9,
+                "output_tokens": 0,
+                "may_wait": False,
+            }
+            assert (await db.fetchval("select r from atlas.reserve_tokens($1) r", [refused]))["outcome"] == "refuse"
+            unreserved = await claim(db, 1, worker)
+            lost = [*ids[1:3], str(unreserved[0]["attempt_id"])]
+            await db.execute("set local enable_seqscan = off")
+            await db.execute("update atlas.attempt set lease_expires_at = '-infinity' where id = any ($1)", lost)
+            await db.execute("set local enable_seqscan = on")
+            assert await db.fetchval("select atlas.release_expired()") == 3
+            again = await claim(db, 3, worker)
+            assert [row["attempt"] for row in again] == [2, 2, 2]
+            ids = [ids[0], *ids[3:], *(str(row["attempt_id"]) for row in again)]
             await db.fetch(
                 "select atlas.complete_tasks($1)",
                 [{"attempt_id": attempt, "content": "Hello", "metadata": {}, "usages": {"0": used(400)}} for attempt in ids],

@@ -124,6 +124,9 @@ async def test_projects_take_turns_however_many_ask_in_them(
     order: list[tuple[UUID, str]] = []
     size = iter(sizes)
     while rows := await claim(db, next(size)):
+        # a full worker takes commands in between: they are nobody's turn
+        await command(db, {"command": "heartbeat"})
+        assert len(await db.fetch("select * from atlas.claim_tasks(gen_random_uuid(), 0, 1, '1 minute')")) == 1
         order += [(row["project_id"], row["sender_key"]) for row in rows]
     assert Counter(order) == left
     by_project: dict[UUID, list[str]] = {project: [] for project in projects}
@@ -305,6 +308,25 @@ async def test_completing_again_changes_nothing(db: asyncpg.Connection) -> None:
     assert await db.fetchval("select count(*) from public.architect_out where data ->> 'content' = 'x'") == 1
 
 
+async def test_a_completion_that_is_sent_again_while_the_first_is_open_is_answered_as_done(
+    database: Database, db: asyncpg.Connection
+) -> None:
+    """As after a lost connection whose transaction still runs."""
+    await ask(db)
+    (row,) = await claim(db)
+    item = {"attempt_id": str(row["attempt_id"]), "content": "x", "metadata": {}, "usages": {}}
+    async with database.connect() as first, database.connect() as second:
+        transaction = first.transaction()
+        await transaction.start()
+        assert len(await first.fetch("select atlas.complete_tasks($1)", [item])) == 1
+        again = asyncio.create_task(second.fetch("select atlas.complete_tasks($1)", [item]))
+        await asyncio.sleep(0.2)
+        assert not again.done(), "it waits for the first"
+        await transaction.commit()
+        assert len(await again) == 1
+    assert await db.fetchval("select count(*) from public.architect_out where data ->> 'content' = 'x'") == 1
+
+
 async def test_a_batch_of_completions_leaves_out_the_lost(db: asyncpg.Connection) -> None:
     await many(db, 3)
     one, two, three = await claim(db, 3)
@@ -399,7 +421,7 @@ async def test_hot_queries_use_their_indexes_beside_many_ended_tasks(db: asyncpg
     await db.execute("analyze")
     for query, index in (
         ("select * from atlas.task where ready and kind = 'chat' order by rank, project_id, sender_key, in_id limit 10", "task_ready"),
-        ("select project_id from atlas.task where rank = 0 and claim_seq is not null order by claim_seq desc limit 1", "task_turn"),
+        ("select project_id from atlas.task where rank = 0 and kind = 'chat' and claim_seq is not null order by claim_seq desc limit 1", "task_turn"),
         ("select 1 from atlas.task where wait_reason is not null and run_after <= now()", "task_waiting"),
         ("select id from atlas.attempt where state = 'running' and lease_expires_at < now()", "attempt_one_running"),
         ("select 1 from atlas.task where wait_scope = any (array['global'])", "task_waiting_budget"),
