@@ -6841,7 +6841,9 @@ CREATE FUNCTION rag.find(p_query text, p_vector text, p_index integer, p_many in
 declare
   target rag.embedding_index;
   terms constant rag.weighed_term[] := array(select t from rag.weigh_terms(p_query, p_projects) t);
-  few constant bigint[] := rag.few_passages(p_projects, p_prefix, p_kind);
+  -- words find what may be read by themselves; a filter may leave few, and vectors are exact among few
+  few constant bigint[] := case when p_vector is not null or coalesce(p_prefix, '') <> '' or coalesce(p_kind, '') <> ''
+    then rag.few_passages(p_projects, p_prefix, p_kind) end;
   found bigint[];
 begin
   if p_vector is not null then
@@ -6930,7 +6932,7 @@ CREATE FUNCTION rag.find_words(p_terms rag.weighed_term[], p_many integer, p_few
     SET jit TO 'off'
     AS $$
 begin
-  if p_few is not null then
+  if p_few is not null and (coalesce(p_prefix, '') <> '' or coalesce(p_kind, '') <> '') then
     return query select s.passage_id, s.score from rag.score_words(p_terms, p_few) s order by 2 desc, 1 limit p_many;
   else
     -- terms belong to a scope: what they find may be read. Of what a filter leaves, nothing is cut off before it
