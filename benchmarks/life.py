@@ -119,7 +119,7 @@ class Life:
         return len(ids)
 
 
-async def once(admin_url: str, operator_url: str, worker_url: str, given: argparse.Namespace) -> dict[str, dict[str, float]]:
+async def once(admin_url: str, operator_url: str, worker_url: str, *, given: argparse.Namespace) -> dict[str, dict[str, float]]:
     """One measurement, by the code that this process imports."""
     admin = await asyncpg.connect(admin_url)
     await migrate.provide_supabase(admin)
@@ -171,7 +171,7 @@ async def once(admin_url: str, operator_url: str, worker_url: str, given: argpar
 
 async def compare(given: argparse.Namespace) -> None:
     """Measures both in turns, and prints a table."""
-    from benchmarks.versus import checked_out
+    from benchmarks.versus import by_code_of, checked_out  # here: the commit that is measured may not have it
 
     found: dict[Path, list[dict[str, dict[str, float]]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder, checked_out(given.base, Path(folder)) as other:
@@ -179,21 +179,9 @@ async def compare(given: argparse.Namespace) -> None:
         try:
             cluster = stack.start_postgres()
             await stack.prepare(cluster)
-            admin = await asyncpg.connect(cluster.url("supabase_admin"))
             for number in range(given.rounds):
                 for checkout in [other, ROOT] if number % 2 else [ROOT, other]:
-                    name = f"life_{sum(map(len, found.values()))}"
-                    await admin.execute(f"create database {name} owner postgres")
-                    urls = [cluster.url(role, name) for role in ("supabase_admin", "postgres", "atlas_worker")]
-                    process = await asyncio.create_subprocess_exec(
-                        sys.executable, "-P", __file__, *sys.argv[1:], "--one", *urls,
-                        stdout=asyncio.subprocess.PIPE, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
-                    )  # fmt: skip
-                    out, _ = await process.communicate()
-                    if process.returncode:
-                        raise RuntimeError(f"the measurement of {checkout} failed")
-                    found[checkout].append(json.loads(out.decode().splitlines()[-1]))
-                    await admin.execute(f"drop database {name} with (force)")
+                    found[checkout].append(await by_code_of(checkout, cluster, __file__, *sys.argv[1:]))
                 sys.stderr.write(f"round {number + 1} of {given.rounds}\n")
         finally:
             stack.postgres.stop("immediate")
@@ -240,7 +228,7 @@ def main() -> None:
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(asyncio.run(once(given.one[0], given.one[1], given.one[2], given))))
+        print(json.dumps(asyncio.run(once(*given.one, given=given))))
     else:
         asyncio.run(compare(given))
 

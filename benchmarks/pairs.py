@@ -22,7 +22,6 @@ import asyncpg
 import psutil
 
 from atlas.database import migrate
-from atlas.local.postgres import Cluster
 from atlas.local.stack import Stack
 
 ROOT = Path(__file__).parent.parent
@@ -93,30 +92,9 @@ def own_loop() -> Callable[[Coroutine[Any, Any, Figures]], Figures]:
     return run
 
 
-async def measure(
-    cluster: Cluster, checkout: Path, number: int, tasks: int, concurrency: int, history: int, whole: bool
-) -> Figures:
-    """One measurement of a checkout, in a process of its own."""
-    name = f"pair_{number}"
-    admin = await asyncpg.connect(cluster.url("supabase_admin"))
-    await admin.execute(f"create database {name} owner postgres")
-    await admin.close()
-    postmaster = int((cluster.home / "postgres" / "postmaster.pid").read_text().splitlines()[0])
-    urls = [cluster.url(role, name) for role in ("supabase_admin", "postgres", "atlas_worker")]
-    process = await asyncio.create_subprocess_exec(
-        # -P: its imports come from the checkout alone, not from beside this file
-        sys.executable, "-P", __file__, "--one", *urls, str(postmaster), str(tasks), str(concurrency), str(history), str(int(whole)),
-        stdout=asyncio.subprocess.PIPE, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"the measurement of {checkout} failed")
-    return Figures(**json.loads(out.decode().splitlines()[-1]))
-
-
 async def compare(base: str, rounds: int, tasks: int, concurrency: int, history: int, whole: bool) -> None:
     """Measures both in turns, and prints a table."""
-    from benchmarks.versus import checked_out, table  # here: the commit that is measured may not have it
+    from benchmarks.versus import by_code_of, checked_out, table  # here: the commit that is measured may not have it
 
     with tempfile.TemporaryDirectory() as folder, checked_out(base, Path(folder)) as other:
         stack = Stack(Path(folder) / "stack")
@@ -124,13 +102,12 @@ async def compare(base: str, rounds: int, tasks: int, concurrency: int, history:
         try:
             cluster = stack.start_postgres()
             await stack.prepare(cluster)
+            postmaster = int((cluster.home / "postgres" / "postmaster.pid").read_text().splitlines()[0])
             for number in range(rounds):
                 # who goes first changes: what the server remembers of the one before favours nobody
                 order = [other, ROOT] if number % 2 else [ROOT, other]
-                found = {
-                    checkout: await measure(cluster, checkout, 2 * number + place, tasks, concurrency, history, whole)
-                    for place, checkout in enumerate(order)
-                }
+                words = (postmaster, tasks, concurrency, history, int(whole))
+                found = {one: Figures(**await by_code_of(one, cluster, __file__, *words)) for one in order}
                 pairs.append((found[other], found[ROOT]))
                 sys.stderr.write(f"round {number + 1}: {found[other].rate:.0f}/s, {found[ROOT].rate:.0f}/s\n")
         finally:

@@ -1,14 +1,23 @@
-"""A commit against the working tree: a checkout of it for as long as it is measured, and a table of both."""
+"""A commit against the working tree: a checkout of it for as long as it is measured, one measurement by it, and a table of both."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import statistics
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+
+import asyncpg
+
+from atlas.local.postgres import Cluster
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,6 +31,28 @@ def checked_out(commit: str, folder: Path) -> Iterator[Path]:
         yield other
     finally:
         subprocess.run(["git", "worktree", "remove", "--force", str(other)], cwd=ROOT, check=True)
+
+
+async def by_code_of(checkout: Path, cluster: Cluster, file: str, *words: object) -> Any:
+    """What a file says of a fresh database that the code of a checkout migrates, in a process of its own: JSON in its last line.
+
+    The file is called with --one, the URLs of the superuser, of an operator and of a worker, and the words.
+    """
+    name = f"versus_{uuid4().hex}"
+    admin = await asyncpg.connect(cluster.url("supabase_admin"))
+    await admin.execute(f"create database {name} owner postgres")
+    urls = [cluster.url(role, name) for role in ("supabase_admin", "postgres", "atlas_worker")]
+    process = await asyncio.create_subprocess_exec(
+        # -P: its imports come from the checkout alone, not from beside the file
+        sys.executable, "-P", file, "--one", *urls, *map(str, words),
+        stdout=asyncio.subprocess.PIPE, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the measurement of {checkout} failed")
+    await admin.execute(f"drop database {name} with (force)")
+    await admin.close()
+    return json.loads(out.decode().splitlines()[-1])
 
 
 def table(base: str, pairs: Sequence[tuple[Any, Any]]) -> str:
