@@ -2934,7 +2934,7 @@ begin
   perform atlas.open_day(b.scope, d.day)
   from atlas.budget b cross join unnest(p_days) as d (day)
   where b.scope = any (p_scopes)
-    and not exists (select from atlas.budget_day x where x.scope = b.scope and x.day = d.day)
+    and (select true from atlas.budget_day x where x.scope = b.scope and x.day = d.day limit 1) is null
   order by b.scope;
   perform from atlas.budget_day b where b.day = any (p_days) and b.scope = any (p_scopes)
   order by b.day, b.scope for update;
@@ -3204,6 +3204,9 @@ COMMENT ON FUNCTION atlas.number_part() IS 'Numbers the parts of an attempt.';
 CREATE FUNCTION atlas.open_day(p_scope text, p_day date) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 begin
   if exists (select from atlas.budget_day b where b.scope = p_scope and b.day = p_day) then
@@ -3225,7 +3228,7 @@ begin
     select p_day, p_scope,
       coalesce(sum(s.reserved_tokens) filter (where s.state <> 'settled'), 0), coalesce(sum(s.tokens), 0),
       coalesce(sum(s.reserved_usd) filter (where s.state <> 'settled'), 0), coalesce(sum(s.usd), 0)
-    from atlas.task t join atlas.spend s on s.task_id = t.id
+    from atlas.task t cross join lateral (select c.* from atlas.spend c where c.task_id = t.id offset 0) s
     where t.sender_key = substr(p_scope, 8) and s.day = p_day and p_scope = any (s.scopes)
     on conflict do nothing;
     return;
@@ -4649,7 +4652,7 @@ begin
   booked as (
     update atlas.budget_day d set reserved_tokens = d.reserved_tokens + o.need,
       reserved_usd = d.reserved_usd + coalesce(o.usd, 0)
-    from total o cross join verdict v where v.fits and d.day = v_day and d.scope = o.scope
+    from total o cross join verdict v where v.fits and d.day = v_day and d.scope = any (v_scopes) and d.scope = o.scope
   )
   select jsonb_build_object('outcome', 'reserved', 'spend_id', s.id, 'tokens', q.need, 'usd', q.usd)
   from request q join reserved s on s.attempt_id = q.attempt_id order by q.n;
@@ -5227,7 +5230,7 @@ begin
   select array_agg(coalesce(c.task_id, d.key::uuid)), array_agg(coalesce(d.value, '{}')
       || case when c.task_id is not null then jsonb_build_object('calls', c.calls) else '{}' end)
     into tasks, details
-  from atlas.settle_spends(p_items) c full join jsonb_each(p_details) d on d.key = c.task_id::text;
+  from atlas.settle_spends(p_items, p_days, p_scopes) c full join jsonb_each(p_details) d on d.key = c.task_id::text;
   if tasks is not null then
     perform atlas.append_audits(p_event, tasks, details);
   end if;
@@ -5308,10 +5311,10 @@ COMMENT ON FUNCTION atlas.settle_outbox(p_lease_owner uuid, p_sent bigint[], p_r
 counts against no row); or released untouched.';
 
 --
--- Name: settle_spends(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: settle_spends(jsonb, date[], text[]); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.settle_spends(p_items jsonb) RETURNS TABLE(task_id uuid, calls jsonb)
+CREATE FUNCTION atlas.settle_spends(p_items jsonb, p_days date[], p_scopes text[]) RETURNS TABLE(task_id uuid, calls jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
@@ -5409,7 +5412,7 @@ begin
         sum(p.new_tokens - p.counted_tokens) as tokens, sum(coalesce(p.new_usd, 0) - p.counted_usd) as usd,
         sum(greatest(0, p.new_tokens - p.reserved_tokens) - greatest(0, p.counted_tokens - p.reserved_tokens)) as overrun
       from moved p cross join unnest(p.scopes) c (scope) where p.known <> 'held' group by p.day, c.scope) x
-    where d.day = x.day and d.scope = x.scope
+    where d.day = any (p_days) and d.scope = any (p_scopes) and d.day = x.day and d.scope = x.scope
   )
   select p.task_id, jsonb_agg(jsonb_strip_nulls(jsonb_build_object('call', p.call,
     'model', p.model, 'tokens', case when p.known <> 'held' then p.new_tokens - p.counted_tokens end,
@@ -5421,10 +5424,10 @@ end
 $$;
 
 --
--- Name: FUNCTION settle_spends(p_items jsonb); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION settle_spends(p_items jsonb, p_days date[], p_scopes text[]); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.settle_spends(p_items jsonb) IS 'Settles, holds or corrects calls; says of each task what became of its calls, for the audit. Internal: the caller holds the locks.';
+COMMENT ON FUNCTION atlas.settle_spends(p_items jsonb, p_days date[], p_scopes text[]) IS 'Settles, holds or corrects calls; says of each task what became of its calls, for the audit. Internal: the caller holds the locks.';
 
 --
 -- Name: share_of(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -8565,7 +8568,16 @@ CREATE VIEW atlas.budget_now WITH (security_invoker='true') AS
     m.reserved_usd AS month_reserved_usd,
     m.settled_usd AS month_settled_usd
    FROM ((atlas.budget b
-     LEFT JOIN atlas.budget_day d ON (((d.scope = b.scope) AND (d.day = atlas.today()))))
+     LEFT JOIN LATERAL ( SELECT x.day,
+            x.scope,
+            x.reserved_tokens,
+            x.settled_tokens,
+            x.overrun_tokens,
+            x.reserved_usd,
+            x.settled_usd
+           FROM atlas.budget_day x
+          WHERE ((x.scope = b.scope) AND (x.day = atlas.today()))
+         LIMIT 1) d ON (true))
      LEFT JOIN LATERAL ( SELECT (COALESCE(sum(x.reserved_tokens), (0)::numeric))::bigint AS reserved_tokens,
             (COALESCE(sum(x.settled_tokens), (0)::numeric))::bigint AS settled_tokens,
             COALESCE(sum(x.reserved_usd), (0)::numeric) AS reserved_usd,
@@ -14893,10 +14905,10 @@ GRANT ALL ON FUNCTION atlas.settle_outbox(p_lease_owner uuid, p_sent bigint[], p
 GRANT ALL ON FUNCTION atlas.settle_outbox(p_lease_owner uuid, p_sent bigint[], p_rejected jsonb, p_failed jsonb, p_released bigint[]) TO atlas_worker;
 
 --
--- Name: FUNCTION settle_spends(p_items jsonb); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION settle_spends(p_items jsonb, p_days date[], p_scopes text[]); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.settle_spends(p_items jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION atlas.settle_spends(p_items jsonb, p_days date[], p_scopes text[]) FROM PUBLIC;
 
 --
 -- Name: FUNCTION share_of(p_project uuid, p_sender text); Type: ACL; Schema: atlas; Owner: -

@@ -130,6 +130,7 @@ comment on function atlas.scopes_of(uuid, text, text) is 'The budgets that a cal
 -- Opens a day's row of a budget. A budget set in the middle of a day counts what was spent and reserved before it.
 create function atlas.open_day(p_scope text, p_day date) returns void
 language plpgsql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 begin
   if exists (select from atlas.budget_day b where b.scope = p_scope and b.day = p_day) then
@@ -151,7 +152,7 @@ begin
     select p_day, p_scope,
       coalesce(sum(s.reserved_tokens) filter (where s.state <> 'settled'), 0), coalesce(sum(s.tokens), 0),
       coalesce(sum(s.reserved_usd) filter (where s.state <> 'settled'), 0), coalesce(sum(s.usd), 0)
-    from atlas.task t join atlas.spend s on s.task_id = t.id
+    from atlas.task t cross join lateral (select c.* from atlas.spend c where c.task_id = t.id offset 0) s
     where t.sender_key = substr(p_scope, 8) and s.day = p_day and p_scope = any (s.scopes)
     on conflict do nothing;
     return;
@@ -174,7 +175,7 @@ begin
   perform atlas.open_day(b.scope, d.day)
   from atlas.budget b cross join unnest(p_days) as d (day)
   where b.scope = any (p_scopes)
-    and not exists (select from atlas.budget_day x where x.scope = b.scope and x.day = d.day)
+    and (select true from atlas.budget_day x where x.scope = b.scope and x.day = d.day limit 1) is null
   order by b.scope;
   perform from atlas.budget_day b where b.day = any (p_days) and b.scope = any (p_scopes)
   order by b.day, b.scope for update;
@@ -193,7 +194,8 @@ select b.scope, b.per_run, b.usd_per_run, b.daily, b.usd_daily, b.monthly, b.usd
   m.reserved_tokens as month_reserved_tokens, m.settled_tokens as month_settled_tokens,
   m.reserved_usd as month_reserved_usd, m.settled_usd as month_settled_usd
 from atlas.budget b
-left join atlas.budget_day d on d.scope = b.scope and d.day = atlas.today()
+-- a look-up by the key: a day has a row of each sender
+left join lateral (select x.* from atlas.budget_day x where x.scope = b.scope and x.day = atlas.today() limit 1) d on true
 left join lateral (
   select coalesce(sum(x.reserved_tokens), 0)::bigint as reserved_tokens, coalesce(sum(x.settled_tokens), 0)::bigint as settled_tokens,
     coalesce(sum(x.reserved_usd), 0) as reserved_usd, coalesce(sum(x.settled_usd), 0) as settled_usd

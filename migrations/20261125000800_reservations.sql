@@ -241,7 +241,7 @@ begin
   booked as (
     update atlas.budget_day d set reserved_tokens = d.reserved_tokens + o.need,
       reserved_usd = d.reserved_usd + coalesce(o.usd, 0)
-    from total o cross join verdict v where v.fits and d.day = v_day and d.scope = o.scope
+    from total o cross join verdict v where v.fits and d.day = v_day and d.scope = any (v_scopes) and d.scope = o.scope
   )
   select jsonb_build_object('outcome', 'reserved', 'spend_id', s.id, 'tokens', q.need, 'usd', q.usd)
   from request q join reserved s on s.attempt_id = q.attempt_id order by q.n;

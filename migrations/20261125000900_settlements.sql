@@ -5,7 +5,7 @@
 -- "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "tier", "response_id", "known"}. known: reported, estimated;
 -- none, presumed_none (it cost nothing); held (nobody knows yet: the reservation goes on counting). A usage of null: nobody
 -- will know, so the whole reservation counts. What was reported stands; all else may be corrected by a report.
-create function atlas.settle_spends(p_items jsonb) returns table (task_id uuid, calls jsonb)
+create function atlas.settle_spends(p_items jsonb, p_days date[], p_scopes text[]) returns table (task_id uuid, calls jsonb)
 language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
@@ -100,7 +100,7 @@ begin
         sum(p.new_tokens - p.counted_tokens) as tokens, sum(coalesce(p.new_usd, 0) - p.counted_usd) as usd,
         sum(greatest(0, p.new_tokens - p.reserved_tokens) - greatest(0, p.counted_tokens - p.reserved_tokens)) as overrun
       from moved p cross join unnest(p.scopes) c (scope) where p.known <> 'held' group by p.day, c.scope) x
-    where d.day = x.day and d.scope = x.scope
+    where d.day = any (p_days) and d.scope = any (p_scopes) and d.day = x.day and d.scope = x.scope
   )
   select p.task_id, jsonb_agg(jsonb_strip_nulls(jsonb_build_object('call', p.call,
     'model', p.model, 'tokens', case when p.known <> 'held' then p.new_tokens - p.counted_tokens end,
@@ -110,7 +110,7 @@ begin
   from moved p group by p.task_id;
 end
 $$;
-comment on function atlas.settle_spends(jsonb) is
+comment on function atlas.settle_spends(jsonb, date[], text[]) is
   'Settles, holds or corrects calls; says of each task what became of its calls, for the audit. Internal: the caller holds the locks.';
 
 -- What every settlement does, in the one order: locks the days, settles, audits, tells of budgets that are spent, wakes who waits for
@@ -131,7 +131,7 @@ begin
   select array_agg(coalesce(c.task_id, d.key::uuid)), array_agg(coalesce(d.value, '{}')
       || case when c.task_id is not null then jsonb_build_object('calls', c.calls) else '{}' end)
     into tasks, details
-  from atlas.settle_spends(p_items) c full join jsonb_each(p_details) d on d.key = c.task_id::text;
+  from atlas.settle_spends(p_items, p_days, p_scopes) c full join jsonb_each(p_details) d on d.key = c.task_id::text;
   if tasks is not null then
     perform atlas.append_audits(p_event, tasks, details);
   end if;

@@ -2093,7 +2093,7 @@ export type Database = {
         Returns: number;
       };
       "settle_spends": {
-        Args: { "p_items": Json };
+        Args: { "p_days": (string)[]; "p_items": Json; "p_scopes": (string)[] };
         Returns: {
           "calls": Json;
           "task_id": string;

@@ -92,7 +92,8 @@ async def test_what_a_task_reads_does_not_grow_with_those_before_it(db: asyncpg.
         async with db.transaction():
             await db.execute(
                 "insert into public.architect_in (data) select jsonb_build_object('task_id', gen_random_uuid(), 'role', 'architect', "
-                "'msg_type', 'chat', 'content', 'question ' || n) from generate_series(1, 11) n"
+                "'msg_type', 'chat', 'content', 'question ' || n, 'metadata', jsonb_build_object('sender_key', gen_random_uuid())) "
+                "from generate_series(1, 11) n"
             )
             before = {row["relname"]: row["rows"] for row in await db.fetch(read)}
             claimed = await claim(db, 10, worker)
