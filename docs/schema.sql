@@ -4607,17 +4607,16 @@ begin
       array['global', 'project:' || r.project_id, 'sender:' || r.sender_key, 'model:' || r.model] as scopes, (p.price).valid_from,
       r.tier, r.completion_window, p.factor,
       atlas.worst_cost(p.price, r.input_tokens, r.output_tokens, p.factor) as usd,
-      case when r.call = 0 then 0 else (select coalesce(sum(coalesce(s.tokens, s.reserved_tokens)), 0)
-        from atlas.spend s where s.attempt_id = r.attempt_id and s.state <> 'held' and s.task_id = r.task_id) end as used,
-      case when r.call = 0 then 0 else (select coalesce(sum(coalesce(s.usd, s.reserved_usd)), 0)
-        from atlas.spend s where s.attempt_id = r.attempt_id and s.state <> 'held' and s.task_id = r.task_id) end as used_usd,
-      h.daily as share_daily, h.usd_daily as share_usd,
-      -- one look by an index each, whatever the planner thinks of how many there are
-      (select true from atlas.spend s where s.attempt_id = r.attempt_id and s.call = r.call and s.corrects is null limit 1) as taken,
-      (select true from atlas.spend s where s.task_id = r.task_id and s.state = 'held' limit 1) as holds
+      u.tokens as used, u.usd as used_usd, h.daily as share_daily, h.usd_daily as share_usd, u.taken, u.holds
     from asked r
     join priced p on p.model = r.model and p.tier = r.tier and p.completion_window = r.completion_window
     left join shared h on h.project_id = r.project_id and h.sender_key = r.sender_key
+    -- what its task has called so far: one look by the index
+    cross join lateral (
+      select coalesce(sum(coalesce(s.tokens, s.reserved_tokens)) filter (where s.attempt_id = r.attempt_id and s.state <> 'held'), 0) as tokens,
+        coalesce(sum(coalesce(s.usd, s.reserved_usd)) filter (where s.attempt_id = r.attempt_id and s.state <> 'held'), 0) as usd,
+        bool_or(s.attempt_id = r.attempt_id and s.call = r.call and s.corrects is null) as taken, bool_or(s.state = 'held') as holds
+      from atlas.spend s where s.task_id = r.task_id) u
   ),
   total as (
     select x.scope, sum(q.need) as need, sum(q.usd) as usd, max(q.used + q.need) as longest, max(q.used_usd + q.usd) as longest_usd,

@@ -227,6 +227,14 @@ async def test_a_run_has_a_budget_of_its_own(db: asyncpg.Connection) -> None:
     assert answer["message"] == "global: gpt-4.1 needs 2,000 at worst, 1,000 left of 3,000 in this run (2,000 spent)"
 
 
+async def test_a_run_is_bounded_in_whatever_order_its_calls_are_numbered(db: asyncpg.Connection) -> None:
+    await set_limit(db, daily=LIMIT, per_run=3000)
+    await ask(db)
+    (task,) = await claim(db)
+    assert (await reserve(db, task["attempt_id"], 2500, call=2))["outcome"] == "reserved"
+    assert (await reserve(db, task["attempt_id"], 700, call=0))["code"] == "run_budget"
+
+
 async def test_dollars_bound_what_tokens_do_not(db: asyncpg.Connection) -> None:
     await set_limit(db, daily=1_000_000, usd_daily=1)
     await ask(db)
