@@ -117,3 +117,24 @@ async def test_a_response_that_could_not_be_stored_goes_with_the_next_write() ->
             await asyncio.sleep(0.005)
     assert seen == ["resp"]
     writing.cancel()
+
+
+async def test_the_response_of_a_continuation_does_not_wait_for_its_turn() -> None:
+    stored: list[tuple[str, str]] = []
+
+    async def record(items: Sequence[JsonObject]) -> set[AttemptId]:
+        stored.extend((item["response_id"], item["text"]) for item in items)
+        return {AttemptId(UUID(item["attempt_id"])) for item in items}
+
+    progress = ProgressWriter(record, lambda _: None, every=3600)
+    writing = asyncio.create_task(progress.run())
+    attempt = AttemptId(uuid4())
+    for number in (1, 2):
+        await progress.started(attempt, call=number, generation=0, model="m", response_id=f"resp_{number}", resumable=True)
+        if number == 1:
+            progress.delta(attempt, "First", 1)
+        async with asyncio.timeout(5):
+            while len(stored) < number:
+                await asyncio.sleep(0.005)
+    assert stored == [("resp_1", "First"), ("resp_2", "")]
+    writing.cancel()
