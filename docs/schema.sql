@@ -1336,7 +1336,8 @@ begin
   end if;
   perform from atlas.attempt a where a.id = any (done) order by a.id for no key update;
   with item as materialized (
-    select distinct on (t.id) t.id, t.message_task_id, t.sender, t.project_id, t.parent_id, t.attempt_id, t.attempts, i.content, i.model, i.response_id,
+    select distinct on (t.id) t.id, t.message_task_id, t.sender, t.project_id, t.parent_id, t.attempt_id, t.attempts,
+      i.content, i.model, i.response_id,
       jsonb_build_object('status', 'completed', 'model', i.model) || coalesce(i.metadata, '{}') as metadata,
       coalesce(i.msg_type, 'spec') as msg_type, nextval('public.architect_out_id_seq') as reply_id
     from jsonb_to_recordset(p_items) as i (attempt_id uuid, content text, metadata jsonb, model text, msg_type text, response_id text)
@@ -1362,10 +1363,11 @@ begin
     from item i where t.id = i.id and t.id = any (v_tasks)
   )
   select jsonb_object_agg(i.id, jsonb_strip_nulls(jsonb_build_object('attempt', i.attempts,
-      'worker', (select a.lease_owner from atlas.attempt a where a.id = i.attempt_id), 'model', i.model, 'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'), 'message_sha256', r.hash)))
+      'worker', (select a.lease_owner from atlas.attempt a where a.id = i.attempt_id), 'model', i.model,
+      'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'), 'message_sha256', r.hash)))
     into details from item i join replied r on r.id = i.reply_id;
   perform atlas.settle_attempts(done,
-    (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i), true,
+    (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i),
     'complete_task', details);
   return query select unnest(done);
 end
@@ -2092,7 +2094,7 @@ begin
     jsonb_strip_nulls(jsonb_build_object('state', p_state, 'code', p_code, 'attempt', p_task.attempts,
       'worker', (select a.lease_owner from atlas.attempt a where a.id = p_task.attempt_id))));
   if p_task.attempt_id is not null then
-    perform atlas.settle_attempts(array[p_task.attempt_id], jsonb_build_object(p_task.attempt_id, p_usages), true);
+    perform atlas.settle_attempts(array[p_task.attempt_id], jsonb_build_object(p_task.attempt_id, p_usages));
   end if;
 end
 $$;
@@ -2257,7 +2259,7 @@ begin
   end if;
   if p_code = 'response_gone' then
     -- what the provider told of is not there any more
-    update atlas.spend s set adopted_at = null 
+    update atlas.spend s set adopted_at = null
     where s.attempt_id = task.attempt_id and s.corrects is null and s.state = 'settled' and s.adopted_at is not null;
   end if;
   if p_kind = 'budget' then
@@ -2266,7 +2268,7 @@ begin
       < case p_code when 'run_budget' then b.run_lowered_at when 'day_budget' then b.day_lowered_at when 'month_budget' then b.month_lowered_at end
     order by b.scope limit 1;
     if found then
-      perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages), true);
+      perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages));
       perform atlas.wait_for_budget(task, jsonb_build_object('outcome', 'defer', 'code', p_code, 'scope', lowered, 'message', p_message,
         'until', (atlas.today() + 1)::timestamp at time zone 'UTC'));
       return 'queued';
@@ -2284,7 +2286,7 @@ begin
   perform atlas.release_task(task, case p_kind when 'outage' then 'upstream' when 'own' then 'retry' when 'released' then null
       else p_kind end,
     atlas.due_again(task, p_kind, case when p_retry_after is not null then atlas.bounded(p_retry_after, '0', '1 day') end), case p_kind when 'own' then 'failed' else 'released' end, p_code, p_message);
-  perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages), true);
+  perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages));
   perform atlas.wait_for_holds(array[task.id]);
   -- a response that is written for much longer than was asked for is an outage as well
   select case p_kind when 'response' then interval '1 hour' + case max(s.completion_window) when '8h' then interval '8 hours'
@@ -4141,7 +4143,7 @@ begin
   from (select a.task_id, coalesce((select true from atlas.spend s where s.attempt_id = a.id and s.corrects is null limit 1), false) as reserved
         from atlas.attempt a where a.id = any (lost)) x
   where t.id = x.task_id;
-  perform atlas.settle_attempts(lost, '{}', true);
+  perform atlas.settle_attempts(lost, '{}');
   perform atlas.wait_for_holds(tasks);
   -- a task that keeps losing its workers is not tried for ever
   for task in
@@ -5128,10 +5130,10 @@ $$;
 COMMENT ON FUNCTION atlas.set_spend_rules(p_rules jsonb) IS 'Sets {"hold_seconds", "held_retry_seconds", "hold_unknown", "sender_daily_share"} for the whole fleet.';
 
 --
--- Name: settle_attempts(uuid[], jsonb, boolean, text, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: settle_attempts(uuid[], jsonb, text, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean DEFAULT false, p_event text DEFAULT 'record_usage'::text, p_details jsonb DEFAULT '{}'::jsonb) RETURNS void
+CREATE FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_event text DEFAULT 'record_usage'::text, p_details jsonb DEFAULT '{}'::jsonb) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
@@ -5142,30 +5144,18 @@ declare
   items jsonb;
   v_days date[];
   v_scopes text[];
-  leaves boolean;
 begin
-  if exists (select from jsonb_each(p_usages) a
-             cross join jsonb_each(case jsonb_typeof(a.value) when 'object' then a.value else '{}' end) c
-             where c.value ->> 'known' = 'held' and c.value ->> 'response_id' is not null) then
-    update atlas.spend s set response_id = p_usages -> s.attempt_id::text -> s.call::text ->> 'response_id'
-    where s.attempt_id = any (p_attempts) and s.corrects is null and s.state = 'reserved' and s.response_id is null
-      and p_usages -> s.attempt_id::text -> s.call::text ->> 'known' = 'held';
-  end if;
-  select jsonb_agg(jsonb_build_object('spend_id', c.id, 'usage', coalesce(c.usage,
-      case when p_keep and not c.unstored then '{"known": "held"}'::jsonb end))) filter (where c.settles),
-    array_agg(distinct c.day) filter (where c.settles), coalesce(bool_or(not c.settles), false)
-    into items, v_days, leaves
-  from (
-    select s.id, s.day, s.unstored, u.usage,
-      not (p_keep and s.response_id is not null and (u.usage is null or coalesce(u.usage ->> 'known', '') = 'held')) as settles
-    from atlas.spend s cross join lateral (select p_usages -> s.attempt_id::text -> s.call::text as usage) u
-    where s.attempt_id = any (p_attempts) and s.corrects is null
-      and (s.state = 'reserved' or (u.usage is not null and (s.state = 'held' or s.known <> 'reported')))) c;
-  if leaves then
-    update atlas.spend s set left_at = now()
-    where s.attempt_id = any (p_attempts) and s.corrects is null and s.state = 'reserved' and s.response_id is not null
-      and (p_usages -> s.attempt_id::text -> s.call::text is null or p_usages -> s.attempt_id::text -> s.call::text ->> 'known' = 'held');
-  end if;
+  update atlas.spend s set left_at = now(),
+    response_id = coalesce(s.response_id, p_usages #>> array[s.attempt_id::text, s.call::text, 'response_id'])
+  where s.attempt_id = any (p_attempts) and s.corrects is null and s.state = 'reserved'
+    and coalesce(s.response_id, p_usages #>> array[s.attempt_id::text, s.call::text, 'response_id']) is not null
+    and coalesce(p_usages -> s.attempt_id::text -> s.call::text, '{"known": "held"}') ->> 'known' = 'held';
+  select jsonb_agg(jsonb_build_object('spend_id', s.id, 'usage',
+      coalesce(u.usage, case when not s.unstored then '{"known": "held"}'::jsonb end))), array_agg(distinct s.day)
+    into items, v_days
+  from atlas.spend s cross join lateral (select p_usages -> s.attempt_id::text -> s.call::text as usage) u
+  where s.attempt_id = any (p_attempts) and s.corrects is null
+    and ((s.state = 'reserved' and s.left_at is null) or (u.usage is not null and (s.state = 'held' or s.known <> 'reported')));
   if items is null then
     if p_details <> '{}' then
       perform atlas.append_audits(p_event, array_agg(d.key::uuid), array_agg(d.value)) from jsonb_each(p_details) d;
@@ -5179,10 +5169,10 @@ end
 $$;
 
 --
--- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean, p_event text, p_details jsonb); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_event text, p_details jsonb); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean, p_event text, p_details jsonb) IS 'Settles what attempts still have reserved, in the audit row of what ends them. Internal.';
+COMMENT ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_event text, p_details jsonb) IS 'Settles what attempts still have reserved, in the audit row of what ends them. Internal.';
 
 --
 -- Name: settle_call(bigint, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -5905,7 +5895,7 @@ begin
     p_answer ->> 'message');
   update atlas.task t set wait_scope = p_answer ->> 'scope' where t.id = p_task.id and t.wait_reason is not null;
   -- earlier calls of the attempt that nobody has settled
-  perform atlas.settle_attempts(array[p_task.attempt_id], '{}', true);
+  perform atlas.settle_attempts(array[p_task.attempt_id], '{}');
 end
 $$;
 
@@ -14878,10 +14868,10 @@ GRANT ALL ON FUNCTION atlas.set_spend_rules(p_rules jsonb) TO service_role;
 GRANT ALL ON FUNCTION atlas.set_spend_rules(p_rules jsonb) TO atlas_worker;
 
 --
--- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean, p_event text, p_details jsonb); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION settle_attempts(p_attempts uuid[], p_usages jsonb, p_event text, p_details jsonb); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean, p_event text, p_details jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_event text, p_details jsonb) FROM PUBLIC;
 
 --
 -- Name: FUNCTION settle_call(p_spend_id bigint, p_usage jsonb); Type: ACL; Schema: atlas; Owner: -

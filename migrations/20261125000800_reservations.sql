@@ -290,7 +290,7 @@ begin
     p_answer ->> 'message');
   update atlas.task t set wait_scope = p_answer ->> 'scope' where t.id = p_task.id and t.wait_reason is not null;
   -- earlier calls of the attempt that nobody has settled
-  perform atlas.settle_attempts(array[p_task.attempt_id], '{}', true);
+  perform atlas.settle_attempts(array[p_task.attempt_id], '{}');
 end
 $$;
 comment on function atlas.wait_for_budget(atlas.task, jsonb) is 'Hands a task back to the queue that no budget has room for now. Internal.';

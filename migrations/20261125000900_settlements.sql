@@ -142,11 +142,11 @@ $$;
 comment on function atlas.settle_in(date[], text[], jsonb, text, jsonb) is
   'Settles calls of some days and budgets, and what follows from it. Internal: the caller holds their tasks.';
 
--- Settles all open calls of attempts; usages: {"<attempt id>": {"<call>": usage}}. A call without a usage counts in full; with
--- p_keep nobody guesses: one that has a response keeps it, to be asked for, and one that has none is held (unless its response had
--- begun, and is not stored by the provider). A usage that is held may name the response, which its worker had no time to store.
-create function atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_keep boolean default false,
-  p_event text default 'record_usage', p_details jsonb default '{}') returns void
+-- Settles all open calls of attempts; usages: {"<attempt id>": {"<call>": usage}}. Of a call without a usage nobody guesses: one that
+-- has a response keeps it, to be asked for, and one that has none is held (unless its response had begun, and is not stored by the
+-- provider: then it counts in full). A usage that is held may name the response, which its worker had no time to store.
+create function atlas.settle_attempts(p_attempts uuid[], p_usages jsonb, p_event text default 'record_usage',
+  p_details jsonb default '{}') returns void
 language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
@@ -154,30 +154,18 @@ declare
   items jsonb;
   v_days date[];
   v_scopes text[];
-  leaves boolean;
 begin
-  if exists (select from jsonb_each(p_usages) a
-             cross join jsonb_each(case jsonb_typeof(a.value) when 'object' then a.value else '{}' end) c
-             where c.value ->> 'known' = 'held' and c.value ->> 'response_id' is not null) then
-    update atlas.spend s set response_id = p_usages -> s.attempt_id::text -> s.call::text ->> 'response_id'
-    where s.attempt_id = any (p_attempts) and s.corrects is null and s.state = 'reserved' and s.response_id is null
-      and p_usages -> s.attempt_id::text -> s.call::text ->> 'known' = 'held';
-  end if;
-  select jsonb_agg(jsonb_build_object('spend_id', c.id, 'usage', coalesce(c.usage,
-      case when p_keep and not c.unstored then '{"known": "held"}'::jsonb end))) filter (where c.settles),
-    array_agg(distinct c.day) filter (where c.settles), coalesce(bool_or(not c.settles), false)
-    into items, v_days, leaves
-  from (
-    select s.id, s.day, s.unstored, u.usage,
-      not (p_keep and s.response_id is not null and (u.usage is null or coalesce(u.usage ->> 'known', '') = 'held')) as settles
-    from atlas.spend s cross join lateral (select p_usages -> s.attempt_id::text -> s.call::text as usage) u
-    where s.attempt_id = any (p_attempts) and s.corrects is null
-      and (s.state = 'reserved' or (u.usage is not null and (s.state = 'held' or s.known <> 'reported')))) c;
-  if leaves then
-    update atlas.spend s set left_at = now()
-    where s.attempt_id = any (p_attempts) and s.corrects is null and s.state = 'reserved' and s.response_id is not null
-      and (p_usages -> s.attempt_id::text -> s.call::text is null or p_usages -> s.attempt_id::text -> s.call::text ->> 'known' = 'held');
-  end if;
+  update atlas.spend s set left_at = now(),
+    response_id = coalesce(s.response_id, p_usages #>> array[s.attempt_id::text, s.call::text, 'response_id'])
+  where s.attempt_id = any (p_attempts) and s.corrects is null and s.state = 'reserved'
+    and coalesce(s.response_id, p_usages #>> array[s.attempt_id::text, s.call::text, 'response_id']) is not null
+    and coalesce(p_usages -> s.attempt_id::text -> s.call::text, '{"known": "held"}') ->> 'known' = 'held';
+  select jsonb_agg(jsonb_build_object('spend_id', s.id, 'usage',
+      coalesce(u.usage, case when not s.unstored then '{"known": "held"}'::jsonb end))), array_agg(distinct s.day)
+    into items, v_days
+  from atlas.spend s cross join lateral (select p_usages -> s.attempt_id::text -> s.call::text as usage) u
+  where s.attempt_id = any (p_attempts) and s.corrects is null
+    and ((s.state = 'reserved' and s.left_at is null) or (u.usage is not null and (s.state = 'held' or s.known <> 'reported')));
   if items is null then
     if p_details <> '{}' then
       perform atlas.append_audits(p_event, array_agg(d.key::uuid), array_agg(d.value)) from jsonb_each(p_details) d;
@@ -189,7 +177,7 @@ begin
   perform atlas.settle_in(v_days, v_scopes, items, p_event, p_details);
 end
 $$;
-comment on function atlas.settle_attempts(uuid[], jsonb, boolean, text, jsonb) is
+comment on function atlas.settle_attempts(uuid[], jsonb, text, jsonb) is
   'Settles what attempts still have reserved, in the audit row of what ends them. Internal.';
 
 -- Usage of calls that do not end their task: a fallback, a repair, a correction of what was unknown. An item is

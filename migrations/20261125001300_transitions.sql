@@ -83,7 +83,8 @@ begin
   end if;
   perform from atlas.attempt a where a.id = any (done) order by a.id for no key update;
   with item as materialized (
-    select distinct on (t.id) t.id, t.message_task_id, t.sender, t.project_id, t.parent_id, t.attempt_id, t.attempts, i.content, i.model, i.response_id,
+    select distinct on (t.id) t.id, t.message_task_id, t.sender, t.project_id, t.parent_id, t.attempt_id, t.attempts,
+      i.content, i.model, i.response_id,
       jsonb_build_object('status', 'completed', 'model', i.model) || coalesce(i.metadata, '{}') as metadata,
       coalesce(i.msg_type, 'spec') as msg_type, nextval('public.architect_out_id_seq') as reply_id
     from jsonb_to_recordset(p_items) as i (attempt_id uuid, content text, metadata jsonb, model text, msg_type text, response_id text)
@@ -109,10 +110,11 @@ begin
     from item i where t.id = i.id and t.id = any (v_tasks)
   )
   select jsonb_object_agg(i.id, jsonb_strip_nulls(jsonb_build_object('attempt', i.attempts,
-      'worker', (select a.lease_owner from atlas.attempt a where a.id = i.attempt_id), 'model', i.model, 'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'), 'message_sha256', r.hash)))
+      'worker', (select a.lease_owner from atlas.attempt a where a.id = i.attempt_id), 'model', i.model,
+      'reply_sha256', encode(sha256(convert_to(i.content, 'UTF8')), 'hex'), 'message_sha256', r.hash)))
     into details from item i join replied r on r.id = i.reply_id;
   perform atlas.settle_attempts(done,
-    (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i), true,
+    (select jsonb_object_agg(i ->> 'attempt_id', coalesce(i -> 'usages', '{}')) from jsonb_array_elements(p_items) i),
     'complete_task', details);
   return query select unnest(done);
 end
@@ -142,7 +144,7 @@ begin
     jsonb_strip_nulls(jsonb_build_object('state', p_state, 'code', p_code, 'attempt', p_task.attempts,
       'worker', (select a.lease_owner from atlas.attempt a where a.id = p_task.attempt_id))));
   if p_task.attempt_id is not null then
-    perform atlas.settle_attempts(array[p_task.attempt_id], jsonb_build_object(p_task.attempt_id, p_usages), true);
+    perform atlas.settle_attempts(array[p_task.attempt_id], jsonb_build_object(p_task.attempt_id, p_usages));
   end if;
 end
 $$;
@@ -209,7 +211,7 @@ begin
   end if;
   if p_code = 'response_gone' then
     -- what the provider told of is not there any more
-    update atlas.spend s set adopted_at = null 
+    update atlas.spend s set adopted_at = null
     where s.attempt_id = task.attempt_id and s.corrects is null and s.state = 'settled' and s.adopted_at is not null;
   end if;
   if p_kind = 'budget' then
@@ -218,7 +220,7 @@ begin
       < case p_code when 'run_budget' then b.run_lowered_at when 'day_budget' then b.day_lowered_at when 'month_budget' then b.month_lowered_at end
     order by b.scope limit 1;
     if found then
-      perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages), true);
+      perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages));
       perform atlas.wait_for_budget(task, jsonb_build_object('outcome', 'defer', 'code', p_code, 'scope', lowered, 'message', p_message,
         'until', (atlas.today() + 1)::timestamp at time zone 'UTC'));
       return 'queued';
@@ -236,7 +238,7 @@ begin
   perform atlas.release_task(task, case p_kind when 'outage' then 'upstream' when 'own' then 'retry' when 'released' then null
       else p_kind end,
     atlas.due_again(task, p_kind, case when p_retry_after is not null then atlas.bounded(p_retry_after, '0', '1 day') end), case p_kind when 'own' then 'failed' else 'released' end, p_code, p_message);
-  perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages), true);
+  perform atlas.settle_attempts(array[task.attempt_id], jsonb_build_object(task.attempt_id, p_usages));
   perform atlas.wait_for_holds(array[task.id]);
   -- a response that is written for much longer than was asked for is an outage as well
   select case p_kind when 'response' then interval '1 hour' + case max(s.completion_window) when '8h' then interval '8 hours'
@@ -386,7 +388,7 @@ begin
   from (select a.task_id, coalesce((select true from atlas.spend s where s.attempt_id = a.id and s.corrects is null limit 1), false) as reserved
         from atlas.attempt a where a.id = any (lost)) x
   where t.id = x.task_id;
-  perform atlas.settle_attempts(lost, '{}', true);
+  perform atlas.settle_attempts(lost, '{}');
   perform atlas.wait_for_holds(tasks);
   -- a task that keeps losing its workers is not tried for ever
   for task in

@@ -2068,13 +2068,7 @@ export type Database = {
       };
       "set_spend_rules": { Args: { "p_rules": Json }; Returns: undefined };
       "settle_attempts": {
-        Args: {
-          "p_attempts": (string)[];
-          "p_details"?: Json;
-          "p_event"?: string;
-          "p_keep"?: boolean;
-          "p_usages": Json;
-        };
+        Args: { "p_attempts": (string)[]; "p_details"?: Json; "p_event"?: string; "p_usages": Json };
         Returns: undefined;
       };
       "settle_call": { Args: { "p_spend_id": number; "p_usage": Json }; Returns: undefined };
