@@ -260,7 +260,14 @@ class Money(RuleBasedStateMachine):
                 if row["daily"] is not None:
                     assert row["settled_tokens"] + row["reserved_tokens"] <= row["daily"] + self.exceptions, dict(row)
                 if row["usd_daily"] is not None and self.exceptions == 0:
-                    assert row["settled_usd"] + row["reserved_usd"] <= row["usd_daily"], dict(row)
+                    # tokens that were reserved as input and reported as output cost more than was reserved, and are booked in full
+                    (over,) = self.rows(
+                        "select coalesce(sum(greatest(0, c.usd - c.reserved_usd)), 0) as usd from (select s.reserved_usd, s.usd + "
+                        "coalesce((select sum(x.usd) from atlas.spend x where x.corrects = s.id), 0) as usd from atlas.spend s "
+                        "where s.corrects is null and s.state = 'settled' and $1 = any (s.scopes)) c",
+                        row["scope"],
+                    )
+                    assert row["settled_usd"] + row["reserved_usd"] <= row["usd_daily"] + over["usd"], dict(row)
             runs = self.rows(
                 "select s.attempt_id, sum(coalesce(s.tokens, s.reserved_tokens)) as tokens from atlas.spend s "
                 "where s.state <> 'held' and s.adopted_at is null and s.corrects is null group by 1"
