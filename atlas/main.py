@@ -26,6 +26,7 @@ from atlas import __version__, logs, loop
 from atlas.environment import environment
 from atlas.errors import AtlasError
 from atlas.local.address import database_url
+from atlas.metrics.process import CONTENT_TYPE
 from atlas.service import Service, build
 from atlas.serving import PromptHeaders, listen, tell_port
 from atlas.settings import Settings, load
@@ -127,7 +128,7 @@ async def _breakers(service: Service) -> list[JsonObject]:
 
 
 async def _metrics(request: Request) -> Response:
-    return Response(_service(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(_service(request).metrics.process.text(), media_type=CONTENT_TYPE)
 
 
 class _WorkerServer(uvicorn.Server):

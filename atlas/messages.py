@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from atlas.ids import new_id
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled", "dead_lettered", "ok"]
 
@@ -113,7 +115,7 @@ def chat(question: str, *, task_id: UUID | None = None, **metadata: object) -> d
     known = {key: value for key, value in metadata.items() if value is not None}
     two = set(known) - {"parent_id", "model", "tokens", "status"}
     return {
-        "task_id": str(task_id or uuid4()),
+        "task_id": str(task_id or new_id()),
         "role": "architect",
         "msg_type": "chat",
         "content": question,
@@ -124,7 +126,7 @@ def chat(question: str, *, task_id: UUID | None = None, **metadata: object) -> d
 def control(content: str, *, task_id: UUID | None = None) -> dict[str, Any]:
     """A control message with the JSON of its command."""
     return {
-        "task_id": str(task_id or uuid4()),
+        "task_id": str(task_id or new_id()),
         "role": "architect",
         "msg_type": "control",
         "content": content,

@@ -32,7 +32,8 @@ from atlas.llm.rates import RateBuckets
 from atlas.llm.replay import Either, ReplayGenerator, read_replay
 from atlas.llm.tokens import Vocabularies
 from atlas.llm.watch import ModelWatch
-from atlas.metrics import Metrics
+from atlas.metrics.mirror import MirrorMetrics
+from atlas.metrics.worker import Metrics
 from atlas.mirror.events import Destination
 from atlas.mirror.mirror import Mirror
 from atlas.mirror.ports import Target
@@ -107,6 +108,7 @@ class Service:
                 helpers.create_task(self.progress.run(), name="progress"),
                 helpers.create_task(self.worker.leases.keep(), name="leases"),
                 helpers.create_task(self.worker.leases.watch(), name="lease watch"),
+                helpers.create_task(self.metrics.process.watch_loop(), name="loop watch"),
                 *(
                     helpers.create_task(self.housekeeping.every(work, seconds), name=work.__name__)
                     for work, seconds in (*self.housekeeping.rounds(), (self._seal, 60.0))
@@ -169,12 +171,15 @@ async def build(
     vocabularies = Vocabularies()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(Pool.connect(url))
+        metrics.process.watch_pool(pool)
+        metrics.slots.set(settings.atlas_concurrency)
+        metrics.slow_after.set(settings.atlas_slow_run_seconds)
         queue = PostgresQueue(pool)
         writer = generator if generator is not None else await stack.enter_async_context(generator_of(settings))
         retriever = await stack.enter_async_context(retriever_of(settings, pool))
         book = ModelBook(queue, settings.chain, metrics)
         watch = ModelWatch(queue, writer, book)
-        mirror = mirror_of(settings, pool, metrics)
+        mirror = mirror_of(settings, pool, metrics.mirror)
 
         limits = Limits(
             concurrency=settings.atlas_concurrency, lease=settings.atlas_lease_seconds, per_run=settings.token_budget_per_run
@@ -188,7 +193,9 @@ async def build(
         generation = Generation(
             calls=calls, generator=writer, progress=progress, models=book, vocabularies=vocabularies, metrics=metrics
         )
-        architect = Architect(generation=generation, retriever=retriever, thread=queue, models=book, vocabularies=vocabularies)
+        architect = Architect(
+            generation=generation, retriever=retriever, thread=queue, models=book, vocabularies=vocabularies, metrics=metrics
+        )
         control = Controller(queue, Server(version=__version__, models=settings.chain, started=time.monotonic()), metrics)
         attempts = Attempts(
             queue=queue, architect=architect, generator=writer, control=control, progress=progress, leases=leases,
@@ -208,8 +215,8 @@ async def build(
             worker.wake_signal.others = max(0, found["workers"] - 1)
 
         housekeeping = Housekeeping(
-            queue, writer, watch, metrics, lease=settings.atlas_lease_seconds, hold=settings.atlas_hold_seconds,
-            woken=lambda: worker.wake("release"), observed=observed,
+            queue, writer, watch, metrics, book.closed_door, lease=settings.atlas_lease_seconds,
+            hold=settings.atlas_hold_seconds, woken=lambda: worker.wake("release"), observed=observed,
         )  # fmt: skip
         yield Service(
             settings=settings, pool=pool, queue=queue, worker=worker, metrics=metrics, watch=watch,
@@ -248,8 +255,8 @@ async def generator_of(settings: Settings) -> AsyncIterator[Generator]:
         yield OpenAIGenerator(client, background=settings.openai_background, tier=settings.openai_service_tier, idle=idle)
 
 
-def mirror_of(settings: Settings, pool: Pool, metrics: Metrics) -> Mirror:
-    """The mirror that the settings ask for."""
+def mirror_of(settings: Settings, pool: Pool, metrics: MirrorMetrics, *, alone: bool = False) -> Mirror:
+    """The mirror that the settings ask for. alone: no worker runs in this process."""
     allowed = Allowed(settings.atlas_webhook_allow)
     # an answer that takes longer than the lease would be another relay's to send again
     timeout = min(30.0, settings.atlas_lease_seconds / 2)
@@ -275,7 +282,7 @@ def mirror_of(settings: Settings, pool: Pool, metrics: Metrics) -> Mirror:
 
     return Mirror(
         outbox=PostgresOutbox(pool), target_of=target_of, metrics=metrics, lease=settings.atlas_lease_seconds,
-        keep_days=settings.atlas_outbox_keep_days, topic=settings.topic,
+        keep_days=settings.atlas_outbox_keep_days, topic=settings.topic, alone=alone,
     )  # fmt: skip
 
 

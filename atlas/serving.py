@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from atlas.errors import StackError
+from atlas.metrics.process import CONTENT_TYPE, ProcessMetrics
 
 HEADERS_WITHIN = 10.0
 """Seconds from a connection, or from the first byte of its next request, to the end of that request's headers."""
@@ -50,6 +58,39 @@ class PromptHeaders(H11Protocol):
             return
         self.transport.write(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         self.transport.close()
+
+
+class QuietServer(uvicorn.Server):
+    """uvicorn's server beside a process's own work, which takes the signals itself."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def pages_of(work: asyncio.Task[None], metrics: ProcessMetrics, door: socket.socket) -> AsyncIterator[None]:
+    """Serves /livez and /metrics of a process whose one task is its work, for as long as the context is open."""
+
+    async def livez(_request: Request) -> Response:
+        dead = work.done()
+        return PlainTextResponse("dead" if dead else "ok", status_code=503 if dead else 200)
+
+    async def exposition(_request: Request) -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    app = Starlette(routes=[Route("/livez", livez), Route("/metrics", exposition)])
+    server = QuietServer(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", http=PromptHeaders, timeout_graceful_shutdown=1)
+    )
+    serving = asyncio.create_task(server.serve(sockets=[door]))
+    watching = asyncio.create_task(metrics.watch_loop())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        server.should_exit = True
+        await serving
 
 
 def listen(host: str, port: int, setting: str, *, or_any: bool = False) -> socket.socket:

@@ -89,6 +89,9 @@ class Settings(BaseModel):
     atlas_hold_unknown: Literal["release", "settle"] = Field(
         "release", description="what becomes of it then: presumed not made, or booked in full"
     )
+    atlas_slow_run_seconds: Annotated[float, Field(gt=0)] = Field(
+        60, description="the p95 of runs above which Prometheus pages (deploy/prometheus)"
+    )
     rag_url: str | None = Field(None, description="the RAG service, such as http://localhost:8501; empty: in process")
     rag_api_key: SecretStr | None = Field(None, description="the RAG service's bearer key, for it and its callers")
     rag_top_k: Annotated[int, Field(ge=0, le=200)] = Field(15, description="chunks that retrieval may return")

@@ -162,6 +162,8 @@ class Retrieved:
 
     chunks: Sequence[Chunk] = ()
     warnings: tuple[str, ...] = ()
+    fell_back: Literal["stale", "partial", "nothing"] | None = None
+    """What is found where the search is away, or went without a part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

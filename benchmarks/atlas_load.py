@@ -97,7 +97,7 @@ async def worker(url: str, concurrency: int, generator: Instant) -> AsyncIterato
 async def insert(connection: asyncpg.Connection, count: int, *, senders: int = 1, priority: int = 0) -> None:
     """Questions in one statement, of so many outside senders; 1: of the service role."""
     await connection.execute(
-        "insert into public.architect_in (data) select $1::jsonb || jsonb_build_object('task_id', gen_random_uuid(), 'metadata', "
+        "insert into public.architect_in (data) select $1::jsonb || jsonb_build_object('task_id', atlas.new_id(), 'metadata', "
         "$1::jsonb -> 'metadata' || jsonb_build_object('priority', $4::integer) || case when $3 > 1 "
         "then jsonb_build_object('sender_key', 'people:' || n % $3) else '{}' end) from generate_series(1, $2) n",
         chat("How do we ship?"), count, senders, priority,
@@ -245,7 +245,7 @@ async def whole(url: str, worker_url: str, tasks: int, concurrency: int) -> floa
         await service.claims.wait()
         began = await db.fetchval("select clock_timestamp()")
         await db.execute(
-            "insert into public.architect_in (data) select jsonb_set(jsonb_set($1, '{task_id}', to_jsonb(gen_random_uuid()::text)), "
+            "insert into public.architect_in (data) select jsonb_set(jsonb_set($1, '{task_id}', to_jsonb(atlas.new_id()::text)), "
             "'{content}', to_jsonb('How does a ' || (array['lease', 'budget', 'claim', 'seal', 'wake-up'])[n % 5 + 1] || ' end, case ' || n || '?')) "
             "from generate_series(1, $2) n", chat("?"), tasks,
         )  # fmt: skip

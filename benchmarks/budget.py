@@ -78,7 +78,7 @@ async def atlas(tasks: int, seconds: float) -> Found:
             async with database.connect() as db, database.connect() as eyes:
                 await db.execute("select atlas.set_budget('global', $1)", {"usd_daily": CAP, "daily": None})
                 await db.execute(
-                    "insert into public.architect_in (data) select jsonb_build_object('task_id', gen_random_uuid(), 'role', "
+                    "insert into public.architect_in (data) select jsonb_build_object('task_id', atlas.new_id(), 'role', "
                     "'architect', 'msg_type', 'chat', 'content', 'question ' || n) from generate_series(1, $1::int) n",
                     tasks,
                 )

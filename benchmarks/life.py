@@ -71,7 +71,7 @@ class Life:
         message["metadata"] = {"priority": priority}
         async with self._stage("submit"):
             await self._db.execute(
-                "insert into public.architect_in (data) select $1::jsonb || jsonb_build_object('task_id', gen_random_uuid(), 'metadata', "
+                "insert into public.architect_in (data) select $1::jsonb || jsonb_build_object('task_id', atlas.new_id(), 'metadata', "
                 "$1::jsonb -> 'metadata' || case when $3 > 1 then jsonb_build_object('sender_key', 'people:' || n % $3) else '{}' end) "
                 "from generate_series(1, $2) n", message, count, senders,
             )  # fmt: skip

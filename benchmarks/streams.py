@@ -119,10 +119,10 @@ async def measure(bench: Bench, streams: int, watched: int, seconds: float) -> l
         me = (sys.executable, "-m", "benchmarks.streams", "--only")
         words = json.dumps([worker_url, stand_in.url, keys.secret, streams])
         worker = await asyncio.create_subprocess_exec(*me, "work", words, cwd=ROOT)
-        tasks = [str(await db.fetchval("select gen_random_uuid()")) for _ in range(watched)]
+        tasks = [str(await db.fetchval("select atlas.new_id()")) for _ in range(watched)]
         words = json.dumps([stand_in.url, keys.secret, tasks, seconds])
         await db.execute(
-            "insert into public.architect_in (data) select jsonb_set($1, '{task_id}', to_jsonb(gen_random_uuid()::text)) "
+            "insert into public.architect_in (data) select jsonb_set($1, '{task_id}', to_jsonb(atlas.new_id()::text)) "
             "from generate_series(1, $2::int)", chat("How do we ship?"), streams - watched,
         )  # fmt: skip
         while await db.fetchval('select count(*) from atlas.reply_part where "offset" = 0') < streams - watched:

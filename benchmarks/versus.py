@@ -8,8 +8,8 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,27 @@ def checked_out(commit: str, folder: Path) -> Iterator[Path]:
         subprocess.run(["git", "worktree", "remove", "--force", str(other)], cwd=ROOT, check=True)
 
 
-async def by_code_of(checkout: Path, cluster: Cluster, file: str, *words: object) -> Any:
-    """What a file says of a fresh database that the code of a checkout migrates, in a process of its own: JSON in its last line.
-
-    The file is called with --one, the URLs of the superuser, of an operator and of a worker, and the words.
-    """
+@asynccontextmanager
+async def in_database(cluster: Cluster) -> AsyncIterator[str]:
+    """An empty database, by its name, for as long as something is measured in it."""
     name = f"versus_{uuid4().hex}"
     admin = await asyncpg.connect(cluster.url("supabase_admin"))
     await admin.execute(f"create database {name} owner postgres")
-    urls = [cluster.url(role, name) for role in ("supabase_admin", "postgres", "atlas_worker")]
+    yield name
+    await admin.execute(f"drop database {name} with (force)")
+    await admin.close()
+
+
+async def by_code_of(checkout: Path, cluster: Cluster, file: str, *words: object, database: str | None = None) -> Any:
+    """What a file says of a database that the code of a checkout migrates, in a process of its own: JSON in its last line.
+
+    The file is called with --one, the URLs of the superuser, of an operator and of a worker, and the words. database: one that is
+    there; by default a fresh one.
+    """
+    if database is None:
+        async with in_database(cluster) as fresh:
+            return await by_code_of(checkout, cluster, file, *words, database=fresh)
+    urls = [cluster.url(role, database) for role in ("supabase_admin", "postgres", "atlas_worker")]
     process = await asyncio.create_subprocess_exec(
         # -P: its imports come from the checkout alone, not from beside the file
         sys.executable, "-P", file, "--one", *urls, *map(str, words),
@@ -50,14 +62,12 @@ async def by_code_of(checkout: Path, cluster: Cluster, file: str, *words: object
     out, _ = await process.communicate()
     if process.returncode:
         raise RuntimeError(f"the measurement of {checkout} failed")
-    await admin.execute(f"drop database {name} with (force)")
-    await admin.close()
     return json.loads(out.decode().splitlines()[-1])
 
 
-def table(base: str, pairs: Sequence[tuple[Any, Any]]) -> str:
+def table(base: str, pairs: Sequence[tuple[Any, Any]], here: str = "here") -> str:
     """Each figure of two dataclasses of one kind: medians of both, and the ratios pair by pair."""
-    lines = [f"| | {base} | here | ratio, pair by pair: median (range) |", "| --- | --- | --- | --- |"]
+    lines = [f"| | {base} | {here} | ratio, pair by pair: median (range) |", "| --- | --- | --- | --- |"]
     for field in fields(pairs[0][0]):
         before = [getattr(one, field.name) for one, _ in pairs]
         after = [getattr(two, field.name) for _, two in pairs]

@@ -1016,7 +1016,7 @@ begin
   end if;
   if atlas.as_uuid(message ->> 'task_id') is null then
     perform atlas.refuse('task_id', case when message ? 'task_id' then format('%s is not a UUID', message -> 'task_id')
-      else 'is missing' end, 'send a UUID of your own making, such as gen_random_uuid()');
+      else 'is missing' end, 'send a UUID of your own making, such as atlas.new_id()');
   end if;
   if jsonb_typeof(message -> 'role') is distinct from 'string' or message ->> 'role' = '' then
     perform atlas.refuse('role', 'is missing', 'send "architect"');
@@ -3397,7 +3397,7 @@ begin
   with queued as (
     insert into atlas.task (id, kind, title, in_id, message_task_id, sender, sender_key, project_id, parent_id,
       priority, run_after, wait_reason)
-    select case when n.data ->> 'msg_type' = 'chat' then n.task_id else gen_random_uuid() end,
+    select case when n.data ->> 'msg_type' = 'chat' then n.task_id else atlas.new_id() end,
       n.data ->> 'msg_type',
       case when n.data ->> 'msg_type' = 'control' then atlas.control_command(n.data) ->> 'command'
            else left(split_part(btrim(n.data ->> 'content', E' \t\r\n#'), E'\n', 1), 120) end,
@@ -3463,7 +3463,18 @@ CREATE FUNCTION atlas.queue_metrics() RETURNS jsonb
     'models', (select coalesce(jsonb_object_agg(s.model, jsonb_build_object('breaker', s.state, 'since', s.since,
         'last_error', s.last_error)), '{}') from atlas.model_state s),
     'held_calls', (select count(*) from atlas.spend s where s.held_until is not null),
-    'budgets', atlas.get_budgets())
+    'jit', current_setting('jit')::boolean,
+    'budgets', atlas.get_budgets(),
+    -- told of as spent, and no limit was raised since
+    'spent_budgets', (
+      select coalesce(jsonb_agg(jsonb_build_object('scope', b.scope, 'period', l.period, 'unit', l.unit)), '[]')
+      from atlas.budget b
+      cross join lateral (values ('day', 'tokens', b.daily::numeric), ('day', 'usd', b.usd_daily), ('month', 'tokens', b.monthly),
+        ('month', 'usd', b.usd_monthly)) as l (period, unit, most)
+      where b.scope not like 'sender:%' and l.most is not null
+        and exists (select from atlas.budget_event e where e.scope = b.scope and e.period = l.period and e.unit = l.unit
+          and e.level = 100 and e.most = l.most
+          and e.starts = case l.period when 'month' then date_trunc('month', atlas.today())::date else atlas.today() end)))
 $$;
 
 --
@@ -5820,7 +5831,7 @@ begin
     -- whose it is, and how far, is nobody's business who can only name it
     if exists (select from atlas.task t where t.id = new.task_id) then
       raise exception using errcode = 'unique_violation', message = 'architect_in: task_id is taken',
-        hint = 'send a task_id of your own making, such as gen_random_uuid(); atlas.submit_task takes the same question twice',
+        hint = 'send a task_id of your own making, such as atlas.new_id(); atlas.submit_task takes the same question twice',
         constraint = 'architect_in_one_chat';
     end if;
   end if;
@@ -6040,6 +6051,38 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.wants(wanted jsonb, value text) IS 'Whether one field of a filter lets a value through: absent lets all through.';
+
+--
+-- Name: watch_audit(interval, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.watch_audit(p_every interval DEFAULT '00:15:00'::interval, p_rows integer DEFAULT 100000) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+begin
+  update atlas.control c set audit_checked_at = now()
+  where c.audit_checked_at is null or c.audit_checked_at < now() - p_every;
+  if found then
+    update atlas.control set audit_broken = (
+      select count(*) from (select a.* from atlas.audit a order by a.id desc limit least(p_rows, 1000000)) n
+      left join lateral (
+        select a.hash from atlas.audit a where a.task_id = n.task_id and a.seq = n.seq - 1 limit 1) earlier on true
+      where n.hash <> atlas.audit_hash(n.prev_hash, n.task_id, n.seq, n.event, n.actor, n.at, n.detail)
+        or (n.task_id is not null and (n.prev_hash is distinct from earlier.hash or (n.seq > 1 and earlier.hash is null))));
+  end if;
+  return (select c.audit_broken from atlas.control c);
+end
+$$;
+
+--
+-- Name: FUNCTION watch_audit(p_every interval, p_rows integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.watch_audit(p_every interval, p_rows integer) IS 'Checks the newest rows of the audit, unless a worker has done so lately; says how many do not fit the one before, or their hash.';
 
 --
 -- Name: watch_ledger(interval); Type: FUNCTION; Schema: atlas; Owner: -
@@ -8747,6 +8790,9 @@ CREATE TABLE atlas.control (
     cache_flushed_at timestamp with time zone,
     books_checked_at timestamp with time zone,
     books_wrong integer DEFAULT 0 NOT NULL,
+    audit_checked_at timestamp with time zone,
+    audit_broken integer DEFAULT 0 NOT NULL,
+    CONSTRAINT control_audit_broken_check CHECK ((audit_broken >= 0)),
     CONSTRAINT control_books_wrong_check CHECK ((books_wrong >= 0)),
     CONSTRAINT control_only_row_check CHECK (only_row)
 );
@@ -8798,6 +8844,18 @@ COMMENT ON COLUMN atlas.control.books_checked_at IS 'When a worker last proved t
 --
 
 COMMENT ON COLUMN atlas.control.books_wrong IS 'How many rows atlas.check_ledger had then.';
+
+--
+-- Name: COLUMN control.audit_checked_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.control.audit_checked_at IS 'When a worker last checked the newest rows of the audit.';
+
+--
+-- Name: COLUMN control.audit_broken; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.control.audit_broken IS 'How many of them did not fit.';
 
 --
 -- Name: dead_letters; Type: VIEW; Schema: atlas; Owner: -
@@ -14210,6 +14268,7 @@ REVOKE ALL ON FUNCTION atlas.due_again(p_task atlas.task, p_kind text, p_retry_a
 --
 
 REVOKE ALL ON FUNCTION atlas.new_id() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.new_id() TO authenticated;
 GRANT ALL ON FUNCTION atlas.new_id() TO service_role;
 
 --
@@ -15063,6 +15122,14 @@ REVOKE ALL ON FUNCTION atlas.wake_workers(p_also_busy boolean, p_queued integer)
 --
 
 REVOKE ALL ON FUNCTION atlas.wants(wanted jsonb, value text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION watch_audit(p_every interval, p_rows integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.watch_audit(p_every interval, p_rows integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.watch_audit(p_every interval, p_rows integer) TO service_role;
+GRANT ALL ON FUNCTION atlas.watch_audit(p_every interval, p_rows integer) TO atlas_worker;
 
 --
 -- Name: FUNCTION watch_ledger(p_every interval); Type: ACL; Schema: atlas; Owner: -

@@ -89,7 +89,6 @@ comment on function atlas.uid() is 'The user of a login; null for every role but
 grant execute on function atlas.uid() to authenticated, service_role;
 
 -- UUIDv7, which Postgres has from 18 on: ids that are made together lie together in an index, where random ones touch a page each.
--- Not for tasks: people name them by their first digits, which here are the minute's.
 create function atlas.new_id() returns uuid
 language plpgsql volatile parallel safe set search_path = ''
 as $$
@@ -100,7 +99,7 @@ begin
 end
 $$;
 comment on function atlas.new_id() is 'A new id: a UUIDv7, which sorts by the time at which it was made.';
-grant execute on function atlas.new_id() to service_role;
+grant execute on function atlas.new_id() to authenticated, service_role;
 
 create function atlas.bounded(p_value interval, p_least interval, p_most interval) returns interval
 language sql immutable set search_path = ''

@@ -287,7 +287,7 @@ begin
   end if;
   if atlas.as_uuid(message ->> 'task_id') is null then
     perform atlas.refuse('task_id', case when message ? 'task_id' then format('%s is not a UUID', message -> 'task_id')
-      else 'is missing' end, 'send a UUID of your own making, such as gen_random_uuid()');
+      else 'is missing' end, 'send a UUID of your own making, such as atlas.new_id()');
   end if;
   if jsonb_typeof(message -> 'role') is distinct from 'string' or message ->> 'role' = '' then
     perform atlas.refuse('role', 'is missing', 'send "architect"');
@@ -351,7 +351,7 @@ begin
     -- whose it is, and how far, is nobody's business who can only name it
     if exists (select from atlas.task t where t.id = new.task_id) then
       raise exception using errcode = 'unique_violation', message = 'architect_in: task_id is taken',
-        hint = 'send a task_id of your own making, such as gen_random_uuid(); atlas.submit_task takes the same question twice',
+        hint = 'send a task_id of your own making, such as atlas.new_id(); atlas.submit_task takes the same question twice',
         constraint = 'architect_in_one_chat';
     end if;
   end if;

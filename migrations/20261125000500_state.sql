@@ -196,7 +196,9 @@ create table atlas.control (
   reason text,
   cache_flushed_at timestamptz,
   books_checked_at timestamptz,
-  books_wrong integer not null default 0 check (books_wrong >= 0)
+  books_wrong integer not null default 0 check (books_wrong >= 0),
+  audit_checked_at timestamptz,
+  audit_broken integer not null default 0 check (audit_broken >= 0)
 );
 comment on table atlas.control is 'One row: whether the queue is paused, and since when caches count.';
 comment on column atlas.control.only_row is 'There is one row.';
@@ -206,6 +208,8 @@ comment on column atlas.control.reason is 'Why it was paused.';
 comment on column atlas.control.cache_flushed_at is 'Caches that are older do not count.';
 comment on column atlas.control.books_checked_at is 'When a worker last proved the books.';
 comment on column atlas.control.books_wrong is 'How many rows atlas.check_ledger had then.';
+comment on column atlas.control.audit_checked_at is 'When a worker last checked the newest rows of the audit.';
+comment on column atlas.control.audit_broken is 'How many of them did not fit.';
 alter table atlas.control enable row level security;
 grant select on atlas.control to service_role;
 insert into atlas.control default values;

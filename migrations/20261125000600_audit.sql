@@ -218,4 +218,27 @@ comment on function atlas.verify_audit() is
   'Every broken hash, chain or seal, and every message that is not the one that was submitted, or completed. The HMACs are checked where the key is.';
 grant execute on function atlas.verify_audit() to service_role;
 
+-- One worker of the fleet checks the newest rows at a time; the others read what it found. All of it: atlas.verify_audit().
+create function atlas.watch_audit(p_every interval default interval '15 minutes', p_rows integer default 100000) returns integer
+language plpgsql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
+as $$
+begin
+  update atlas.control c set audit_checked_at = now()
+  where c.audit_checked_at is null or c.audit_checked_at < now() - p_every;
+  if found then
+    update atlas.control set audit_broken = (
+      select count(*) from (select a.* from atlas.audit a order by a.id desc limit least(p_rows, 1000000)) n
+      left join lateral (
+        select a.hash from atlas.audit a where a.task_id = n.task_id and a.seq = n.seq - 1 limit 1) earlier on true
+      where n.hash <> atlas.audit_hash(n.prev_hash, n.task_id, n.seq, n.event, n.actor, n.at, n.detail)
+        or (n.task_id is not null and (n.prev_hash is distinct from earlier.hash or (n.seq > 1 and earlier.hash is null))));
+  end if;
+  return (select c.audit_broken from atlas.control c);
+end
+$$;
+comment on function atlas.watch_audit(interval, integer) is
+  'Checks the newest rows of the audit, unless a worker has done so lately; says how many do not fit the one before, or their hash.';
+grant execute on function atlas.watch_audit(interval, integer) to service_role, atlas_worker;
+
 revoke execute on all functions in schema atlas, rag from public;

@@ -54,7 +54,7 @@ begin
   with queued as (
     insert into atlas.task (id, kind, title, in_id, message_task_id, sender, sender_key, project_id, parent_id,
       priority, run_after, wait_reason)
-    select case when n.data ->> 'msg_type' = 'chat' then n.task_id else gen_random_uuid() end,
+    select case when n.data ->> 'msg_type' = 'chat' then n.task_id else atlas.new_id() end,
       n.data ->> 'msg_type',
       case when n.data ->> 'msg_type' = 'control' then atlas.control_command(n.data) ->> 'command'
            else left(split_part(btrim(n.data ->> 'content', E' \t\r\n#'), E'\n', 1), 120) end,

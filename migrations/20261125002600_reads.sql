@@ -135,7 +135,18 @@ as $$
     'models', (select coalesce(jsonb_object_agg(s.model, jsonb_build_object('breaker', s.state, 'since', s.since,
         'last_error', s.last_error)), '{}') from atlas.model_state s),
     'held_calls', (select count(*) from atlas.spend s where s.held_until is not null),
-    'budgets', atlas.get_budgets())
+    'jit', current_setting('jit')::boolean,
+    'budgets', atlas.get_budgets(),
+    -- told of as spent, and no limit was raised since
+    'spent_budgets', (
+      select coalesce(jsonb_agg(jsonb_build_object('scope', b.scope, 'period', l.period, 'unit', l.unit)), '[]')
+      from atlas.budget b
+      cross join lateral (values ('day', 'tokens', b.daily::numeric), ('day', 'usd', b.usd_daily), ('month', 'tokens', b.monthly),
+        ('month', 'usd', b.usd_monthly)) as l (period, unit, most)
+      where b.scope not like 'sender:%' and l.most is not null
+        and exists (select from atlas.budget_event e where e.scope = b.scope and e.period = l.period and e.unit = l.unit
+          and e.level = 100 and e.most = l.most
+          and e.starts = case l.period when 'month' then date_trunc('month', atlas.today())::date else atlas.today() end)))
 $$;
 comment on function atlas.queue_metrics() is 'What /metrics, heartbeat and `atlas status` show of the queue.';
 grant execute on function atlas.queue_metrics() to service_role, atlas_worker;

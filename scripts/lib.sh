@@ -72,3 +72,27 @@ atlas_venv() {
   atlas_quietly "$head" atlas_install "$python" "$lock"
   printf '%s\n' "$want" >".venv/.$lock.installed"
 }
+
+# Debian's packages unpacked into FOLDER/root; nothing is installed. Ends with 3, and says why, where they cannot be had.
+atlas_debian() {
+  local folder=$1
+  shift
+  mkdir -p "$folder"
+  (
+    cd "$folder"
+    # tests of several processes ask at once
+    if command -v flock >/dev/null; then
+      exec 9>.lock
+      flock 9
+    fi
+    [ ! -e .done ] || exit 0
+    { apt-get download "$@" || { apt-get update && apt-get download "$@"; }; } >/dev/null 2>&1 || {
+      echo "this system's packages have no $*" >&2
+      exit 3
+    }
+    for package in *.deb; do dpkg -x "$package" root; done
+    rm -rf root/usr/share/doc ./*.deb
+    chmod -R a+rX root
+    touch .done
+  )
+}

@@ -18,6 +18,7 @@ from atlas.llm.errors import BadRequest, ModelError, Refused
 from atlas.llm.models import Chain, Model
 from atlas.llm.port import ModelCall
 from atlas.llm.tokens import Count, Vocabularies
+from atlas.metrics.worker import Metrics
 from atlas.task import Chunk, Completion, Exchange, JsonObject, TaskId
 
 log = logging.getLogger("atlas.architect")
@@ -40,12 +41,14 @@ class Architect:
         thread: Thread,
         models: Models,
         vocabularies: Vocabularies,
+        metrics: Metrics,
     ) -> None:
         self._generation = generation
         self._retriever = retriever
         self._thread = thread
         self._models = models
         self._vocabularies = vocabularies
+        self._metrics = metrics
 
     async def answer(self, run: Run) -> Completion:
         """The reply to a run's question. Raises what Generation and prompt.build raise."""
@@ -101,11 +104,15 @@ class Architect:
 
     async def _retrieve(self, question: str, task: UUID, warnings: list[str]) -> Sequence[Chunk]:
         try:
-            found = await self._retriever.search(question, task_id=task)
+            with self._metrics.retrieval_seconds.time():
+                found = await self._retriever.search(question, task_id=task)
         except AtlasError as error:
+            self._metrics.fail_opens.labels(found="nothing").inc()
             log.warning("retrieval failed: %s", error)
             warnings.append("what the team knows could not be searched; this reply does not draw on it")
             return ()
+        if found.fell_back:
+            self._metrics.fail_opens.labels(found=found.fell_back).inc()
         warnings += found.warnings
         return found.chunks
 

@@ -15,7 +15,7 @@ from atlas.backoff import full_jitter, pause_after
 from atlas.llm.errors import ModelError, NoText, RateLimited, Refused, Returned, StreamCut, UpstreamFailed, WayLost
 from atlas.llm.models import Model
 from atlas.llm.port import Delta, Finished, Generator, ModelCall, ModelEvent, RateLimits, Snapshot, Started
-from atlas.metrics import Metrics
+from atlas.metrics.worker import Metrics
 from atlas.task import NOTHING_USED, Inherited, Usage
 from atlas.text import clean
 

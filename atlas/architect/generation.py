@@ -30,7 +30,7 @@ from atlas.llm.errors import (
 from atlas.llm.models import Chain, Model, larger
 from atlas.llm.port import Generator, ModelCall
 from atlas.llm.tokens import MESSAGE_OVERHEAD, Count, Vocabularies, with_margin
-from atlas.metrics import Metrics
+from atlas.metrics.worker import Metrics
 from atlas.task import Inherited
 
 log = logging.getLogger("atlas.generation")
@@ -98,7 +98,7 @@ class Generation:
                 refusal = refusal or error
             except ModelError as error:
                 log.warning("%s: %s", model.name, error)
-                self._metrics.model_errors.labels(model=model.name, code=error.code).inc()
+                self._metrics.model_failed(model.name, error.code)
                 if error.kept or isinstance(error, CallHeld):
                     # this task's call may be answered still: it is waited for, and nobody else is asked
                     raise

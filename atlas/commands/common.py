@@ -24,6 +24,7 @@ from atlas.commands.console import complain, say, tell
 from atlas.environment import environment
 from atlas.errors import AtlasError
 from atlas.extras import missing
+from atlas.ids import short_id
 from atlas.local.address import database_url
 from atlas.settings import Settings, load
 from atlas.tasks.port import Tasks
@@ -195,7 +196,7 @@ def cell(value: object, name: str = "") -> str:
     if name == "usd" or name.endswith("_usd") or name == "usd_daily":
         return f"{float(str(value)):.4f}"
     if name == "id" and len(str(value)) == 36:
-        return str(value)[:8]
+        return short_id(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Decimal):

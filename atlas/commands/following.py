@@ -21,6 +21,7 @@ from rich.text import Text
 from atlas.commands.common import cell
 from atlas.commands.console import EXIT_REFUSED, EXIT_TRUNCATED, complain, say, spoken, tell
 from atlas.errors import AtlasError, StackError, TaskFailed
+from atlas.ids import short_id
 from atlas.tasks.follow import Changed, Ended, Event, MoreText, Restart, follow
 from atlas.tasks.port import Tasks
 from atlas.tasks.values import Row
@@ -256,7 +257,7 @@ def end_with(task: Row) -> None:
 def fail_unless_completed(task: Row) -> None:
     """Raises TaskFailed for a task that ended without a reply."""
     if task["state"] != "completed":
-        short = str(task["id"])[:8]
+        short = short_id(task["id"])
         hint = {"cancelled": "ask again", "dead_lettered": f"`atlas retry {short}` retries it"}.get(task["state"])
         if hint is None and str(task["error_code"]).endswith("_budget"):
             hint = f"raise it with `atlas budget set`, or the setting that is in force, and `atlas retry {short}`"
@@ -298,7 +299,7 @@ async def unless_interrupted(work: Awaitable[Answer], task_id: UUID, cancel: Cal
                 return following.result()
             following.cancel()
             await asyncio.wait({following})
-            short = str(task_id)[:8]
+            short = short_id(task_id)
             tell(f"task {short} goes on: `atlas tail {short}` follows it, `atlas cancel {short}` cancels it, Ctrl-C again too")
             try:
                 async with asyncio.timeout(PATIENCE):

@@ -34,22 +34,29 @@ def _mirror(context: typer.Context) -> None:
 async def run() -> None:
     """Mirrors until SIGTERM or Ctrl-C; what is under way is finished first."""
     from atlas.database.pool import Pool
-    from atlas.metrics import Metrics
+    from atlas.metrics.mirror import MirrorMetrics
+    from atlas.metrics.process import ProcessMetrics
     from atlas.service import mirror_of
+    from atlas.serving import listen, pages_of
 
     known = settings()
     logging_setup.set_up(known.atlas_log_format)
-    async with Pool.connect(database_url(known)) as bus:
-        await bus.ping()
-        found = mirror_of(known, bus, Metrics())
-        job = asyncio.create_task(found.run())
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, job.cancel)
-        tell("mirroring: Ctrl-C stops it")
-        await asyncio.gather(job, return_exceptions=True)
-        if not job.cancelled():
-            job.result()
+    metrics = MirrorMetrics()
+    process = ProcessMetrics(metrics.registry, "mirror")
+    # a worker of the same machine has the port already
+    with listen(known.atlas_http_host, known.atlas_http_port, "ATLAS_HTTP_PORT", or_any=True) as door:
+        async with Pool.connect(database_url(known)) as bus:
+            await bus.ping()
+            process.watch_pool(bus)
+            job = asyncio.create_task(mirror_of(known, bus, metrics, alone=True).run())
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, job.cancel)
+            async with pages_of(job, process, door):
+                tell(f"mirroring, with /metrics on port {door.getsockname()[1]}: Ctrl-C stops it")
+                await asyncio.gather(job, return_exceptions=True)
+            if not job.cancelled():
+                job.result()
 
 
 @mirror.command("replay")

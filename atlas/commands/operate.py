@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from typing import Annotated, Any
-from uuid import uuid4
 
 import typer
 
@@ -14,6 +13,7 @@ from atlas.commands.common import JsonFlag, dump, operator, runs
 from atlas.commands.console import say
 from atlas.database.tasks import PostgresTasks
 from atlas.errors import TaskFailed, UsageError
+from atlas.ids import new_id
 from atlas.messages import control as control_message
 from atlas.messages import json_schema
 from atlas.tasks.finding import as_uuid
@@ -53,7 +53,7 @@ async def control(
 ) -> None:
     """Send a control message over the bus, and print the worker's answer."""
     body = _command(command, options or [])
-    task_id = uuid4()
+    task_id = new_id()
     async with operator() as reads:
         if isinstance(body.get("task_id"), str) and as_uuid(body["task_id"]) is None:
             body["task_id"] = str(await PostgresTasks(reads).find(body["task_id"]))

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from atlas.database.pool import Pool
 from atlas.mirror.events import Destination, Event, Settlement
+from atlas.task import JsonObject
 
 
 class PostgresOutbox:
@@ -23,6 +24,10 @@ class PostgresOutbox:
     async def provide_topic(self, target: str) -> None:
         """Makes the destination `pubsub` with this topic, unless it is there."""
         await self._pool.value("select atlas.provide_topic($1)", target)
+
+    async def pending(self) -> list[JsonObject]:
+        """How many events have yet to leave, and since when, by destination."""
+        return list((await self._pool.value("select atlas.queue_metrics()"))["outbox"])
 
     async def adopt_outbox(self) -> int:
         """Gives rows that were kept for want of a destination to those that are there now."""

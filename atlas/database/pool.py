@@ -100,6 +100,7 @@ class Pool:
         self._size = size
         self._patience = patience
         self._away = False
+        self._waiting = 0
         self.pooled = urlsplit(url).port == SUPAVISOR_PORT
         """Behind a transaction pooler: no prepared statement is named. asyncpg holds each call's parse, bind and execute
         together until their one Sync, so that they meet on one server connection."""
@@ -153,8 +154,15 @@ class Pool:
     async def _once(self, work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
         pool = self._pool
         try:
-            async with pool.acquire() as connection:
+            self._waiting += 1
+            try:
+                connection = await pool.acquire()
+            finally:
+                self._waiting -= 1
+            try:
                 result = await work(connection)
+            finally:
+                await pool.release(connection)
         except POOLED:
             await self._adapt(pool)
             raise
@@ -183,6 +191,17 @@ class Pool:
         if not self._away and state.outcome is not None:
             self._away = True
             log.warning("Postgres is away (%s): trying again", state.outcome.exception())
+
+    @property
+    def size(self) -> int:
+        """How many connections it opens at most."""
+        return self._size
+
+    def counts(self) -> tuple[int, int, int]:
+        """Connections in use, those that are free, and calls that wait for one."""
+        # a call that is let in at once waits for no time
+        idle = self._pool.get_idle_size()
+        return self._pool.get_size() - idle, idle, self._waiting
 
     def hurry(self, seconds: float = 2.0) -> None:
         """From now on a lost connection is waited for so long at most: the process is about to end."""

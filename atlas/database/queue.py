@@ -186,6 +186,10 @@ class PostgresQueue:
     async def set_spend_rules(self, rules: JsonObject) -> None:
         await self._pool.value("select atlas.set_spend_rules($1)", rules)
 
+    async def watch_audit(self) -> int:
+        """Checks the newest rows of the audit, unless another worker has done so lately; says how many do not fit."""
+        return int(await self._pool.value("select atlas.watch_audit()"))
+
     async def watch_ledger(self) -> JsonObject:
         """Proves the books, unless another worker has done so lately: {"wrong": rows, "rows": those found now}."""
         return dict(await self._pool.value("select atlas.watch_ledger()"))

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from atlas.llm.errors import ModelError, ModelMissing, RateLimited
 from atlas.llm.models import Chain, Model, resolve
-from atlas.metrics import Metrics
+from atlas.metrics.worker import Metrics
 
 log = logging.getLogger("atlas.llm.book")
 
@@ -62,8 +62,9 @@ class ModelBook:
             known = await self._rows.list_models()
             chain = resolve(self._names, known, datetime.now(UTC).date())
             self._read_at, self._found = time.monotonic(), (chain, known)
+            shutdown = {model.name: model.shutdown_at for model in chain.models if model.shutdown_at is not None}
+            self._metrics.observe_chain((passed.name for passed in chain.passed), shutdown)
             for passed in chain.passed:
-                self._metrics.passed_over.labels(model=passed.name).set(1)
                 if passed.name not in self._said:
                     self._said.add(passed.name)
                     log.warning("%s", passed.line)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from atlas.backoff import jittered
 from atlas.errors import DatabaseDown, RefusedError, SettingsError
-from atlas.metrics import Metrics
+from atlas.metrics.mirror import MirrorMetrics
 from atlas.mirror.events import Destination
 from atlas.mirror.ports import Outbox, Target
 from atlas.mirror.relay import Relay
@@ -26,10 +26,11 @@ class Mirror:
         *,
         outbox: Outbox,
         target_of: Callable[[Destination], Awaitable[Target]],
-        metrics: Metrics,
+        metrics: MirrorMetrics,
         lease: float,
         keep_days: float,
         topic: str | None = None,
+        alone: bool = False,
         look_every: float = 5.0,
     ) -> None:
         self._outbox = outbox
@@ -38,6 +39,7 @@ class Mirror:
         self._lease = lease
         self._keep_days = keep_days
         self._topic = topic
+        self._alone = alone
         self._look_every = look_every
         self._relays: dict[Destination, tuple[Relay, asyncio.Task[None]]] = {}
         self._unusable: dict[Destination, str] = {}
@@ -67,8 +69,10 @@ class Mirror:
                         await self._outbox.trim_messages()
                     await self._outbox.report_progress(15)
                     await self._outbox.raise_notifications()
+                    if self._alone:  # a worker sees the outbox with the queue
+                        self._metrics.observe_outbox(await self._outbox.pending())
                 except (DatabaseDown, RefusedError) as error:
-                    self._metrics.housekeeping_errors.inc()
+                    self._metrics.errors.inc()
                     log.error("mirror: %s", error)
                 await asyncio.sleep(jittered(self._look_every))
         finally:

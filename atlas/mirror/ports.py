@@ -8,6 +8,7 @@ from typing import Protocol
 from uuid import UUID
 
 from atlas.mirror.events import Destination, Event, Settlement
+from atlas.task import JsonObject
 
 
 class Target(Protocol):
@@ -35,6 +36,9 @@ class Outbox(Protocol):
 
     async def provide_topic(self, target: str) -> None:
         """Makes the destination `pubsub` with this topic, unless it is there."""
+
+    async def pending(self) -> list[JsonObject]:
+        """How many events have yet to leave, and since when, by destination: `outbox` of atlas.queue_metrics in SQL."""
 
     async def adopt_outbox(self) -> int:
         """Gives rows that were kept for want of a destination to those that are there now."""

@@ -18,7 +18,7 @@ from uuid import uuid4
 from atlas.backoff import half_jitter, pause_after
 from atlas.batch import Batcher
 from atlas.errors import DatabaseDown, RefusedError
-from atlas.metrics import Metrics
+from atlas.metrics.mirror import MirrorMetrics
 from atlas.mirror.events import Destination, Event, Later, Rejected, Settlement, Unreachable
 from atlas.mirror.ports import Outbox, Target
 from atlas.text import clean
@@ -32,7 +32,9 @@ POLLS = ((2.0, 0.05), (10.0, 0.25), (float("inf"), 1.0))
 class Relay:
     """Carries the rows of one destination."""
 
-    def __init__(self, destination: Destination, target: Target, outbox: Outbox, metrics: Metrics, *, lease: float) -> None:
+    def __init__(
+        self, destination: Destination, target: Target, outbox: Outbox, metrics: MirrorMetrics, *, lease: float
+    ) -> None:
         self.destination = destination
         self._target = target
         self._outbox = outbox
@@ -153,12 +155,12 @@ class Relay:
         said = clean(str(error))  # text from outside: what Postgres cannot store would keep the row from being settled
         what = f"{type(error).__name__.lower()}: {said}"
         if isinstance(error, Rejected):
-            self._metrics.mirrored.labels(destination=self.destination.name, result="rejected").inc()
+            self._metrics.mirrored(self.destination.name, "rejected")
             log.warning(
                 "%s refuses event %s (%s of 3): %s", self.destination.name, culprit.event_id, culprit.rejections + 1, said
             )
             return Settlement(sent=sent, rejected=[{"id": culprit.id, "error": what}], released=later)
-        self._metrics.mirrored.labels(destination=self.destination.name, result="failed").inc()
+        self._metrics.mirrored(self.destination.name, "failed")
         # many calls fail at once when a destination goes: they are one failure
         if isinstance(error, Unreachable) and began > self._failed_at:
             self._failed_at = time.monotonic()
@@ -177,8 +179,8 @@ class Relay:
         """A batch arrived."""
         now = datetime.now(UTC)
         for event in events:
-            self._metrics.mirror_seconds.observe(max(0.0, (now - event.created_at).total_seconds()))
-        self._metrics.mirrored.labels(destination=self.destination.name, result="sent").inc(len(events))
+            self._metrics.seconds.observe(max(0.0, (now - event.created_at).total_seconds()))
+        self._metrics.mirrored(self.destination.name, "sent", len(events))
         self._streak = 0
         if began > self._healthy_at + 5 or self._failed_at > self._healthy_at:
             self._healthy_at = time.monotonic()

@@ -7,7 +7,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
 
@@ -122,9 +122,13 @@ class CachedRetriever:
             found = await self._source.search(query, task_id=task_id)
         except SearchDown as error:
             log.warning("the search is away: %s", error)
-            return Retrieved(chunks=known.chunks, warnings=(STALE,)) if known.chunks else Retrieved(warnings=(NONE,))
-        if not found.warnings:
+            if known.chunks:
+                return Retrieved(chunks=known.chunks, warnings=(STALE,), fell_back="stale")
+            return Retrieved(warnings=(NONE,), fell_back="nothing")
+        if found.warnings:
             # half a search (by words, while the embedder is away) is not kept for later
+            found = replace(found, fell_back="partial")
+        else:
             try:
                 await self._cache.remember(task_id, query, known.epoch, found.chunks)
             except DatabaseDown:

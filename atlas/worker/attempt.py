@@ -14,7 +14,7 @@ from atlas.batch import Batcher
 from atlas.errors import DatabaseDown, LeaseLost, RefusedError
 from atlas.llm.errors import BadRequest, CallHeld, ContextOverflow, ModelError, Pending, Refused, ResponseGone, Returned
 from atlas.llm.port import Generator
-from atlas.metrics import Metrics
+from atlas.metrics.worker import Metrics
 from atlas.task import Completion, JsonObject, Usage
 from atlas.text import clean
 from atlas.worker.control import Controller
@@ -119,7 +119,7 @@ class Attempts:
         finally:
             self._progress.forget(attempt)
             self._leases.end(attempt)
-            self._metrics.run_seconds.labels(result=result).observe(time.monotonic() - began)
+            self._metrics.ended(result, time.monotonic() - began)
 
     async def _store(self, completion: Completion) -> None:
         # what is pending stands in the reply; and a part that is on its way while the attempt ends says nothing of its lease

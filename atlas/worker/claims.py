@@ -13,7 +13,7 @@ from uuid import UUID
 
 from atlas.architect.run import Run
 from atlas.errors import AtlasError, DatabaseDown, RefusedError
-from atlas.metrics import Metrics
+from atlas.metrics.worker import Metrics
 from atlas.task import ClaimedTask
 from atlas.worker.attempt import Attempts
 from atlas.worker.leases import Leases

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from atlas.errors import RefusedError
-from atlas.metrics import Metrics
+from atlas.metrics.worker import Metrics
 from atlas.task import ClaimedTask, Completion, JsonObject, TaskId
 from atlas.worker.ports import Queue
 

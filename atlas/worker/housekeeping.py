@@ -13,7 +13,7 @@ from atlas.errors import DatabaseDown, RefusedError
 from atlas.llm.errors import ModelError, ResponseGone
 from atlas.llm.port import Generator
 from atlas.llm.watch import ModelWatch
-from atlas.metrics import Metrics
+from atlas.metrics.worker import Metrics
 from atlas.task import AttemptId, JsonObject, Usage
 
 log = logging.getLogger("atlas.worker.housekeeping")
@@ -40,21 +40,29 @@ class Upkeep(Protocol):
     async def queue_metrics(self) -> JsonObject:
         """atlas.queue_metrics in SQL."""
 
+    async def watch_audit(self) -> int:
+        """Checks the newest rows of the audit, unless another worker has done so lately; says how many do not fit."""
+
     async def watch_ledger(self) -> JsonObject:
         """Proves the books, unless another worker has done so lately: {"wrong": rows, "rows": those found now}."""
 
 
 class Housekeeping:
-    """Rounds of a worker. woken is called when tasks came back; observed with what the queue says of itself."""
+    """Rounds of a worker.
+
+    closed_door says why no model may be called. woken is called when tasks came back, observed with what the queue says.
+    """
 
     def __init__(
-        self, upkeep: Upkeep, generator: Generator, watch: ModelWatch, metrics: Metrics, *, lease: float, hold: float,
+        self, upkeep: Upkeep, generator: Generator, watch: ModelWatch, metrics: Metrics,
+        closed_door: Callable[[], Awaitable[str | None]], *, lease: float, hold: float,
         woken: Callable[[], None], observed: Callable[[JsonObject], None],
     ) -> None:  # fmt: skip
         self._upkeep = upkeep
         self._generator = generator
         self._watch = watch
         self._metrics = metrics
+        self._closed_door = closed_door
         self._lease = lease
         self._hold = hold
         self._woken = woken
@@ -71,6 +79,7 @@ class Housekeeping:
             (self.measure, 60.0),
             (self.observe, 5.0),
             (self.check_books, 60.0),
+            (self.check_audit, 300.0),
         ]
 
     async def every(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
@@ -118,6 +127,7 @@ class Housekeeping:
     async def observe(self) -> None:
         found = await self._upkeep.queue_metrics()
         self._metrics.observe_queue(found)
+        self._metrics.chain_down.set(0 if await self._closed_door() is None else 1)
         self._observed(found)
 
     async def check_books(self) -> None:
@@ -125,3 +135,9 @@ class Housekeeping:
         self._metrics.books_wrong.set(books["wrong"])
         for row in books["rows"][:20]:
             log.error("the books disagree: %(problem)s: %(subject)s: %(expected)s expected, %(found)s found", row)
+
+    async def check_audit(self) -> None:
+        broken = await self._upkeep.watch_audit()
+        self._metrics.audit_broken.set(broken)
+        if broken:
+            log.error("%d rows of the audit do not fit: see `atlas audit verify`", broken)

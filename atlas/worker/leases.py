@@ -12,7 +12,7 @@ from uuid import UUID
 
 from atlas.architect.run import Run
 from atlas.errors import DatabaseDown, RefusedError
-from atlas.metrics import Metrics
+from atlas.metrics.worker import Metrics
 from atlas.task import AttemptId
 from atlas.worker.ports import Queue
 

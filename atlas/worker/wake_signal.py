@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from atlas.metrics import Metrics
+from atlas.metrics.worker import Metrics
 from atlas.task import ClaimedTask
 
 OWN = frozenset({"sweep", "release", "realtime_join", "listen_join"})

@@ -315,6 +315,8 @@ export type Database = {
       };
       "control": {
         Row: {
+          "audit_broken": number;
+          "audit_checked_at": string | null;
           "books_checked_at": string | null;
           "books_wrong": number;
           "cache_flushed_at": string | null;
@@ -325,6 +327,8 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          "audit_broken"?: number;
+          "audit_checked_at"?: string | null;
           "books_checked_at"?: string | null;
           "books_wrong"?: number;
           "cache_flushed_at"?: string | null;
@@ -334,6 +338,8 @@ export type Database = {
           "reason"?: string | null;
         };
         Update: {
+          "audit_broken"?: number;
+          "audit_checked_at"?: string | null;
           "books_checked_at"?: string | null;
           "books_wrong"?: number;
           "cache_flushed_at"?: string | null;
@@ -2154,6 +2160,7 @@ export type Database = {
       "wake_waiting": { Args: { "p_all"?: boolean; "p_limit": number; "p_scopes": (string)[] }; Returns: undefined };
       "wake_workers": { Args: { "p_also_busy"?: boolean; "p_queued"?: number }; Returns: undefined };
       "wants": { Args: { "value": string; "wanted": Json }; Returns: boolean };
+      "watch_audit": { Args: { "p_every"?: string; "p_rows"?: number }; Returns: number };
       "watch_ledger": { Args: { "p_every"?: string }; Returns: Json };
       "watch_task": { Args: { "p_reader": string; "p_task_id": string }; Returns: string };
       "worst_cost": {

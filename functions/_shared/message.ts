@@ -22,6 +22,16 @@ export interface Metadata {
   kind?: string;
 }
 
+/** A UUIDv7: ids that are made together lie together in Postgres's indexes. */
+export function newId(now = Date.now(), random = crypto.getRandomValues(new Uint8Array(10))): string {
+  const bytes = new Uint8Array(16);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(now) << 16n);
+  bytes.set(random, 6);
+  bytes[6] = 0x70 | (bytes[6]! & 0x0f);
+  bytes[8] = 0x80 | (bytes[8]! & 0x3f);
+  return Array.from(bytes, (byte, at) => ([4, 6, 8, 10].includes(at) ? "-" : "") + byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** A question. reply_to: where deliver brings the answer. */
 export function chat(content: string, metadata: JsonObject): Message {
   return { role: "architect", msg_type: "chat", content, metadata: { schema_ver: 2, ...metadata } };

@@ -3,7 +3,7 @@ import type { TransactionSql } from "postgres";
 import type { Db } from "../_shared/db.ts";
 import { guarded, Upstream, UserError } from "../_shared/errors.ts";
 import { asObject, asText, isTokensFault, type Json, type JsonObject, readBody, UUID } from "../_shared/http.ts";
-import { chat } from "../_shared/message.ts";
+import { chat, newId } from "../_shared/message.ts";
 
 export interface Deps {
   db: Db;
@@ -128,7 +128,7 @@ async function ask(request: Request, deps: Deps, claims: JWTPayload): Promise<Re
   if (unknown !== undefined) {
     throw new UserError(422, "field", `${unknown} is not known`, "send question, and task_id, parent_id or project");
   }
-  const { question, task_id: task = crypto.randomUUID(), parent_id, project } = body;
+  const { question, task_id: task = newId(), parent_id, project } = body;
   if (typeof question !== "string" || question.trim() === "") {
     throw new UserError(422, "question", "question is missing, or empty");
   }

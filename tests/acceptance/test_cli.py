@@ -22,6 +22,7 @@ import pytest
 from atlas import __version__
 from atlas.commands.common import cell, fitting
 from atlas.database.migrate import read_migrations
+from atlas.ids import short_id
 from atlas.messages import chat
 from atlas.supabase.keys import mint
 from tests.doubles.openai import OpenAIDouble
@@ -82,7 +83,7 @@ async def test_ask_follows_the_reply_and_the_others_show_it(atlas: Atlas, worker
     task = str(row["id"])
     assert task in done.stderr
     assert (await atlas("tail", "last")).stdout == done.stdout
-    shown = await atlas("show", task[:8], "--audit")
+    shown = await atlas("show", short_id(task), "--audit")
     assert "How do we ship?" in shown.stdout
     assert "complete_task" in shown.stdout
     whole = await atlas.json("show", "last")
@@ -90,7 +91,7 @@ async def test_ask_follows_the_reply_and_the_others_show_it(atlas: Atlas, worker
     assert whole["state"] == "completed"
     listed = (await atlas("tasks")).stdout.splitlines()
     assert listed[0].split("\t")[:3] == ["ID", "STATE", "WAITS FOR"]
-    assert listed[1].split("\t")[:2] == [task[:8], "completed"]
+    assert listed[1].split("\t")[:2] == [short_id(task), "completed"]
     again = await atlas("ask", "and then?", "--parent", "last", "--json")
     assert json.loads(again.stdout)["parent_id"] == task
 
@@ -112,7 +113,7 @@ async def test_ask_in_its_other_forms(atlas: Atlas, tmp_path: Path, db: asyncpg.
     assert (await atlas("cancel", own)).stdout == f"task {own} is cancelled\n"
     assert "was cancelled before" in (await atlas("cancel", own)).stdout
     failed = await atlas("tail", own, code=5)
-    assert f"task {own[:8]} is cancelled (cancelled)" in failed.stderr
+    assert f"task {short_id(own)} is cancelled (cancelled)" in failed.stderr
     assert (await atlas("retry", own)).stdout == f"task {own} is queued again\n"
 
 
@@ -356,7 +357,7 @@ async def test_dead_letters_are_listed_and_retried(atlas: Atlas, db: asyncpg.Con
         await db.execute("select atlas.fail_task($1, 'bad', 'it is bad')", row["attempt_id"])
     (letter,) = await atlas.json("dlq", "list")
     assert letter["id"] == str(task)
-    assert (await atlas("dlq", "retry", str(task)[:8])).stdout == "1 queued again\n"
+    assert (await atlas("dlq", "retry", short_id(task))).stdout == "1 queued again\n"
     assert (await atlas("dlq", "retry", "--all")).stdout == "0 queued again\n"
     await db.execute("update atlas.outbox set state = 'dead' where id = (select min(id) from atlas.outbox)")
     (row,) = await atlas.json("dlq", "list", "--kind", "outbox")
@@ -544,7 +545,7 @@ async def test_tables_read_well_at_80_columns(atlas: Atlas, workers: Workers, db
     column = plain[0].index("QUESTION")
     assert "".join(line[column:].rstrip() for line in plain[1:-1]).replace(" ", "") == stored.replace(" ", "")
     assert plain[0].split() == ["ID", "STATE", "USD", "QUEUED", "ASKER", "QUESTION"]
-    assert plain[1].startswith(str(task)[:8])
+    assert plain[1].startswith(short_id(task))
     assert any(line.startswith("not shown in 80 columns: MODEL, TOKENS, TOOK") for line in plain)
     wide = await asyncio.to_thread(in_terminal, atlas, "tasks", COLUMNS="200")
     assert "not shown" not in wide

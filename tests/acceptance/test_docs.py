@@ -15,7 +15,7 @@ import pytest
 
 from atlas.errors import SQLSTATES
 from atlas.local.postgres import free_port
-from atlas.metrics import Metrics
+from atlas.metrics.worker import Metrics
 from tests.support.access import acting, furnish
 from tests.support.core import ROOT, Database, Workers, ask, clean_environment, ended, run_atlas
 from tests.support.people import ANN
@@ -164,7 +164,7 @@ async def test_what_money_md_shows_runs(database: Database, db: asyncpg.Connecti
 
 def test_every_metric_of_wake_ups_is_explained() -> None:
     text = (ROOT / "docs" / "realtime.md").read_text()
-    metrics = Metrics().text().decode()
+    metrics = Metrics().process.text().decode()
     about = [
         name
         for name in re.findall(r"# HELP (\w+) ", metrics)

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from atlas.commands.following import standing
+from atlas.ids import short_id
 from tests.doubles.openai import OpenAIDouble, usage
 from tests.support.core import ADR, Database, Json, Workers, clean_environment, ended, run_atlas, until
 
@@ -93,7 +94,7 @@ async def test_ctrl_c_leaves_a_task_that_goes_on(
     process.send_signal(signal.SIGINT)
     out, err = await asyncio.to_thread(process.communicate, timeout=30)
     (task,) = await db.fetch("select id from atlas.task")
-    short = str(task["id"])[:8]
+    short = short_id(task["id"])
     assert (process.returncode, out) == (130, "")
     assert f"task {short} goes on: `atlas tail {short}` follows it, `atlas cancel {short}` cancels it" in err
     assert (await ended(db, task["id"]))["state"] == "completed"

@@ -52,7 +52,7 @@ async def test_a_question_becomes_a_spec(
     assert sent["metadata"] == {"task": str(row["id"]), "attempt": str(row["attempt"]), "call": str(call["id"])}
     assert sent["prompt_cache_key"] == str(row["project_id"])
     await nothing_reserved(db)
-    await until(lambda: asyncio.to_thread(lambda: worker.metric('atlas_run_seconds_count{result="completed"}') == 1), 10)
+    await until(lambda: asyncio.to_thread(lambda: worker.metric('atlas_run_seconds_count{outcome="completed"}') == 1), 10)
     assert worker.metric('atlas_tokens_total{kind="output",model="gpt-4.1"}') == 380
     assert worker.metric('atlas_tokens_total{kind="reasoning",model="gpt-4.1"}') == 20
 

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from atlas.ids import short_id
 from atlas.messages import chat
 from atlas.settings import load
 from atlas.supabase.channel import Patience
@@ -50,7 +51,7 @@ async def test_people_and_operators_see_the_same_task(
         assert len(theirs["audit"]) >= 3
         assert mine == theirs
         assert await ann.json("tasks") == await as_operator("tasks")
-        assert await ann.json("show", mine["id"][:8]) == mine
+        assert await ann.json("show", short_id(mine["id"])) == mine
         for by in ("day", "model", "sender", "project"):
             assert await ann.json("spend", "--by", by) == await as_operator("spend", "--by", by), by
         assert (await ann.atlas("tail", "last")).stdout == done.stdout

@@ -18,7 +18,7 @@ from atlas.database.queue import PostgresQueue
 from atlas.database.tasks import PostgresTasks
 from atlas.local.supabase.app import StandIn
 from atlas.messages import chat
-from atlas.metrics import Metrics
+from atlas.metrics.worker import Metrics
 from atlas.supabase.channel import Patience
 from atlas.supabase.tokens import KeyTokens
 from atlas.task import AttemptId, ClaimedTask, TaskId

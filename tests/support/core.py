@@ -204,7 +204,7 @@ class Workers:
     started: list[WorkerProcess] = field(default_factory=list)
 
     async def start(self, module: tuple[str, ...] = ("-m", "atlas.main"), **settings: object) -> WorkerProcess:
-        port = free_port()
+        port = int(str(settings.pop("atlas_http_port", 0))) or free_port()
         log = self.folder / f"worker{len(self.started)}.log"
         env = clean_environment() | {
             "DATABASE_URL": self.database.url("atlas_worker"),

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import asyncpg
 
 from atlas.database.pool import Pool
-from atlas.metrics import Metrics
+from atlas.metrics.mirror import MirrorMetrics
 from atlas.mirror.mirror import Mirror
 from atlas.service import mirror_of
 from atlas.settings import load
@@ -24,10 +24,10 @@ REAL = os.environ.get("ATLAS_TEST_PUBSUB")
 
 
 @asynccontextmanager
-async def mirroring(database: Database, **settings: str) -> AsyncIterator[tuple[Mirror, Metrics]]:
+async def mirroring(database: Database, **settings: str) -> AsyncIterator[tuple[Mirror, MirrorMetrics]]:
     """A mirror in this process, as the role that workers have."""
     env = {"ATLAS_WEBHOOK_SECRET": SECRET, "ATLAS_WEBHOOK_ALLOW": "127.0.0.1/32", "ATLAS_LEASE_SECONDS": "4"} | settings
-    metrics = Metrics()
+    metrics = MirrorMetrics()
     async with Pool.connect(database.url("atlas_worker")) as bus:
         mirror = mirror_of(load(env), bus, metrics)
         mirror._look_every = 0.1

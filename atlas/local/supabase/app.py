@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import asyncpg
@@ -26,7 +26,7 @@ from atlas.local.supabase.changes import Visibility
 from atlas.local.supabase.conduct import Conduct
 from atlas.local.supabase.realtime import Realtime
 from atlas.local.supabase.rest import Rest
-from atlas.serving import PromptHeaders, listen, tell_port
+from atlas.serving import PromptHeaders, QuietServer, listen, tell_port
 from atlas.supabase.keys import TokenRefused, Verifier
 
 log = logging.getLogger("atlas.supabase")
@@ -69,14 +69,6 @@ class StandIn:
             socket.cut(code)
 
 
-class _QuietServer(uvicorn.Server):
-    """uvicorn's server without its signals: the process, or the test, that runs it has its own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 @contextlib.asynccontextmanager
 async def open_stand_in(
     url: str,
@@ -101,7 +93,7 @@ async def open_stand_in(
             ws="websockets-sansio", ws_ping_interval=None, lifespan="off", log_level=logging.WARNING,
             timeout_graceful_shutdown=1, http=PromptHeaders,
         )  # fmt: skip
-        server = _QuietServer(config)
+        server = QuietServer(config)
         door = listen(host, port, "--port", or_any=port_file is not None)
         tell_port(port_file, door)
 

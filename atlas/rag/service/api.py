@@ -18,6 +18,8 @@ from starlette.exceptions import HTTPException
 from atlas import __version__
 from atlas.errors import AtlasError, DatabaseDown, NotFoundError, RefusedError, SettingsError
 from atlas.llm.tokens import Count
+from atlas.metrics.process import CONTENT_TYPE
+from atlas.metrics.rag import RagMetrics
 from atlas.rag import search
 from atlas.rag.document import Unreadable, kind_of
 from atlas.rag.files import secret_in
@@ -35,7 +37,6 @@ from atlas.rag.service.bodies import (
     storable,
 )
 from atlas.rag.service.gateway import BodyLimit, Caller, CallLimit, CallRefused, Gateway
-from atlas.rag.service.metrics import RagMetrics
 from atlas.rag.store import Store
 from atlas.rag.vectors import passage_hash
 from atlas.rag.wiring import Knowledge
@@ -175,7 +176,7 @@ def create_app(
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics_page() -> PlainTextResponse:
         """For Prometheus."""
-        return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return PlainTextResponse(metrics.process.text(), media_type=CONTENT_TYPE)
 
     @app.middleware("http")
     async def counted(request: Request, call: Callable[[Request], Awaitable[Any]]) -> Any:

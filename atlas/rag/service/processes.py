@@ -16,14 +16,14 @@ from fastapi import FastAPI
 from atlas.database.pool import Pool
 from atlas.errors import SettingsError
 from atlas.llm.tokens import Count, Vocabularies
+from atlas.metrics.rag import RagMetrics
 from atlas.rag.index import Indexer
 from atlas.rag.jobs import Jobs
 from atlas.rag.service.api import create_app
 from atlas.rag.service.gateway import LOOPBACK, Buckets, Gateway
-from atlas.rag.service.metrics import RagMetrics
 from atlas.rag.vectors import Vectors
 from atlas.rag.wiring import Knowledge, knowledge
-from atlas.serving import PromptHeaders, listen
+from atlas.serving import PromptHeaders, listen, pages_of
 from atlas.settings import Settings
 from atlas.supabase.keys import JWKS_PATH, Verifier
 
@@ -86,17 +86,20 @@ async def build(settings: Settings, url: str) -> AsyncIterator[FastAPI]:
     ):
         await known.vectors_if_any()
         await known.store.advance_epochs()
+        metrics.process.watch_pool(pool)
         log.info("retrieval: %s", known.mode())
         jobs = jobs_of(patient, settings, metrics, count)
 
         @asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             working = app.state.jobs = asyncio.create_task(jobs.run())
+            watching = asyncio.create_task(metrics.process.watch_loop())
             try:
                 yield
             finally:
                 working.cancel()
-                await asyncio.wait({working})
+                watching.cancel()
+                await asyncio.wait({working, watching})
 
         yield create_app(known, gateway=gateway_of(settings, client), count=count, metrics=metrics, lifespan=lifespan)
 
@@ -126,11 +129,19 @@ async def serve(settings: Settings, url: str, started: Callable[[str], None] = l
 
 
 async def work(settings: Settings, url: str) -> None:
-    """Works on jobs until it is cancelled. Raises SettingsError, DatabaseDown."""
-    async with (
-        Pool.connect(url, patience=30.0) as pool,
-        knowledge(settings, pool, attempts=EMBED_ATTEMPTS) as known,
-    ):
-        await known.vectors_if_any()
-        log.info("embed-worker: %s", known.mode())
-        await jobs_of(known, settings, RagMetrics(), Vocabularies().counter("o200k_base")).run()
+    """Works on jobs until it is cancelled, with /livez and /metrics. Raises SettingsError, DatabaseDown."""
+    metrics = RagMetrics()
+    with listen(settings.rag_http_host, settings.rag_http_port, "RAG_HTTP_PORT", or_any=True) as door:
+        async with (
+            Pool.connect(url, patience=30.0) as pool,
+            knowledge(settings, pool, attempts=EMBED_ATTEMPTS) as known,
+        ):
+            metrics.process.watch_pool(pool)
+            await known.vectors_if_any()
+            log.info("embed-worker, with /metrics on port %d: %s", door.getsockname()[1], known.mode())
+            job = asyncio.create_task(jobs_of(known, settings, metrics, Vocabularies().counter("o200k_base")).run())
+            async with pages_of(job, metrics.process, door):
+                try:
+                    await job
+                finally:
+                    job.cancel()

@@ -1,0 +1,1 @@
+"""What operators read and apply: metrics, alerts, dashboards, manifests."""

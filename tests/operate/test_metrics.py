@@ -1,0 +1,181 @@
+"""Metrics: docs/metrics.md lists them as the code has them, labels are bounded, and runs that only waited are no runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from pathlib import Path
+
+import asyncpg
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from atlas.metrics.mirror import MirrorMetrics
+from atlas.metrics.process import LabelValues, ProcessMetrics
+from atlas.metrics.rag import RagMetrics
+from atlas.metrics.recent import RecentValues
+from atlas.metrics.worker import Metrics
+from tests.doubles.openai import OpenAIDouble, Plan
+from tests.support.core import ADR, ROOT, Workers, ask, command, ended, until
+
+PAGE = ROOT / "docs/metrics.md"
+BOUNDS = {
+    "model": "a row of `atlas.model`, or `none`",
+    "code": "the provider's error codes; the first 100, then `other`",
+    "scope": "`global`, `model:…`, `project:…`; the first 100 by name, none of a person",
+    "destination": "a row of `atlas.destination`; the first 100, then `other`",
+    "period": "`day`, `month`",
+    "unit": "`tokens`, `usd`",
+    "route": "a path of the service, or `none`",
+    "status": "an HTTP status",
+    "version": "one a process",
+    "python": "one a process",
+    "component": "`worker`, `mirror`, `rag`",
+    "source": "`realtime_broadcast`, `realtime_changes`, `listen`, `sweep`, and what the worker wakes itself by",
+}
+"""What bounds each label whose values are not named in its metric's text."""
+
+
+def registries() -> dict[str, CollectorRegistry]:
+    mirror = MirrorMetrics()
+    ProcessMetrics(mirror.registry, "mirror")
+    return {"worker": Metrics().registry, "mirror": mirror.registry, "rag": RagMetrics().registry}
+
+
+def page() -> str:
+    """docs/metrics.md."""
+    where: dict[tuple[str, str, str, str], list[str]] = {}
+    for process, registry in registries().items():
+        for collector in list(registry._collector_to_names):
+            for family in collector.collect():
+                if family.name.startswith("process_"):
+                    continue
+                labels = getattr(collector, "_labelnames", ())
+                name = family.name + ("_total" if family.type == "counter" else "")
+                row = (name, family.type, ", ".join(f"`{label}`" for label in labels), family.documentation)
+                if process not in where.setdefault(row, []):
+                    where[row].append(process)
+    lines = [
+        "# Metrics", "",
+        "Written by `ATLAS_WRITE_SNAPSHOT=1 pytest tests/operate/test_metrics.py` from the code. `/metrics` is on `ATLAS_HTTP_PORT` of a worker and",
+        "of `atlas mirror`, and on `RAG_HTTP_PORT` of `atlas rag serve` and `atlas rag worker`. A worker has the mirror's metrics too, since",
+        "it mirrors unless `ATLAS_MIRROR=false`. All of them have Prometheus's `process_*`. Alerts on them: [runbooks.md](runbooks.md).", "",
+        "What is true of the fleet (queue, budgets, models, books) every worker says: take the maximum, not the sum.", "",
+        "| metric | kind | labels | on | what it is |", "| --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for (name, kind, labels, text), processes in sorted(where.items()):
+        lines.append(f"| `{name}` | {kind} | {labels} | {', '.join(processes)} | {text.replace('|', '/')} |")
+    lines += ["", "| label | values |", "| --- | --- |", *(f"| `{label}` | {text} |" for label, text in BOUNDS.items()), ""]
+    return "\n".join(lines)
+
+
+def test_the_page_lists_them_as_the_code_has_them() -> None:
+    if os.environ.get("ATLAS_WRITE_SNAPSHOT"):
+        PAGE.write_text(page())
+    assert PAGE.read_text() == page(), "write it: ATLAS_WRITE_SNAPSHOT=1 pytest tests/operate/test_metrics.py"
+
+
+def test_every_label_is_bounded() -> None:
+    for registry in registries().values():
+        for collector in list(registry._collector_to_names):
+            for family in collector.collect():
+                for label in getattr(collector, "_labelnames", ()):
+                    # its values stand in the text, or something bounds them
+                    assert label in BOUNDS or re.search(r"\(.+\)|by .+", family.documentation), f"{family.name} {label}"
+
+
+def test_a_label_with_many_values_ends_in_other() -> None:
+    values = LabelValues(most=3)
+    assert [values(name) for name in ("a", "b", "a", "c", "d", "e", "b")] == ["a", "b", "a", "c", "other", "other", "b"]
+
+
+def test_the_p95_is_of_the_last_five_minutes() -> None:
+    now = 0.0
+    recent = RecentValues(clock=lambda: now)
+    assert recent.percentile(0.95) == 0
+    for seconds in range(1, 101):
+        recent.add(float(seconds))
+    assert recent.percentile(0.95) == 96
+    now = 299.0
+    recent.add(1.0)
+    assert recent.percentile(0.95) == 95
+    now = 301.0
+    assert recent.percentile(0.95) == 1
+
+
+def values_of(text: str) -> dict[str, float]:
+    """Every sample by its name and its labels' values, which are in the order of the labels' names."""
+    return {
+        " ".join([sample.name, *(value for _, value in sorted(sample.labels.items()))]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.mark.parametrize("left", [1.5, 0.99], ids=["others have reserved it", "it is spent"])
+async def test_an_attempt_that_only_waited_is_no_run(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, left: float
+) -> None:
+    openai.plans = [Plan(text=ADR, delay=0.05)]
+    worker = await workers.start(openai_api_key="k", openai_base_url=openai.url)
+    first = await ask(db, "How 0?")
+    await ended(db, first)
+    needed, used = await db.fetchrow("select reserved_tokens, tokens from atlas.spend where task_id = $1", first)
+    await db.execute("select atlas.set_budget('global', $1)", {"daily": used + int(left * needed)})
+    tasks = [await ask(db, f"How {number}?") for number in (1, 2)]
+    if left > 1:
+        for task in tasks:
+            await ended(db, task)
+
+    async def waited() -> bool:
+        return values_of((await asyncio.to_thread(worker.get, "/metrics"))[1])["atlas_waits_total"] > 0
+
+    await until(waited, 20, "something waited")
+    found = values_of((await asyncio.to_thread(worker.get, "/metrics"))[1])
+    runs = {key: value for key, value in found.items() if key.startswith("atlas_run_seconds_count")}
+    assert runs == {"atlas_run_seconds_count completed": 3 if left > 1 else 1}
+
+
+async def test_a_worker_says_all_that_an_operator_asks(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble, tmp_path: Path
+) -> None:
+    openai.plans = [Plan(text=ADR, delay=0.01)]
+    await db.execute(
+        """select atlas.set_budget('project:00000000-0000-0000-0000-000000000001', '{"monthly": 500000, "usd_daily": 3}')"""
+    )
+    await db.execute("""select atlas.set_budget('sender:somebody', '{"daily": 1000}')""")
+    worker = await workers.start(openai_api_key="k", openai_base_url=openai.url, atlas_slow_run_seconds=33)
+    await ended(db, await ask(db))
+    await command(db, {"command": "heartbeat"})
+
+    async def settled() -> dict[str, float] | None:
+        found = values_of((await asyncio.to_thread(worker.get, "/metrics"))[1])
+        # what the queue says of itself is read every five seconds
+        return found if found.get("atlas_budget_used day global tokens") else None
+
+    found = await until(settled, 20, "the budget's use is there")
+    project = "project:00000000-0000-0000-0000-000000000001"
+    assert found["atlas_tokens_total input gpt-4.1"] == 100
+    assert found["atlas_run_seconds_count completed"] == 1 or found["atlas_run_seconds_count completed"] == 2
+    assert found["atlas_first_token_seconds_count"] == 1
+    assert 0 < found["run_seconds_p95"] == found["atlas_run_seconds_p95"] < 30
+    assert found["dead_letter_count task"] == found["atlas_dead_letter_count task"] == 0
+    assert found["atlas_slow_run_threshold_seconds"] == 33
+    assert found["atlas_slots"] == 32
+    assert found[f"atlas_budget_limit month {project} tokens"] == 500_000
+    assert found[f"atlas_budget_limit day {project} usd"] == 3
+    assert found[f"atlas_budget_used month {project} tokens"] == 150
+    assert found["atlas_budget_spent day global tokens"] == 0
+    assert not any("sender:" in key for key in found), "people are not labels"
+    assert found["atlas_pool_connections_limit"] == 8
+    assert 1 <= found["atlas_pool_connections used"] + found["atlas_pool_connections idle"] <= 8
+    assert found["atlas_loop_lag_seconds_count"] > 0
+    assert found["atlas_retrieval_seconds_count"] == 1
+    assert found["atlas_chain_down"] == 0
+    assert found["atlas_model_shutdown_timestamp_seconds o3"] == 1_796_947_200  # 2026-12-11 UTC
+    assert found["atlas_audit_broken"] == 0
+    assert found["atlas_jit_on"] in (0, 1)
+    assert any(key.startswith("atlas_info worker ") for key in found)
+    assert found["process_resident_memory_bytes"] > 1e7
