@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from atlas.local.postgres import default_binaries
 from tests.support.core import ROOT, Database
+from tests.support.debian import debian
 
 FILES = sorted((ROOT / "supabase/tests").glob("*.sql"))
 
@@ -21,13 +21,7 @@ FILES = sorted((ROOT / "supabase/tests").glob("*.sql"))
 @pytest.fixture(scope="session")
 def pgtap() -> str:
     """The SQL of pgTAP."""
-    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        pytest.skip("Debian's packages cannot be reached here; CI runs on Debian")
-    found = subprocess.run([ROOT / "scripts/pgtap", ROOT / "tests/.pgtap"], capture_output=True, text=True, check=False)
-    if found.returncode == 3:
-        pytest.skip(f"{found.stderr.strip()}; CI has it")
-    assert found.returncode == 0, found.stderr
-    return Path(found.stdout.strip()).read_text()
+    return debian("pgtap", ROOT / "tests/.pgtap").read_text()
 
 
 async def installed(database: Database, pgtap: str) -> None:

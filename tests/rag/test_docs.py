@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import shlex
 from pathlib import Path
@@ -101,20 +100,4 @@ async def test_the_nightly_refresh_runs_from_both(database: Database, db: asyncp
 
 
 def documents(name: str) -> list[dict[str, Any]]:
-    return list(YAML(typ="safe").load_all(ROOT / "deploy/kubernetes" / name))
-
-
-def test_the_pods_have_settings_that_exist_and_few_rights() -> None:
-    found = [document for name in ("rag.yaml", "index-refresh.yaml") for document in documents(name)]
-    assert [document["kind"] for document in found] == ["Deployment", "Service", "CronJob"]
-    pods = [json.loads(json.dumps(document)) for document in found if document["kind"] != "Service"]
-    for pod in pods:
-        spec = pod["spec"].get("jobTemplate", pod)["spec"]["template"]["spec"]
-        assert spec["automountServiceAccountToken"] is False
-        assert spec["securityContext"]["runAsNonRoot"] is True
-        for container in spec["containers"]:
-            assert container["securityContext"]["readOnlyRootFilesystem"] is True
-            assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
-            assert {variable["name"].removesuffix("_FILE") for variable in container["env"]} <= NAMES
-            mounts = {mount["name"] for mount in container["volumeMounts"]}
-            assert mounts == {volume["name"] for volume in spec["volumes"]}
+    return list(YAML(typ="safe").load_all(ROOT / "deploy/kubernetes/base" / name))

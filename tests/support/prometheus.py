@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
 import subprocess
 import urllib.parse
 import urllib.request
@@ -15,30 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from atlas.local.postgres import free_port
 from tests.support.core import ROOT, until
+from tests.support.debian import tool
 
 RULES = ROOT / "deploy/prometheus/rules.yaml"
 
 
-def binaries() -> Path:
-    """Where prometheus and promtool are. Skips the test where Debian's packages cannot be had."""
-    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        pytest.skip("Debian's packages cannot be reached here; CI runs on Debian")
-    found = subprocess.run(
-        [ROOT / "scripts/prometheus", ROOT / "tests/.prometheus"], capture_output=True, text=True, check=False
-    )
-    if found.returncode == 3:
-        pytest.skip(f"{found.stderr.strip()}; CI has them")
-    assert found.returncode == 0, found.stderr
-    return Path(found.stdout.strip())
-
-
 def promtool(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """The real promtool."""
-    return subprocess.run([binaries() / "promtool", *words], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([tool("prometheus", "promtool"), *words], capture_output=True, text=True, check=False, timeout=60)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +84,7 @@ async def prometheus(folder: Path, targets: Mapping[str, Sequence[int]]) -> Asyn
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(
             [
-                binaries() / "prometheus", f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/data",
+                tool("prometheus", "prometheus"), f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/data",
                 f"--web.listen-address=127.0.0.1:{port}",
             ],
             stdout=log, stderr=log,
