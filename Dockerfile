@@ -34,12 +34,15 @@ FROM python:3.13-slim-bookworm AS rag
 RUN apt-get update && apt-get install --yes --no-install-recommends git && rm -rf /var/lib/apt/lists/* \
   && useradd --system --uid 10001 --no-create-home --home-dir /tmp atlas
 COPY --from=rag-packages /venv /venv
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ATLAS_LOG_FORMAT=json ATLAS_HOME=/tmp/atlas
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ATLAS_LOG_FORMAT=json ATLAS_HOME=/tmp/atlas \
+  RAG_HTTP_HOST=0.0.0.0 RAG_HTTP_PORT=8501
 USER 10001
 EXPOSE 8501
 STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"RAG_HTTP_PORT\"]}/livez', timeout=3)"]
 ENTRYPOINT ["atlas"]
-CMD ["rag", "serve", "--host", "0.0.0.0"]
+CMD ["rag", "serve"]
 
 # the worker, and every `atlas` command but those of the extras stack and rag
 FROM python:3.13-slim-bookworm

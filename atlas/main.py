@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import uvicorn
@@ -28,7 +28,7 @@ from atlas.errors import AtlasError
 from atlas.local.address import database_url
 from atlas.metrics.process import CONTENT_TYPE
 from atlas.service import Service, build
-from atlas.serving import PromptHeaders, listen, tell_port
+from atlas.serving import PromptHeaders, SignalledServer, listen, tell_port
 from atlas.settings import Settings, load
 from atlas.task import JsonObject
 
@@ -131,30 +131,6 @@ async def _metrics(request: Request) -> Response:
     return Response(_service(request).metrics.process.text(), media_type=CONTENT_TYPE)
 
 
-class _WorkerServer(uvicorn.Server):
-    """uvicorn's server with our signals: SIGTERM ends with exit code 0, since a drained worker is not a failure."""
-
-    def __init__(self, config: uvicorn.Config, stop_claiming: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._stop_claiming = stop_claiming
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, number)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-
-    def _stop(self, number: int) -> None:
-        # claiming stops now, not when uvicorn next looks
-        self._stop_claiming()
-        self.handle_exit(number, None)
-
-
 async def serve(settings: Settings, *, port_file: Path | None = None) -> int:
     """Runs the worker with its HTTP server until a signal; answers the exit code. Raises DatabaseDown at the start.
 
@@ -179,7 +155,7 @@ async def _serve(settings: Settings, door: socket.socket) -> int:
             if stopping is not None:
                 stopping.set()
 
-        server = _WorkerServer(config, stop_claiming)
+        server = SignalledServer(config, stop_claiming)
         await server.serve(sockets=[door])
         worker: asyncio.Task[None] | None = getattr(app.state, "worker", None)
         if worker is None or not server.started:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import uvicorn
@@ -58,6 +59,33 @@ class PromptHeaders(H11Protocol):
             return
         self.transport.write(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         self.transport.close()
+
+
+class SignalledServer(uvicorn.Server):
+    """uvicorn's server with our signals: SIGTERM ends with exit code 0, since a drained process is not a failure.
+
+    stopping is called when one comes.
+    """
+
+    def __init__(self, config: uvicorn.Config, stopping: Callable[[], None] = lambda: None) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _stop(self, number: int) -> None:
+        # now, and not when uvicorn next looks
+        self._stopping()
+        self.handle_exit(number, None)
 
 
 class QuietServer(uvicorn.Server):

@@ -104,7 +104,9 @@ def test_the_functions_runtime_knows_every_function() -> None:
 
 def test_every_service_of_the_manual_is_there_and_full_is_a_profile() -> None:
     services = COMPOSE["services"]
-    assert {name for name, service in services.items() if "profiles" not in service} == {"migrate", "worker", "pubsub"}
+    assert {name for name, service in services.items() if "profiles" not in service} == {
+        "migrate", "worker", "mirror", "rag", "pubsub", "prometheus", "grafana",
+    }  # fmt: skip
     assert {name for name, service in services.items() if service.get("profiles") == ["full"]} == {
         "db",
         "auth",
@@ -128,7 +130,8 @@ async def test_the_images_commands_run_outside_it(workers: Workers, db: asyncpg.
     command = json.loads(re.findall(r"^CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)[-1])
     assert entry == ["atlas"]
     worker = await workers.start(module=("-m", "atlas.cli", *command))
-    (health,) = re.findall(r"HEALTHCHECK.*?CMD (\[.*?\])\n", DOCKERFILE, re.DOTALL)
+    rag, health = re.findall(r"HEALTHCHECK.*?CMD (\[.*?\])\n", DOCKERFILE, re.DOTALL)
+    assert rag.replace("RAG_HTTP_PORT", "ATLAS_HTTP_PORT") == health, "each stage that runs is asked in the same way"
     python, *arguments = json.loads(health)
     assert python == "python"
 
@@ -162,7 +165,7 @@ async def test_composes_commands_run_outside_it(database: Database, db: asyncpg.
     assert run_atlas("tasks", env={"DATABASE_URL_FILE": str(file)}).returncode == 0
 
 
-@pytest.mark.parametrize("service", ["migrate", "worker"])
+@pytest.mark.parametrize("service", ["migrate", "worker", "mirror", "rag"])
 def test_services_of_ours_have_no_more_rights_than_they_need(service: str) -> None:
     found = COMPOSE["services"][service]
     assert found["read_only"] is True

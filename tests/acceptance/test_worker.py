@@ -39,15 +39,15 @@ async def test_metrics_carry_the_manuals_names_and_the_queue(workers: Workers, d
 
     async def observed() -> bool:
         text = (await asyncio.to_thread(worker.get, "/metrics"))[1]
-        return 'atlas_budget_limit{scope="global",unit="usd"} 3.0' in text and "atlas_run_seconds_bucket" in text
+        return 'atlas_budget_limit{period="day",scope="global",unit="usd"} 3.0' in text and "atlas_run_seconds_bucket" in text
 
     await until(observed, 15, "the queue is observed")
     text = worker.get("/metrics")[1]
     for name in (
         "atlas_tokens_total", "atlas_run_seconds_bucket", 'dead_letter_count{kind="task"} 0.0', "atlas_first_token_seconds_count 1.0",
         'atlas_queue_depth{state="queued"}', "atlas_queue_age_seconds", 'atlas_claims_total{result="tasks"}', "atlas_lease_losses_total",
-        'atlas_wake_ups_total{source="listen_join"}', "atlas_fallbacks_total", 'atlas_budget_used{scope="global",unit="tokens"}',
-        'atlas_budget_limit{scope="global",unit="tokens"} 250000.0', "atlas_pick_up_seconds_count 1.0",
+        'atlas_wake_ups_total{source="listen_join"}', "atlas_fallbacks_total", 'atlas_budget_used{period="day",scope="global",unit="tokens"}',
+        'atlas_budget_limit{period="day",scope="global",unit="tokens"} 250000.0', "atlas_pick_up_seconds_count 1.0",
     ):  # fmt: skip
         assert name in text, name
 

@@ -177,9 +177,10 @@ async def test_probes_ask_what_the_processes_answer(built: list[Document], worke
     container = pods(built)["atlas-worker"]["spec"]["containers"][0]
     for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert (await asyncio.to_thread(worker.get, container[kind]["httpGet"]["path"]))[0] == 200
-    mirror = pods(built)["atlas-mirror"]["spec"]["containers"][0]
-    paths = {mirror[kind]["httpGet"]["path"] for kind in ("startupProbe", "livenessProbe")}
-    assert paths == {"/livez"}, "tests/operate/test_processes.py asks it"
+    for name in ("atlas-mirror", "atlas-rag"):
+        container = pods(built)[name]["spec"]["containers"][0]
+        paths = {container[kind]["httpGet"]["path"] for kind in ("startupProbe", "livenessProbe")}
+        assert paths == {"/livez"}, "tests/operate/test_processes.py asks it"
 
 
 def test_policies_refuse_what_they_do_not_name(built: list[Document]) -> None:

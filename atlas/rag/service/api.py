@@ -173,6 +173,13 @@ def create_app(
         ]
         return JSONResponse({**body, "status": "ok", "database": True, "embedding_indexes": shown})
 
+    @app.get("/livez", include_in_schema=False)
+    async def livez() -> PlainTextResponse:
+        """Alive: its jobs have not ended. Whether Postgres answers is /healthz's to say."""
+        jobs: asyncio.Task[None] | None = getattr(app.state, "jobs", None)
+        dead = jobs is not None and jobs.done()
+        return PlainTextResponse("dead" if dead else "ok", status_code=503 if dead else 200)
+
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics_page() -> PlainTextResponse:
         """For Prometheus."""

@@ -23,7 +23,7 @@ from atlas.rag.service.api import create_app
 from atlas.rag.service.gateway import LOOPBACK, Buckets, Gateway
 from atlas.rag.vectors import Vectors
 from atlas.rag.wiring import Knowledge, knowledge
-from atlas.serving import PromptHeaders, listen, pages_of
+from atlas.serving import PromptHeaders, SignalledServer, listen, pages_of
 from atlas.settings import Settings
 from atlas.supabase.keys import JWKS_PATH, Verifier
 
@@ -104,8 +104,8 @@ async def build(settings: Settings, url: str) -> AsyncIterator[FastAPI]:
         yield create_app(known, gateway=gateway_of(settings, client), count=count, metrics=metrics, lifespan=lifespan)
 
 
-class _AnnouncingServer(uvicorn.Server):
-    """uvicorn's server, which says where it listens."""
+class _AnnouncingServer(SignalledServer):
+    """A server that says where it listens."""
 
     def __init__(self, config: uvicorn.Config, started: Callable[[str], None]) -> None:
         super().__init__(config)
