@@ -27,6 +27,7 @@ from atlas.environment import environment
 from atlas.errors import AtlasError
 from atlas.local.address import database_url
 from atlas.metrics.process import CONTENT_TYPE
+from atlas.rotation import reads_again
 from atlas.service import Service, build
 from atlas.serving import PromptHeaders, SignalledServer, listen, tell_port
 from atlas.settings import Settings, load
@@ -49,6 +50,7 @@ def create_app(service: Service | None = None) -> Starlette:
             else:
                 running = service
             app.state.service = running
+            stack.enter_context(reads_again(running.held))
             app.state.worker = worker = asyncio.create_task(running.run(stopping), name="service")
             worker.add_done_callback(_say_death)
             try:

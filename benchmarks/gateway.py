@@ -1,8 +1,7 @@
 """python -m benchmarks.gateway --litellm PATH: how long a caller waits for the first text, directly, through LiteLLM's proxy and through
 Atlas, in turns.
 
-A provider in a process of its own answers each call at once, with the time at which it sends each piece as the text. LiteLLM runs in
-one process as its documentation has it, with a master key and without a database: it keeps nothing. Atlas is all of it: the question is
+A provider in a process of its own answers each call at once, and streams for half a second. LiteLLM runs in one process as its documentation has it, with a master key and without a database: it keeps nothing. Atlas is all of it: the question is
 inserted over REST, claimed, priced, reserved and audited, and the text comes back over Realtime. PATH: LiteLLM's command in an
 environment of its own (pip install 'litellm[proxy]'), since its packages are not ours.
 """
@@ -22,7 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 
@@ -36,40 +35,12 @@ from atlas.settings import load
 from atlas.supabase.tasks import RestTasks, connect
 from atlas.tasks.follow import MoreText, follow
 from benchmarks.atlas_load import percentile
-from benchmarks.reading import event, response
+from benchmarks.provider import process, provider_of
 from benchmarks.wake_ups import Bench
 
 ROOT = Path(__file__).parent.parent
-PIECES = 20
-EVERY = 0.025
 KEY = "sk-bench"
 Ask = Callable[[], Awaitable[float]]
-
-
-async def serve() -> None:
-    """The provider: says its port, then answers until it is killed."""
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next((int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
-        await reader.readexactly(length)
-        if not head.startswith(b"POST"):
-            writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-            writer.close()
-            return
-        answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
-        writer.write(answer + event("response.created", 0, response=response("in_progress") | {"id": f"resp_{uuid4().hex}"}))
-        for number in range(1, PIECES + 1):
-            more = {"item_id": "msg_1", "output_index": 0, "content_index": 0, "logprobs": [], "delta": f"{time.time():.4f} "}
-            writer.write(event("response.output_text.delta", number, **more))
-            await asyncio.sleep(EVERY)
-        writer.write(event("response.completed", PIECES + 1, response=response("completed")))
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, backlog=512)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
 
 
 async def work(url: str, supabase: str, key: str, provider: str) -> None:
@@ -112,19 +83,6 @@ async def by_atlas(reads: RestTasks) -> float:
 
 
 @asynccontextmanager
-async def process(*words: str, env: dict[str, str] | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
-    """One of its own, killed at the end."""
-    started = await asyncio.create_subprocess_exec(
-        *words, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=os.environ | (env or {})
-    )
-    try:
-        yield started
-    finally:
-        started.kill()
-        await started.wait()
-
-
-@asynccontextmanager
 async def litellm(command: str, provider: str, folder: Path) -> AsyncIterator[str]:
     """LiteLLM's proxy in front of the provider; its base URL."""
     config = folder / "litellm.json"  # JSON is YAML
@@ -161,15 +119,13 @@ async def measure(
     me = (sys.executable, "-m", "benchmarks.gateway", "--only")
     found: dict[tuple[str, int], list[list[float]]] = {}
     async with (
-        process(*me, "serve", "[]") as server,
+        provider_of(pieces=20) as provider,
         bench.fresh() as (url, worker_url, db),
         open_stand_in(url, keys) as stand_in,
     ):
-        assert server.stdout is not None
-        provider = f"http://127.0.0.1:{int(await server.stdout.readline())}"
         client_settings = load({"SUPABASE_URL": stand_in.url, "SUPABASE_SECRET_KEY": keys.secret})
         async with (
-            process(*me, "work", json.dumps([worker_url, stand_in.url, keys.secret, provider])),
+            process(*me, json.dumps([worker_url, stand_in.url, keys.secret, provider])),
             litellm(command, provider, folder) as proxy,
             httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=200)) as client,
             connect(client_settings) as reads,
@@ -223,14 +179,10 @@ def main() -> None:
     parser.add_argument("--litellm", help="LiteLLM's command")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--levels", type=int, nargs="+", default=[1, 10, 40], help="calls at once")
-    parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only:
-        what, words = given.only
-        if what == "serve":
-            asyncio.run(serve())
-        else:
-            loop.run(work(*json.loads(words)))
+        loop.run(work(*json.loads(given.only)))
     elif given.litellm is None:
         parser.error("--litellm is missing: install litellm[proxy] in an environment of its own, and give its command")
     else:

@@ -55,8 +55,20 @@ async def fill(cluster: Cluster, database: str, tasks: int) -> None:
         if done % 50_000 == 0:
             sys.stderr.write(f"[{time.strftime('%H:%M:%S')}] {done + AT_ONCE:,} finished in {time.monotonic() - began:.0f} s\n")
     await admin.execute("vacuum analyze")
+    await _until_quiet(admin)
     for connection in (admin, operator, *workers, *watchers):
         await connection.close()
+
+
+async def _until_quiet(admin: asyncpg.Connection) -> None:
+    """Waits, ten minutes at most, until autovacuum has been idle for a while: what a quick fill leaves behind is not what is measured."""
+    idle = 0
+    for _ in range(600):
+        busy = await admin.fetchval("select count(*) from pg_stat_activity where backend_type = 'autovacuum worker'")
+        idle = 0 if busy else idle + 1
+        if idle >= 90:  # autovacuum looks every minute
+            return
+        await asyncio.sleep(1)
 
 
 async def run(finished: int, tasks: int, rounds: int, concurrency: int) -> None:

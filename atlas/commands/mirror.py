@@ -36,6 +36,7 @@ async def run() -> None:
     from atlas.database.pool import Pool
     from atlas.metrics.mirror import MirrorMetrics
     from atlas.metrics.process import ProcessMetrics
+    from atlas.rotation import Held, reads_again
     from atlas.service import mirror_of
     from atlas.serving import listen, pages_of
 
@@ -45,16 +46,20 @@ async def run() -> None:
     process = ProcessMetrics(metrics.registry, "mirror")
     # a worker of the same machine has the port already
     with listen(known.atlas_http_host, known.atlas_http_port, "ATLAS_HTTP_PORT", or_any=True) as door:
-        async with Pool.connect(database_url(known)) as bus:
+        held = Held(known)
+        async with Pool.connect(database_url(known), password=held.database_password) as bus:
             await bus.ping()
             process.watch_pool(bus)
-            job = asyncio.create_task(mirror_of(known, bus, metrics, alone=True).run())
+            found = mirror_of(held, bus, metrics, alone=True)
+            held.when_renewed(found.renew)
+            job = asyncio.create_task(found.run())
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, job.cancel)
-            async with pages_of(job, process, door):
-                tell(f"mirroring, with /metrics on port {door.getsockname()[1]}: Ctrl-C stops it")
-                await asyncio.gather(job, return_exceptions=True)
+            with reads_again(held):
+                async with pages_of(job, process, door):
+                    tell(f"mirroring, with /metrics on port {door.getsockname()[1]}: Ctrl-C stops it")
+                    await asyncio.gather(job, return_exceptions=True)
             if not job.cancelled():
                 job.result()
 

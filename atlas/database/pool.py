@@ -92,11 +92,16 @@ async def _keep(_connection: asyncpg.Connection) -> None:
     the round trip that resets it."""
 
 
+Password = Callable[[], str | None] | None
+"""Says the password of now, where it is another one than that of the URL."""
+
+
 class Pool:
     """Calls over a pool of connections. Raises the errors of atlas.errors."""
 
-    def __init__(self, url: str, *, size: int, patience: float) -> None:
+    def __init__(self, url: str, *, size: int, patience: float, password: Password = None) -> None:
         self._url = url
+        self._password = password
         self._size = size
         self._patience = patience
         self._away = False
@@ -108,9 +113,11 @@ class Pool:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, url: str, *, size: int = 8, patience: float = 600.0) -> AsyncIterator[Pool]:
-        """Opens the pool; raises DatabaseDown when Postgres does not answer now."""
-        pool = cls(url, size=size, patience=patience)
+    async def connect(
+        cls, url: str, *, size: int = 8, patience: float = 600.0, password: Password = None
+    ) -> AsyncIterator[Pool]:  # fmt: skip
+        """Opens the pool; raises DatabaseDown when Postgres does not answer now. password: asked for at each new connection."""
+        pool = cls(url, size=size, patience=patience, password=password)
         try:
             try:
                 pool._pool = await pool._open()
@@ -126,7 +133,7 @@ class Pool:
 
     async def _open(self) -> asyncpg.Pool:
         return await asyncpg.create_pool(
-            self._url, min_size=1, max_size=self._size, init=set_codecs, reset=_keep,
+            self._url, min_size=1, max_size=self._size, init=set_codecs, reset=_keep, password=self._password,
             server_settings={"application_name": "atlas"}, command_timeout=60, timeout=10,
             statement_cache_size=0 if self.pooled else 1024,
         )  # fmt: skip

@@ -43,6 +43,11 @@ class Mirror:
         self._look_every = look_every
         self._relays: dict[Destination, tuple[Relay, asyncio.Task[None]]] = {}
         self._unusable: dict[Destination, str] = {}
+        self._renewed = False
+
+    def renew(self) -> None:
+        """The secrets have changed: each relay is started anew with its own."""
+        self._renewed = True
 
     def wake(self) -> None:
         """A reply was just committed."""
@@ -82,10 +87,11 @@ class Mirror:
             await asyncio.gather(*relays, return_exceptions=True)
 
     async def _follow(self, wanted: Sequence[Destination]) -> None:
+        renewed, self._renewed = self._renewed, False
         for destination, (_, job) in list(self._relays.items()):
             if job.done() and not job.cancelled() and job.exception() is not None:
                 log.error("the relay of %s ended, and is started again", destination.name, exc_info=job.exception())
-            if destination not in wanted or job.done():
+            if destination not in wanted or job.done() or renewed:
                 job.cancel()
                 await asyncio.gather(job, return_exceptions=True)
                 del self._relays[destination]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +29,20 @@ class KeyTokens:
 
     async def token(self) -> tuple[str, float | None]:
         return self.apikey, expiry_of(self.apikey)
+
+
+class RenewedTokens:
+    """Those of now: of a secret that may be renewed while the process runs."""
+
+    def __init__(self, now: Callable[[], Tokens]) -> None:
+        self._now = now
+
+    @property
+    def apikey(self) -> str:
+        return self._now().apikey
+
+    async def token(self) -> tuple[str, float | None]:
+        return await self._now().token()
 
 
 @dataclass(frozen=True, slots=True)

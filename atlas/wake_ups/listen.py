@@ -10,7 +10,7 @@ import time
 import asyncpg
 
 from atlas.backoff import full_jitter, pause_after
-from atlas.database.pool import CONNECTION_LOST
+from atlas.database.pool import CONNECTION_LOST, Password
 from atlas.wake_ups.port import Wake
 
 log = logging.getLogger("atlas.wake")
@@ -25,8 +25,11 @@ class ListenWakeUps:
 
     name = "listen"
 
-    def __init__(self, url: str, *, check_every: float = 15.0, try_for: float = 3.0, off_for: float = 600.0) -> None:
+    def __init__(
+        self, url: str, *, password: Password = None, check_every: float = 15.0, try_for: float = 3.0, off_for: float = 600.0,
+    ) -> None:  # fmt: skip
         self._url = url
+        self._password = password
         self._check_every = check_every
         self._try_for = try_for
         self._off_for = off_for
@@ -75,7 +78,11 @@ class ListenWakeUps:
 
     async def _connect(self) -> asyncpg.Connection:
         return await asyncpg.connect(
-            self._url, timeout=10, statement_cache_size=0, server_settings={"application_name": "atlas listen"}
+            self._url,
+            password=self._password,
+            timeout=10,
+            statement_cache_size=0,
+            server_settings={"application_name": "atlas listen"},
         )
 
     async def _hears(self, connection: asyncpg.Connection) -> bool:

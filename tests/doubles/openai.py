@@ -12,7 +12,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -79,6 +79,8 @@ class OpenAIDouble:
         self.resumed: list[tuple[str, int | None]] = []
         self.cancelled: list[str] = []
         self.takes_background = True
+        self.key: str | None = None
+        """The one key that is taken; None: any."""
         self.counted: list[Json] = []
         self.probed: list[str] = []
         self.shutdown_dates: dict[str, str] = {}
@@ -96,16 +98,24 @@ class OpenAIDouble:
         self._numbers = itertools.count(1)
         self._jobs: set[asyncio.Task[None]] = set()
         routes = [
-            Route("/v1/responses", self._create, methods=["POST"]),
-            Route("/v1/responses/input_tokens", self._count, methods=["POST"]),
+            Route("/v1/responses", self._keyed(self._create), methods=["POST"]),
+            Route("/v1/responses/input_tokens", self._keyed(self._count), methods=["POST"]),
             Route("/v1/organization/usage/completions", self._usage, methods=["GET"]),
-            Route("/v1/models/{id}", self._model, methods=["GET"]),
-            Route("/v1/responses/{id}", self._retrieve, methods=["GET"]),
-            Route("/v1/responses/{id}/cancel", self._cancel, methods=["POST"]),
+            Route("/v1/models/{id}", self._keyed(self._model), methods=["GET"]),
+            Route("/v1/responses/{id}", self._keyed(self._retrieve), methods=["GET"]),
+            Route("/v1/responses/{id}/cancel", self._keyed(self._cancel), methods=["POST"]),
         ]
         config = uvicorn.Config(Starlette(routes=routes), port=0, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
+
+    def _keyed(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def checked(request: Request) -> Response:
+            if self.key is not None and request.headers["authorization"] != f"Bearer {self.key}":
+                return _error(401, {"code": "invalid_api_key", "message": "Incorrect API key provided."})
+            return await answer(request)
+
+        return checked
 
     @property
     def url(self) -> str:

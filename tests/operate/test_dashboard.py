@@ -90,6 +90,10 @@ async def test_every_query_runs_and_finds_what_there_is(
 
 def test_every_metric_that_is_named_is_in_the_page() -> None:
     page = (ROOT / "docs/metrics.md").read_text()
-    named = {re.sub("_seconds_(bucket|count)$", "_seconds", name) for _, query in QUERIES for name in re.findall(r"\batlas_\w+", query)}
+    named = {
+        re.sub("_seconds_(bucket|count)$", "_seconds", name)
+        for _, query in QUERIES
+        for name in re.findall(r"\batlas_\w+", query)
+    }
     assert len(named) > 30
     assert [name for name in named if f"`{name}`" not in page] == []

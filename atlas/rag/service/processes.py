@@ -23,6 +23,7 @@ from atlas.rag.service.api import create_app
 from atlas.rag.service.gateway import LOOPBACK, Buckets, Gateway
 from atlas.rag.vectors import Vectors
 from atlas.rag.wiring import Knowledge, knowledge
+from atlas.rotation import Held, reads_again
 from atlas.serving import PromptHeaders, SignalledServer, listen, pages_of
 from atlas.settings import Settings
 from atlas.supabase.keys import JWKS_PATH, Verifier
@@ -76,9 +77,10 @@ def gateway_of(settings: Settings, client: httpx.AsyncClient) -> Gateway:
 async def build(settings: Settings, url: str) -> AsyncIterator[FastAPI]:
     """The app over its connections; its lifespan runs the jobs."""
     metrics = RagMetrics()
+    held = Held(settings)
     count = Vocabularies().counter("o200k_base")
     async with (
-        Pool.connect(url, patience=5.0) as pool,
+        Pool.connect(url, patience=5.0, password=held.database_password) as pool,
         httpx.AsyncClient() as client,
         # embedder and reranker together end before a worker has waited for its two seconds
         knowledge(settings, pool, patience=0.75) as known,
@@ -95,7 +97,8 @@ async def build(settings: Settings, url: str) -> AsyncIterator[FastAPI]:
             working = app.state.jobs = asyncio.create_task(jobs.run())
             watching = asyncio.create_task(metrics.process.watch_loop())
             try:
-                yield
+                with reads_again(held):
+                    yield
             finally:
                 working.cancel()
                 watching.cancel()
@@ -131,17 +134,19 @@ async def serve(settings: Settings, url: str, started: Callable[[str], None] = l
 async def work(settings: Settings, url: str) -> None:
     """Works on jobs until it is cancelled, with /livez and /metrics. Raises SettingsError, DatabaseDown."""
     metrics = RagMetrics()
+    held = Held(settings)
     with listen(settings.rag_http_host, settings.rag_http_port, "RAG_HTTP_PORT", or_any=True) as door:
         async with (
-            Pool.connect(url, patience=30.0) as pool,
+            Pool.connect(url, patience=30.0, password=held.database_password) as pool,
             knowledge(settings, pool, attempts=EMBED_ATTEMPTS) as known,
         ):
             metrics.process.watch_pool(pool)
             await known.vectors_if_any()
             log.info("embed-worker, with /metrics on port %d: %s", door.getsockname()[1], known.mode())
             job = asyncio.create_task(jobs_of(known, settings, metrics, Vocabularies().counter("o200k_base")).run())
-            async with pages_of(job, metrics.process, door):
-                try:
-                    await job
-                finally:
-                    job.cancel()
+            with reads_again(held):
+                async with pages_of(job, metrics.process, door):
+                    try:
+                        await job
+                    finally:
+                        job.cancel()
