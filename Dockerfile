@@ -40,7 +40,7 @@ USER 10001
 EXPOSE 8501
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
-  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"RAG_HTTP_PORT\"]}/livez', timeout=3)"]
+  CMD ["python", "-m", "atlas.probe", "RAG_HTTP_PORT"]
 ENTRYPOINT ["atlas"]
 CMD ["rag", "serve"]
 
@@ -55,6 +55,6 @@ USER 10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
-  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"ATLAS_HTTP_PORT\"]}/livez', timeout=3)"]
+  CMD ["python", "-m", "atlas.probe", "ATLAS_HTTP_PORT"]
 ENTRYPOINT ["atlas"]
 CMD ["worker"]

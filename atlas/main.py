@@ -32,6 +32,7 @@ from atlas.service import Service, build
 from atlas.serving import PromptHeaders, SignalledServer, listen, tell_port
 from atlas.settings import Settings, load
 from atlas.task import JsonObject
+from atlas.tls import load_again, server_words
 
 log = logging.getLogger("atlas.main")
 
@@ -149,8 +150,9 @@ async def _serve(settings: Settings, door: socket.socket) -> int:
         app = create_app(service)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_graceful_shutdown=3, http=PromptHeaders, lifespan="on",
-            log_level=logging.WARNING,
+            log_level=logging.WARNING, **server_words(settings),
         )  # fmt: skip
+        service.held.when_renewed(lambda: load_again(config))
 
         def stop_claiming() -> None:
             stopping: asyncio.Event | None = getattr(app.state, "stopping", None)

@@ -25,7 +25,7 @@ class Held:
         self._listeners: list[Callable[[], None]] = []
 
     def when_renewed(self, call: Callable[[], None]) -> None:
-        """Calls this after secrets have changed: what holds a connection that was opened with one opens another."""
+        """Calls this each time the secrets are read again: what holds something that was opened with one opens it anew."""
         self._listeners.append(call)
 
     def renew(self, fresh: Settings) -> list[str]:
@@ -34,8 +34,8 @@ class Held:
         changed = {name: getattr(fresh, name) for name in SECRETS if getattr(fresh, name) != getattr(before, name)}
         if changed:
             self.settings = before.model_copy(update=changed)
-            for call in self._listeners:
-                call()
+        for call in self._listeners:
+            call()
         # a field holds the secrets of all webhooks, each by the name of its variable
         hooks = {name for name, _ in before.webhook_secrets.items() ^ fresh.webhook_secrets.items()}
         return sorted({name.upper() for name in changed if name != "webhook_secrets"} | hooks)

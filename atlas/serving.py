@@ -19,6 +19,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from atlas.errors import StackError
 from atlas.metrics.process import CONTENT_TYPE, ProcessMetrics
+from atlas.rotation import Held, reads_again
+from atlas.tls import load_again, server_words
 
 HEADERS_WITHIN = 10.0
 """Seconds from a connection, or from the first byte of its next request, to the end of that request's headers."""
@@ -97,8 +99,13 @@ class QuietServer(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def pages_of(work: asyncio.Task[None], metrics: ProcessMetrics, door: socket.socket) -> AsyncIterator[None]:
-    """Serves /livez and /metrics of a process whose one task is its work, for as long as the context is open."""
+async def pages_of(
+    work: asyncio.Task[None], metrics: ProcessMetrics, door: socket.socket, held: Held
+) -> AsyncIterator[None]:  # fmt: skip
+    """Serves /livez and /metrics of a process whose one task is its work, for as long as the context is open.
+
+    SIGHUP reads its secrets and its certificate again.
+    """
 
     async def livez(_request: Request) -> Response:
         dead = work.done()
@@ -108,13 +115,17 @@ async def pages_of(work: asyncio.Task[None], metrics: ProcessMetrics, door: sock
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     app = Starlette(routes=[Route("/livez", livez), Route("/metrics", exposition)])
-    server = QuietServer(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", http=PromptHeaders, timeout_graceful_shutdown=1)
-    )
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="off", http=PromptHeaders, timeout_graceful_shutdown=1,
+        **server_words(held.settings),
+    )  # fmt: skip
+    held.when_renewed(lambda: load_again(config))
+    server = QuietServer(config)
     serving = asyncio.create_task(server.serve(sockets=[door]))
     watching = asyncio.create_task(metrics.watch_loop())
     try:
-        yield
+        with reads_again(held):
+            yield
     finally:
         watching.cancel()
         server.should_exit = True

@@ -128,6 +128,12 @@ class Settings(BaseModel):
     atlas_lease_seconds: Annotated[int, Field(ge=2, le=3600)] = Field(60, description="how long a lost worker is waited for")
     atlas_http_host: str = Field("127.0.0.1", description="where health and metrics listen; 0.0.0.0 in a container")
     atlas_http_port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="0 takes a free one")
+    atlas_tls_cert: Path | None = Field(
+        None, description="PEM of the certificate of Atlas's ports, and of its calls; read again on SIGHUP"
+    )
+    atlas_tls_key: Path | None = Field(None, description="PEM of its key")
+    atlas_tls_ca: Path | None = Field(None, description="PEM of an authority that is trusted beside the system's own")
+    atlas_tls_verify_clients: bool = Field(False, description="who calls must show a certificate of that authority: mutual TLS")
     atlas_replay: Path | None = Field(
         None, description="a file whose text is replayed to its question, for demonstrations: no model is called"
     )

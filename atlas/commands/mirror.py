@@ -36,7 +36,7 @@ async def run() -> None:
     from atlas.database.pool import Pool
     from atlas.metrics.mirror import MirrorMetrics
     from atlas.metrics.process import ProcessMetrics
-    from atlas.rotation import Held, reads_again
+    from atlas.rotation import Held
     from atlas.service import mirror_of
     from atlas.serving import listen, pages_of
 
@@ -56,10 +56,9 @@ async def run() -> None:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, job.cancel)
-            with reads_again(held):
-                async with pages_of(job, process, door):
-                    tell(f"mirroring, with /metrics on port {door.getsockname()[1]}: Ctrl-C stops it")
-                    await asyncio.gather(job, return_exceptions=True)
+            async with pages_of(job, process, door, held):
+                tell(f"mirroring, with /metrics on port {door.getsockname()[1]}: Ctrl-C stops it")
+                await asyncio.gather(job, return_exceptions=True)
             if not job.cancelled():
                 job.result()
 

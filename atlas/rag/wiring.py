@@ -23,6 +23,7 @@ from atlas.rag.search import Searcher
 from atlas.rag.store import EmbeddingIndex, Store
 from atlas.rag.vectors import Vectors
 from atlas.settings import Settings
+from atlas.tls import client_context
 
 if TYPE_CHECKING:
     from atlas.rag.index import Indexer
@@ -179,7 +180,7 @@ async def retriever_of(settings: Settings, pool: Pool) -> AsyncIterator[CachedRe
         if settings.rag_url is not None:
             key = settings.rag_api_key.get_secret_value() if settings.rag_api_key is not None else None
             source = RagService(
-                await stack.enter_async_context(httpx.AsyncClient()),
+                await stack.enter_async_context(httpx.AsyncClient(verify=client_context(settings))),
                 settings.rag_url,
                 key=key,
                 top_k=top_k,

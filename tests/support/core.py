@@ -203,7 +203,8 @@ class Workers:
     folder: Path
     started: list[WorkerProcess] = field(default_factory=list)
 
-    async def start(self, module: tuple[str, ...] = ("-m", "atlas.main"), **settings: object) -> WorkerProcess:
+    async def start(self, module: tuple[str, ...] = ("-m", "atlas.main"), *, wait: bool = True, **settings: object
+    ) -> WorkerProcess:  # fmt: skip
         port = int(str(settings.pop("atlas_http_port", 0))) or free_port()
         log = self.folder / f"worker{len(self.started)}.log"
         env = clean_environment() | {
@@ -217,7 +218,8 @@ class Workers:
             process = subprocess.Popen([sys.executable, *command], env=env, stdout=file, stderr=file, cwd=ROOT)
         worker = WorkerProcess(process=process, port=port, log=log)
         self.started.append(worker)
-        await worker.ready()
+        if wait:
+            await worker.ready()
         return worker
 
     def stop(self) -> None:

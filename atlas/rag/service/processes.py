@@ -27,6 +27,7 @@ from atlas.rotation import Held, reads_again
 from atlas.serving import PromptHeaders, SignalledServer, listen, pages_of
 from atlas.settings import Settings
 from atlas.supabase.keys import JWKS_PATH, Verifier
+from atlas.tls import load_again, server_words
 
 log = logging.getLogger("atlas.rag")
 
@@ -104,7 +105,9 @@ async def build(settings: Settings, url: str) -> AsyncIterator[FastAPI]:
                 watching.cancel()
                 await asyncio.wait({working, watching})
 
-        yield create_app(known, gateway=gateway_of(settings, client), count=count, metrics=metrics, lifespan=lifespan)
+        app = create_app(known, gateway=gateway_of(settings, client), count=count, metrics=metrics, lifespan=lifespan)
+        app.state.held = held
+        yield app
 
 
 class _AnnouncingServer(SignalledServer):
@@ -117,7 +120,9 @@ class _AnnouncingServer(SignalledServer):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            self._said(f"http://{self.config.host}:{self.servers[0].sockets[0].getsockname()[1]}")
+            self._said(
+                f"http{'s' if self.config.is_ssl else ''}://{self.config.host}:{self.servers[0].sockets[0].getsockname()[1]}"
+            )
 
 
 async def serve(settings: Settings, url: str, started: Callable[[str], None] = lambda _url: None) -> None:
@@ -127,7 +132,9 @@ async def serve(settings: Settings, url: str, started: Callable[[str], None] = l
             config = uvicorn.Config(
                 app, host=settings.rag_http_host, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5,
                 log_level=logging.WARNING, timeout_keep_alive=30, http=PromptHeaders,
+                **server_words(settings),
             )  # fmt: skip
+            app.state.held.when_renewed(lambda: load_again(config))
             await _AnnouncingServer(config, started).serve(sockets=[door])
 
 
@@ -144,9 +151,8 @@ async def work(settings: Settings, url: str) -> None:
             await known.vectors_if_any()
             log.info("embed-worker, with /metrics on port %d: %s", door.getsockname()[1], known.mode())
             job = asyncio.create_task(jobs_of(known, settings, metrics, Vocabularies().counter("o200k_base")).run())
-            with reads_again(held):
-                async with pages_of(job, metrics.process, door):
-                    try:
-                        await job
-                    finally:
-                        job.cancel()
+            async with pages_of(job, metrics.process, door, held):
+                try:
+                    await job
+                finally:
+                    job.cancel()
