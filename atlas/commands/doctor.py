@@ -8,7 +8,7 @@ import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import asyncpg
 import typer
@@ -17,10 +17,11 @@ from atlas.commands import statements
 from atlas.commands.audit import check_audit
 from atlas.commands.common import JsonFlag, runs, settings, show_rows, spent_of
 from atlas.commands.console import EXIT_DOCTOR, spoken
+from atlas.commands.production import check_production
 from atlas.database.migrate import pending
 from atlas.database.operator import Operator, connect
 from atlas.database.pool import CONNECTION_LOST
-from atlas.environment import origin
+from atlas.environment import environment, origin
 from atlas.errors import AtlasError, SettingsError
 from atlas.llm.models import read_models, resolve
 from atlas.local.address import database_url
@@ -31,20 +32,30 @@ from atlas.text import visible
 
 
 @runs
-async def doctor(as_json: JsonFlag = False) -> None:
+async def doctor(
+    production: Annotated[
+        bool, typer.Option("--production", help="Instead: with a worker's own settings, what the deployment manual asks of it.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Check settings, database, migrations, models, budgets, workers, audit and PATH. Exit code 7 on a problem."""
     findings: list[dict[str, str]] = []
 
     def found(level: str, what: str, text: str) -> None:
         findings.append({"state": level, "what": what, "text": text if as_json else spoken(text)})
 
-    _check_path(found)
+    if not production:
+        _check_path(found)
     try:
         known = settings()
     except SettingsError as error:
         for problem in error.problems:
             found("problem", "settings", problem)
     else:
+        if production:
+            await check_production(known, environment(os.environ), found)
+            _show(findings, as_json=as_json)
+            return
         model = " > ".join(known.chain)
         if known.atlas_replay is not None:
             model = f"none, {known.atlas_replay} is replayed to its question (ATLAS_REPLAY)"
@@ -58,6 +69,10 @@ async def doctor(as_json: JsonFlag = False) -> None:
             await _check_database(known, found)
         except AtlasError as error:
             found("problem", "database", error.line)
+    _show(findings, as_json=as_json)
+
+
+def _show(findings: list[dict[str, str]], *, as_json: bool) -> None:
     show_rows(findings, {"state": "STATE", "what": "WHAT", "text": "FINDING"}, as_json=as_json, empty="")
     if any(finding["state"] == "problem" for finding in findings):
         raise typer.Exit(EXIT_DOCTOR)
