@@ -40,11 +40,20 @@ class Held:
         hooks = {name for name, _ in before.webhook_secrets.items() ^ fresh.webhook_secrets.items()}
         return sorted({name.upper() for name in changed if name != "webhook_secrets"} | hooks)
 
-    def database_password(self) -> str | None:
-        """The password that DATABASE_URL has now."""
-        url = self.settings.database_url
-        password = urlsplit(url.get_secret_value()).password if url is not None else None
-        return None if password is None else unquote(password)
+    def password_of(self, url: str) -> Callable[[], str | None] | None:
+        """Says the password for connections to a URL: that of DATABASE_URL as it is now, else the URL's own.
+
+        None where the URL has none: Postgres's own ways (peer, .pgpass) are left alone.
+        """
+        own = _password(url)
+        if own is None:
+            return None
+
+        def now() -> str | None:
+            named = self.settings.database_url
+            return (_password(named.get_secret_value()) if named is not None else None) or own
+
+        return now
 
     async def openai_key(self) -> str:
         """The key of OPENAI_API_KEY."""
@@ -59,6 +68,11 @@ class Held:
             log.error("the secrets stay as they are: %s", error.line)
             return
         log.warning("read again: %s", f"{', '.join(names)} changed" if names else "no secret has changed")
+
+
+def _password(url: str) -> str | None:
+    password = urlsplit(url).password
+    return None if password is None else unquote(password)
 
 
 @contextlib.contextmanager

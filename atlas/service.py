@@ -174,7 +174,7 @@ async def build(
     metrics = Metrics()
     vocabularies = Vocabularies()
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(Pool.connect(url, password=held.database_password))
+        pool = await stack.enter_async_context(Pool.connect(url, password=held.password_of(url)))
         metrics.process.watch_pool(pool)
         metrics.slots.set(settings.atlas_concurrency)
         metrics.slow_after.set(settings.atlas_slow_run_seconds)
@@ -210,7 +210,7 @@ async def build(
         sweep = SweepWakeUps()
         realtime = realtime_wake_ups(held, metrics)
         sources = [
-            source for source in (sweep, realtime, ListenWakeUps(url, password=held.database_password)) if source is not None
+            source for source in (sweep, realtime, ListenWakeUps(url, password=held.password_of(url))) if source is not None
         ]
         missed = [sweep.missed] if realtime is None else [sweep.missed, realtime.missed]
         worker = Worker(

@@ -143,6 +143,9 @@ async def measure(
             for number in range(rounds):
                 for level in levels:
                     for name, ask in list(ways.items()) if number % 2 else reversed(list(ways.items())):
+                        if name == "Atlas":
+                            # what was broadcast before counts in Supabase's limit, which Atlas keeps to: text then comes by the tables
+                            await asyncio.sleep(15)
                         values = [value for _ in range(max(1, 20 // level)) for value in await burst(ask, level)]
                         found.setdefault((name, level), []).append(values)
                         sys.stderr.write(f"round {number + 1}: {name}, {level} at once: {median(values):.1f} ms\n")

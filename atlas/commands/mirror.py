@@ -47,7 +47,8 @@ async def run() -> None:
     # a worker of the same machine has the port already
     with listen(known.atlas_http_host, known.atlas_http_port, "ATLAS_HTTP_PORT", or_any=True) as door:
         held = Held(known)
-        async with Pool.connect(database_url(known), password=held.database_password) as bus:
+        url = database_url(known)
+        async with Pool.connect(url, password=held.password_of(url)) as bus:
             await bus.ping()
             process.watch_pool(bus)
             found = mirror_of(held, bus, metrics, alone=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 from pathlib import Path
 
+import asyncpg
 from ruamel.yaml import YAML
 
 from atlas.settings import is_setting
-from tests.support.core import ROOT, clean_environment
+from tests.support.core import ROOT, Database, clean_environment, run_atlas
 
 PAGE = (ROOT / "docs/deploy.md").read_text()
 NEEDS = {"docker": "Docker", "supabase": "Docker|project", "kubectl": "kubectl", "DATABASE_URL": "project"}
@@ -63,3 +65,19 @@ def test_every_setting_and_file_that_is_named_exists() -> None:
         assert (ROOT / "deploy/kubernetes" / name).exists(), name
     for name in re.findall(r"\]\((\w+\.md)", PAGE):
         assert (ROOT / "docs" / name).exists(), name
+
+
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+
+
+async def test_the_tasks_of_operations_are_commands_that_run(database: Database, db: asyncpg.Connection) -> None:
+    env = {"DATABASE_URL": database.url(), "ATLAS_AUDIT_KEY": "k" * 32}
+    commands = set(re.findall(r"`atlas ([a-z][^`]*)`", OPERATIONS)) | set(re.findall(r"(?m)^atlas (.+)$", OPERATIONS))
+    assert {"status", "doctor", "doctor --production", "audit verify", "pause", "resume", "dlq list --kind outbox"} <= commands
+    for words in sorted(commands):
+        done = await asyncio.to_thread(run_atlas, *words.split(), env=env)
+        # 7: the doctor finds something, which here it must: no worker, an owner's URL
+        assert done.returncode in ((0, 7) if words.startswith("doctor") else (0,)), f"atlas {words}: {done.stdout}{done.stderr}"
+    sections = {re.sub(r"[^\w -]", "", line.lower()).strip().replace(" ", "-") for line in re.findall(r"(?m)^#+ (.+)$", PAGE)}
+    for anchor in re.findall(r"\(deploy\.md#([\w-]+)\)", OPERATIONS):
+        assert anchor in sections, anchor

@@ -14,6 +14,8 @@ from uuid import UUID
 import asyncpg
 
 from atlas.local.supabase.access import Keys
+from atlas.rotation import Held
+from atlas.settings import load
 from atlas.webhooks import read_secrets, sign
 from tests.doubles.openai import OpenAIDouble, Plan
 from tests.doubles.webhook import Got, receiver
@@ -78,6 +80,21 @@ async def test_a_file_that_is_wrong_changes_nothing(
     await until(said, 10, "it says what is wrong")
     assert f"OPENAI_API_KEY_FILE={file} is empty" in worker.log.read_text()
     assert (await ended(db, await ask(db)))["state"] == "completed"
+
+
+def test_a_connection_has_the_password_of_its_own_url_where_no_other_is_set() -> None:
+    """The embedded Postgres has no DATABASE_URL, and some have no password at all."""
+    url = "postgresql://atlas_worker:from%20the%2Furl@localhost/postgres"
+    embedded = Held(load({})).password_of(url)
+    assert embedded is not None
+    assert embedded() == "from the/url"
+    held = Held(load({"DATABASE_URL": "postgresql://atlas_worker:old@localhost/postgres"}))
+    password = held.password_of(url)
+    assert password is not None
+    assert password() == "old"
+    assert held.renew(load({"DATABASE_URL": "postgresql://atlas_worker:new@localhost/postgres"})) == ["DATABASE_URL"]
+    assert password() == "new"
+    assert held.password_of("postgresql://atlas_worker@localhost/postgres") is None
 
 
 async def test_the_workers_password(

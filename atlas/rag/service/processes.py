@@ -81,7 +81,7 @@ async def build(settings: Settings, url: str) -> AsyncIterator[FastAPI]:
     held = Held(settings)
     count = Vocabularies().counter("o200k_base")
     async with (
-        Pool.connect(url, patience=5.0, password=held.database_password) as pool,
+        Pool.connect(url, patience=5.0, password=held.password_of(url)) as pool,
         httpx.AsyncClient() as client,
         # embedder and reranker together end before a worker has waited for its two seconds
         knowledge(settings, pool, patience=0.75) as known,
@@ -144,7 +144,7 @@ async def work(settings: Settings, url: str) -> None:
     held = Held(settings)
     with listen(settings.rag_http_host, settings.rag_http_port, "RAG_HTTP_PORT", or_any=True) as door:
         async with (
-            Pool.connect(url, patience=30.0, password=held.database_password) as pool,
+            Pool.connect(url, patience=30.0, password=held.password_of(url)) as pool,
             knowledge(settings, pool, attempts=EMBED_ATTEMPTS) as known,
         ):
             metrics.process.watch_pool(pool)
