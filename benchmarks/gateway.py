@@ -189,7 +189,7 @@ def main() -> None:
     elif given.litellm is None:
         parser.error("--litellm is missing: install litellm[proxy] in an environment of its own, and give its command")
     else:
-        asyncio.run(run(given.litellm, given.rounds, given.levels))
+        loop.run(run(given.litellm, given.rounds, given.levels))
 
 
 if __name__ == "__main__":

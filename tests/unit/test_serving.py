@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from pathlib import Path
 
 import pytest
@@ -25,3 +27,23 @@ def test_a_port_that_is_taken_is_said_or_another_is_taken(tmp_path: Path) -> Non
             assert (tmp_path / "worker.port").read_text() == str(other)
     with pytest.raises(StackError):
         listen("192.0.2.1", 0, "ATLAS_HTTP_PORT", or_any=True)
+
+
+def test_answers_are_sent_at_once_on_asyncios_own_loop() -> None:
+    """uvloop sets TCP_NODELAY by itself, asyncio for sockets that say they are TCP."""
+
+    async def accepted() -> int:
+        found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def connected(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            found.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with listen("127.0.0.1", 0, "ATLAS_HTTP_PORT") as door:
+            async with await asyncio.start_server(connected, sock=door):
+                _, writer = await asyncio.open_connection("127.0.0.1", door.getsockname()[1])
+                answer = await found
+                writer.close()
+        return answer
+
+    assert asyncio.run(accepted()) != 0
