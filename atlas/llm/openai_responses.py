@@ -30,7 +30,7 @@ log = logging.getLogger("atlas.openai")
 _LONGEST_CALL = 600.0
 """Seconds that the answer of a call is waited for which neither streams nor lives on without us."""
 
-_READS = 3000
+_READS = 1000
 """Reads a second of all streams together: a read costs more than an event, and the more streams there are, the more events come
 with one. The first text of a stream is read at once."""
 
