@@ -17,5 +17,5 @@ def new_id(now_ms: int | None = None, random: bytes | None = None) -> UUID:
 
 
 def short_id(task_id: object) -> str:
-    """What people name a task by: enough of it that two tasks of one millisecond alone are alike."""
-    return str(task_id)[:13]
+    """What people name a task by: its millisecond, and twelve random bits of those that were made in the same one."""
+    return str(task_id)[:18]

@@ -24,15 +24,15 @@ from starlette.routing import Route
 
 from atlas import __version__, logs, loop
 from atlas.environment import environment
-from atlas.errors import AtlasError
+from atlas.errors import AtlasError, SettingsError
 from atlas.local.address import database_url
 from atlas.metrics.process import CONTENT_TYPE
-from atlas.rotation import reads_again
+from atlas.rotation import ignore_early, reads_again
 from atlas.service import Service, build
 from atlas.serving import PromptHeaders, SignalledServer, listen, tell_port
 from atlas.settings import Settings, load
 from atlas.task import JsonObject
-from atlas.tls import load_again, server_words
+from atlas.tls import load_again, server_options
 
 log = logging.getLogger("atlas.main")
 
@@ -47,11 +47,15 @@ def create_app(service: Service | None = None) -> Starlette:
             if service is None:
                 found = load(environment(os.environ))
                 logs.set_up(found.atlas_log_format)
+                if server_options(found):
+                    raise SettingsError(
+                        ["ATLAS_TLS_CERT is for `atlas worker`: give uvicorn its own --ssl-certfile and --ssl-keyfile"]
+                    )
                 running = await stack.enter_async_context(build(found, database_url(found)))
             else:
                 running = service
             app.state.service = running
-            stack.enter_context(reads_again(running.held))
+            stack.enter_context(reads_again(running.current))
             app.state.worker = worker = asyncio.create_task(running.run(stopping), name="service")
             worker.add_done_callback(_say_death)
             try:
@@ -131,7 +135,7 @@ async def _breakers(service: Service) -> list[JsonObject]:
 
 
 async def _metrics(request: Request) -> Response:
-    return Response(_service(request).metrics.process.text(), media_type=CONTENT_TYPE)
+    return Response(_service(request).metrics.text(), media_type=CONTENT_TYPE)
 
 
 async def serve(settings: Settings, *, port_file: Path | None = None) -> int:
@@ -139,6 +143,7 @@ async def serve(settings: Settings, *, port_file: Path | None = None) -> int:
 
     port_file: where the port is left for a process that started this one; another one is taken then where it is in use.
     """
+    ignore_early()
     door = listen(settings.atlas_http_host, settings.atlas_http_port, "ATLAS_HTTP_PORT", or_any=port_file is not None)
     with door:
         tell_port(port_file, door)
@@ -150,9 +155,9 @@ async def _serve(settings: Settings, door: socket.socket) -> int:
         app = create_app(service)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_graceful_shutdown=3, http=PromptHeaders, lifespan="on",
-            log_level=logging.WARNING, **server_words(settings),
+            log_level=logging.WARNING, **server_options(settings),
         )  # fmt: skip
-        service.held.when_renewed(lambda: load_again(config))
+        service.current.when_renewed(lambda _changed: load_again(config))
 
         def stop_claiming() -> None:
             stopping: asyncio.Event | None = getattr(app.state, "stopping", None)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from urllib.parse import unquote, urlsplit
 
 from atlas.environment import environment
@@ -17,28 +17,33 @@ from atlas.settings import SECRETS, Settings, load
 log = logging.getLogger("atlas.rotation")
 
 
-class Held:
+RESTART = frozenset({"RAG_EMBED_API_KEY", "RAG_RERANK_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET"})
+"""Secrets whose users keep them: a change of these takes a restart, and the log says so."""
+
+
+class CurrentSettings:
     """The settings of a running process. Its secrets may change; everything else is as it was at the start."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[Collection[str]], None]] = []
 
-    def when_renewed(self, call: Callable[[], None]) -> None:
-        """Calls this each time the secrets are read again: what holds something that was opened with one opens it anew."""
+    def when_renewed(self, call: Callable[[Collection[str]], None]) -> None:
+        """Calls this each time the secrets are read again, with the names of those that changed."""
         self._listeners.append(call)
 
     def renew(self, fresh: Settings) -> list[str]:
         """Takes the secrets of fresh; the names of those that differ."""
         before = self.settings
         changed = {name: getattr(fresh, name) for name in SECRETS if getattr(fresh, name) != getattr(before, name)}
+        # a field holds the secrets of all webhooks, each by the name of its variable
+        hooks = {name for name, _ in before.webhook_secrets.items() ^ fresh.webhook_secrets.items()}
+        names = sorted({name.upper() for name in changed if name != "webhook_secrets"} | hooks)
         if changed:
             self.settings = before.model_copy(update=changed)
         for call in self._listeners:
-            call()
-        # a field holds the secrets of all webhooks, each by the name of its variable
-        hooks = {name for name, _ in before.webhook_secrets.items() ^ fresh.webhook_secrets.items()}
-        return sorted({name.upper() for name in changed if name != "webhook_secrets"} | hooks)
+            call(names)
+        return names
 
     def password_of(self, url: str) -> Callable[[], str | None] | None:
         """Says the password for connections to a URL: that of DATABASE_URL as it is now, else the URL's own.
@@ -68,6 +73,8 @@ class Held:
             log.error("the secrets stay as they are: %s", error.line)
             return
         log.warning("read again: %s", f"{', '.join(names)} changed" if names else "no secret has changed")
+        if kept := sorted(RESTART.intersection(names)):
+            log.warning("%s: in use until the process is started anew", ", ".join(kept))
 
 
 def _password(url: str) -> str | None:
@@ -75,14 +82,36 @@ def _password(url: str) -> str | None:
     return None if password is None else unquote(password)
 
 
+def at_terminal() -> bool:
+    """Whether somebody sits at this process's terminal."""
+    try:
+        return os.isatty(0)
+    except OSError:
+        return False
+
+
+def ignore_early() -> None:
+    """A SIGHUP that comes before the process can read its secrets again does not end it: it has read them just now."""
+    if not at_terminal():
+        with contextlib.suppress(AttributeError, ValueError):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
-def reads_again(held: Held) -> Iterator[None]:
-    """Until the context ends, SIGHUP reads the secrets again. Nothing where the platform, or the thread, has no signals."""
+def reads_again(current: CurrentSettings) -> Iterator[None]:
+    """Until the context ends, SIGHUP reads the secrets again.
+
+    Not at a terminal, whose end is a SIGHUP too, nor where the platform, or the thread, has no signals.
+    """
+    if at_terminal():
+        yield
+        return
     loop = asyncio.get_running_loop()
     with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-        loop.add_signal_handler(signal.SIGHUP, held.read_again)
+        loop.add_signal_handler(signal.SIGHUP, current.read_again)
     try:
         yield
     finally:
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             loop.remove_signal_handler(signal.SIGHUP)
+            ignore_early()  # while it drains

@@ -38,7 +38,7 @@ from atlas.mirror.events import Destination
 from atlas.mirror.mirror import Mirror
 from atlas.mirror.ports import Target
 from atlas.rag.wiring import retriever_of
-from atlas.rotation import Held
+from atlas.rotation import CurrentSettings
 from atlas.settings import Settings
 from atlas.supabase.keys import role_of
 from atlas.task import AttemptId, JsonObject, Usage
@@ -65,7 +65,7 @@ log = logging.getLogger("atlas.service")
 class Service:
     """A worker with all that runs beside it."""
 
-    held: Held
+    current: CurrentSettings
     """The settings, whose secrets may be renewed."""
     settings: Settings
     pool: Pool
@@ -135,7 +135,7 @@ class Service:
                 job.cancel()
 
     async def _seal(self) -> None:
-        key = self.settings.atlas_audit_key
+        key = self.current.settings.atlas_audit_key
         if key is not None:
             await seal_audit(self.pool, key.get_secret_value().encode())
 
@@ -170,21 +170,21 @@ async def build(
     settings: Settings, url: str, *, generator: Generator | None = None, worker_id: UUID | None = None
 ) -> AsyncIterator[Service]:
     """A service over its connections. url: Postgres, as atlas_worker. generator replaces the one that the settings ask for."""
-    held = Held(settings)
+    current = CurrentSettings(settings)
     metrics = Metrics()
     vocabularies = Vocabularies()
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(Pool.connect(url, password=held.password_of(url)))
+        pool = await stack.enter_async_context(Pool.connect(url, password=current.password_of(url)))
         metrics.process.watch_pool(pool)
         metrics.slots.set(settings.atlas_concurrency)
         metrics.slow_after.set(settings.atlas_slow_run_seconds)
         queue = PostgresQueue(pool)
-        writer = generator if generator is not None else await stack.enter_async_context(generator_of(held))
-        retriever = await stack.enter_async_context(retriever_of(settings, pool))
+        writer = generator if generator is not None else await stack.enter_async_context(generator_of(current))
+        retriever = await stack.enter_async_context(retriever_of(current, pool))
         book = ModelBook(queue, settings.chain, metrics)
         watch = ModelWatch(queue, writer, book)
-        mirror = mirror_of(held, pool, metrics.mirror)
-        held.when_renewed(mirror.renew)
+        mirror = mirror_of(current, pool, metrics.mirror)
+        current.when_renewed(mirror.renew)
 
         limits = Limits(
             concurrency=settings.atlas_concurrency, lease=settings.atlas_lease_seconds, per_run=settings.token_budget_per_run
@@ -208,9 +208,9 @@ async def build(
         )  # fmt: skip
 
         sweep = SweepWakeUps()
-        realtime = realtime_wake_ups(held, metrics)
+        realtime = realtime_wake_ups(current, metrics)
         sources = [
-            source for source in (sweep, realtime, ListenWakeUps(url, password=held.password_of(url))) if source is not None
+            source for source in (sweep, realtime, ListenWakeUps(url, password=current.password_of(url))) if source is not None
         ]
         missed = [sweep.missed] if realtime is None else [sweep.missed, realtime.missed]
         worker = Worker(
@@ -222,20 +222,20 @@ async def build(
             worker.wake_signal.others = max(0, found["workers"] - 1)
 
         housekeeping = Housekeeping(
-            queue, writer, watch, metrics, book.closed_door, lease=settings.atlas_lease_seconds,
+            queue, writer, watch, metrics, book.is_down, lease=settings.atlas_lease_seconds,
             hold=settings.atlas_hold_seconds, woken=lambda: worker.wake("release"), observed=observed,
         )  # fmt: skip
         yield Service(
-            held=held, settings=settings, pool=pool, queue=queue, worker=worker, metrics=metrics, watch=watch,
+            current=current, settings=settings, pool=pool, queue=queue, worker=worker, metrics=metrics, watch=watch,
             housekeeping=housekeeping, book=book, progress=progress,
             wake_ups=sources, vocabularies=vocabularies, mirror=mirror, retrieval=retriever.how,
         )  # fmt: skip
 
 
 @asynccontextmanager
-async def generator_of(held: Held) -> AsyncIterator[Generator]:
+async def generator_of(current: CurrentSettings) -> AsyncIterator[Generator]:
     """Who writes: OpenAI where there is a key, else the offline architect; a replay where one is asked for."""
-    settings = held.settings
+    settings = current.settings
     if settings.atlas_replay is not None:
         try:
             question, text = read_replay(settings.atlas_replay.read_text(encoding="utf-8"))
@@ -257,15 +257,15 @@ async def generator_of(held: Held) -> AsyncIterator[Generator]:
     warm_up()
     idle = settings.openai_stream_idle_seconds
     async with AsyncOpenAI(
-        api_key=held.openai_key, base_url=settings.openai_base_url, max_retries=0,
+        api_key=current.openai_key, base_url=settings.openai_base_url, max_retries=0,
         timeout=Timeout(idle, connect=10), http_client=watched_client(read=idle),
     ) as client:  # fmt: skip
         yield OpenAIGenerator(client, background=settings.openai_background, tier=settings.openai_service_tier, idle=idle)
 
 
-def mirror_of(held: Held, pool: Pool, metrics: MirrorMetrics, *, alone: bool = False) -> Mirror:
+def mirror_of(current: CurrentSettings, pool: Pool, metrics: MirrorMetrics, *, alone: bool = False) -> Mirror:
     """The mirror that the settings ask for. alone: no worker runs in this process."""
-    settings = held.settings
+    settings = current.settings
     allowed = Allowed(settings.atlas_webhook_allow)
     # an answer that takes longer than the lease would be another relay's to send again
     timeout = min(30.0, settings.atlas_lease_seconds / 2)
@@ -281,7 +281,7 @@ def mirror_of(held: Held, pool: Pool, metrics: MirrorMetrics, *, alone: bool = F
             return PubSubTarget(destination.target, emulator=settings.pubsub_emulator_host, timeout=min(10.0, timeout))
         from atlas.mirror.webhook import WebhookTarget
 
-        secret = held.settings.webhook_secrets.get(destination.secret_name or "")
+        secret = current.settings.webhook_secrets.get(destination.secret_name or "")
         if secret is None:
             raise SettingsError(
                 [f"{destination.secret_name} is not set for this mirror: set it, or {destination.secret_name}_FILE"]
@@ -295,9 +295,9 @@ def mirror_of(held: Held, pool: Pool, metrics: MirrorMetrics, *, alone: bool = F
     )  # fmt: skip
 
 
-def realtime_wake_ups(held: Held, metrics: Metrics) -> RealtimeWakeUps | None:
+def realtime_wake_ups(current: CurrentSettings, metrics: Metrics) -> RealtimeWakeUps | None:
     """Wake-ups over Realtime, where SUPABASE_URL is set."""
-    settings = held.settings
+    settings = current.settings
     if settings.supabase_url is None:
         return None
     # imported here: nobody without Supabase should wait for it
@@ -313,7 +313,7 @@ def realtime_wake_ups(held: Held, metrics: Metrics) -> RealtimeWakeUps | None:
         raise SettingsError([f"the worker's Supabase key is one of {role}: set SUPABASE_SECRET_KEY to the secret one"])
 
     def tokens() -> Tokens:
-        now, secret = held.settings.worker_key or key, held.settings.supabase_jwt_secret
+        now, secret = current.settings.worker_key or key, current.settings.supabase_jwt_secret
         return MintedTokens(now, secret.get_secret_value()) if secret is not None else KeyTokens(now)
 
     metrics.entered_realtime("down")

@@ -19,8 +19,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from atlas.errors import StackError
 from atlas.metrics.process import CONTENT_TYPE, ProcessMetrics
-from atlas.rotation import Held, reads_again
-from atlas.tls import load_again, server_words
+from atlas.rotation import CurrentSettings, reads_again
+from atlas.tls import load_again, server_options
 
 HEADERS_WITHIN = 10.0
 """Seconds from a connection, or from the first byte of its next request, to the end of that request's headers."""
@@ -100,7 +100,7 @@ class QuietServer(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def pages_of(
-    work: asyncio.Task[None], metrics: ProcessMetrics, door: socket.socket, held: Held
+    work: asyncio.Task[None], metrics: ProcessMetrics, door: socket.socket, current: CurrentSettings
 ) -> AsyncIterator[None]:  # fmt: skip
     """Serves /livez and /metrics of a process whose one task is its work, for as long as the context is open.
 
@@ -117,14 +117,14 @@ async def pages_of(
     app = Starlette(routes=[Route("/livez", livez), Route("/metrics", exposition)])
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", http=PromptHeaders, timeout_graceful_shutdown=1,
-        **server_words(held.settings),
+        **server_options(current.settings),
     )  # fmt: skip
-    held.when_renewed(lambda: load_again(config))
+    current.when_renewed(lambda _changed: load_again(config))
     server = QuietServer(config)
     serving = asyncio.create_task(server.serve(sockets=[door]))
     watching = asyncio.create_task(metrics.watch_loop())
     try:
-        with reads_again(held):
+        with reads_again(current):
             yield
     finally:
         watching.cancel()

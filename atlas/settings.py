@@ -89,7 +89,7 @@ class Settings(BaseModel):
     atlas_hold_unknown: Literal["release", "settle"] = Field(
         "release", description="what becomes of it then: presumed not made, or booked in full"
     )
-    atlas_slow_run_seconds: Annotated[float, Field(gt=0)] = Field(
+    atlas_slow_run_seconds: Annotated[float, Field(gt=0, lt=300)] = Field(
         60, description="the p95 of runs above which Prometheus pages (deploy/prometheus)"
     )
     rag_url: str | None = Field(None, description="the RAG service, such as http://localhost:8501; empty: in process")
@@ -240,6 +240,11 @@ class Settings(BaseModel):
         """The key with which a worker opens Realtime."""
         key = self.supabase_secret_key or self.supabase_service_role_key
         return key.get_secret_value() if key is not None else None
+
+    @property
+    def rag_key(self) -> str | None:
+        """The knowledge service's key, for it and its callers."""
+        return self.rag_api_key.get_secret_value() if self.rag_api_key is not None else None
 
     @property
     def public_key(self) -> str | None:

@@ -15,7 +15,7 @@ from atlas.settings import Settings
 log = logging.getLogger("atlas.tls")
 
 
-def server_words(settings: Settings) -> dict[str, Any]:
+def server_options(settings: Settings) -> dict[str, Any]:
     """What uvicorn is told; empty where the ports speak plain HTTP. Raises SettingsError, every problem in one message."""
     cert, key, ca = settings.atlas_tls_cert, settings.atlas_tls_key, settings.atlas_tls_ca
     problems = []
@@ -40,6 +40,15 @@ def client_context(settings: Settings) -> ssl.SSLContext:
     return _loaded(ssl.create_default_context(), settings)
 
 
+def show_again(context: ssl.SSLContext, settings: Settings) -> None:
+    """As load_again, for the certificate that is shown to others, and the authority that they are checked by."""
+    try:
+        _loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings)
+        _loaded(context, settings)
+    except SettingsError as error:
+        log.error("the certificate that is shown stays as it is: %s", error.line)
+
+
 def load_again(config: uvicorn.Config) -> None:
     """Takes a renewed certificate for connections from now on; one that cannot be used is said, and changes nothing."""
     if config.ssl is None or config.ssl_certfile is None:
@@ -48,6 +57,8 @@ def load_again(config: uvicorn.Config) -> None:
         # tried first: a context that took half of a pair would refuse everybody
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.ssl_certfile, config.ssl_keyfile)
         config.ssl.load_cert_chain(config.ssl_certfile, config.ssl_keyfile)
+        if config.ssl_ca_certs is not None:
+            config.ssl.load_verify_locations(config.ssl_ca_certs)
     except (OSError, ssl.SSLError) as error:
         log.error("the certificate stays as it is: %s cannot be used (%s)", config.ssl_certfile, error)
 

@@ -25,7 +25,7 @@ from google.pubsub_v1 import types
 from atlas.database.pool import Pool, set_codecs
 from atlas.local.stack import Stack
 from atlas.metrics.mirror import MirrorMetrics
-from atlas.rotation import Held
+from atlas.rotation import CurrentSettings
 from atlas.service import mirror_of
 from atlas.settings import load
 from tests.doubles.pubsub import PubSubDouble, pubsub
@@ -85,7 +85,7 @@ def percentile(values: list[float], part: float) -> float:
 async def mirroring(url: str, host: str) -> AsyncIterator[None]:
     env = {"PUBSUB_PROJECT_ID": "p", "PUBSUB_EMULATOR_HOST": host}
     async with Pool.connect(url) as bus:
-        job = asyncio.create_task(mirror_of(Held(load(env)), bus, MirrorMetrics()).run())
+        job = asyncio.create_task(mirror_of(CurrentSettings(load(env)), bus, MirrorMetrics()).run())
         try:
             yield
         finally:

@@ -143,7 +143,7 @@ as $$
       from atlas.budget b
       cross join lateral (values ('day', 'tokens', b.daily::numeric), ('day', 'usd', b.usd_daily), ('month', 'tokens', b.monthly),
         ('month', 'usd', b.usd_monthly)) as l (period, unit, most)
-      where b.scope not like 'sender:%' and l.most is not null
+      where b.scope not like 'sender:%' and b.enforcement = 'hard' and l.most is not null
         and exists (select from atlas.budget_event e where e.scope = b.scope and e.period = l.period and e.unit = l.unit
           and e.level = 100 and e.most = l.most
           and e.starts = case l.period when 'month' then date_trunc('month', atlas.today())::date else atlas.today() end)))

@@ -98,7 +98,8 @@ class Generation:
                 refusal = refusal or error
             except ModelError as error:
                 log.warning("%s: %s", model.name, error)
-                self._metrics.model_failed(model.name, error.code)
+                if error.code != "breaker_open":
+                    self._metrics.model_failed(model.name, error.code)
                 if error.kept or isinstance(error, CallHeld):
                     # this task's call may be answered still: it is waited for, and nobody else is asked
                     raise

@@ -25,7 +25,7 @@ from atlas.environment import environment, origin
 from atlas.errors import AtlasError, SettingsError
 from atlas.llm.models import read_models, resolve
 from atlas.local.address import database_url
-from atlas.rotation import Held
+from atlas.rotation import CurrentSettings
 from atlas.settings import Settings
 from atlas.supabase.keys import is_opaque, role_of
 from atlas.text import visible
@@ -85,7 +85,7 @@ async def _check_key(known: Settings, found: Any) -> None:
     from atlas.service import generator_of  # here: most commands do without it
 
     try:
-        async with asyncio.timeout(15), generator_of(Held(known)) as generator:
+        async with asyncio.timeout(15), generator_of(CurrentSettings(known)) as generator:
             await generator.probe(known.openai_model)
     except TimeoutError:
         found("problem", "key", f"{known.openai_base_url} does not answer: check OPENAI_BASE_URL and the network")

@@ -36,7 +36,7 @@ async def run() -> None:
     from atlas.database.pool import Pool
     from atlas.metrics.mirror import MirrorMetrics
     from atlas.metrics.process import ProcessMetrics
-    from atlas.rotation import Held
+    from atlas.rotation import CurrentSettings
     from atlas.service import mirror_of
     from atlas.serving import listen, pages_of
 
@@ -46,18 +46,18 @@ async def run() -> None:
     process = ProcessMetrics(metrics.registry, "mirror")
     # a worker of the same machine has the port already
     with listen(known.atlas_http_host, known.atlas_http_port, "ATLAS_HTTP_PORT", or_any=True) as door:
-        held = Held(known)
+        current = CurrentSettings(known)
         url = database_url(known)
-        async with Pool.connect(url, password=held.password_of(url)) as bus:
+        async with Pool.connect(url, password=current.password_of(url)) as bus:
             await bus.ping()
             process.watch_pool(bus)
-            found = mirror_of(held, bus, metrics, alone=True)
-            held.when_renewed(found.renew)
+            found = mirror_of(current, bus, metrics, alone=True)
+            current.when_renewed(found.renew)
             job = asyncio.create_task(found.run())
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, job.cancel)
-            async with pages_of(job, process, door, held):
+            async with pages_of(job, process, door, current):
                 tell(f"mirroring, with /metrics on port {door.getsockname()[1]}: Ctrl-C stops it")
                 await asyncio.gather(job, return_exceptions=True)
             if not job.cancelled():

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 
 from atlas.database.pool import CONNECTION_LOST
+from atlas.errors import AtlasError
 from atlas.local.address import database_url
 from atlas.settings import SECRETS, Settings
 from atlas.supabase.keys import is_opaque
@@ -66,12 +67,10 @@ async def check_production(known: Settings, environment: Mapping[str, str], foun
 
 
 def _check_secrets(known: Settings, environment: Mapping[str, str], found: Found) -> None:
-    for name in sorted(SECRETS - {"webhook_secrets"}):
-        if getattr(known, name) is None:
-            continue
-        variable = name.upper()
+    names = {name.upper() for name in SECRETS - {"webhook_secrets"} if getattr(known, name) is not None}
+    for variable in sorted(names | set(known.webhook_secrets)):
         file = environment.get(f"{variable}_FILE")
-        if file is None:
+        if not file:
             found(
                 "warning", "secrets", f"{variable} is in the environment, where every child process has it: use {variable}_FILE"
             )
@@ -79,8 +78,10 @@ def _check_secrets(known: Settings, environment: Mapping[str, str], found: Found
         path = Path(file)
         status = path.stat()
         days = (time.time() - status.st_mtime) / 86_400
-        if status.st_mode & (stat.S_IROTH | stat.S_IWOTH):
-            found("problem", "secrets", f"{variable}_FILE={path} may be read by everybody: chmod 440")
+        if status.st_mode & stat.S_IWOTH:
+            found("problem", "secrets", f"{variable}_FILE={path} is world-writable: chmod 440")
+        elif status.st_mode & stat.S_IROTH and path.parent.stat().st_mode & stat.S_IXOTH:
+            found("warning", "secrets", f"{variable}_FILE={path} is world-readable: chmod 440")
         elif days > QUARTER:
             found(
                 "warning",
@@ -146,7 +147,12 @@ def _check_supabase(known: Settings, found: Found) -> None:
 async def _check_database(known: Settings, found: Found) -> list[str]:
     """The hosts of enabled webhooks."""
     try:
-        db = await asyncpg.connect(database_url(known), timeout=10)
+        url = database_url(known)
+    except AtlasError as error:
+        found("problem", "database", error.line)
+        return []
+    try:
+        db = await asyncpg.connect(url, timeout=10)
     except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:
         found("problem", "database", f"Postgres cannot be reached ({error}): check DATABASE_URL")
         return []
@@ -156,10 +162,10 @@ async def _check_database(known: Settings, found: Found) -> list[str]:
             found(
                 "problem",
                 "database",
-                f"it connects as {role['name']}, who may do anything: DATABASE_URL must name atlas_worker",
+                f"it connects as {role['name']}, which has full rights: DATABASE_URL must name atlas_worker",
             )
         else:
-            found("ok", "database", f"it connects as {role['name']}, who owns nothing and is held by row level security")
+            found("ok", "database", f"it connects as {role['name']}, which owns nothing and is subject to row level security")
         open_tables = [row["name"] for row in await db.fetch(OPEN_TABLES)]
         if open_tables:
             found(

@@ -84,6 +84,11 @@ class ModelBook:
             if model.breaker_since else model.name for model in chain.models
         )  # fmt: skip
 
+    async def is_down(self) -> bool:
+        """Whether no model of the chain answers: not one breaker is closed. A half-open one tries a call now and then."""
+        chain, _ = await self.current()
+        return all(model.breaker != "closed" for model in chain.models)
+
     async def enter(self, model: Model) -> Entrance:
         """Whether a call may be made to a model just now: its breaker is closed, or this is the one call that is tried."""
         _, known = await self.current()

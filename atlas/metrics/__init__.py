@@ -1,1 +1,1 @@
-"""Prometheus metrics, a module a kind of process. Names are a contract with dashboards and alerts (docs/metrics.md)."""
+"""Prometheus metrics, one module per kind of process. Names are a contract with dashboards and alerts (docs/metrics.md)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -21,7 +22,7 @@ class MirrorMetrics:
             ["destination", "result"], registry=self.registry,
         )  # fmt: skip
         self.seconds = Histogram(
-            "atlas_mirror_seconds", "Seconds from an event's commit to its destination's word",
+            "atlas_mirror_seconds", "Seconds from an event's commit until its destination acknowledges it",
             buckets=(0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600), registry=self.registry,
         )  # fmt: skip
         self.errors = Counter("atlas_mirror_errors", "Failed rounds of the mirror's housekeeping", registry=self.registry)
@@ -30,7 +31,10 @@ class MirrorMetrics:
             "atlas_outbox_age_seconds", "Age of the oldest event that has yet to leave", ["destination"], registry=self.registry
         )
         self._open = Gauge(
-            "atlas_destination_open", "1 while the breaker of a destination is open", ["destination"], registry=self.registry
+            "atlas_destination_open",
+            "1 while the breaker of a destination is open (of those counted as other: how many are)",
+            ["destination"],
+            registry=self.registry,
         )
 
     def mirrored(self, destination: str, result: str, count: int = 1) -> None:
@@ -41,8 +45,10 @@ class MirrorMetrics:
         """Takes the rows of atlas.outbox_status as atlas.queue_metrics() has them."""
         for gauge in (self._pending, self._age, self._open):
             gauge.clear()  # a destination that is gone, or disabled, has no backlog
+        oldest: dict[str, float] = defaultdict(float)
         for row in rows:
             name = self._destination(row["destination"])
-            self._pending.labels(destination=name).set(row["pending"])
-            self._age.labels(destination=name).set(row["oldest_seconds"])
-            self._open.labels(destination=name).set(1 if row["open"] else 0)
+            oldest[name] = max(oldest[name], row["oldest_seconds"])
+            self._pending.labels(destination=name).inc(row["pending"])
+            self._age.labels(destination=name).set(oldest[name])
+            self._open.labels(destination=name).inc(1 if row["open"] else 0)

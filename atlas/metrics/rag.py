@@ -21,4 +21,4 @@ class RagMetrics:
         self.warnings = Counter(
             "atlas_rag_warnings", "Searches that had to do without a part: embedder, reranker, threshold", registry=registry
         )
-        self.jobs = Counter("atlas_rag_jobs", "Jobs by what became of them", ["state"], registry=registry)
+        self.jobs = Counter("atlas_rag_jobs", "Jobs by outcome (state)", ["state"], registry=registry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -26,4 +27,4 @@ class RecentValues:
         if not self._values:
             return 0.0
         values = sorted(value for _, value in self._values)
-        return values[min(len(values) - 1, int(share * len(values)))]
+        return values[max(0, math.ceil(share * len(values)) - 1)]

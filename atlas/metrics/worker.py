@@ -15,6 +15,8 @@ from atlas.metrics.recent import RecentValues
 from atlas.task import JsonObject, Usage
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
+STALE_AFTER = 60.0
+"""Seconds after which what was read of the fleet is not reported any more."""
 _SCOPES = 100
 """Budgets that are reported at most: all of Atlas, then models and projects by name. Those of people are in SQL alone."""
 
@@ -22,7 +24,7 @@ _SCOPES = 100
 class Metrics:
     """All metrics of a worker.
 
-    What is true of the fleet (queue, money, models, books) every worker says: take the maximum, not the sum.
+    What is true of the fleet (queue, money, models, books) every worker reports: take the maximum, not the sum.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -69,7 +71,7 @@ class Metrics:
             "atlas_claims", "Claims made, by what they brought: tasks, or empty; spared: a look found nothing, none was made",
             ["result"], registry=registry,
         )  # fmt: skip
-        self.lease_losses = Counter("atlas_lease_losses", "Attempts that were somebody else's in the end", registry=registry)
+        self.lease_losses = Counter("atlas_lease_losses", "Attempts that were lost to another worker", registry=registry)
         self.released = Counter("atlas_released", "Tasks of lost workers put back into the queue", registry=registry)
         self.wake_ups = Counter("atlas_wake_ups", "Wake-ups, by source", ["source"], registry=registry)
         self.wake_ups_first = Counter(
@@ -81,7 +83,7 @@ class Metrics:
             ["state"], registry=registry,
         )  # fmt: skip
         self.realtime_troubles = Counter(
-            "atlas_realtime_troubles", "Sessions that ended, by what was off", ["kind"], registry=registry
+            "atlas_realtime_troubles", "Sessions that ended, by cause (kind)", ["kind"], registry=registry
         )
         self.fallbacks = Counter(
             "atlas_fallbacks", "Calls to a model after an earlier one of the chain failed", ["model"], registry=registry
@@ -150,9 +152,17 @@ class Metrics:
             "atlas_jit_on", "1: Postgres's JIT is on for this worker's connections: compiling may take longer than running",
             registry=registry,
         )  # fmt: skip
+        self._observed = Gauge(
+            "atlas_observed_timestamp_seconds", "When this worker last read the queue, the budgets and the outbox (Unix time)",
+            registry=registry,
+        )  # fmt: skip
+        self._observed_at: float | None = None
+        self._clock = clock
         for gauge in self._dead_letters:
             for kind in ("task", "outbox"):
                 gauge.labels(kind=kind).set(0)
+        for found in ("stale", "partial", "nothing"):
+            self.fail_opens.labels(found=found)  # from 0 on, so that the first one is an increase
 
     def ended(self, outcome: str, seconds: float) -> None:
         """An attempt ended. outcome: as atlas_run_seconds has it, or waiting."""
@@ -168,9 +178,10 @@ class Metrics:
 
     def observe_chain(self, passed: Iterable[str], shutdown: Mapping[str, date]) -> None:
         """Takes the models of the settings: those that are passed over, and when the others are shut down."""
+        for gauge in (self._passed_over, self._shutdown):
+            gauge.clear()
         for name in passed:
             self._passed_over.labels(model=name).set(1)
-        self._shutdown.clear()
         for name, day in shutdown.items():
             self._shutdown.labels(model=name).set(datetime.combine(day, time_of_day(), tzinfo=UTC).timestamp())
 
@@ -191,8 +202,25 @@ class Metrics:
         self.tokens.labels(model=model, kind="output").inc(usage.output_tokens - usage.reasoning_tokens)
         self.tokens.labels(model=model, kind="reasoning").inc(usage.reasoning_tokens)
 
+    def text(self) -> bytes:
+        """The exposition for /metrics, without what was read of the fleet over a minute ago: other workers may know better."""
+        if self._observed_at is not None and self._clock() - self._observed_at > STALE_AFTER:
+            self._forget_fleet()
+        return self.process.text()
+
+    def _forget_fleet(self) -> None:
+        self._observed_at = None
+        for gauge in (self.queue_depth, *self._dead_letters, *self._budgets.values(), self._breaker_open):
+            gauge.clear()
+        self.mirror.observe_outbox([])
+        for gauge in (self.queue_age, self.workers, self.held_calls, self.jit, self.paused, self.chain_down, self.books_wrong,
+                      self.audit_broken):  # fmt: skip
+            gauge.set(float("nan"))
+
     def observe_queue(self, found: JsonObject) -> None:
         """Takes what atlas.queue_metrics() says."""
+        self._observed_at = self._clock()
+        self._observed.set(time.time())
         for state in ("queued", "waiting", "running"):
             self.queue_depth.labels(state=state).set(found[state])
         self.queue_age.set(found["oldest_seconds"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from atlas.backoff import jittered
 from atlas.errors import DatabaseDown, RefusedError, SettingsError
@@ -45,9 +45,9 @@ class Mirror:
         self._unusable: dict[Destination, str] = {}
         self._renewed = False
 
-    def renew(self) -> None:
-        """The secrets have changed: each relay is started anew with its own."""
-        self._renewed = True
+    def renew(self, changed: Collection[str]) -> None:
+        """Secrets have changed: where those of webhooks did, each relay is started anew with its own."""
+        self._renewed = self._renewed or any(name.startswith("ATLAS_WEBHOOK_SECRET") for name in changed)
 
     def wake(self) -> None:
         """A reply was just committed."""

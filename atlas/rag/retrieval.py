@@ -165,7 +165,8 @@ class RagService:
     ) -> None:  # fmt: skip
         self._client = client
         self._url = f"{url.rstrip('/')}/v1/query_chat"
-        self._headers = {"authorization": f"Bearer {key}"} if key else {}
+        self.key = key
+        """RAG_API_KEY, which may be renewed."""
         self._asked: JsonObject = {"top_k": top_k, "collapse_by_file": collapse}
         if threshold is not None:
             self._asked["relevancy_threshold"] = threshold
@@ -179,7 +180,9 @@ class RagService:
         try:
             async with asyncio.timeout(self._patience):
                 answer = await self._client.post(
-                    self._url, json={"query": query, "task_id": str(task_id), **self._asked}, headers=self._headers
+                    self._url,
+                    json={"query": query, "task_id": str(task_id), **self._asked},
+                    headers={"authorization": f"Bearer {self.key}"} if self.key else {},
                 )
             answer.raise_for_status()
             body = answer.json()

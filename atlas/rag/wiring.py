@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,9 @@ from atlas.rag.retrieval import Cache, CachedRetriever, InProcess, PassageSource
 from atlas.rag.search import Searcher
 from atlas.rag.store import EmbeddingIndex, Store
 from atlas.rag.vectors import Vectors
+from atlas.rotation import CurrentSettings
 from atlas.settings import Settings
-from atlas.tls import client_context
+from atlas.tls import client_context, show_again
 
 if TYPE_CHECKING:
     from atlas.rag.index import Indexer
@@ -172,21 +173,28 @@ class Knowledge:
 
 
 @asynccontextmanager
-async def retriever_of(settings: Settings, pool: Pool) -> AsyncIterator[CachedRetriever]:
+async def retriever_of(current: CurrentSettings, pool: Pool) -> AsyncIterator[CachedRetriever]:
     """Retrieval for a worker: through the RAG service where RAG_URL is set, else the same search in process."""
+    settings = current.settings
     top_k, collapse = settings.rag_top_k, settings.rag_collapse_by_file
     async with AsyncExitStack() as stack:
         source: PassageSource
         if settings.rag_url is not None:
-            key = settings.rag_api_key.get_secret_value() if settings.rag_api_key is not None else None
-            source = RagService(
-                await stack.enter_async_context(httpx.AsyncClient(verify=client_context(settings))),
+            context = client_context(settings)
+            source = service = RagService(
+                await stack.enter_async_context(httpx.AsyncClient(verify=context)),
                 settings.rag_url,
-                key=key,
+                key=settings.rag_key,
                 top_k=top_k,
                 collapse=collapse,
                 threshold=None,
             )
+
+            def renewed(_changed: Collection[str]) -> None:
+                service.key = current.settings.rag_key
+                show_again(context, settings)
+
+            current.when_renewed(renewed)
             how = f"the service at {settings.rag_url}"
         else:
             known = await stack.enter_async_context(knowledge(settings, pool))

@@ -25,7 +25,7 @@ def the_one(text: str, found: Sequence[UUID], whose: str = "") -> UUID:
     if not found:
         raise NotFoundError(f"no task{whose} begins with {text}", "see `atlas tasks`")
     if len(found) > 1:
-        raise UsageError(f"{text} fits several tasks ({', '.join(str(one)[:13] for one in found)})", "give more of the id")
+        raise UsageError(f"{text} fits several tasks ({', '.join(map(str, found))})", "give more of the id")
     return found[0]
 
 

@@ -78,7 +78,9 @@ class Attempts:
         except Refused as error:
             return await self._fail(run, error.code, str(error), "final" if error.code == "no_model" else "budget")
         except ModelError as error:
-            return await self._fail(run, error.code, str(error), kind_of(error), error.retry_after)
+            ended = await self._fail(run, error.code, str(error), kind_of(error), error.retry_after)
+            # no model was called: it only waited
+            return "waiting" if error.code == "breaker_open" and not run.usages else ended
         except LeaseLost:
             raise
         except RefusedError as error:

@@ -50,19 +50,19 @@ class Upkeep(Protocol):
 class Housekeeping:
     """Rounds of a worker.
 
-    closed_door says why no model may be called. woken is called when tasks came back, observed with what the queue says.
+    chain_is_down says whether no model answers. woken is called when tasks came back, observed with what the queue says.
     """
 
     def __init__(
         self, upkeep: Upkeep, generator: Generator, watch: ModelWatch, metrics: Metrics,
-        closed_door: Callable[[], Awaitable[str | None]], *, lease: float, hold: float,
+        chain_is_down: Callable[[], Awaitable[bool]], *, lease: float, hold: float,
         woken: Callable[[], None], observed: Callable[[JsonObject], None],
     ) -> None:  # fmt: skip
         self._upkeep = upkeep
         self._generator = generator
         self._watch = watch
         self._metrics = metrics
-        self._closed_door = closed_door
+        self._chain_is_down = chain_is_down
         self._lease = lease
         self._hold = hold
         self._woken = woken
@@ -127,7 +127,7 @@ class Housekeeping:
     async def observe(self) -> None:
         found = await self._upkeep.queue_metrics()
         self._metrics.observe_queue(found)
-        self._metrics.chain_down.set(0 if await self._closed_door() is None else 1)
+        self._metrics.chain_down.set(1 if await self._chain_is_down() else 0)
         self._observed(found)
 
     async def check_books(self) -> None:

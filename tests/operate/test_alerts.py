@@ -69,8 +69,8 @@ async def test_alerts_fire_and_clear_over_a_real_worker(workers: Workers, tmp_pa
     worker = await workers.start()
     async with prometheus(tmp_path, {"atlas-worker": [worker.port]}) as found:
         await found.until_clear("AtlasNoWorker")
-        # of the manual's chain a model is shut down soon
-        assert set(await found.firing()) <= {"AtlasModelShutdown"}
+        # of the manual's chain a model is shut down soon; and a look of a busy machine may be late
+        assert set(await found.firing()) <= {"AtlasModelShutdown", "AtlasLoopLag"}
 
         dead = await ask(db, "Will it be answered?")
         await ended(db, dead)

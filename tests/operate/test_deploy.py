@@ -11,6 +11,7 @@ import asyncpg
 from ruamel.yaml import YAML
 
 from atlas.settings import is_setting
+from tests.doubles.openai import OpenAIDouble
 from tests.support.core import ROOT, Database, clean_environment, run_atlas
 
 PAGE = (ROOT / "docs/deploy.md").read_text()
@@ -70,8 +71,10 @@ def test_every_setting_and_file_that_is_named_exists() -> None:
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 
 
-async def test_the_tasks_of_operations_are_commands_that_run(database: Database, db: asyncpg.Connection) -> None:
-    env = {"DATABASE_URL": database.url(), "ATLAS_AUDIT_KEY": "k" * 32}
+async def test_the_tasks_of_operations_are_commands_that_run(
+    database: Database, db: asyncpg.Connection, openai: OpenAIDouble
+) -> None:  # fmt: skip
+    env = {"DATABASE_URL": database.url(), "ATLAS_AUDIT_KEY": "k" * 32, "OPENAI_API_KEY": "k", "OPENAI_BASE_URL": openai.url}
     commands = set(re.findall(r"`atlas ([a-z][^`]*)`", OPERATIONS)) | set(re.findall(r"(?m)^atlas (.+)$", OPERATIONS))
     assert {"status", "doctor", "doctor --production", "audit verify", "pause", "resume", "dlq list --kind outbox"} <= commands
     for words in sorted(commands):

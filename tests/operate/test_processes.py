@@ -49,7 +49,8 @@ async def test_it_says_that_it_lives_and_what_it_measures(database: Database, na
         await until(lives, 30, "it lives")
 
         async def looked() -> bool:
-            return "atlas_loop_lag_seconds_count 0.0" not in await asyncio.to_thread(get, port, "/metrics")
+            text = await asyncio.to_thread(get, port, "/metrics")
+            return "atlas_loop_lag_seconds_count " in text and "atlas_loop_lag_seconds_count 0.0" not in text
 
         await until(looked, 10, "its loop was looked at")
         text = get(port, "/metrics")

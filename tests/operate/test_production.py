@@ -65,14 +65,22 @@ async def test_what_is_there_is_said(database: Database, db: asyncpg.Connection,
     found = await findings(env, 0)
     for state, words in (
         ("warning", "OPENAI_API_KEY is 100 days old"), ("ok", "ATLAS_AUDIT_KEY is from a file, 0 days old"), ("ok", "audit: it is sealed"),
-        ("ok", "it connects as atlas_worker, who owns nothing"), ("ok", "row level security: it is on for every table"),
+        ("ok", "it connects as atlas_worker, which owns nothing"), ("ok", "row level security: it is on for every table"),
         ("ok", "Supabase key: a secret key"), ("ok", "money: 5 USD"),
     ):  # fmt: skip
         assert said(found, state, words), (state, words, found)
     (egress,) = [row["text"] for row in found if row["what"] == "egress"]
     assert "api.openai.com, hooks.example.com" in egress
-    Path(env["ATLAS_AUDIT_KEY_FILE"]).chmod(0o444)
-    assert said(await findings(env, 7), "problem", "may be read by everybody")
+    Path(env["ATLAS_AUDIT_KEY_FILE"]).chmod(0o446)
+    found = await findings(
+        {**env, "OPENAI_API_KEY_FILE": "", "OPENAI_API_KEY": "k", "ATLAS_WEBHOOK_SECRET_OPS": "whsec_" + "A" * 32}, 7
+    )
+    assert said(found, "problem", "ATLAS_AUDIT_KEY_FILE=" + env["ATLAS_AUDIT_KEY_FILE"] + " is world-writable")
+    assert said(found, "warning", "OPENAI_API_KEY is in the environment"), "an empty file's name counts as none"
+    assert said(found, "warning", "ATLAS_WEBHOOK_SECRET_OPS is in the environment")
+    found = await findings({"SUPABASE_URL": "https://supabase.example.com", "SUPABASE_SECRET_KEY": "sb_secret_x"}, 7)
+    assert said(found, "problem", "set DATABASE_URL to the project's Postgres"), "the other findings are shown all the same"
+    assert said(found, "ok", "Supabase key")
     # a database on another machine, whose certificate nobody checks
     far = {"DATABASE_URL": "postgresql://atlas_worker:x@db.example.com:5432/postgres?sslmode=require&connect_timeout=1"}
     found = await findings({**env, "DATABASE_URL_FILE": "", **far}, 7)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,14 +14,28 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
+import httpx
 
+from atlas.local.postgres import free_port
 from atlas.local.supabase.access import Keys
-from atlas.rotation import Held
+from atlas.rotation import CurrentSettings
 from atlas.settings import load
 from atlas.webhooks import read_secrets, sign
 from tests.doubles.openai import OpenAIDouble, Plan
 from tests.doubles.webhook import Got, receiver
-from tests.support.core import ADR, Database, WorkerProcess, Workers, ask, ended, reply, stand_in_of, until
+from tests.support.core import (
+    ADR,
+    ROOT,
+    Database,
+    WorkerProcess,
+    Workers,
+    ask,
+    clean_environment,
+    ended,
+    reply,
+    stand_in_of,
+    until,
+)
 
 OLD, NEW = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -85,10 +101,10 @@ async def test_a_file_that_is_wrong_changes_nothing(
 def test_a_connection_has_the_password_of_its_own_url_where_no_other_is_set() -> None:
     """The embedded Postgres has no DATABASE_URL, and some have no password at all."""
     url = "postgresql://atlas_worker:from%20the%2Furl@localhost/postgres"
-    embedded = Held(load({})).password_of(url)
+    embedded = CurrentSettings(load({})).password_of(url)
     assert embedded is not None
     assert embedded() == "from the/url"
-    held = Held(load({"DATABASE_URL": "postgresql://atlas_worker:old@localhost/postgres"}))
+    held = CurrentSettings(load({"DATABASE_URL": "postgresql://atlas_worker:old@localhost/postgres"}))
     password = held.password_of(url)
     assert password is not None
     assert password() == "old"
@@ -146,7 +162,11 @@ async def test_a_webhooks_secret(workers: Workers, db: asyncpg.Connection, tmp_p
         assert signed(hook.got[0], OLD)
         file.write_text(NEW)
         await renewed(worker, "ATLAS_WEBHOOK_SECRET")
-        await asyncio.sleep(8)  # the mirror looks at its destinations every five seconds
+
+        async def anew() -> bool:
+            return worker.log.read_text().count("mirroring to hook") == 2
+
+        await until(anew, 30, "the relay is started anew")
         await ended(db, await ask(db, "After?"))
         await arrived(2)
         assert signed(hook.got[1], NEW)
@@ -192,3 +212,58 @@ async def _answered(db: asyncpg.Connection) -> UUID:
     task = await ask(db, "After?")
     await ended(db, task)
     return task
+
+
+async def test_the_knowledge_services_key(database: Database, db: asyncpg.Connection, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("o" * 32)
+    port = free_port()
+    log = tmp_path / "log"
+    env = clean_environment() | {"DATABASE_URL": database.url(), "RAG_HTTP_PORT": str(port), "RAG_API_KEY_FILE": str(file)}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "atlas.cli", "rag", "serve"],
+            env=env,
+            stdout=out,
+            stderr=out,
+            stdin=subprocess.DEVNULL,
+            cwd=ROOT,
+        )
+    try:
+
+        async def answer(key: str) -> int:
+            async with httpx.AsyncClient() as client:
+                body = {"query": "how do we ship?"}
+                headers = {"authorization": f"Bearer {key}"}
+                return (await client.post(f"http://127.0.0.1:{port}/v1/query_chat", json=body, headers=headers)).status_code
+
+        async def serves() -> bool:
+            assert process.poll() is None, log.read_text()
+            try:
+                return await answer("o" * 32) == 200
+            except httpx.TransportError:
+                return False
+
+        await until(serves, 30, "it serves")
+        file.write_text("n" * 32)
+        process.send_signal(signal.SIGHUP)
+
+        async def renewed_there() -> bool:
+            return await answer("n" * 32) == 200
+
+        await until(renewed_there, 10, "the new key is taken")
+        assert await answer("o" * 32) == 401
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+async def test_a_sighup_while_it_starts_ends_nothing(workers: Workers) -> None:
+    worker = await workers.start(wait=False)
+    for _ in range(40):
+        if "Traceback" in worker.log.read_text() or worker.process.poll() is not None:
+            break
+        if worker.log.read_text():  # it logs: from the first line on
+            worker.process.send_signal(signal.SIGHUP)
+        await asyncio.sleep(0.05)
+    await worker.ready()

@@ -26,7 +26,7 @@ from atlas.errors import SettingsError
 from atlas.local.postgres import free_port
 from atlas.probe import lives
 from atlas.settings import load
-from atlas.tls import server_words
+from atlas.tls import server_options
 from tests.support.core import ROOT, Database, Workers, ask, clean_environment, ended, run_atlas, until
 from tests.support.fifteen import postgres_15
 
@@ -234,8 +234,8 @@ def test_settings_that_do_not_fit_are_named_at_the_start(authority: Authority, t
         ({"ATLAS_TLS_CERT": cert, "ATLAS_TLS_KEY": key, "ATLAS_TLS_CA": key}, "cannot be used"),
     ):
         with pytest.raises(SettingsError, match=re.escape(said)):
-            server_words(load({name: str(value) for name, value in words.items()}))
-    assert server_words(load({})) == {}
+            server_options(load({name: str(value) for name, value in words.items()}))
+    assert server_options(load({})) == {}
 
 
 async def test_postgres_is_checked_where_the_url_says_so(authority: Authority, tmp_path: Path) -> None:

@@ -215,7 +215,9 @@ class Workers:
         env |= {key.upper(): str(value) for key, value in settings.items()}
         command = [argument.format(port=port) for argument in module]
         with log.open("wb") as file:
-            process = subprocess.Popen([sys.executable, *command], env=env, stdout=file, stderr=file, cwd=ROOT)
+            process = subprocess.Popen(
+                [sys.executable, *command], env=env, stdout=file, stderr=file, stdin=subprocess.DEVNULL, cwd=ROOT
+            )
         worker = WorkerProcess(process=process, port=port, log=log)
         self.started.append(worker)
         if wait:

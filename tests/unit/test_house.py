@@ -183,3 +183,12 @@ def test_a_decision_is_written_as_atlas_writes_one(path: Path) -> None:
     record = parse(path.read_text())
     assert record.title
     assert [name for name in SECTIONS if not record.sections.get(name)] == []
+
+
+def test_nothing_large_and_no_program_is_committed() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        path = ROOT / name
+        if path.is_file() and not path.is_symlink():
+            assert path.stat().st_size < 1_000_000, name
+            assert path.read_bytes()[:4] != b"\x7fELF", name

@@ -51,7 +51,8 @@ class Gateway:
     """Lets callers in. key None and verifier None: only who calls from this machine, under one of its own names."""
 
     def __init__(self, *, key: str | None, verifier: Verifier | None, buckets: Buckets) -> None:
-        self._key = key
+        self.key = key
+        """RAG_API_KEY, which may be renewed."""
         self._verifier = verifier
         self._buckets = buckets
 
@@ -73,13 +74,13 @@ class Gateway:
         kind, _, token = (authorization or "").partition(" ")
         if kind.lower() != "bearer" or not token.strip():
             # a page in a browser reaches this machine's ports under another name: it is not this machine that asks
-            if self._key is None and self._verifier is None and _name_of(host) in LOOPBACK:
+            if self.key is None and self._verifier is None and _name_of(host) in LOOPBACK:
                 return Caller(name="loopback")
             raise CallRefused(
                 401, "no_token", "there is no bearer token", "send Authorization: Bearer with RAG_API_KEY, or a login"
             )
         token = token.strip()
-        if self._key is not None and hmac.compare_digest(token.encode(), self._key.encode()):
+        if self.key is not None and hmac.compare_digest(token.encode(), self.key.encode()):
             return Caller(name="key")
         if self._verifier is None:
             raise CallRefused(401, "wrong_token", "the bearer token is not this service's key", "check RAG_API_KEY")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
@@ -23,11 +23,11 @@ from atlas.rag.service.api import create_app
 from atlas.rag.service.gateway import LOOPBACK, Buckets, Gateway
 from atlas.rag.vectors import Vectors
 from atlas.rag.wiring import Knowledge, knowledge
-from atlas.rotation import Held, reads_again
+from atlas.rotation import CurrentSettings, reads_again
 from atlas.serving import PromptHeaders, SignalledServer, listen, pages_of
 from atlas.settings import Settings
 from atlas.supabase.keys import JWKS_PATH, Verifier
-from atlas.tls import load_again, server_words
+from atlas.tls import load_again, server_options
 
 log = logging.getLogger("atlas.rag")
 
@@ -50,9 +50,10 @@ def jobs_of(known: Knowledge, settings: Settings, metrics: RagMetrics, count: Co
     )  # fmt: skip
 
 
-def gateway_of(settings: Settings, client: httpx.AsyncClient) -> Gateway:
+def gateway_of(current: CurrentSettings, client: httpx.AsyncClient) -> Gateway:
     """Who may call, as the settings say. Raises SettingsError for a service that is open to other machines."""
-    key = settings.rag_api_key.get_secret_value() if settings.rag_api_key is not None else None
+    settings = current.settings
+    key = settings.rag_key
     if key is not None and len(key) < 16:
         raise SettingsError(["RAG_API_KEY is shorter than 16 characters: make one with `openssl rand -hex 32`"])
     secret = settings.supabase_jwt_secret
@@ -71,17 +72,23 @@ def gateway_of(settings: Settings, client: httpx.AsyncClient) -> Gateway:
     if key is None and verifier is None and settings.rag_http_host not in LOOPBACK:
         where = f"RAG_HTTP_HOST={settings.rag_http_host}"
         raise SettingsError([f"{where} would let anybody in: set RAG_API_KEY (or RAG_API_KEY_FILE), or listen on 127.0.0.1"])
-    return Gateway(key=key, verifier=verifier, buckets=Buckets(settings.rag_rate_limit))
+    gateway = Gateway(key=key, verifier=verifier, buckets=Buckets(settings.rag_rate_limit))
+
+    def renewed(_changed: Collection[str]) -> None:
+        gateway.key = current.settings.rag_key or gateway.key
+
+    current.when_renewed(renewed)
+    return gateway
 
 
 @asynccontextmanager
 async def build(settings: Settings, url: str) -> AsyncIterator[FastAPI]:
     """The app over its connections; its lifespan runs the jobs."""
     metrics = RagMetrics()
-    held = Held(settings)
+    current = CurrentSettings(settings)
     count = Vocabularies().counter("o200k_base")
     async with (
-        Pool.connect(url, patience=5.0, password=held.password_of(url)) as pool,
+        Pool.connect(url, patience=5.0, password=current.password_of(url)) as pool,
         httpx.AsyncClient() as client,
         # embedder and reranker together end before a worker has waited for its two seconds
         knowledge(settings, pool, patience=0.75) as known,
@@ -98,15 +105,15 @@ async def build(settings: Settings, url: str) -> AsyncIterator[FastAPI]:
             working = app.state.jobs = asyncio.create_task(jobs.run())
             watching = asyncio.create_task(metrics.process.watch_loop())
             try:
-                with reads_again(held):
+                with reads_again(current):
                     yield
             finally:
                 working.cancel()
                 watching.cancel()
                 await asyncio.wait({working, watching})
 
-        app = create_app(known, gateway=gateway_of(settings, client), count=count, metrics=metrics, lifespan=lifespan)
-        app.state.held = held
+        app = create_app(known, gateway=gateway_of(current, client), count=count, metrics=metrics, lifespan=lifespan)
+        app.state.current = current
         yield app
 
 
@@ -132,26 +139,26 @@ async def serve(settings: Settings, url: str, started: Callable[[str], None] = l
             config = uvicorn.Config(
                 app, host=settings.rag_http_host, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5,
                 log_level=logging.WARNING, timeout_keep_alive=30, http=PromptHeaders,
-                **server_words(settings),
+                **server_options(settings),
             )  # fmt: skip
-            app.state.held.when_renewed(lambda: load_again(config))
+            app.state.current.when_renewed(lambda _changed: load_again(config))
             await _AnnouncingServer(config, started).serve(sockets=[door])
 
 
 async def work(settings: Settings, url: str) -> None:
     """Works on jobs until it is cancelled, with /livez and /metrics. Raises SettingsError, DatabaseDown."""
     metrics = RagMetrics()
-    held = Held(settings)
+    current = CurrentSettings(settings)
     with listen(settings.rag_http_host, settings.rag_http_port, "RAG_HTTP_PORT", or_any=True) as door:
         async with (
-            Pool.connect(url, patience=30.0, password=held.password_of(url)) as pool,
+            Pool.connect(url, patience=30.0, password=current.password_of(url)) as pool,
             knowledge(settings, pool, attempts=EMBED_ATTEMPTS) as known,
         ):
             metrics.process.watch_pool(pool)
             await known.vectors_if_any()
             log.info("embed-worker, with /metrics on port %d: %s", door.getsockname()[1], known.mode())
             job = asyncio.create_task(jobs_of(known, settings, metrics, Vocabularies().counter("o200k_base")).run())
-            async with pages_of(job, metrics.process, door, held):
+            async with pages_of(job, metrics.process, door, current):
                 try:
                     await job
                 finally:
