@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
+from atlas.database.inspection import inspect_connection
 from atlas.database.pool import CONNECTION_LOST
 from atlas.errors import AtlasError
 from atlas.local.address import database_url
@@ -20,14 +21,6 @@ from atlas.supabase.keys import is_opaque
 Found = Callable[[str, str, str], None]
 """Takes a level (ok, warning, problem, check), what it is about, and a sentence."""
 
-ROLE = (
-    "select rolname as name, rolsuper, rolbypassrls, exists (select from pg_namespace n where n.nspname in ('atlas', 'rag') "
-    "and pg_has_role(r.oid, n.nspowner, 'usage')) as owns from pg_roles r where rolname = current_user"
-)
-OPEN_TABLES = (
-    "select format('%s.%s', n.nspname, c.relname) as name from pg_class c join pg_namespace n on n.oid = c.relnamespace "
-    "where c.relkind in ('r', 'p') and not c.relrowsecurity and n.nspname in ('public', 'atlas', 'rag') order by 1"
-)
 QUARTER = 92
 """Days after which the manual has a secret renewed."""
 
@@ -152,35 +145,19 @@ async def _check_database(known: Settings, found: Found) -> list[str]:
         found("problem", "database", error.line)
         return []
     try:
-        db = await asyncpg.connect(url, timeout=10)
+        seen = await inspect_connection(url)
     except (*CONNECTION_LOST, TimeoutError, asyncpg.PostgresError) as error:
         found("problem", "database", f"Postgres cannot be reached ({error}): check DATABASE_URL")
         return []
-    try:
-        role = await db.fetchrow(ROLE)
-        if role["rolsuper"] or role["rolbypassrls"] or role["owns"]:
-            found(
-                "problem",
-                "database",
-                f"it connects as {role['name']}, which has full rights: DATABASE_URL must name atlas_worker",
-            )
-        else:
-            found("ok", "database", f"it connects as {role['name']}, which owns nothing and is subject to row level security")
-        open_tables = [row["name"] for row in await db.fetch(OPEN_TABLES)]
-        if open_tables:
-            found(
-                "problem",
-                "row level security",
-                f"it is off for {', '.join(open_tables)}: alter table … enable row level security",
-            )
-        else:
-            found("ok", "row level security", "it is on for every table of public, atlas and rag")
-        if not await db.fetchval("select has_function_privilege('atlas.list_destinations()', 'execute')"):
-            return []
-        rows = await db.fetch("select kind, target from atlas.list_destinations()")
-    finally:
-        await db.close()
-    return [host for row in rows if row["kind"] == "webhook" and (host := urlsplit(row["target"]).hostname)]
+    if seen.powerful:
+        found("problem", "database", f"it connects as {seen.role}, which has full rights: DATABASE_URL must name atlas_worker")
+    else:
+        found("ok", "database", f"it connects as {seen.role}, which owns nothing and is subject to row level security")
+    if seen.open_tables:
+        found("problem", "row level security", f"it is off for {', '.join(seen.open_tables)}: turn it on for each of them")
+    else:
+        found("ok", "row level security", "it is on for every table of public, atlas and rag")
+    return [host for target in seen.webhooks if (host := urlsplit(target).hostname)]
 
 
 def _hosts(known: Settings) -> Iterator[str]:
