@@ -9,7 +9,8 @@ import asyncpg
 
 _ROLE = (
     "select rolname as name, rolsuper or rolbypassrls or exists (select from pg_namespace n "
-    "where n.nspname in ('atlas', 'rag') and pg_has_role(r.oid, n.nspowner, 'usage')) as powerful from pg_roles r where rolname = current_user"
+    "where n.nspname in ('atlas', 'rag') and pg_has_role(r.oid, n.nspowner, 'usage')) as powerful "
+    "from pg_roles r where rolname = current_user"
 )
 _OPEN_TABLES = (
     "select format('%s.%s', n.nspname, c.relname) as name from pg_class c join pg_namespace n on n.oid = c.relnamespace "
