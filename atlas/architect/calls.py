@@ -63,7 +63,7 @@ class Calls:
             raise Refused(answer["message"], answer["code"])
         run.next_call += 1
         run.counted_tokens += answer["tokens"]
-        run.open_call = number
+        run.open_call, run.open_model = number, call.model.name
         entrance = await self._models.enter(call.model)
         if entrance == "shut":
             await self._settle(run, answer["spend_id"], answer["tokens"], NOTHING_USED, call.model.name)
@@ -76,7 +76,7 @@ class Calls:
 
     async def resume(self, run: Run, inherited: Inherited, model: Model) -> GeneratedText:
         """Goes on with the response of an earlier attempt."""
-        run.open_response, run.open_call = inherited.response_id, 0
+        run.open_response, run.open_call, run.open_model = inherited.response_id, 0, model.name
         run.next_call, run.counted_tokens = 1, inherited.reserved_tokens
         reading = Reading(
             parts=[inherited.text] if inherited.text else [], last=inherited.sequence_number, begins=inherited.response_offset,

@@ -44,6 +44,8 @@ class Run:
     """Tokens that its calls have reserved or used."""
     open_response: str | None = None
     open_call: int | None = None
+    open_model: str = "none"
+    """The model of the call that is, or was last, under way."""
     finished: FinishedCall | None = None
     """The call that gave the text: settled when the attempt ends, or before the next call."""
 

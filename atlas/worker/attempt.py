@@ -68,8 +68,7 @@ class Attempts:
             else:
                 completion = await self._architect.answer(run)
             await self._store(completion)
-            if run.finished:
-                self._metrics.settled(completion.model or "none", run.finished.usage)
+            self._count(run)
         except Returned as error:
             log.info("task %s waits: %s", task.task_id, error)
             return "waiting"
@@ -138,11 +137,20 @@ class Attempts:
 
     async def _fail(self, run: Run, code: str, message: str, kind: str, retry_after: float | None = None) -> str:
         log.warning("task %s: %s (%s)", run.task.task_id, message, code)
-        return await asyncio.shield(
+        ended = await asyncio.shield(
             self._queue.fail_task(
                 run.task.attempt_id, code=code, message=clean(message), kind=kind, retry_after=retry_after, usages=run.usages
             )
         )
+        self._count(run)
+        return ended
+
+    def _count(self, run: Run, stopped: Usage | None = None) -> None:
+        """Counts what the end of the attempt has settled. stopped: what its open call had used when it was stopped."""
+        if run.finished is not None:
+            self._metrics.settled(run.finished.model, run.finished.usage)
+        if stopped is not None:
+            self._metrics.settled(run.open_model, stopped)
 
     async def _stopped(self, run: Run, why: Stop) -> None:
         """The call of a stopped task was closed; now its money and its state."""
@@ -156,7 +164,9 @@ class Attempts:
                     run.task.attempt_id, code="shutdown", message="the worker was stopped", kind="released",
                     usages=run.usages,
                 )  # fmt: skip
+                self._count(run)
                 return
+            usage = None
             usages: JsonObject = dict(run.usages)
             inherited = run.task.inherited
             response = run.open_response or (inherited.response_id if inherited and run.open_call is None else None)
@@ -169,8 +179,9 @@ class Attempts:
                     run.task.attempt_id, code="adopted", message="another call of this task was answered first",
                     kind="released", usages=usages,
                 )  # fmt: skip
-                return
-            await self._queue.cancel_task(run.task.task_id, run.task.attempt_id, usages)
+            else:
+                await self._queue.cancel_task(run.task.task_id, run.task.attempt_id, usages)
+            self._count(run, usage)
         except LeaseLost as error:
             log.warning("%s", error)
 

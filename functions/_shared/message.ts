@@ -29,7 +29,8 @@ export function newId(now = Date.now(), random = crypto.getRandomValues(new Uint
   bytes.set(random, 6);
   bytes[6] = 0x70 | (bytes[6]! & 0x0f);
   bytes[8] = 0x80 | (bytes[8]! & 0x3f);
-  return Array.from(bytes, (byte, at) => ([4, 6, 8, 10].includes(at) ? "-" : "") + byte.toString(16).padStart(2, "0")).join("");
+  return Array.from(bytes, (byte, at) => ([4, 6, 8, 10].includes(at) ? "-" : "") + byte.toString(16).padStart(2, "0"))
+    .join("");
 }
 
 /** A question. reply_to: where deliver brings the answer. */

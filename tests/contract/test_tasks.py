@@ -13,6 +13,7 @@ import pytest
 from atlas.database import operator
 from atlas.database.tasks import PostgresTasks
 from atlas.errors import NotFoundError, UsageError
+from atlas.ids import short_id
 from atlas.messages import chat
 from atlas.settings import load
 from atlas.supabase import tasks as rest
@@ -52,7 +53,8 @@ async def test_a_task_is_found_by_its_id_its_beginning_and_as_the_last(
     first, last = await ask(db, "first"), await ask(db, "last")
     async with face(database) as tasks:
         assert await tasks.find(str(first)) == first
-        assert await tasks.find(str(first)[:9]) == first
+        assert await tasks.find(short_id(first)) == first
+        assert await tasks.find(str(first)[:20]) == first
         assert await tasks.find("last") == last
         with pytest.raises(NotFoundError):
             await tasks.find("last", state="dead_lettered")

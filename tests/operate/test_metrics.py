@@ -251,3 +251,21 @@ async def test_a_row_of_the_audit_that_was_changed_is_counted(database: Database
         await admin.execute("set session_replication_role = replica")
         await admin.execute("update atlas.audit set detail = detail - 'x' where task_id = $1 and seq = 1", task)
     assert await db.fetchval("select atlas.watch_audit('0 seconds')") == 0
+
+
+async def test_a_call_that_was_cancelled_counts_what_it_used(
+    workers: Workers, db: asyncpg.Connection, openai: OpenAIDouble
+) -> None:
+    openai.plans = [Plan(text=ADR * 20, delay=0.1)]
+    worker = await workers.start(openai_api_key="k", openai_base_url=openai.url)
+    task = await ask(db)
+    await until(lambda: db.fetchval("select true from atlas.attempt where first_delta_at is not null"), 20, "it streams")
+    await db.execute("select atlas.cancel_task($1)", task)
+    assert (await ended(db, task))["state"] == "cancelled"
+    used = await db.fetchval("select tokens from atlas.spend where task_id = $1", task)
+
+    async def counted() -> bool:
+        found = values_of((await asyncio.to_thread(worker.get, "/metrics"))[1])
+        return bool(sum(value for key, value in found.items() if key.startswith("atlas_tokens_total")) == used > 0)
+
+    await until(counted, 10, "its tokens are counted")
