@@ -11,7 +11,8 @@ from pathlib import Path
 import platformdirs
 
 from atlas.errors import SettingsError
-from atlas.settings import Settings, is_setting, secret_in_file
+from atlas.settings import Settings
+from atlas.variables import is_setting, secret_in_file
 
 STORED = {"openai": "OPENAI_API_KEY", "openai-admin": "OPENAI_ADMIN_KEY", "rag-embed": "RAG_EMBED_API_KEY"}
 """What `atlas keys set` may store, and the variable that it stands for."""

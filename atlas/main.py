@@ -30,9 +30,10 @@ from atlas.metrics.process import CONTENT_TYPE
 from atlas.rotation import ignore_early, reads_again
 from atlas.service import Service, build
 from atlas.serving import PromptHeaders, SignalledServer, listen, tell_port
-from atlas.settings import Settings, load
+from atlas.settings import Settings
 from atlas.task import JsonObject
 from atlas.tls import load_again, server_options
+from atlas.variables import load
 
 log = logging.getLogger("atlas.main")
 

@@ -7,12 +7,15 @@ import contextlib
 import logging
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Collection, Iterator
 from urllib.parse import unquote, urlsplit
 
 from atlas.environment import environment
 from atlas.errors import SettingsError
-from atlas.settings import SECRETS, Settings, load
+from atlas.settings import SECRETS, Settings
+from atlas.variables import load
 
 log = logging.getLogger("atlas.rotation")
 
@@ -66,7 +69,7 @@ class CurrentSettings:
         return key.get_secret_value() if key is not None else ""
 
     def read_again(self) -> None:
-        """Reads the environment and the files that it names, as at the start; what is wrong is said, and changes nothing."""
+        """Reads the environment and the files that it names, as at the start. A bad file is logged, and nothing changes."""
         try:
             names = self.renew(load(environment(os.environ)))
         except SettingsError as error:
@@ -74,7 +77,7 @@ class CurrentSettings:
             return
         log.warning("read again: %s", f"{', '.join(names)} changed" if names else "no secret has changed")
         if kept := sorted(RESTART.intersection(names)):
-            log.warning("%s: in use until the process is started anew", ", ".join(kept))
+            log.warning("%s: the old value is in use until the process restarts", ", ".join(kept))
 
 
 def _password(url: str) -> str | None:
@@ -82,36 +85,35 @@ def _password(url: str) -> str | None:
     return None if password is None else unquote(password)
 
 
-def at_terminal() -> bool:
-    """Whether somebody sits at this process's terminal."""
-    try:
-        return os.isatty(0)
-    except OSError:
-        return False
+def _at_terminal() -> bool:
+    # a daemon may have no stdin at all
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
+
+
+def hears_sighup() -> bool:
+    """Whether a SIGHUP asks this process to read its secrets again.
+
+    At a terminal it means that the terminal is gone, and ends the process. Windows has none; only a main thread takes signals.
+    """
+    return hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread() and not _at_terminal()
 
 
 def ignore_early() -> None:
     """A SIGHUP that comes before the process can read its secrets again does not end it: it has read them just now."""
-    if not at_terminal():
-        with contextlib.suppress(AttributeError, ValueError):
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if hears_sighup():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
 def reads_again(current: CurrentSettings) -> Iterator[None]:
-    """Until the context ends, SIGHUP reads the secrets again.
-
-    Not at a terminal, whose end is a SIGHUP too, nor where the platform, or the thread, has no signals.
-    """
-    if at_terminal():
+    """Until the context ends, SIGHUP reads the secrets again; from then on, while the process drains, it does nothing."""
+    if not hears_sighup():
         yield
         return
     loop = asyncio.get_running_loop()
-    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-        loop.add_signal_handler(signal.SIGHUP, current.read_again)
+    loop.add_signal_handler(signal.SIGHUP, current.read_again)
     try:
         yield
     finally:
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.remove_signal_handler(signal.SIGHUP)
-            ignore_early()  # while it drains
+        loop.remove_signal_handler(signal.SIGHUP)
+        ignore_early()

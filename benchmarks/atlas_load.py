@@ -22,8 +22,8 @@ from atlas.llm.port import Delta, Finished, ModelCall, ModelEvent, Started
 from atlas.local.postgres import default_binaries
 from atlas.messages import chat
 from atlas.service import Service, build
-from atlas.settings import load
 from atlas.task import Usage
+from atlas.variables import load
 from benchmarks.life import Life
 
 ROOT = Path(__file__).parent.parent

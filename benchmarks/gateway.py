@@ -31,12 +31,12 @@ from atlas.local.supabase.access import Keys
 from atlas.local.supabase.app import open_stand_in
 from atlas.messages import chat
 from atlas.service import build
-from atlas.settings import load
 from atlas.supabase.tasks import RestTasks, connect
 from atlas.tasks.follow import MoreText, follow
+from atlas.variables import load
 from benchmarks.atlas_load import percentile
+from benchmarks.databases import Bench
 from benchmarks.provider import process, provider_of
-from benchmarks.wake_ups import Bench
 
 ROOT = Path(__file__).parent.parent
 KEY = "sk-bench"

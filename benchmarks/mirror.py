@@ -27,7 +27,7 @@ from atlas.local.stack import Stack
 from atlas.metrics.mirror import MirrorMetrics
 from atlas.rotation import CurrentSettings
 from atlas.service import mirror_of
-from atlas.settings import load
+from atlas.variables import load
 from tests.doubles.pubsub import PubSubDouble, pubsub
 
 ROOT = Path(__file__).parent.parent

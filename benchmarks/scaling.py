@@ -25,9 +25,9 @@ from atlas.local.postgres import free_port
 from atlas.local.stack import Stack
 from atlas.messages import chat
 from benchmarks.atlas_load import percentile
+from benchmarks.databases import Bench
 from benchmarks.pairs import postgres_seconds
 from benchmarks.provider import process, provider_of
-from benchmarks.wake_ups import Bench
 
 ROOT = Path(__file__).parent.parent
 STREAM = 20

@@ -30,7 +30,7 @@ from atlas.rag.quality.construct import LinkQuestion, questions_by_links
 from atlas.rag.quality.evaluate import ndcg
 from atlas.rag.search import Query
 from atlas.rag.wiring import Knowledge, knowledge
-from atlas.settings import load
+from atlas.variables import load
 from benchmarks.databases import migrated
 
 ROOT = Path(__file__).parent.parent

@@ -26,14 +26,15 @@ from atlas.local.supabase.access import Keys
 from atlas.local.supabase.app import open_stand_in
 from atlas.messages import chat
 from atlas.service import build
-from atlas.settings import load
 from atlas.supabase.tasks import connect
 from atlas.supabase.tokens import KeyTokens
 from atlas.task import Usage
 from atlas.tasks.follow import Ended, MoreText, follow
+from atlas.variables import load
 from atlas.wake_ups.realtime import RealtimeWakeUps
 from benchmarks.atlas_load import Instant
-from benchmarks.wake_ups import Bench, percentile
+from benchmarks.databases import Bench
+from benchmarks.wake_ups import percentile
 
 ROOT = Path(__file__).parent.parent
 EVERY = 0.2

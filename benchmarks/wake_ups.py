@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
-import itertools
 import os
 import platform
 import random
@@ -18,27 +17,24 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
 import psutil
 
-from atlas.database import migrate
-from atlas.database.pool import set_codecs
-from atlas.local.postgres import Cluster, free_port
+from atlas.local.postgres import free_port
 from atlas.local.stack import Stack
 from atlas.local.supabase.access import Keys
 from atlas.local.supabase.app import StandIn, open_stand_in
 from atlas.messages import chat
 from atlas.service import Service, build
-from atlas.settings import load
 from atlas.supabase.channel import Patience
 from atlas.supabase.tokens import KeyTokens, MintedTokens
+from atlas.variables import load
 from atlas.wake_ups.port import WakeUps
 from atlas.wake_ups.realtime import RealtimeWakeUps
 from atlas.wake_ups.sweep import SweepWakeUps
-from tests.support.core import drop_database
+from benchmarks.databases import Bench
 from tests.support.faults import Faults
 
 ROOT = Path(__file__).parent.parent
@@ -50,35 +46,6 @@ def percentile(values: Sequence[float], part: float) -> float:
     """The value below which that part of them lies."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, round(part * (len(ordered) - 1)))]
-
-
-@dataclass
-class Bench:
-    """A server, and a fresh database for each measurement."""
-
-    cluster: Cluster
-    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
-
-    @asynccontextmanager
-    async def fresh(self) -> AsyncIterator[tuple[str, str, asyncpg.Connection]]:
-        """URLs of an operator and of a worker, and an operator's connection."""
-        name = f"bench_{next(self.numbers)}"
-        admin = await asyncpg.connect(self.cluster.url("supabase_admin"))
-        await admin.execute(f"create database {name} owner postgres")
-        inside = await asyncpg.connect(self.cluster.url("supabase_admin", name))
-        await migrate.provide_supabase(inside)
-        await inside.close()
-        db = await asyncpg.connect(self.cluster.url("postgres", name))
-        await migrate.migrate(db)
-        await migrate.seed(db)
-        await set_codecs(db)
-        await db.execute("select atlas.set_budget('global', '{\"daily\": null}')")
-        try:
-            yield self.cluster.url("postgres", name), self.cluster.url("atlas_worker", name), db
-        finally:
-            await db.close()
-            await drop_database(admin, name)
-            await admin.close()
 
 
 @asynccontextmanager

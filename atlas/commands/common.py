@@ -26,9 +26,10 @@ from atlas.errors import AtlasError
 from atlas.extras import missing
 from atlas.ids import short_id
 from atlas.local.address import database_url
-from atlas.settings import Settings, load
+from atlas.settings import Settings
 from atlas.tasks.port import Tasks
 from atlas.text import visible
+from atlas.variables import load
 
 if TYPE_CHECKING:
     from atlas.database.operator import Operator

@@ -39,7 +39,7 @@ async def check_production(known: Settings, environment: Mapping[str, str], foun
     else:
         found("ok", "audit", "it is sealed with ATLAS_AUDIT_KEY")
     if known.daily_usd_budget is None:
-        found("warning", "money", "only tokens are limited: set DAILY_USD_BUDGET, since a fallback may cost more a token")
+        found("warning", "money", "only tokens are limited: set DAILY_USD_BUDGET, since a fallback may cost more per token")
     else:
         found("ok", "money", f"{known.daily_usd_budget:g} USD and {known.daily_token_budget} tokens a day at most")
     destinations = await _check_database(known, found)
@@ -49,7 +49,7 @@ async def check_production(known: Settings, environment: Mapping[str, str], foun
         found(
             "check",
             "logs",
-            "turn on Supabase's audit logs (of the organization, and of Authentication): they are not seen here",
+            "turn on Supabase's audit logs (for the organization and for Authentication): Atlas cannot check them",
         )
     if known.pubsub_project_id is not None:
         found(
@@ -65,7 +65,9 @@ def _check_secrets(known: Settings, environment: Mapping[str, str], found: Found
         file = environment.get(f"{variable}_FILE")
         if not file:
             found(
-                "warning", "secrets", f"{variable} is in the environment, where every child process has it: use {variable}_FILE"
+                "warning",
+                "secrets",
+                f"{variable} is in the environment, which child processes inherit: use {variable}_FILE",
             )
             continue
         path = Path(file)
@@ -91,7 +93,7 @@ def _check_transport(known: Settings, found: Found) -> None:
             found(
                 "warning",
                 "TLS",
-                f"{setting}={host} speaks plain HTTP: set ATLAS_TLS_CERT and ATLAS_TLS_KEY, or leave it to a mesh",
+                f"{setting}={host} speaks plain HTTP: set ATLAS_TLS_CERT and ATLAS_TLS_KEY, or terminate TLS in a mesh",
             )
     for setting, url in (
         ("SUPABASE_URL", known.supabase_url), ("RAG_URL", known.rag_url), ("OPENAI_BASE_URL", known.openai_base_url),
@@ -128,7 +130,7 @@ def _check_supabase(known: Settings, found: Found) -> None:
         found(
             "ok",
             "Supabase key",
-            "a secret key, which can be taken back by itself; the worker opens Realtime with it, and nothing else",
+            "a secret key, which can be revoked on its own; the worker uses it to open Realtime, and for nothing else",
         )
     else:
         found(

@@ -39,9 +39,8 @@ class Metrics:
         self._unknown = Counter(
             "atlas_unknown_usage",
             "Calls whose usage nobody knows: all that was reserved for them counts",
-            ["model"],
-            registry=registry,
-        )
+            ["model"], registry=registry,
+        )  # fmt: skip
         self.housekeeping_errors = Counter(
             "atlas_housekeeping_errors", "Failed rounds of a worker's housekeeping", registry=registry
         )
@@ -240,7 +239,7 @@ class Metrics:
 
     def _observe_budgets(self, rows: list[JsonObject], spent: set[tuple[str, str, str]]) -> None:
         for gauge in self._budgets.values():
-            gauge.clear()  # a limit that was taken away is no limit
+            gauge.clear()  # a budget whose limit was removed must disappear
         for row in rows:
             for period, prefix, limits in (
                 ("day", "", ("daily", "usd_daily")),

@@ -17,7 +17,7 @@ from check_jsonschema.cli import main as check_jsonschema
 from click.testing import CliRunner
 from ruamel.yaml import YAML
 
-from atlas.settings import describe, is_setting, secret_in_file
+from atlas.variables import describe, is_setting, secret_in_file
 from tests.support.core import ROOT, Database, Workers, run_atlas
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()

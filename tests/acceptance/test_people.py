@@ -20,13 +20,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from atlas.ids import short_id
 from atlas.messages import chat
-from atlas.settings import load
 from atlas.supabase.channel import Patience
 from atlas.supabase.deltas import Deltas
 from atlas.supabase.keys import mint
 from atlas.supabase.tasks import SessionTokens, connect, open_client
 from atlas.supabase.tokens import KeyTokens
 from atlas.tasks.follow import Ended, MoreText, Restart, follow
+from atlas.variables import load
 from tests.doubles.openai import OpenAIDouble
 from tests.support.core import ADR, Database, Workers, ask, claim, person, reply, run_atlas, stand_in_of, until
 from tests.support.faults import Faults

@@ -15,9 +15,9 @@ from atlas.database.tasks import PostgresTasks
 from atlas.errors import NotFoundError, UsageError
 from atlas.ids import short_id
 from atlas.messages import chat
-from atlas.settings import load
 from atlas.supabase import tasks as rest
 from atlas.tasks.port import Tasks
+from atlas.variables import load
 from tests.support.core import Database, ask, claim, command, reserve, stand_in_of, used
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 from ruamel.yaml import YAML
 
-from atlas.settings import is_setting
+from atlas.variables import is_setting
 from tests.doubles.openai import OpenAIDouble
 from tests.support.core import ROOT, Database, clean_environment, run_atlas
 

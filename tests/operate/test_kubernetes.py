@@ -18,7 +18,8 @@ import kubernetes_validate  # type: ignore[import-untyped]  # it has no stubs
 import pytest
 from ruamel.yaml import YAML
 
-from atlas.settings import Settings, load
+from atlas.settings import Settings
+from atlas.variables import load
 from atlas.worker.limits import Limits
 from tests.support.core import ROOT, Workers, ask, ended, run_atlas
 from tests.support.debian import tool
@@ -32,7 +33,7 @@ CUSTOM = {
     "PrometheusRule": "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PrometheusRule",
     "CiliumNetworkPolicy": "@kubernetes-models/cilium/cilium.io/v2/CiliumNetworkPolicy",
 }
-"""Kinds that are no part of Kubernetes, and who publishes their schemas."""
+"""Custom resources, and the packages that publish their schemas."""
 Document = dict[str, Any]
 
 

@@ -1,4 +1,4 @@
-"""Metrics: docs/metrics.md lists them as the code has them, labels are bounded, and runs that only waited are no runs."""
+"""Metrics: docs/metrics.md matches the code, labels are bounded, and attempts that only waited are not counted as runs."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ import httpx
 from atlas.local.postgres import free_port
 from atlas.local.supabase.access import Keys
 from atlas.rotation import CurrentSettings
-from atlas.settings import load
+from atlas.variables import load
 from atlas.webhooks import read_secrets, sign
 from tests.doubles.openai import OpenAIDouble, Plan
 from tests.doubles.webhook import Got, receiver
@@ -66,7 +66,7 @@ async def test_the_openai_key(workers: Workers, db: asyncpg.Connection, openai: 
     under_way = await ask(db, "Under way?")
     await until(lambda: db.fetchval("select true from atlas.attempt where first_delta_at is not null"), 20, "it streams")
     openai.key = "sk-new"
-    # one meets the old key, and waits: that is no failure of its own
+    # another is refused because of the old key; it waits, and the refusal does not count as its failure
     refused = await ask(db, "Refused for now?")
     await until(
         lambda: db.fetchval("select true from atlas.task where id = $1 and wait_reason = 'upstream'", refused), 20, "it waits"

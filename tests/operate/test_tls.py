@@ -25,8 +25,8 @@ from cryptography.x509.oid import NameOID
 from atlas.errors import SettingsError
 from atlas.local.postgres import free_port
 from atlas.probe import lives
-from atlas.settings import load
 from atlas.tls import server_options
+from atlas.variables import load
 from tests.support.core import ROOT, Database, Workers, ask, clean_environment, ended, run_atlas, until
 from tests.support.fifteen import postgres_15
 
@@ -139,7 +139,7 @@ async def test_a_worker_speaks_tls_and_takes_a_renewed_certificate(
     assert await asyncio.to_thread(lives, worker.port, tls=True)
 
     before = await serial(worker.port, context)
-    # half of a pair is no pair: what is served stays
+    # a broken certificate leaves the served one in place
     whole = cert.read_bytes()
     cert.write_bytes(b"not a certificate")
     worker.process.send_signal(signal.SIGHUP)

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from atlas.service import Service, build
-from atlas.settings import load
+from atlas.variables import load
 from tests.support.core import Database, until
 
 

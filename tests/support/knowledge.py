@@ -22,8 +22,8 @@ from atlas.llm.tokens import Vocabularies
 from atlas.local.postgres import free_port
 from atlas.rag.search import Query
 from atlas.rag.wiring import Knowledge, knowledge
-from atlas.settings import load
 from atlas.task import Retrieved
+from atlas.variables import load
 from tests.support.core import ROOT, Database, Json, clean_environment, until
 
 COUNT = Vocabularies().counter("o200k_base")

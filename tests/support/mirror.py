@@ -14,7 +14,7 @@ from atlas.metrics.mirror import MirrorMetrics
 from atlas.mirror.mirror import Mirror
 from atlas.rotation import CurrentSettings
 from atlas.service import mirror_of
-from atlas.settings import load
+from atlas.variables import load
 from tests.doubles.pubsub import pubsub
 from tests.support.core import Database, until
 

@@ -22,11 +22,11 @@ from atlas.llm.tokens import Vocabularies, with_margin
 from atlas.rag.chunk import LONGEST, Piece, cut
 from atlas.rag.document import Kind, kind_of
 from atlas.rag.read import read
-from atlas.settings import describe, load
 from atlas.task import Chunk, Exchange
 from atlas.tasks.follow import MoreText, Reader, Restart
 from atlas.tasks.port import Part
 from atlas.text import clean
+from atlas.variables import describe, load
 from tests.support.core import ADR, ROOT
 
 TODAY = date(2026, 11, 23)
