@@ -79,6 +79,12 @@ class RefusedError(AtlasError):
     sqlstate = "AT000"
 
 
+class SchemaMismatch(RefusedError):
+    """The database's schema and this version of Atlas do not go together."""
+
+    exit_code = 3
+
+
 class InvalidMessage(RefusedError):
     """A message breaks the contract of the bus."""
 

@@ -3361,6 +3361,21 @@ $$;
 COMMENT ON FUNCTION atlas.project_of(sender uuid, named text) IS 'The project of a message: named, else the sender''s first, else default.';
 
 --
+-- Name: protocols(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.protocols() RETURNS int4range
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$ select int4range(1, 1, '[]') $$;
+
+--
+-- Name: FUNCTION protocols(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.protocols() IS 'Versions of the protocol that these functions serve: that of this release, and that of the release before it.';
+
+--
 -- Name: provide_topic(text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -4072,24 +4087,24 @@ $$;
 COMMENT ON FUNCTION atlas.refuse_change() IS 'Keeps a table append-only, for its owner too.';
 
 --
--- Name: register_worker(uuid, text, text, integer, text[]); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: register_worker(uuid, text, text, integer, text[], integer); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[] DEFAULT '{}'::text[]) RETURNS void
+CREATE FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[] DEFAULT '{}'::text[], p_protocol integer DEFAULT 1) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
   delete from atlas.worker w where w.seen_at < now() - interval '1 day';
-  insert into atlas.worker (id, name, version, concurrency, models)
-  values (p_worker_id, p_name, p_version, p_concurrency, p_models)
+  insert into atlas.worker (id, name, version, concurrency, models, protocol)
+  values (p_worker_id, p_name, p_version, p_concurrency, p_models, p_protocol)
   on conflict (id) do update set state = 'busy', seen_at = now();
 $$;
 
 --
--- Name: FUNCTION register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[]); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[], p_protocol integer); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[]) IS 'Says that a worker is there, and which models it calls.';
+COMMENT ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[], p_protocol integer) IS 'Says that a worker is there, which models it calls, and which protocol it speaks.';
 
 --
 -- Name: reject_message(text, text, jsonb, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -4452,6 +4467,35 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.require_member(p_project uuid) IS 'Refuses (AT006) a caller who is not a member of the project. Internal.';
+
+--
+-- Name: require_protocol(integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.require_protocol(p_oldest integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_worker record;
+begin
+  select w.name, w.version, count(*) over () as others into v_worker from atlas.worker w
+  where w.protocol < p_oldest and w.state <> 'stopped' and w.seen_at > now() - interval '2 minutes'
+  order by w.seen_at desc limit 1;
+  if found then
+    raise exception using errcode = 'AT005',
+      message = format('worker %s (version %s) still runs, and the new schema no longer serves it (%s such workers)',
+        v_worker.name, v_worker.version, v_worker.others),
+      hint = 'Upgrade those workers first, to a version that speaks both; then run `atlas migrate` again.';
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION require_protocol(p_oldest integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.require_protocol(p_oldest integer) IS 'Fails while a worker is alive that speaks an older protocol. For migrations.';
 
 --
 -- Name: reserve_one(atlas.task, integer, text, bigint, bigint, text, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -11235,12 +11279,14 @@ CREATE TABLE atlas.worker (
     id uuid NOT NULL,
     name text NOT NULL,
     version text NOT NULL,
+    protocol integer DEFAULT 1 NOT NULL,
     state text DEFAULT 'busy'::text NOT NULL,
     concurrency integer NOT NULL,
     models text[] DEFAULT '{}'::text[] NOT NULL,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
     seen_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT worker_concurrency_check CHECK ((concurrency > 0)),
+    CONSTRAINT worker_protocol_check CHECK ((protocol > 0)),
     CONSTRAINT worker_state_check CHECK ((state = ANY (ARRAY['idle'::text, 'busy'::text, 'stopped'::text])))
 );
 
@@ -11267,6 +11313,12 @@ COMMENT ON COLUMN atlas.worker.name IS 'Host and process.';
 --
 
 COMMENT ON COLUMN atlas.worker.version IS 'Its version of Atlas.';
+
+--
+-- Name: COLUMN worker.protocol; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.worker.protocol IS 'Version of the protocol that it speaks with the schema: see atlas.protocols().';
 
 --
 -- Name: COLUMN worker.state; Type: COMMENT; Schema: atlas; Owner: -
@@ -14625,6 +14677,15 @@ GRANT ALL ON FUNCTION atlas.price_on(model_name text, day date) TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.project_of(sender uuid, named text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION protocols(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.protocols() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.protocols() TO service_role;
+GRANT ALL ON FUNCTION atlas.protocols() TO atlas_worker;
+GRANT ALL ON FUNCTION atlas.protocols() TO atlas_rag;
+
+--
 -- Name: FUNCTION provide_topic(p_target text); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -14755,12 +14816,12 @@ REVOKE ALL ON FUNCTION atlas.refuse(field text, problem text, fix text, state te
 REVOKE ALL ON FUNCTION atlas.refuse_change() FROM PUBLIC;
 
 --
--- Name: FUNCTION register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[]); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[], p_protocol integer); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[]) TO service_role;
-GRANT ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[]) TO atlas_worker;
+REVOKE ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[], p_protocol integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[], p_protocol integer) TO service_role;
+GRANT ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[], p_protocol integer) TO atlas_worker;
 
 --
 -- Name: FUNCTION reject_message(p_source text, p_event_id text, p_payload jsonb, p_reason text); Type: ACL; Schema: atlas; Owner: -
@@ -14836,6 +14897,12 @@ GRANT ALL ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_reposi
 --
 
 REVOKE ALL ON FUNCTION atlas.require_member(p_project uuid) FROM PUBLIC;
+
+--
+-- Name: FUNCTION require_protocol(p_oldest integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.require_protocol(p_oldest integer) FROM PUBLIC;
 
 --
 -- Name: FUNCTION reserve_one(p_task atlas.task, p_call integer, p_model text, p_input bigint, p_output bigint, p_tier text, p_window text); Type: ACL; Schema: atlas; Owner: -

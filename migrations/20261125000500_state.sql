@@ -121,6 +121,7 @@ create table atlas.worker (
   id uuid primary key,
   name text not null,
   version text not null,
+  protocol integer not null default 1 check (protocol > 0),
   state text not null default 'busy' check (state in ('idle', 'busy', 'stopped')),
   concurrency integer not null check (concurrency > 0),
   models text[] not null default '{}',
@@ -131,6 +132,7 @@ comment on table atlas.worker is 'Who works: alive when seen lately; idle ones a
 comment on column atlas.worker.id is 'A new one at each start.';
 comment on column atlas.worker.name is 'Host and process.';
 comment on column atlas.worker.version is 'Its version of Atlas.';
+comment on column atlas.worker.protocol is 'Version of the protocol that it speaks with the schema: see atlas.protocols().';
 comment on column atlas.worker.state is 'idle waits for a wake-up, busy claims by itself, stopped has left.';
 comment on column atlas.worker.concurrency is 'Tasks it runs at once.';
 comment on column atlas.worker.models is 'Its chain: the model it calls first, and those it falls back to.';

@@ -118,17 +118,17 @@ comment on function atlas.submit_task(jsonb, uuid) is
 grant execute on function atlas.submit_task(jsonb, uuid) to authenticated, service_role;
 
 create function atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer,
-  p_models text[] default '{}')
+  p_models text[] default '{}', p_protocol integer default 1)
 returns void
 language sql security definer set search_path = ''
 as $$
   delete from atlas.worker w where w.seen_at < now() - interval '1 day';
-  insert into atlas.worker (id, name, version, concurrency, models)
-  values (p_worker_id, p_name, p_version, p_concurrency, p_models)
+  insert into atlas.worker (id, name, version, concurrency, models, protocol)
+  values (p_worker_id, p_name, p_version, p_concurrency, p_models, p_protocol)
   on conflict (id) do update set state = 'busy', seen_at = now();
 $$;
-comment on function atlas.register_worker(uuid, text, text, integer, text[]) is 'Says that a worker is there, and which models it calls.';
-grant execute on function atlas.register_worker(uuid, text, text, integer, text[]) to service_role, atlas_worker;
+comment on function atlas.register_worker(uuid, text, text, integer, text[], integer) is 'Says that a worker is there, which models it calls, and which protocol it speaks.';
+grant execute on function atlas.register_worker(uuid, text, text, integer, text[], integer) to service_role, atlas_worker;
 
 create function atlas.mark_worker(p_worker_id uuid, p_state text) returns integer
 language sql security definer set search_path = ''

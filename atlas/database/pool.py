@@ -17,7 +17,8 @@ import orjson
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay
 
 from atlas.backoff import full_jitter
-from atlas.errors import SQLSTATES, AtlasError, DatabaseDown, RefusedError
+from atlas.database.protocol import check_protocol
+from atlas.errors import SQLSTATES, AtlasError, DatabaseDown, RefusedError, SchemaMismatch
 from atlas.task import JsonObject
 
 log = logging.getLogger("atlas.postgres")
@@ -61,8 +62,14 @@ class UniqueViolated(RefusedError):
     """The row is there already."""
 
 
+UNKNOWN_TO_IT = {"3F000", "42P01", "42703", "42704", "42883"}
+"""SQLSTATEs of a schema, table, column, type and function that the database does not have."""
+
+
 def translate(error: asyncpg.PostgresError) -> AtlasError:
     """The error of the tree for an SQLSTATE of the migrations; RefusedError for any other."""
+    if error.sqlstate in UNKNOWN_TO_IT:
+        return SchemaMismatch(f"the database's schema is that of another version of Atlas ({error})", "ask `atlas doctor`")
     kind = UniqueViolated if error.sqlstate == "23505" else SQLSTATES.get(error.sqlstate or "", RefusedError)
     return kind(str(getattr(error, "message", None) or error), str(getattr(error, "hint", None) or ""))
 
@@ -116,20 +123,33 @@ class Pool:
     async def connect(
         cls, url: str, *, size: int = 8, patience: float = 600.0, password: Password = None
     ) -> AsyncIterator[Pool]:  # fmt: skip
-        """Opens the pool; raises DatabaseDown when Postgres does not answer now. password: asked for at each new connection."""
+        """Opens the pool. password: asked for at each new connection.
+
+        Raises DatabaseDown when Postgres does not answer now, SchemaMismatch when its schema does not serve this version.
+        """
         pool = cls(url, size=size, patience=patience, password=password)
         try:
             try:
-                pool._pool = await pool._open()
+                pool._pool = await pool._open_checked()
             except POOLED:
                 pool.pooled = True
-                pool._pool = await pool._open()
+                pool._pool = await pool._open_checked()
         except (*CONNECTION_LOST, asyncpg.PostgresError, TimeoutError) as error:
             raise DatabaseDown(f"Postgres cannot be reached ({error})", "check DATABASE_URL, or run `atlas up`") from error
         try:
             yield pool
         finally:
             pool._pool.terminate()
+
+    async def _open_checked(self) -> asyncpg.Pool:
+        opened = await self._open()
+        try:
+            async with opened.acquire() as connection:
+                await check_protocol(connection)
+        except BaseException:
+            opened.terminate()
+            raise
+        return opened
 
     async def _open(self) -> asyncpg.Pool:
         return await asyncpg.create_pool(

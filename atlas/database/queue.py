@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from atlas.database.pool import Pool
+from atlas.database.protocol import PROTOCOL
 from atlas.llm.models import Model, read_models
 from atlas.task import AttemptId, ClaimedTask, Exchange, Inherited, JsonObject, Lease, TaskId, Usage
 
@@ -34,7 +35,7 @@ class PostgresQueue:
         self, worker: UUID, *, name: str, version: str, concurrency: int, models: Sequence[str] = ()
     ) -> None:
         await self._pool.value(
-            "select atlas.register_worker($1, $2, $3, $4, $5)", worker, name, version, concurrency, list(models)
+            "select atlas.register_worker($1, $2, $3, $4, $5, $6)", worker, name, version, concurrency, list(models), PROTOCOL
         )
 
     async def mark_worker(self, worker: UUID, state: str) -> int:

@@ -1273,6 +1273,7 @@ export type Database = {
           "id": string;
           "models": (string)[];
           "name": string;
+          "protocol": number;
           "seen_at": string;
           "started_at": string;
           "state": string;
@@ -1284,6 +1285,7 @@ export type Database = {
           "id": string;
           "models"?: (string)[];
           "name": string;
+          "protocol"?: number;
           "seen_at"?: string;
           "started_at"?: string;
           "state"?: string;
@@ -1294,6 +1296,7 @@ export type Database = {
           "id"?: string;
           "models"?: (string)[];
           "name"?: string;
+          "protocol"?: number;
           "seen_at"?: string;
           "started_at"?: string;
           "state"?: string;
@@ -1891,6 +1894,7 @@ export type Database = {
         };
       };
       "project_of": { Args: { "named": string; "sender": string }; Returns: string };
+      "protocols": { Args: Record<PropertyKey, never>; Returns: unknown };
       "provide_topic": { Args: { "p_target": string }; Returns: string };
       "queue_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
       "quote_task": { Args: { "p_project"?: string; "p_tier"?: string; "p_window"?: string }; Returns: Json };
@@ -1938,6 +1942,7 @@ export type Database = {
           "p_concurrency": number;
           "p_models"?: (string)[];
           "p_name": string;
+          "p_protocol"?: number;
           "p_version": string;
           "p_worker_id": string;
         };
@@ -1993,6 +1998,7 @@ export type Database = {
         Returns: string;
       };
       "require_member": { Args: { "p_project": string }; Returns: undefined };
+      "require_protocol": { Args: { "p_oldest": number }; Returns: undefined };
       "reserve_one": {
         Args: {
           "p_call": number;

@@ -400,6 +400,7 @@ async def test_deltas_come_as_they_are_written_and_in_order(database: Database, 
         ]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("code", [1006, 1012])
 async def test_a_reader_whose_socket_is_cut_at_every_delta_misses_nothing(
     database: Database, db: asyncpg.Connection, workers: Workers, openai: OpenAIDouble, tmp_path: Path, code: int

@@ -209,7 +209,7 @@ CREATED = re.compile(
 
 
 def test_every_object_is_defined_once() -> None:
-    """Until 0.4 is tagged: what runs is what stands there, and no file repairs another."""
+    """In 0.4: what runs is what stands there, and no file repairs another."""
     text = "\n".join(one.sql for one in migrate.read_migrations())
     made = [
         (kind, name, table if kind in ("trigger", "policy") else "")

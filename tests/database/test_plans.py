@@ -36,7 +36,7 @@ PLANNED_BY_ITSELF = {"rag.search_task"}
 SELDOM = {
     # when a worker begins, or a model, a budget or a destination is read or changed
     "atlas.flush_cache", "atlas.get_budgets", "atlas.list_destinations", "atlas.list_models", "atlas.mark_worker", "atlas.pause",
-    "atlas.provide_topic", "atlas.register_worker", "atlas.resume", "atlas.set_budget", "atlas.set_spend_rules", "rag.embedding_indexes",
+    "atlas.protocols", "atlas.provide_topic", "atlas.register_worker", "atlas.resume", "atlas.set_budget", "atlas.set_spend_rules", "rag.embedding_indexes",
     # by a timer of several seconds, for the whole fleet
     "atlas.audit_digest", "atlas.check_ledger", "atlas.end_holds", "atlas.measure_models", "atlas.queue_metrics",
     "atlas.raise_notifications", "atlas.report_progress", "atlas.seal_audit", "atlas.take_orphans", "atlas.take_probes", "atlas.trim_inbound",
