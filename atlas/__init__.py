@@ -1,3 +1,3 @@
 """Atlas: an architect agent as a service on Supabase."""
 
-__version__ = "0.4.0"
+__version__ = "0.5.0.dev0"

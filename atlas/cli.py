@@ -48,6 +48,11 @@ COMMANDS = {
     "resume": ("operate", "Claim questions again."),
     "control": ("operate", "Send a control message over the bus, and print the worker's answer."),
     "schema": ("operate", "Print the JSON Schema of the messages."),
+    "erase": (
+        "retention",
+        "Erase what people wrote for good: of a task, or of all of a sender's. Ids, amounts and the audit stay.",
+    ),
+    "retention": ("retention", "Show or set how long ended tasks and their texts are kept. Spend and audit stay."),
     "audit": ("audit", "The audit: who did what when, chained and sealed."),
     "doctor": ("doctor", "Check settings, database, migrations, models, budgets, workers, audit and PATH."),
 }

@@ -27,7 +27,7 @@ HEADERS_WITHIN = 10.0
 
 
 class PromptHeaders(H11Protocol):
-    """uvicorn's protocol, which itself waits for headers for ever: half-open requests would take all connections."""
+    """uvicorn's protocol, which itself waits for headers forever: half-open requests would take all connections."""
 
     _late: asyncio.TimerHandle | None = None
 

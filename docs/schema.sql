@@ -2124,15 +2124,7 @@ begin
     raise exception using errcode = 'AT005', message = format('task %s is %s', p_task_id, task.state),
       hint = 'cancel it first, or wait for its end';
   end if;
-  delete from atlas.reply_part p where p.task_id = p_task_id;
-  update public.architect_in i set data = i.data || '{"content": "[erased]"}' where i.id = task.in_id;
-  update public.architect_out o set data = jsonb_set(o.data || '{"content": "[erased]"}', '{metadata}',
-    (o.data -> 'metadata') - 'sources' - 'error' - 'warnings') where o.task_id = task.message_task_id;
-  update atlas.attempt a set error_message = case when a.error_message is not null then '[erased]' end, late_text = null
-  where a.task_id = p_task_id and (a.error_message is not null or a.late_text is not null);
-  update atlas.task t set title = '[erased]', error_message = case when t.error_message is not null then '[erased]' end
-  where t.id = p_task_id;
-  perform atlas.append_audit(p_task_id, 'erase', '{}');
+  perform atlas.erase_texts(array[p_task_id]);
 end
 $$;
 
@@ -2140,7 +2132,84 @@ $$;
 -- Name: FUNCTION erase(p_task_id uuid); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.erase(p_task_id uuid) IS 'Removes the texts of an ended task for good: question, reply, parts, title.';
+COMMENT ON FUNCTION atlas.erase(p_task_id uuid) IS 'Removes the texts of an ended task for good: question, reply, parts, title, caches.';
+
+--
+-- Name: erase_sender(text, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.erase_sender(p_sender_key text, p_limit integer DEFAULT 200) RETURNS TABLE(erased integer, left_over integer, unfinished integer)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_tasks constant uuid[] := array(
+    select t.id from atlas.task t where t.sender_key = p_sender_key and t.finished_at is not null and t.title <> '[erased]'
+    order by t.id limit least(greatest(p_limit, 1), 1000) for no key update);
+begin
+  if cardinality(v_tasks) > 0 then
+    perform atlas.erase_texts(v_tasks);
+  elsif not exists (select from atlas.task t where t.sender_key = p_sender_key) then
+    raise exception using errcode = 'AT004', message = format('no task of sender %L', p_sender_key),
+      hint = 'see `atlas spend --by sender`';
+  end if;
+  return query select cardinality(v_tasks),
+    (count(*) filter (where t.finished_at is not null))::integer, (count(*) filter (where t.finished_at is null))::integer
+  from atlas.task t where t.sender_key = p_sender_key and t.title <> '[erased]';
+end
+$$;
+
+--
+-- Name: FUNCTION erase_sender(p_sender_key text, p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.erase_sender(p_sender_key text, p_limit integer) IS 'Removes the texts of a sender''s ended tasks, some at a time: how many it erased, how many are left, and how many have not ended.';
+
+--
+-- Name: erase_texts(uuid[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.erase_texts(p_tasks uuid[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_messages constant uuid[] := array(select t.message_task_id from atlas.task t where t.id = any (p_tasks));
+begin
+  delete from atlas.reply_part p where p.task_id = any (p_tasks);
+  update public.architect_in i set data = jsonb_set(i.data || '{"content": "[erased]"}', '{metadata}', (
+    select coalesce(jsonb_object_agg(m.key, m.value), '{}') from jsonb_each(i.data -> 'metadata') m where left(m.key, 2) <> 'x_'))
+  from atlas.task t where t.id = any (p_tasks) and i.id = t.in_id;
+  update public.architect_out o set data = jsonb_set(o.data || '{"content": "[erased]"}', '{metadata}',
+    (o.data -> 'metadata') - 'sources' - 'error' - 'warnings') where o.task_id = any (v_messages);
+  update atlas.outbox o set payload = jsonb_strip_nulls(jsonb_build_object('task_id', o.task_id, 'erased', true)), last_error = null
+  where o.task_id = any (v_messages) and o.payload is not null and o.state in ('pending', 'dead');
+  update atlas.attempt a set error_message = case when a.error_message is not null then '[erased]' end, late_text = null
+  where a.task_id = any (p_tasks) and (a.error_message is not null or a.late_text is not null);
+  update atlas.task t set title = '[erased]', error_message = case when t.error_message is not null then '[erased]' end
+  where t.id = any (p_tasks);
+  delete from rag.cache c where c.task_id = any (p_tasks);
+  delete from rag.citation c where c.task_id = any (p_tasks);
+  delete from atlas.rejected_message r where atlas.as_uuid(r.payload ->> 'task_id') = any (v_messages);
+  -- Supabase's own table is partitioned, owned by its Realtime, and emptied within three days
+  if (select c.relkind from pg_class c where c.oid = to_regclass('realtime.messages')) = 'r'
+     and has_table_privilege('realtime.messages', 'delete') then
+    delete from realtime.messages m where m.topic = any (array(select 'task:' || x from unnest(p_tasks) x));
+  end if;
+  perform atlas.append_audits('erase', p_tasks, array_fill(jsonb '{}', array[cardinality(p_tasks)]));
+end
+$$;
+
+--
+-- Name: FUNCTION erase_texts(p_tasks uuid[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.erase_texts(p_tasks uuid[]) IS 'Removes the texts of ended tasks: messages, parts, errors, cached searches, events that were not sent. Internal: the caller holds the tasks.';
 
 --
 -- Name: escalate(uuid, text, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2170,6 +2239,25 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.escalate(p_task_id uuid, p_code text, p_message text) IS 'Tells people, by a control message on architect_out.';
+
+--
+-- Name: event_of(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.event_of(p_task uuid, p_status text) RETURNS uuid
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$
+  -- the first half of the task's id keeps the order of time, which indexes are written in
+  select encode(substr(uuid_send(p_task), 1, 8) || set_byte(h.hash, 0, (get_byte(h.hash, 0) & 63) | 128), 'hex')::uuid
+  from (select substr(sha256(uuid_send(p_task) || convert_to(p_status, 'UTF8')), 1, 8) as hash) h
+$$;
+
+--
+-- Name: FUNCTION event_of(p_task uuid, p_status text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.event_of(p_task uuid, p_status text) IS 'The id of the event that a task is in_progress, or completed: the same in every copy. Internal.';
 
 --
 -- Name: extend_leases(uuid, uuid[], interval); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2753,6 +2841,33 @@ $$;
 COMMENT ON FUNCTION atlas.keep_late_text(p_attempt_id uuid, p_task atlas.task, p_text text) IS 'Keeps the text of a response that came after its task was over, unless it is the reply. Internal.';
 
 --
+-- Name: keep_message(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.keep_message() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+begin
+  if exists (select from atlas.task t where t.id = old.task_id and t.in_id = old.id)
+     or exists (select from atlas.task t where t.message_task_id = old.task_id and t.kind = 'control' and t.in_id = old.id) then
+    raise exception using errcode = 'AT005', message = format('message %s is that of task %s', old.id, old.task_id),
+      hint = 'set a retention (`atlas retention`), or erase its text (`atlas erase`)';
+  end if;
+  return old;
+end
+$$;
+
+--
+-- Name: FUNCTION keep_message(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.keep_message() IS 'Keeps the message of a task for as long as there is the task.';
+
+--
 -- Name: known_documents(uuid, text[]); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -3067,6 +3182,43 @@ $$;
 COMMENT ON FUNCTION atlas.my_projects() IS 'The projects of the calling user; policies call it once a statement.';
 
 --
+-- Name: my_scopes(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.my_scopes() RETURNS text[]
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select array['sender:' || atlas.uid()::text] || array(select 'project:' || p::text from atlas.my_projects() p)
+$$;
+
+--
+-- Name: FUNCTION my_scopes(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.my_scopes() IS 'The budget scopes whose calls the calling user may see: their own, and those of their projects.';
+
+--
+-- Name: name_event(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.name_event() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  new.event_id := atlas.event_of(new.task_id, new.data #>> '{metadata,status}');
+  return new;
+end
+$$;
+
+--
+-- Name: FUNCTION name_event(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.name_event() IS 'Gives the start and the reply of a task the ids of their events.';
+
+--
 -- Name: names_of(uuid[]); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -3367,7 +3519,7 @@ COMMENT ON FUNCTION atlas.project_of(sender uuid, named text) IS 'The project of
 CREATE FUNCTION atlas.protocols() RETURNS int4range
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
-    AS $$ select int4range(1, 1, '[]') $$;
+    AS $$ select int4range(1, 2, '[]') $$;
 
 --
 -- Name: FUNCTION protocols(); Type: COMMENT; Schema: atlas; Owner: -
@@ -5154,6 +5306,30 @@ COMMENT ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text
 "enforcement": hard|soft, "when_spent": defer|reject}; null removes one. What waits for it goes on at once.';
 
 --
+-- Name: set_retention(interval, interval); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.set_retention(p_tasks interval, p_texts interval DEFAULT NULL::interval) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if least(p_tasks, p_texts) < interval '1 day' then
+    raise exception using errcode = 'AT005', message = format('set_retention: %s is too short', least(p_tasks, p_texts)),
+      hint = 'keep tasks and texts for a day at least';
+  end if;
+  update atlas.control set keep_tasks = p_tasks, keep_texts = p_texts;
+  perform atlas.append_audit(null, 'set_retention', jsonb_build_object('tasks', p_tasks, 'texts', p_texts));
+end
+$$;
+
+--
+-- Name: FUNCTION set_retention(p_tasks interval, p_texts interval); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.set_retention(p_tasks interval, p_texts interval) IS 'How long ended tasks stay, and how long their texts do; null: for ever. Workers trim what is older, some each minute.';
+
+--
 -- Name: set_spend_rules(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -5735,6 +5911,42 @@ CREATE FUNCTION atlas.today() RETURNS date
 COMMENT ON FUNCTION atlas.today() IS 'The budget''s day: UTC.';
 
 --
+-- Name: trim_history(integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.trim_history(p_limit integer DEFAULT 200) RETURNS TABLE(tasks integer, texts integer, parts integer)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_keep record;
+  v_limit constant integer := least(greatest(p_limit, 1), 1000);
+begin
+  tasks := 0; texts := 0; parts := 0;
+  -- one of the fleet at a time
+  if pg_try_advisory_xact_lock(hashtextextended('atlas.trim_history', 0)) then
+    select c.keep_tasks, c.keep_texts into v_keep from atlas.control c;
+    if v_keep.keep_tasks is not null then
+      tasks := atlas.trim_tasks(now() - v_keep.keep_tasks, v_limit);
+    end if;
+    if v_keep.keep_texts is not null then
+      texts := atlas.trim_texts(now() - v_keep.keep_texts, v_limit);
+    end if;
+    parts := atlas.trim_parts(now() - interval '1 day', v_limit);
+  end if;
+  return next;
+end
+$$;
+
+--
+-- Name: FUNCTION trim_history(p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.trim_history(p_limit integer) IS 'Trims what the retention no longer keeps, at most so many of each: tasks; texts of tasks; parts of replies that were complete a day ago.';
+
+--
 -- Name: trim_inbound(interval); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -5813,6 +6025,125 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.trim_outbox(p_keep interval, p_limit integer) IS 'Deletes rows that were sent or skipped, or kept for no destination, longer ago than that; says how many.';
+
+--
+-- Name: trim_parts(timestamp with time zone, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.trim_parts(p_before timestamp with time zone, p_limit integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_tasks uuid[];
+  v_to timestamptz;
+begin
+  select array_agg(t.id) filter (where t.state = 'completed'), max(t.queued_at) into v_tasks, v_to
+  from (
+    select t.id, t.state, t.queued_at from atlas.task t
+    where t.queued_at > (select c.parts_trimmed_to from atlas.control c) and t.queued_at < p_before
+    -- those that were asked in one statement have one time
+    order by t.queued_at fetch first p_limit rows with ties) t;
+  if v_to is null then
+    return 0;
+  end if;
+  update atlas.control set parts_trimmed_to = v_to;
+  delete from atlas.reply_part p where p.task_id = any (v_tasks);
+  return coalesce(cardinality(v_tasks), 0);
+end
+$$;
+
+--
+-- Name: FUNCTION trim_parts(p_before timestamp with time zone, p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.trim_parts(p_before timestamp with time zone, p_limit integer) IS 'Deletes the parts of the next completed replies that were asked for before a time. Internal.';
+
+--
+-- Name: trim_tasks(timestamp with time zone, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.trim_tasks(p_before timestamp with time zone, p_limit integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_tasks uuid[];
+  v_in bigint[];
+  v_messages uuid[];
+  v_out bigint[];
+begin
+  select coalesce(array_agg(t.id), '{}'), array_agg(t.in_id), array_agg(t.message_task_id) into v_tasks, v_in, v_messages
+  from (
+    select t.id, t.in_id, t.message_task_id from atlas.task t
+    where t.queued_at < p_before and t.finished_at < p_before
+      and not exists (select from atlas.spend s where s.task_id = t.id and s.state <> 'settled')
+      and not exists (select from atlas.outbox o where o.task_id in (t.id, t.message_task_id) and o.state = 'pending'
+        and o.destination_id is not null)
+    order by t.queued_at limit p_limit for update skip locked) t;
+  if v_tasks = '{}' then
+    return 0;
+  end if;
+  delete from atlas.reply_part p where p.task_id = any (v_tasks);
+  delete from atlas.watch w where w.task_id = any (v_tasks);
+  delete from atlas.post p where p.task_id = any (v_tasks);
+  delete from rag.cache c where c.task_id = any (v_tasks);
+  delete from atlas.attempt a where a.task_id = any (v_tasks);
+  delete from atlas.task t where t.id = any (v_tasks);
+  -- a command that names a task is answered under its id: that task's reply stays
+  v_out := array(select o.id from public.architect_out o
+    where o.task_id = any (v_messages) and not exists (select from atlas.task t where t.id = o.task_id));
+  delete from atlas.outbox o where o.out_id = any (v_out);
+  delete from public.architect_out o where o.id = any (v_out);
+  delete from public.architect_in i where i.id = any (v_in);
+  perform atlas.append_audits('trim_task', v_tasks, array_fill(jsonb '{}', array[cardinality(v_tasks)]));
+  return cardinality(v_tasks);
+end
+$$;
+
+--
+-- Name: FUNCTION trim_tasks(p_before timestamp with time zone, p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.trim_tasks(p_before timestamp with time zone, p_limit integer) IS 'Deletes tasks that ended before a time, with their attempts, parts and messages, unless a call or an event of theirs is open. Internal.';
+
+--
+-- Name: trim_texts(timestamp with time zone, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.trim_texts(p_before timestamp with time zone, p_limit integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_tasks constant uuid[] := array(
+    select t.id from atlas.task t
+    where t.title <> '[erased]' and t.queued_at < p_before and t.finished_at < p_before
+      and not exists (select from atlas.outbox o where o.task_id in (t.id, t.message_task_id) and o.state = 'pending'
+        and o.destination_id is not null)
+    order by t.queued_at limit p_limit for no key update skip locked);
+begin
+  if cardinality(v_tasks) > 0 then
+    perform atlas.erase_texts(v_tasks);
+  end if;
+  return cardinality(v_tasks);
+end
+$$;
+
+--
+-- Name: FUNCTION trim_texts(p_before timestamp with time zone, p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.trim_texts(p_before timestamp with time zone, p_limit integer) IS 'Erases the texts of tasks that ended before a time, unless an event of theirs is not sent yet. Internal.';
 
 --
 -- Name: user_of(text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -5918,14 +6249,21 @@ CREATE FUNCTION atlas.verify_audit() RETURNS TABLE(problem text, task_id uuid, a
   join lateral (select x.id, x.detail from atlas.audit x where x.task_id = t.id and x.event = 'complete_task'
                 order by x.seq desc limit 1) a on a.detail ? 'message_sha256'
   left join public.architect_out o on o.id = t.out_id
-  where t.state = 'completed' and t.title <> '[erased]' and (o.task_id is distinct from t.message_task_id
+  where t.state = 'completed' and (o.task_id is distinct from t.message_task_id
     or a.detail ->> 'message_sha256' is distinct from atlas.message_sha256(o.data))
+    and not exists (select from atlas.audit x where x.task_id = t.id and x.event = 'erase')
   union all
   select 'the message is not the one that was submitted', t.id, a.id
   from atlas.task t
   join atlas.audit a on a.task_id = t.id and a.seq = 1 and a.event = 'submit_task' and a.detail ? 'message_sha256'
   left join public.architect_in i on i.id = t.in_id
-  where t.title <> '[erased]' and a.detail ->> 'message_sha256' is distinct from atlas.message_sha256(i.data)
+  where a.detail ->> 'message_sha256' is distinct from atlas.message_sha256(i.data)
+    and not exists (select from atlas.audit x where x.task_id = t.id and x.event = 'erase')
+  union all
+  select 'the task is gone, and no trim_task says so', a.task_id, a.id
+  from atlas.audit a
+  where a.seq = 1 and a.task_id is not null and a.event = 'submit_task' and not exists (select from atlas.task t where t.id = a.task_id)
+    and not exists (select from atlas.audit x where x.task_id = a.task_id and x.event = 'trim_task')
 $$;
 
 --
@@ -7732,8 +8070,8 @@ begin
   delete from rag.cache c where c.key in (
     select o.key from rag.cache o where o.created_at < now() - interval '7 days' order by o.created_at limit 20
     for update skip locked);
-  insert into rag.cache as c (key, epoch, hits)
-  select rag.cache_key(p_query, p_settings, allowed.projects), p_epoch, coalesce(found.hits, '[]')
+  insert into rag.cache as c (key, epoch, hits, task_id)
+  select rag.cache_key(p_query, p_settings, allowed.projects), p_epoch, coalesce(found.hits, '[]'), p_task
   from (select rag.projects_of(p_task) as projects) allowed
   cross join lateral (
     select jsonb_agg(jsonb_build_object('document', k.document_id, 'passage', k.passage_id, 'similarity', i.item -> 'similarity',
@@ -7742,7 +8080,7 @@ begin
     join rag.chunk k on k.id = (i.item ->> 'chunk_id')::bigint) found
   -- what was found while the index changed belongs to the state before
   where p_epoch = rag.index_epoch(allowed.projects)
-  on conflict (key) do update set epoch = excluded.epoch, hits = excluded.hits, created_at = now();
+  on conflict (key) do update set epoch = excluded.epoch, hits = excluded.hits, task_id = excluded.task_id, created_at = now();
 end
 $$;
 
@@ -8836,9 +9174,14 @@ CREATE TABLE atlas.control (
     books_wrong integer DEFAULT 0 NOT NULL,
     audit_checked_at timestamp with time zone,
     audit_broken integer DEFAULT 0 NOT NULL,
+    keep_tasks interval,
+    keep_texts interval,
+    parts_trimmed_to timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     CONSTRAINT control_audit_broken_check CHECK ((audit_broken >= 0)),
     CONSTRAINT control_books_wrong_check CHECK ((books_wrong >= 0)),
-    CONSTRAINT control_only_row_check CHECK (only_row)
+    CONSTRAINT control_only_row_check CHECK (only_row),
+    CONSTRAINT tasks_stay_for_a_day CHECK ((keep_tasks >= '1 day'::interval)),
+    CONSTRAINT texts_stay_for_a_day CHECK ((keep_texts >= '1 day'::interval))
 );
 
 --
@@ -8900,6 +9243,36 @@ COMMENT ON COLUMN atlas.control.audit_checked_at IS 'When a worker last checked 
 --
 
 COMMENT ON COLUMN atlas.control.audit_broken IS 'How many of them did not fit.';
+
+--
+-- Name: COLUMN control.keep_tasks; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.control.keep_tasks IS 'How long ended tasks stay; null: for ever. See atlas.set_retention().';
+
+--
+-- Name: COLUMN control.keep_texts; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.control.keep_texts IS 'How long the texts of ended tasks stay; null: as long as the tasks.';
+
+--
+-- Name: COLUMN control.parts_trimmed_to; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.control.parts_trimmed_to IS 'Parts of completed replies to questions up to this time were trimmed.';
+
+--
+-- Name: CONSTRAINT tasks_stay_for_a_day ON control; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON CONSTRAINT tasks_stay_for_a_day ON atlas.control IS 'Who reads a reply has a day for it at least.';
+
+--
+-- Name: CONSTRAINT texts_stay_for_a_day ON control; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON CONSTRAINT texts_stay_for_a_day ON atlas.control IS 'Who reads a reply has a day for it at least.';
 
 --
 -- Name: dead_letters; Type: VIEW; Schema: atlas; Owner: -
@@ -10220,13 +10593,13 @@ COMMENT ON COLUMN atlas.spend.id IS 'Its id.';
 -- Name: COLUMN spend.task_id; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.spend.task_id IS 'The task it belongs to.';
+COMMENT ON COLUMN atlas.spend.task_id IS 'The task it belongs to; the task may have been trimmed since.';
 
 --
 -- Name: COLUMN spend.attempt_id; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.spend.attempt_id IS 'The attempt that made the call, or that took it up from a lost one.';
+COMMENT ON COLUMN atlas.spend.attempt_id IS 'The attempt that made the call, or that took it up from a lost one; it may have been trimmed since.';
 
 --
 -- Name: COLUMN spend.call; Type: COMMENT; Schema: atlas; Owner: -
@@ -10698,33 +11071,48 @@ COMMENT ON COLUMN atlas.spend_by_model.presumed_usd IS 'US dollars that those wo
 
 CREATE VIEW atlas.spend_by_project WITH (security_invoker='true') AS
  SELECT s.day,
-    t.project_id,
+    s.project_id,
     p.name AS project,
-    count(*) FILTER (WHERE ((s.state = 'settled'::text) AND (s.corrects IS NULL))) AS calls,
-    sum(s.input_tokens) AS input_tokens,
-    sum(s.cached_tokens) AS cached_tokens,
-    sum(s.output_tokens) AS output_tokens,
-    sum(s.reasoning_tokens) AS reasoning_tokens,
-    sum(s.tokens) AS tokens,
-    sum(s.usd) AS usd,
-    count(*) FILTER (WHERE ((s.known = 'unknown'::text) AND (NOT (EXISTS ( SELECT
-           FROM atlas.spend c
-          WHERE (c.corrects = s.id)))))) AS unknown_calls,
-    sum(s.cache_write_tokens) AS cache_write_tokens,
-    count(*) FILTER (WHERE (s.state = 'held'::text)) AS held_calls,
-    sum(s.reserved_tokens) FILTER (WHERE (s.state = 'held'::text)) AS held_tokens,
-    sum(s.reserved_usd) FILTER (WHERE (s.state = 'held'::text)) AS held_usd,
-    count(*) FILTER (WHERE ((s.known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
-           FROM atlas.spend c
-          WHERE (c.corrects = s.id)))))) AS presumed_calls,
-    sum(s.reserved_usd) FILTER (WHERE ((s.known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
-           FROM atlas.spend c
-          WHERE (c.corrects = s.id)))))) AS presumed_usd
-   FROM ((atlas.spend s
-     JOIN atlas.task t ON ((t.id = s.task_id)))
-     LEFT JOIN atlas.project p ON ((p.id = t.project_id)))
-  WHERE (s.state <> 'reserved'::text)
-  GROUP BY s.day, t.project_id, p.name;
+    s.calls,
+    s.input_tokens,
+    s.cached_tokens,
+    s.output_tokens,
+    s.reasoning_tokens,
+    s.tokens,
+    s.usd,
+    s.unknown_calls,
+    s.cache_write_tokens,
+    s.held_calls,
+    s.held_tokens,
+    s.held_usd,
+    s.presumed_calls,
+    s.presumed_usd
+   FROM (( SELECT s_1.day,
+            (substr(s_1.scopes[2], 9))::uuid AS project_id,
+            count(*) FILTER (WHERE ((s_1.state = 'settled'::text) AND (s_1.corrects IS NULL))) AS calls,
+            sum(s_1.input_tokens) AS input_tokens,
+            sum(s_1.cached_tokens) AS cached_tokens,
+            sum(s_1.output_tokens) AS output_tokens,
+            sum(s_1.reasoning_tokens) AS reasoning_tokens,
+            sum(s_1.tokens) AS tokens,
+            sum(s_1.usd) AS usd,
+            count(*) FILTER (WHERE ((s_1.known = 'unknown'::text) AND (NOT (EXISTS ( SELECT
+                   FROM atlas.spend c
+                  WHERE (c.corrects = s_1.id)))))) AS unknown_calls,
+            sum(s_1.cache_write_tokens) AS cache_write_tokens,
+            count(*) FILTER (WHERE (s_1.state = 'held'::text)) AS held_calls,
+            sum(s_1.reserved_tokens) FILTER (WHERE (s_1.state = 'held'::text)) AS held_tokens,
+            sum(s_1.reserved_usd) FILTER (WHERE (s_1.state = 'held'::text)) AS held_usd,
+            count(*) FILTER (WHERE ((s_1.known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
+                   FROM atlas.spend c
+                  WHERE (c.corrects = s_1.id)))))) AS presumed_calls,
+            sum(s_1.reserved_usd) FILTER (WHERE ((s_1.known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
+                   FROM atlas.spend c
+                  WHERE (c.corrects = s_1.id)))))) AS presumed_usd
+           FROM atlas.spend s_1
+          WHERE (s_1.state <> 'reserved'::text)
+          GROUP BY s_1.day, s_1.scopes[2]) s
+     LEFT JOIN atlas.project p ON ((p.id = s.project_id)));
 
 --
 -- Name: VIEW spend_by_project; Type: COMMENT; Schema: atlas; Owner: -
@@ -10839,33 +11227,32 @@ COMMENT ON COLUMN atlas.spend_by_project.presumed_usd IS 'US dollars that those 
 --
 
 CREATE VIEW atlas.spend_by_sender WITH (security_invoker='true') AS
- SELECT s.day,
-    t.sender_key,
-    t.project_id,
-    count(*) FILTER (WHERE ((s.state = 'settled'::text) AND (s.corrects IS NULL))) AS calls,
-    sum(s.input_tokens) AS input_tokens,
-    sum(s.output_tokens) AS output_tokens,
-    sum(s.tokens) AS tokens,
-    sum(s.usd) AS usd,
-    sum(s.cached_tokens) AS cached_tokens,
-    sum(s.reasoning_tokens) AS reasoning_tokens,
-    count(*) FILTER (WHERE ((s.known = 'unknown'::text) AND (NOT (EXISTS ( SELECT
+ SELECT day,
+    substr(scopes[3], 8) AS sender_key,
+    (substr(scopes[2], 9))::uuid AS project_id,
+    count(*) FILTER (WHERE ((state = 'settled'::text) AND (corrects IS NULL))) AS calls,
+    sum(input_tokens) AS input_tokens,
+    sum(output_tokens) AS output_tokens,
+    sum(tokens) AS tokens,
+    sum(usd) AS usd,
+    sum(cached_tokens) AS cached_tokens,
+    sum(reasoning_tokens) AS reasoning_tokens,
+    count(*) FILTER (WHERE ((known = 'unknown'::text) AND (NOT (EXISTS ( SELECT
            FROM atlas.spend c
           WHERE (c.corrects = s.id)))))) AS unknown_calls,
-    sum(s.cache_write_tokens) AS cache_write_tokens,
-    count(*) FILTER (WHERE (s.state = 'held'::text)) AS held_calls,
-    sum(s.reserved_tokens) FILTER (WHERE (s.state = 'held'::text)) AS held_tokens,
-    sum(s.reserved_usd) FILTER (WHERE (s.state = 'held'::text)) AS held_usd,
-    count(*) FILTER (WHERE ((s.known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
+    sum(cache_write_tokens) AS cache_write_tokens,
+    count(*) FILTER (WHERE (state = 'held'::text)) AS held_calls,
+    sum(reserved_tokens) FILTER (WHERE (state = 'held'::text)) AS held_tokens,
+    sum(reserved_usd) FILTER (WHERE (state = 'held'::text)) AS held_usd,
+    count(*) FILTER (WHERE ((known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
            FROM atlas.spend c
           WHERE (c.corrects = s.id)))))) AS presumed_calls,
-    sum(s.reserved_usd) FILTER (WHERE ((s.known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
+    sum(reserved_usd) FILTER (WHERE ((known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
            FROM atlas.spend c
           WHERE (c.corrects = s.id)))))) AS presumed_usd
-   FROM (atlas.spend s
-     JOIN atlas.task t ON ((t.id = s.task_id)))
-  WHERE (s.state <> 'reserved'::text)
-  GROUP BY s.day, t.sender_key, t.project_id;
+   FROM atlas.spend s
+  WHERE (state <> 'reserved'::text)
+  GROUP BY day, scopes[3], scopes[2];
 
 --
 -- Name: VIEW spend_by_sender; Type: COMMENT; Schema: atlas; Owner: -
@@ -11523,6 +11910,7 @@ CREATE TABLE rag.cache (
     epoch text NOT NULL,
     hits jsonb NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    task_id uuid,
     CONSTRAINT cache_hits_check CHECK ((jsonb_typeof(hits) = 'array'::text)),
     CONSTRAINT cache_key_check CHECK ((length(key) = 32))
 );
@@ -11556,6 +11944,12 @@ COMMENT ON COLUMN rag.cache.hits IS 'Documents and passages, best first, with si
 --
 
 COMMENT ON COLUMN rag.cache.created_at IS 'When it was found.';
+
+--
+-- Name: COLUMN cache.task_id; Type: COMMENT; Schema: rag; Owner: -
+--
+
+COMMENT ON COLUMN rag.cache.task_id IS 'The task whose search it was, the latest one.';
 
 --
 -- Name: chunk; Type: TABLE; Schema: rag; Owner: -
@@ -12709,6 +13103,12 @@ CREATE INDEX outbox_dead ON atlas.outbox USING btree (id) WHERE (state = 'dead':
 CREATE INDEX outbox_done ON atlas.outbox USING btree (created_at) WHERE (state = ANY (ARRAY['sent'::text, 'skipped'::text]));
 
 --
+-- Name: outbox_message; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX outbox_message ON atlas.outbox USING btree (out_id) WHERE (out_id IS NOT NULL);
+
+--
 -- Name: outbox_pending; Type: INDEX; Schema: atlas; Owner: -
 --
 
@@ -12823,6 +13223,12 @@ CREATE INDEX task_turn ON atlas.task USING btree (rank, claim_seq DESC) WHERE ((
 CREATE INDEX task_turn_in_project ON atlas.task USING btree (rank, project_id, claim_seq DESC) WHERE ((claim_seq IS NOT NULL) AND (kind = 'chat'::text));
 
 --
+-- Name: task_unerased; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX task_unerased ON atlas.task USING btree (queued_at) WHERE (title <> '[erased]'::text);
+
+--
 -- Name: task_upstream; Type: INDEX; Schema: atlas; Owner: -
 --
 
@@ -12899,6 +13305,12 @@ CREATE INDEX architect_out_task ON public.architect_out USING btree (task_id, id
 --
 
 CREATE INDEX cache_created ON rag.cache USING btree (created_at);
+
+--
+-- Name: cache_task; Type: INDEX; Schema: rag; Owner: -
+--
+
+CREATE INDEX cache_task ON rag.cache USING btree (task_id);
 
 --
 -- Name: chunk_passage; Type: INDEX; Schema: rag; Owner: -
@@ -13066,6 +13478,30 @@ CREATE TRIGGER fill_outbox AFTER INSERT ON public.architect_out REFERENCING NEW 
 COMMENT ON TRIGGER fill_outbox ON public.architect_out IS 'Every row of architect_out leaves by the outbox.';
 
 --
+-- Name: architect_in keep_message; Type: TRIGGER; Schema: public; Owner: -
+--
+
+CREATE TRIGGER keep_message BEFORE DELETE ON public.architect_in FOR EACH ROW EXECUTE FUNCTION atlas.keep_message();
+
+--
+-- Name: TRIGGER keep_message ON architect_in; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON TRIGGER keep_message ON public.architect_in IS 'Keeps the message of a task for as long as there is the task.';
+
+--
+-- Name: architect_out name_event; Type: TRIGGER; Schema: public; Owner: -
+--
+
+CREATE TRIGGER name_event BEFORE INSERT ON public.architect_out FOR EACH ROW WHEN ((((new.data ->> 'msg_type'::text) = 'spec'::text) AND ((new.data #>> '{metadata,status}'::text[]) = ANY (ARRAY['in_progress'::text, 'completed'::text])))) EXECUTE FUNCTION atlas.name_event();
+
+--
+-- Name: TRIGGER name_event ON architect_out; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON TRIGGER name_event ON public.architect_out IS 'Gives the start and the reply of a task the ids of their events.';
+
+--
 -- Name: architect_in queue_docs_added; Type: TRIGGER; Schema: public; Owner: -
 --
 
@@ -13208,32 +13644,11 @@ ALTER TABLE ONLY atlas.reply_part
     ADD CONSTRAINT reply_part_task_id_fkey FOREIGN KEY (task_id) REFERENCES atlas.task(id);
 
 --
--- Name: spend spend_attempt_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
---
-
-ALTER TABLE ONLY atlas.spend
-    ADD CONSTRAINT spend_attempt_id_fkey FOREIGN KEY (attempt_id) REFERENCES atlas.attempt(id);
-
---
 -- Name: spend spend_corrects_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
 --
 
 ALTER TABLE ONLY atlas.spend
     ADD CONSTRAINT spend_corrects_fkey FOREIGN KEY (corrects) REFERENCES atlas.spend(id);
-
---
--- Name: spend spend_task_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
---
-
-ALTER TABLE ONLY atlas.spend
-    ADD CONSTRAINT spend_task_id_fkey FOREIGN KEY (task_id) REFERENCES atlas.task(id);
-
---
--- Name: task task_in_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
---
-
-ALTER TABLE ONLY atlas.task
-    ADD CONSTRAINT task_in_id_fkey FOREIGN KEY (in_id) REFERENCES public.architect_in(id);
 
 --
 -- Name: task task_project_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
@@ -13540,20 +13955,6 @@ CREATE POLICY "people see the replies of tasks they see" ON atlas.reply_part FOR
 COMMENT ON POLICY "people see the replies of tasks they see" ON atlas.reply_part IS 'Row level security: people see the replies of tasks they see.';
 
 --
--- Name: spend people see the spend of tasks they see; Type: POLICY; Schema: atlas; Owner: -
---
-
-CREATE POLICY "people see the spend of tasks they see" ON atlas.spend FOR SELECT TO authenticated USING ((EXISTS ( SELECT
-   FROM atlas.task t
-  WHERE (t.id = spend.task_id))));
-
---
--- Name: POLICY "people see the spend of tasks they see" ON spend; Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON POLICY "people see the spend of tasks they see" ON atlas.spend IS 'Row level security: people see the spend of tasks they see.';
-
---
 -- Name: budget people see their own and their projects' budgets; Type: POLICY; Schema: atlas; Owner: -
 --
 
@@ -13578,6 +13979,18 @@ CREATE POLICY "people see their own and their projects' days" ON atlas.budget_da
 --
 
 COMMENT ON POLICY "people see their own and their projects' days" ON atlas.budget_day IS 'Row level security: people see their own and their projects'' days.';
+
+--
+-- Name: spend people see their own and their projects' spend; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "people see their own and their projects' spend" ON atlas.spend FOR SELECT TO authenticated USING ((scopes && ( SELECT atlas.my_scopes() AS my_scopes)));
+
+--
+-- Name: POLICY "people see their own and their projects' spend" ON spend; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "people see their own and their projects' spend" ON atlas.spend IS 'Row level security: people see their own and their projects'' spend, also of tasks that were trimmed.';
 
 --
 -- Name: task people see their own and their projects' tasks; Type: POLICY; Schema: atlas; Owner: -
@@ -14351,12 +14764,31 @@ REVOKE ALL ON FUNCTION atlas.erase(p_task_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.erase(p_task_id uuid) TO service_role;
 
 --
+-- Name: FUNCTION erase_sender(p_sender_key text, p_limit integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.erase_sender(p_sender_key text, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.erase_sender(p_sender_key text, p_limit integer) TO service_role;
+
+--
+-- Name: FUNCTION erase_texts(p_tasks uuid[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.erase_texts(p_tasks uuid[]) FROM PUBLIC;
+
+--
 -- Name: FUNCTION escalate(p_task_id uuid, p_code text, p_message text); Type: ACL; Schema: atlas; Owner: -
 --
 
 REVOKE ALL ON FUNCTION atlas.escalate(p_task_id uuid, p_code text, p_message text) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.escalate(p_task_id uuid, p_code text, p_message text) TO service_role;
 GRANT ALL ON FUNCTION atlas.escalate(p_task_id uuid, p_code text, p_message text) TO atlas_worker;
+
+--
+-- Name: FUNCTION event_of(p_task uuid, p_status text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.event_of(p_task uuid, p_status text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION extend_leases(p_worker_id uuid, p_attempts uuid[], p_lease interval); Type: ACL; Schema: atlas; Owner: -
@@ -14503,6 +14935,12 @@ GRANT ALL ON FUNCTION atlas.is_service() TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.keep_late_text(p_attempt_id uuid, p_task atlas.task, p_text text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION keep_message(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.keep_message() FROM PUBLIC;
+
+--
 -- Name: FUNCTION known_documents(p_project uuid, p_sources text[]); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -14597,6 +15035,20 @@ REVOKE ALL ON FUNCTION atlas.message_sha256(p_data jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION atlas.my_projects() FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.my_projects() TO authenticated;
 GRANT ALL ON FUNCTION atlas.my_projects() TO service_role;
+
+--
+-- Name: FUNCTION my_scopes(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.my_scopes() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.my_scopes() TO authenticated;
+GRANT ALL ON FUNCTION atlas.my_scopes() TO service_role;
+
+--
+-- Name: FUNCTION name_event(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.name_event() FROM PUBLIC;
 
 --
 -- Name: FUNCTION names_of(p_users uuid[]); Type: ACL; Schema: atlas; Owner: -
@@ -14986,6 +15438,13 @@ GRANT ALL ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by te
 GRANT ALL ON FUNCTION atlas.set_budget(p_scope text, p_limits jsonb, p_set_by text) TO atlas_worker;
 
 --
+-- Name: FUNCTION set_retention(p_tasks interval, p_texts interval); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.set_retention(p_tasks interval, p_texts interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.set_retention(p_tasks interval, p_texts interval) TO service_role;
+
+--
 -- Name: FUNCTION set_spend_rules(p_rules jsonb); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -15112,6 +15571,14 @@ GRANT ALL ON FUNCTION atlas.today() TO service_role;
 GRANT ALL ON FUNCTION atlas.today() TO atlas_worker;
 
 --
+-- Name: FUNCTION trim_history(p_limit integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.trim_history(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.trim_history(p_limit integer) TO service_role;
+GRANT ALL ON FUNCTION atlas.trim_history(p_limit integer) TO atlas_worker;
+
+--
 -- Name: FUNCTION trim_inbound(p_keep interval); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -15134,6 +15601,24 @@ GRANT ALL ON FUNCTION atlas.trim_messages(p_keep interval) TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.trim_outbox(p_keep interval, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.trim_outbox(p_keep interval, p_limit integer) TO service_role;
 GRANT ALL ON FUNCTION atlas.trim_outbox(p_keep interval, p_limit integer) TO atlas_worker;
+
+--
+-- Name: FUNCTION trim_parts(p_before timestamp with time zone, p_limit integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.trim_parts(p_before timestamp with time zone, p_limit integer) FROM PUBLIC;
+
+--
+-- Name: FUNCTION trim_tasks(p_before timestamp with time zone, p_limit integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.trim_tasks(p_before timestamp with time zone, p_limit integer) FROM PUBLIC;
+
+--
+-- Name: FUNCTION trim_texts(p_before timestamp with time zone, p_limit integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.trim_texts(p_before timestamp with time zone, p_limit integer) FROM PUBLIC;
 
 --
 -- Name: FUNCTION user_of(p_who text); Type: ACL; Schema: atlas; Owner: -

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from atlas.tasks.statements import view
+from atlas.tasks.statements import HISTORY, view
 
 _WORKER = view("worker", "name", "version", "state", "concurrency", "models", "seen_at")
 _LETTER = view("dead_letters", "id", "failures", "error_code", "error_message", "finished_at", "title")
@@ -25,6 +25,8 @@ _SPEND = view(
     "spend", "id", "task_id", "attempt_id", "corrects", "state", "known", "model", "day", "response_id",
     "reserved_tokens", "tokens",
 )  # fmt: skip
+_AUDIT = view("audit", "id", "xact", "task_id", "seq", "event", "actor", "at", "detail", "prev_hash", "hash")
+_CONTROL = view("control", "keep_tasks", "keep_texts")
 _SEAL = view("audit_checkpoint", "id", "upto", "rows", "digest", "prev_mac", "mac")
 
 
@@ -95,7 +97,45 @@ def post_urls(task: UUID, part: str) -> sa.Select[Any]:
     )
 
 
-def seals() -> sa.Select[Any]:
-    """The seals of the audit, in order."""
+def seals(upto: str | None = None) -> sa.Select[Any]:
+    """The seals of the audit, in order; upto: of transactions below this one."""
     columns = (_SEAL.c[name] for name in ("id", "rows", "digest", "prev_mac", "mac"))
-    return sa.select(*columns, sa.cast(_SEAL.c.upto, sa.Text).label("upto")).order_by(_SEAL.c.id)
+    query = sa.select(*columns, sa.cast(_SEAL.c.upto, sa.Text).label("upto")).order_by(_SEAL.c.id)
+    return query if upto is None else query.where(_SEAL.c.upto <= _transaction(upto))
+
+
+def ended_transactions() -> sa.Select[Any]:
+    """All transactions below this one are over."""
+    return sa.select(sa.cast(sa.func.pg_snapshot_xmin(sa.func.pg_current_snapshot()), sa.Text))
+
+
+def count_audit(upto: str) -> sa.Select[Any]:
+    """How many rows of the audit the transactions below this one wrote."""
+    return sa.select(sa.func.count()).select_from(_AUDIT).where(_AUDIT.c.xact < _transaction(upto))
+
+
+def audit_after(row: int, upto: str, limit: int) -> sa.Select[Any]:
+    """The next rows of the audit, with the texts that were hashed."""
+    texts = [sa.cast(_AUDIT.c[name], sa.Text).label(name) for name in ("xact", "detail")]
+    at = sa.cast(sa.extract("epoch", sa.cast(_AUDIT.c.at, sa.DateTime(timezone=True))), sa.Text).label("at")
+    plain = (_AUDIT.c[name] for name in ("id", "task_id", "seq", "event", "actor", "prev_hash", "hash"))
+    after = sa.and_(_AUDIT.c.id > row, _AUDIT.c.xact < _transaction(upto))
+    return sa.select(*plain, *texts, at).where(after).order_by(_AUDIT.c.id).limit(limit)
+
+
+def _transaction(upto: str) -> sa.ColumnElement[Any]:
+    return sa.text("cast(cast(:upto as text) as xid8)").bindparams(upto=upto)  # type: ignore[return-value]
+
+
+def chain_ends() -> sa.Select[Any]:
+    """The last row of each task's chain: task, its number, its hash; and whether the task is still to end."""
+    last = sa.select(_AUDIT.c.task_id, _AUDIT.c.seq, _AUDIT.c.hash).where(_AUDIT.c.task_id.is_not(None))
+    last = last.distinct(_AUDIT.c.task_id).order_by(_AUDIT.c.task_id, _AUDIT.c.seq.desc())
+    ends = last.subquery()
+    still = sa.exists().where(HISTORY.c.id == ends.c.task_id, HISTORY.c.state.in_(("queued", "running")))
+    return sa.select(ends, still.label("open"))
+
+
+def retention() -> sa.Select[Any]:
+    """How long tasks and their texts are kept."""
+    return sa.select(_CONTROL)

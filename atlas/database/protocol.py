@@ -11,7 +11,7 @@ import asyncpg
 from atlas import __version__
 from atlas.errors import SchemaMismatch
 
-PROTOCOL = 1
+PROTOCOL = 2
 """What this version speaks. A release that changes how a worker calls the SQL functions counts it up."""
 
 

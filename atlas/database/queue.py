@@ -191,6 +191,11 @@ class PostgresQueue:
         """Checks the newest rows of the audit, unless another worker has done so lately; says how many do not fit."""
         return int(await self._pool.value("select atlas.watch_audit()"))
 
+    async def trim_history(self) -> JsonObject:
+        """Trims what the retention no longer keeps, some of it: how many tasks, texts and parts' replies."""
+        (row,) = await self._pool.rows("select * from atlas.trim_history()")
+        return dict(row)
+
     async def watch_ledger(self) -> JsonObject:
         """Proves the books, unless another worker has done so lately: {"wrong": rows, "rows": those found now}."""
         return dict(await self._pool.value("select atlas.watch_ledger()"))

@@ -147,6 +147,11 @@ class Metrics:
             "Rows of the audit that do not fit, among the newest 100,000 (atlas.watch_audit)",
             registry=registry,
         )
+        self._trimmed = Counter(
+            "atlas_trimmed",
+            "Tasks that retention trimmed (tasks), whose texts it erased (texts), or whose parts it deleted (parts)",
+            ["what"], registry=registry,
+        )  # fmt: skip
         self.jit = Gauge(
             "atlas_jit_on", "1: Postgres's JIT is on for this worker's connections: compiling may take longer than running",
             registry=registry,
@@ -160,6 +165,8 @@ class Metrics:
         for gauge in self._dead_letters:
             for kind in ("task", "outbox"):
                 gauge.labels(kind=kind).set(0)
+        for what in ("tasks", "texts", "parts"):
+            self._trimmed.labels(what=what)
         for found in ("stale", "partial", "nothing"):
             self.fail_opens.labels(found=found)  # from 0 on, so that the first one is an increase
 
@@ -170,6 +177,11 @@ class Metrics:
             return
         self._run_seconds.labels(outcome=outcome).observe(seconds)
         self._recent.add(seconds)
+
+    def trimmed(self, counts: Mapping[str, int]) -> None:
+        """Counts what retention took: {"tasks", "texts", "parts"}."""
+        for what, count in counts.items():
+            self._trimmed.labels(what=what).inc(count)
 
     def model_failed(self, model: str, code: str) -> None:
         """Counts a failed call. code: as the provider names it."""

@@ -2,7 +2,7 @@
 
 The official client has no supervisor: it gives up after five tries, ends CLOSED when a token expires or a channel is joined
 anew, and does not notice a heartbeat without an answer. So a client here lives for one session: its own reconnects are off, it
-is watched from outside, and when anything is off it is thrown away and a new one is built, for ever, with full jitter up to
+is watched from outside, and when anything is off it is thrown away and a new one is built, forever, with full jitter up to
 30 s. What was missed meanwhile is in the tables: each session begins with a sweep.
 """
 
@@ -105,7 +105,7 @@ class SupervisedChannel:
             self._session.fail(Trouble("deaf", why))
 
     async def run(self) -> None:
-        """Sessions, one after another, for ever."""
+        """Sessions, one after another, forever."""
         failures = 0
         while True:
             began = time.monotonic()

@@ -17,7 +17,7 @@ log = logging.getLogger("atlas.wake")
 
 
 class ListenWakeUps:
-    """LISTEN atlas_wake. Connects again for ever, with full jitter up to 5 s, and wakes after each connect.
+    """LISTEN atlas_wake. Connects again forever, with full jitter up to 5 s, and wakes after each connect.
 
     Through a transaction pooler (Supavisor, PgBouncer) a LISTEN is registered on a server connection that the next
     transaction of somebody else gets: it is tried out after each connect, and off where it does not work.

@@ -15,4 +15,4 @@ class WakeUps(Protocol):
     name: str
 
     async def run(self, wake: Wake) -> None:
-        """Calls wake at every wake-up, for ever; survives a lost connection."""
+        """Calls wake at every wake-up, forever; survives a lost connection."""

@@ -58,7 +58,7 @@ class Worker:
         return self._idle
 
     async def run(self, group: asyncio.TaskGroup) -> None:
-        """Claims and starts tasks, for ever.
+        """Claims and starts tasks, forever.
 
         After a claim that brought something the worker looks again by itself, every few milliseconds, and says that it is
         busy: no NOTIFY is sent, and none is needed. Only when nothing came for a while does it say that it is idle, and

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Protocol
@@ -43,6 +44,9 @@ class Upkeep(Protocol):
     async def watch_audit(self) -> int:
         """Checks the newest rows of the audit, unless another worker has done so lately; says how many do not fit."""
 
+    async def trim_history(self) -> JsonObject:
+        """Trims some of what the retention no longer keeps: {"tasks", "texts", "parts"}, a number each."""
+
     async def watch_ledger(self) -> JsonObject:
         """Proves the books, unless another worker has done so lately: {"wrong": rows, "rows": those found now}."""
 
@@ -80,10 +84,11 @@ class Housekeeping:
             (self.observe, 5.0),
             (self.check_books, 60.0),
             (self.check_audit, 300.0),
+            (self.trim, 60.0),
         ]
 
     async def every(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
-        """Does something for ever; a failed round is counted, and the next one comes."""
+        """Does something forever; a failed round is counted, and the next one comes."""
         while True:
             try:
                 await work()
@@ -135,6 +140,16 @@ class Housekeeping:
         self._metrics.books_wrong.set(books["wrong"])
         for row in books["rows"][:20]:
             log.error("the books disagree: %(problem)s: %(subject)s: %(expected)s expected, %(found)s found", row)
+
+    async def trim(self) -> None:
+        """Batch after batch, with rests, so that nothing else waits for long."""
+        total: Counter[str] = Counter()
+        while any((trimmed := await self._upkeep.trim_history()).values()):
+            total.update(trimmed)
+            self._metrics.trimmed(trimmed)
+            await asyncio.sleep(0.05)
+        if total["tasks"] or total["texts"]:
+            log.info("retention: %d tasks trimmed, the texts of %d erased", total["tasks"], total["texts"])
 
     async def check_audit(self) -> None:
         broken = await self._upkeep.watch_audit()

@@ -86,7 +86,7 @@ class Leases:
         self._look.set()
 
     async def keep(self) -> None:
-        """Extends the leases of what runs, for ever; stops what is no longer ours, or was asked to be cancelled."""
+        """Extends the leases of what runs, forever; stops what is no longer ours, or was asked to be cancelled."""
         while True:
             try:
                 async with asyncio.timeout(self._lease / 3):

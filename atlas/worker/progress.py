@@ -90,7 +90,7 @@ class ProgressWriter:
         self._streams.pop(attempt, None)
 
     async def run(self) -> None:
-        """Writes for ever."""
+        """Writes forever."""
         clock = asyncio.get_running_loop().time
         due = clock() + self._every
         while True:

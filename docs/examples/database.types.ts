@@ -320,7 +320,10 @@ export type Database = {
           "books_checked_at": string | null;
           "books_wrong": number;
           "cache_flushed_at": string | null;
+          "keep_tasks": string | null;
+          "keep_texts": string | null;
           "only_row": boolean;
+          "parts_trimmed_to": string;
           "paused_at": string | null;
           "paused_by": string | null;
           "reason": string | null;
@@ -332,7 +335,10 @@ export type Database = {
           "books_checked_at"?: string | null;
           "books_wrong"?: number;
           "cache_flushed_at"?: string | null;
+          "keep_tasks"?: string | null;
+          "keep_texts"?: string | null;
           "only_row"?: boolean;
+          "parts_trimmed_to"?: string;
           "paused_at"?: string | null;
           "paused_by"?: string | null;
           "reason"?: string | null;
@@ -343,7 +349,10 @@ export type Database = {
           "books_checked_at"?: string | null;
           "books_wrong"?: number;
           "cache_flushed_at"?: string | null;
+          "keep_tasks"?: string | null;
+          "keep_texts"?: string | null;
           "only_row"?: boolean;
+          "parts_trimmed_to"?: string;
           "paused_at"?: string | null;
           "paused_by"?: string | null;
           "reason"?: string | null;
@@ -1025,38 +1034,10 @@ export type Database = {
         };
         Relationships: [
           {
-            foreignKeyName: "spend_attempt_id_fkey";
-            columns: ["attempt_id"];
-            isOneToOne: false;
-            referencedRelation: "attempt";
-            referencedColumns: ["id"];
-          },
-          {
             foreignKeyName: "spend_corrects_fkey";
             columns: ["corrects"];
             isOneToOne: false;
             referencedRelation: "spend";
-            referencedColumns: ["id"];
-          },
-          {
-            foreignKeyName: "spend_task_id_fkey";
-            columns: ["task_id"];
-            isOneToOne: false;
-            referencedRelation: "dead_letters";
-            referencedColumns: ["id"];
-          },
-          {
-            foreignKeyName: "spend_task_id_fkey";
-            columns: ["task_id"];
-            isOneToOne: false;
-            referencedRelation: "task";
-            referencedColumns: ["id"];
-          },
-          {
-            foreignKeyName: "spend_task_id_fkey";
-            columns: ["task_id"];
-            isOneToOne: false;
-            referencedRelation: "task_history";
             referencedColumns: ["id"];
           },
         ];
@@ -1462,22 +1443,14 @@ export type Database = {
           "presumed_calls": number | null;
           "presumed_usd": number | null;
           "project": string | null;
-          "project_id": string;
+          "project_id": string | null;
           "reasoning_tokens": number | null;
           "tokens": number | null;
           "unknown_calls": number | null;
           "usd": number | null;
         };
         ComputedFields: never;
-        Relationships: [
-          {
-            foreignKeyName: "task_project_id_fkey";
-            columns: ["project_id"];
-            isOneToOne: false;
-            referencedRelation: "project";
-            referencedColumns: ["id"];
-          },
-        ];
+        Relationships: [];
       };
       "spend_by_sender": {
         Row: {
@@ -1492,23 +1465,15 @@ export type Database = {
           "output_tokens": number | null;
           "presumed_calls": number | null;
           "presumed_usd": number | null;
-          "project_id": string;
+          "project_id": string | null;
           "reasoning_tokens": number | null;
-          "sender_key": string;
+          "sender_key": string | null;
           "tokens": number | null;
           "unknown_calls": number | null;
           "usd": number | null;
         };
         ComputedFields: never;
-        Relationships: [
-          {
-            foreignKeyName: "task_project_id_fkey";
-            columns: ["project_id"];
-            isOneToOne: false;
-            referencedRelation: "project";
-            referencedColumns: ["id"];
-          },
-        ];
+        Relationships: [];
       };
       "task_history": {
         Row: {
@@ -1726,7 +1691,17 @@ export type Database = {
         Returns: undefined;
       };
       "erase": { Args: { "p_task_id": string }; Returns: undefined };
+      "erase_sender": {
+        Args: { "p_limit"?: number; "p_sender_key": string };
+        Returns: {
+          "erased": number;
+          "left_over": number;
+          "unfinished": number;
+        }[];
+      };
+      "erase_texts": { Args: { "p_tasks": (string)[] }; Returns: undefined };
       "escalate": { Args: { "p_code": string; "p_message": string; "p_task_id": string }; Returns: undefined };
+      "event_of": { Args: { "p_status": string; "p_task": string }; Returns: string };
       "extend_leases": {
         Args: { "p_attempts": (string)[]; "p_lease": string; "p_worker_id": string };
         Returns: {
@@ -1858,6 +1833,7 @@ export type Database = {
       "measure_models": { Args: Record<PropertyKey, never>; Returns: number };
       "message_sha256": { Args: { "p_data": Json }; Returns: string };
       "my_projects": { Args: Record<PropertyKey, never>; Returns: string[] };
+      "my_scopes": { Args: Record<PropertyKey, never>; Returns: (string)[] };
       "names_of": {
         Args: { "p_users": (string)[] };
         Returns: {
@@ -2078,6 +2054,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "set_retention": { Args: { "p_tasks": string; "p_texts"?: string }; Returns: undefined };
       "set_spend_rules": { Args: { "p_rules": Json }; Returns: undefined };
       "settle_attempts": {
         Args: { "p_attempts": (string)[]; "p_details"?: Json; "p_event"?: string; "p_usages": Json };
@@ -2138,9 +2115,20 @@ export type Database = {
       "task_progress": { Args: { "p_task_id": string }; Returns: Json };
       "task_state": { Args: { "p_task_id": string }; Returns: Json };
       "today": { Args: Record<PropertyKey, never>; Returns: string };
+      "trim_history": {
+        Args: { "p_limit"?: number };
+        Returns: {
+          "parts": number;
+          "tasks": number;
+          "texts": number;
+        }[];
+      };
       "trim_inbound": { Args: { "p_keep"?: string }; Returns: number };
       "trim_messages": { Args: { "p_keep"?: string }; Returns: number };
       "trim_outbox": { Args: { "p_keep": string; "p_limit"?: number }; Returns: number };
+      "trim_parts": { Args: { "p_before": string; "p_limit": number }; Returns: number };
+      "trim_tasks": { Args: { "p_before": string; "p_limit": number }; Returns: number };
+      "trim_texts": { Args: { "p_before": string; "p_limit": number }; Returns: number };
       "uid": { Args: Record<PropertyKey, never>; Returns: string };
       "user_of": { Args: { "p_who": string }; Returns: string };
       "verify_audit": {

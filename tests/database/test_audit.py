@@ -94,7 +94,7 @@ async def test_two_sealers_make_one_chain(database: Database, db: asyncpg.Connec
 
 
 async def test_who_has_not_the_key_cannot_seal(database: Database, db: asyncpg.Connection) -> None:
-    """The worker's role is not enough: a false MAC would stand in the chain for ever."""
+    """The worker's role is not enough: a false MAC would stand in the chain forever."""
     async with Pool.connect(database.url("atlas_worker")) as bus:
         await finish(db)
         assert await seal_audit(bus, KEY) == 3

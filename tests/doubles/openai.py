@@ -47,7 +47,7 @@ class Plan:
     times: int = 1_000_000
 
     def again(self, **changes: Any) -> Plan:
-        """The same, for ever, but for some changes."""
+        """The same, forever, but for some changes."""
         return replace(self, **({"times": 1_000_000} | changes))
 
 

@@ -230,7 +230,7 @@ async def undecodable(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 
 async def around(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Redirects to itself, for ever."""
+    """Redirects to itself, forever."""
     while True:
         await whole(reader)
         writer.write(b"HTTP/1.1 307 Temporary Redirect\r\nlocation: /v1/responses\r\ncontent-length: 0\r\n\r\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 DEFINER = {
     "atlas.cancel_task": "cancels the caller's own task alone: it asks auth.uid(), and whose task it is",
     "atlas.my_projects": "policies call it: the projects of auth.uid(), read past the policies that need it",
+    "atlas.my_scopes": "the policy of spend calls it: the budget scopes of auth.uid() and of its projects",
     "atlas.owns_task": "policies of Realtime's topics call it: one boolean about auth.uid()",
     "atlas.quote_task": "says the caller's own budgets, and what questions of anybody cost in the median",
     "atlas.set_budget": "an admin of a project sets that project's limits alone: it asks auth.uid() and atlas.member",

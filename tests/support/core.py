@@ -203,8 +203,9 @@ class Workers:
     folder: Path
     started: list[WorkerProcess] = field(default_factory=list)
 
-    async def start(self, module: tuple[str, ...] = ("-m", "atlas.main"), *, wait: bool = True, **settings: object
-    ) -> WorkerProcess:  # fmt: skip
+    async def start(self, module: tuple[str, ...] = ("-m", "atlas.main"), *, wait: bool = True, package: Path | None = None,
+                    **settings: object) -> WorkerProcess:  # fmt: skip
+        """package: the folder of another version of Atlas, which it runs then."""
         port = int(str(settings.pop("atlas_http_port", 0))) or free_port()
         log = self.folder / f"worker{len(self.started)}.log"
         env = clean_environment() | {
@@ -213,10 +214,12 @@ class Workers:
             "ATLAS_LEASE_SECONDS": "10",  # a noisy machine stalls for seconds; tests that lose workers on purpose ask for less
         }
         env |= {key.upper(): str(value) for key, value in settings.items()}
+        if package is not None:
+            env["PYTHONPATH"] = str(package)
         command = [argument.format(port=port) for argument in module]
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, *command], env=env, stdout=file, stderr=file, stdin=subprocess.DEVNULL, cwd=ROOT
+                [sys.executable, *command], env=env, stdout=file, stderr=file, stdin=subprocess.DEVNULL, cwd=package or ROOT
             )
         worker = WorkerProcess(process=process, port=port, log=log)
         self.started.append(worker)

@@ -37,7 +37,7 @@ class Replication:
         self.problem = "no answer yet"
 
     async def run(self) -> None:
-        """Reads for ever."""
+        """Reads forever."""
         while True:
             try:
                 connection = await asyncpg.connect(

@@ -50,7 +50,7 @@ class Realtime:
         self._counted = 0
 
     async def run(self) -> None:
-        """Delivers for ever."""
+        """Delivers forever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.replication.run())
             group.create_task(self._deliver_changes())

@@ -24,7 +24,7 @@ def main() -> None:
     while line := source.readline():
         request = json.loads(line)
         data = source.read(request["bytes"])
-        # whoever waited may be gone: a document that takes for ever must not keep this process for ever
+        # whoever waited may be gone: a document that takes forever must not keep this process forever
         signal.alarm(request["seconds"] + 5)
         answer = _answer(data, request)
         signal.alarm(0)
