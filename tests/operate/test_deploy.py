@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -12,7 +13,7 @@ from ruamel.yaml import YAML
 
 from atlas.variables import is_setting
 from tests.doubles.openai import OpenAIDouble
-from tests.support.core import ROOT, Database, clean_environment, run_atlas
+from tests.support.core import ROOT, Database, ask, clean_environment, run_atlas
 
 PAGE = (ROOT / "docs/deploy.md").read_text()
 NEEDS = {"docker": "Docker", "supabase": "Docker|project", "kubectl": "kubectl", "DATABASE_URL": "project"}
@@ -72,11 +73,20 @@ OPERATIONS = (ROOT / "docs/operations.md").read_text()
 
 
 async def test_the_tasks_of_operations_are_commands_that_run(
-    database: Database, db: asyncpg.Connection, openai: OpenAIDouble
+    database: Database, db: asyncpg.Connection, openai: OpenAIDouble, tmp_path: Path
 ) -> None:  # fmt: skip
+    await db.execute("select atlas.cancel_task($1)", await ask(db, "Whose?", sender_key="github:ann"))
     env = {"DATABASE_URL": database.url(), "ATLAS_AUDIT_KEY": "k" * 32, "OPENAI_API_KEY": "k", "OPENAI_BASE_URL": openai.url}
-    commands = set(re.findall(r"`atlas ([a-z][^`]*)`", OPERATIONS)) | set(re.findall(r"(?m)^atlas (.+)$", OPERATIONS))
-    assert {"status", "doctor", "doctor --production", "audit verify", "pause", "resume", "dlq list --kind outbox"} <= commands
+    blocks = re.findall(r"(?s)```bash\n(.+?)```", OPERATIONS)
+    assert len(blocks) > 3
+    for block in blocks:
+        done = await asyncio.to_thread(
+            subprocess.run, ["bash", "-euo", "pipefail", "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env=clean_environment() | env | {"PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"},
+        )  # fmt: skip
+        assert done.returncode == 0, block + done.stderr
+    commands = set(re.findall(r"`atlas ([a-z][^`]*)`", OPERATIONS))
+    assert {"status", "doctor", "doctor --production", "audit verify", "dlq list --kind outbox"} <= commands
     for words in sorted(commands):
         done = await asyncio.to_thread(run_atlas, *words.split(), env=env)
         # 7: the doctor finds something, which here it must: no worker, an owner's URL
