@@ -6,6 +6,7 @@ COPY requirements-build.lock ./
 RUN pip install --only-binary :all: --require-hashes -r requirements-build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY atlas atlas
+COPY examples examples
 COPY migrations migrations
 COPY seed seed
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist .

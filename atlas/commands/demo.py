@@ -34,12 +34,11 @@ from atlas.environment import environment
 from atlas.errors import StackError, UsageError
 from atlas.local.stack import Stack
 from atlas.messages import chat
+from atlas.shipped import folder
 from atlas.tasks.follow import Ended, MoreText, Restart, follow
 from atlas.tasks.values import Row
 
 QUESTION = "Design a minimal CI pipeline"
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-REPLAYED = EXAMPLES / "replies" / "minimal-ci-pipeline.md"
 KILLED_AFTER = 1_500
 """Characters of the reply after which its worker is killed, in mid-sentence."""
 EXAMPLE = "replay (an example, at gpt-4.1's prices: nobody is paid)"
@@ -60,7 +59,7 @@ async def demo(
         if value is not None:
             raise UsageError(f"{name} is set, and the demo has a Postgres of its own", "unset it, or use `atlas ask`")
     text = question_of(question, None)
-    documents = docs or EXAMPLES / "team"
+    documents = docs or folder("examples") / "team"
     if not documents.exists():
         raise UsageError(f"{documents} is not there", "name a folder of documents with --docs")
     replayed = known.openai_api_key is None and docs is None and text.split() == QUESTION.split()
@@ -143,7 +142,7 @@ def _example(replayed: bool) -> Iterator[None]:
         yield
         return
     before = dict(os.environ)
-    os.environ.update(ATLAS_REPLAY=str(REPLAYED), ATLAS_LEASE_SECONDS=LEASE)
+    os.environ.update(ATLAS_REPLAY=str(folder("examples") / "replies" / "minimal-ci-pipeline.md"), ATLAS_LEASE_SECONDS=LEASE)
     try:
         yield
     finally:

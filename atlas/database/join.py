@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atlas.database.migrate import folder
 from atlas.errors import UsageError
+from atlas.shipped import folder
 
 SEED = "seeds/atlas_models.sql"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 
 from atlas.errors import StackError
+from atlas.shipped import folder
 
 _HISTORY = """
 create schema if not exists supabase_migrations;
@@ -24,15 +25,6 @@ class Migration:
     version: str
     name: str
     sql: str
-
-
-def folder(name: str) -> Path:
-    """migrations/ or seed/: beside the package in a clone, inside it in a wheel."""
-    package = Path(__file__).parent.parent
-    for candidate in (package.parent / name, package / f"_{name}"):
-        if candidate.is_dir():
-            return candidate
-    raise StackError(f"the folder {name}/ is not there", "install Atlas again")
 
 
 def read_migrations() -> list[Migration]:

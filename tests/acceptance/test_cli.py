@@ -196,7 +196,7 @@ WRONG_SETTINGS = [
     ({"OPENAI_API_KEY_FILE": "/dev/null"}, "OPENAI_API_KEY_FILE=/dev/null is empty"),
     ({"OPENAI_API_KEY": "secret-key", "OPENAI_API_KEY_FILE": "/x"}, "OPENAI_API_KEY and OPENAI_API_KEY_FILE are both set"),
     ({"DATABASE_URL": "mysql://secret-key@x"}, "DATABASE_URL: must begin with postgresql://"),
-    ({"DATABASE_URL": "postgresql://u:secret-key@h:port/db"}, "DATABASE_URL: its port is not a number"),
+    ({"DATABASE_URL": "postgresql://u:secret-key@localhost:port/db"}, "DATABASE_URL: its port is not a number"),
 ]
 
 

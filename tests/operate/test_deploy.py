@@ -16,7 +16,15 @@ from tests.doubles.openai import OpenAIDouble
 from tests.support.core import ROOT, Database, ask, clean_environment, run_atlas
 
 PAGE = (ROOT / "docs/deploy.md").read_text()
-NEEDS = {"docker": "Docker", "supabase": "Docker|project", "kubectl": "kubectl", "DATABASE_URL": "project"}
+NEEDS = {
+    "docker": "Docker",
+    "supabase": "Docker|project",
+    "kubectl": "kubectl",
+    "DATABASE_URL": "project",
+    "uvx": "PyPI",
+    "pipx": "PyPI",
+    "atlas": "PyPI|project",
+}
 """What a line of a console needs that is not here, and the word by which the text before says so."""
 
 
@@ -55,7 +63,7 @@ def test_what_cannot_run_here_says_what_it_needs() -> None:
             assert line.startswith("$ ")
             word = next(word for word in NEEDS if line[2:].startswith(word))
             assert re.search(NEEDS[word], before), f"{line}: {before}"
-    assert len(re.findall(r"```console", PAGE)) == 3
+    assert len(re.findall(r"```console", PAGE)) == 4
 
 
 def test_every_setting_and_file_that_is_named_exists() -> None:

@@ -15,6 +15,7 @@ from atlas.database import migrate
 from atlas.database.protocol import check_protocol
 from atlas.errors import SchemaMismatch
 from atlas.local.postgres import Cluster
+from atlas.shipped import folder
 from tests.doubles.openai import OpenAIDouble
 from tests.support.core import ADR, Database, ask, books_wrong, ended, run_atlas, until, workers_of
 from tests.upgrade.released import atlas, empty_database, released_database, released_migrations, unpacked
@@ -39,7 +40,7 @@ async def made_by_it(cluster: Cluster, tmp_path: Path) -> AsyncIterator[tuple[Da
 
 
 def test_what_was_released_does_not_change() -> None:
-    now = {path.name: path.read_bytes() for path in migrate.folder("migrations").glob("*.sql")}
+    now = {path.name: path.read_bytes() for path in folder("migrations").glob("*.sql")}
     for name, content in released_migrations().items():
         assert now.get(name) == content, f"{name} was released: write a migration that goes on from it"
     later = sorted(now.keys() - released_migrations().keys())
