@@ -8,11 +8,14 @@ import contextlib
 import threading
 from typing import Literal
 
-Mode = Literal["open", "refuse", "close", "lost", "mute", "silent", "502", "503", "504"]
+Mode = Literal["open", "refuse", "close", "lost", "mute", "silent", "malformed", "502", "503", "504"]
 """open: relays. refuse: the port is closed. close: takes the request, and closes without an answer. lost: the provider
-gets it, and its answer is lost. mute: the same, and the connection stays open. silent: takes it, and says nothing. A number: a gateway's bare answer."""
+gets it, and its answer is lost. mute: the same, and the connection stays open. silent: takes it, and says nothing. A number: a gateway's bare answer.
+malformed: 200, and what no event stream is."""
 
 _BARE = b"HTTP/1.1 %d Gateway\r\ncontent-type: text/html\r\ncontent-length: 13\r\nconnection: close\r\n\r\n<html></html>"
+
+_MALFORMED = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\nevent: response.created\ndata: {nonsense\n\n"
 
 
 class Way:
@@ -21,7 +24,8 @@ class Way:
     def __init__(self, target_port: int) -> None:
         self.port = 0
         self.requests = 0
-        self._target = target_port
+        self.target = target_port
+        """Where connections go: it may move."""
         self._mode: Mode = "open"
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
@@ -104,7 +108,7 @@ class Way:
         )
         body = await reader.readexactly(length)
         if mode in ("lost", "mute"):
-            _, back = await asyncio.open_connection("127.0.0.1", self._target)
+            _, back = await asyncio.open_connection("127.0.0.1", self.target)
             back.write(head + body)
             await back.drain()
             await asyncio.sleep(0.3)
@@ -113,13 +117,16 @@ class Way:
                 await reader.read()
         elif mode == "silent":
             await reader.read()
+        elif mode == "malformed":
+            writer.write(_MALFORMED)
+            await writer.drain()
         elif mode != "close":
             writer.write(_BARE % int(mode))
             await writer.drain()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+            there, back = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             return
         self._writers.add(back)

@@ -1,0 +1,111 @@
+"""`python -m benchmarks.chaos`: each fault on a fleet that is busy, and what it cost.
+
+lost: questions without a reply in the end. twice: questions with more than one reply. paid again: responses of the provider beyond
+one a question: those whose worker died before it had stored anything of them. books: rows of atlas.check_ledger and
+atlas.verify_audit. recovery: from the end of the fault until a second's rate is 0.8 of that before. after /
+before: the rates of the last and of the first part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.chaos.arena import Arena
+from benchmarks.chaos.faults import SCENARIOS
+
+
+async def run(name: str, seconds: float) -> dict[str, object]:
+    """One scenario, from a warm fleet to an empty queue."""
+    async with SCENARIOS[name].made(seconds) as (arena, fault):
+        stopping = asyncio.Event()
+        producing = asyncio.create_task(arena.produce(stopping))
+        try:
+            await _warm(arena)
+            began = time.monotonic()
+            await asyncio.sleep(seconds)
+            before = arena.usual(began, time.monotonic())
+            async with fault():
+                over = time.monotonic()
+                recovery = await _recovered(arena, over, before)
+                settled = time.monotonic()
+                await asyncio.sleep(seconds)
+                after = arena.usual(settled, time.monotonic())
+        finally:
+            stopping.set()
+            await producing
+        states = await arena.drained()
+        async with arena.operator() as db:
+            wrong = await db.fetchval(
+                "select (select count(*) from atlas.check_ledger()) + (select count(*) from atlas.verify_audit())"
+            )
+            twice = await db.fetchval(
+                "select count(*) from (select task_id from public.architect_out where data #>> '{metadata,status}' = 'completed' "
+                "group by task_id having count(*) > 1) x"
+            )
+        lost = sum(count for state, count in states.items() if state != "completed")
+        missing = arena.asked - sum(states.values())
+        return {
+            "scenario": name, "asked": arena.asked, "lost": lost + max(0, missing), "twice": twice, "paid_again": arena.paid_again(), "books": wrong,
+            "before": round(before, 1), "recovery": recovery, "after": round(after / before, 2) if before else None, "states": states,
+        }  # fmt: skip
+
+
+async def _warm(arena: Arena) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if arena.samples and arena.samples[-1][1] > 50:
+            return
+        await asyncio.sleep(0.1)
+    raise RuntimeError(f"the fleet did not begin: {(arena.folder / 'worker0.log').read_text()[-2000:]}")
+
+
+async def _recovered(arena: Arena, since: float, before: float) -> float | None:
+    end = since + 90
+    while time.monotonic() < end:
+        now = time.monotonic()
+        if now > since + 1 and arena.rate(now - 1.5, now) >= 0.8 * before:
+            return round(max(0.0, now - 1 - since), 1)
+        await asyncio.sleep(0.1)
+    return None
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    lines = [
+        "| fault | asked | lost | twice | paid again | books | tasks/s before | recovery | after / before |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        recovery = "not within 90 s" if row["recovery"] is None else f"{row['recovery']} s"
+        lines.append(
+            f"| {SCENARIOS[str(row['scenario'])].text} | {row['asked']} | {row['lost']} | {row['twice']} | {row['paid_again']} | {row['books']} "
+            f"| {row['before']} | {recovery} | {row['after']} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenario", nargs="*", help=f"of {', '.join(SCENARIOS)}; all of them without one")
+    parser.add_argument("--seconds", type=float, default=10, help="how long each part takes (default: 10)")
+    parser.add_argument("--out", type=Path, help="write the table there, as Markdown")
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.scenario or SCENARIOS:
+        print(f"{name}: {SCENARIOS[name].text} …", file=sys.stderr, flush=True)
+        row = asyncio.run(run(name, arguments.seconds))
+        rows.append(row)
+        print(json.dumps(row), f"load {os.getloadavg()[0]:.1f}", flush=True)
+    if arguments.out:
+        arguments.out.write_text(table(rows) + "\n")
+    print(table(rows))
+    return 1 if any(row["lost"] or row["twice"] or row["books"] or row["recovery"] is None for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

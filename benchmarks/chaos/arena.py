@@ -1,0 +1,188 @@
+"""What a fault is tried on: a server, a fleet of real workers, a provider behind a way that breaks, a queue that is never empty."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from atlas.database import migrate
+from atlas.database.pool import CONNECTION_LOST, set_codecs
+from atlas.local.postgres import Cluster, free_port
+from atlas.local.stack import Stack
+from tests.doubles.openai import OpenAIDouble
+from tests.doubles.way import Way
+from tests.support.core import ADR, ROOT, clean_environment
+
+DEPTH = 150
+"""Questions that wait at least: the fleet is what limits the rate."""
+STREAM: dict[str, Any] = {"text": ADR, "chunk": 60, "delay": 0.05}
+"""A reply of some 0.4 s."""
+AWAY = (*CONNECTION_LOST, asyncpg.PostgresError, TimeoutError)
+
+
+@dataclass(kw_only=True)
+class Arena:
+    """A run. seconds: how long each part of it takes. Mutable: the fleet."""
+
+    stack: Stack
+    cluster: Cluster
+    openai: OpenAIDouble
+    way: Way
+    folder: Path
+    seconds: float
+    fleet: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    environments: list[dict[str, str]] = field(default_factory=list)
+    asked: int = 0
+    samples: list[tuple[float, int]] = field(default_factory=list)
+    """When it was looked, and how many questions were answered then."""
+    url: str = ""
+    """Where workers find Postgres; empty: directly."""
+
+    # --- the fleet ----------------------------------------------------------------------------------------------
+
+    def start(self, count: int = 1, **settings: object) -> None:
+        """Starts workers."""
+        for _ in range(count):
+            env = clean_environment() | {
+                "DATABASE_URL": self.url or self.cluster.url("atlas_worker"), "ATLAS_HTTP_PORT": str(free_port()),
+                "ATLAS_LEASE_SECONDS": "5", "ATLAS_CONCURRENCY": "16", "ATLAS_MIRROR": "false", "DAILY_TOKEN_BUDGET": "1000000000",
+                "OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": self.way.url, "OPENAI_FALLBACK_MODELS": "none",
+                "OPENAI_STREAM_IDLE_SECONDS": "3", "ATLAS_HOLD_SECONDS": "8", "ATLAS_HELD_RETRY_SECONDS": "2",
+            } | {name.upper(): str(value) for name, value in settings.items()}  # fmt: skip
+            self.environments.append(env)
+            self.fleet.append(self._process(len(self.fleet), env))
+
+    def _process(self, number: int, env: dict[str, str]) -> subprocess.Popen[bytes]:
+        with (self.folder / f"worker{number}.log").open("ab") as log:
+            return subprocess.Popen([sys.executable, "-m", "atlas.main"], env=env, stdout=log, stderr=log, cwd=ROOT)
+
+    def kill(self, number: int) -> None:
+        """As a machine that is gone."""
+        self.fleet[number].kill()
+        self.fleet[number].wait()
+
+    def restart(self, number: int) -> None:
+        self.fleet[number] = self._process(number, self.environments[number])
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal for every worker."""
+        for process in self.fleet:
+            process.send_signal(number)
+
+    # --- the queue ----------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def operator(self) -> AsyncIterator[asyncpg.Connection]:
+        db = await asyncpg.connect(self.cluster.url(), timeout=5, command_timeout=10)
+        try:
+            await set_codecs(db)
+            yield db
+        finally:
+            db.terminate()
+
+    async def produce(self, stopping: asyncio.Event) -> None:
+        """Keeps the queue filled, and looks what was answered."""
+        while not stopping.is_set():
+            try:
+                async with self.operator() as db:
+                    while not stopping.is_set():
+                        done, waiting = await db.fetchrow(
+                            "select count(*) filter (where state = 'completed'), count(*) filter (where ready) from atlas.task"
+                        )
+                        self.samples.append((time.monotonic(), done))
+                        if waiting < DEPTH:
+                            self.asked += await self._ask(db, DEPTH)
+                        await asyncio.sleep(0.25)
+            except AWAY:
+                await asyncio.sleep(0.1)
+
+    @staticmethod
+    async def _ask(db: asyncpg.Connection, count: int) -> int:
+        await db.execute(
+            "insert into public.architect_in (data) select jsonb_build_object('task_id', atlas.new_id(), 'role', 'architect', "
+            "'msg_type', 'chat', 'content', 'question ' || n) from generate_series(1, $1::int) n", count,
+        )  # fmt: skip
+        return count
+
+    # --- what is seen -------------------------------------------------------------------------------------------
+
+    def rate(self, since: float, until: float) -> float:
+        """Answers a second between two moments; 0 where nobody could look."""
+        inside = [(at, done) for at, done in self.samples if since <= at <= until]
+        if len(inside) < 2 or inside[-1][0] == inside[0][0]:
+            return 0.0
+        return (inside[-1][1] - inside[0][1]) / (inside[-1][0] - inside[0][0])
+
+    def usual(self, since: float, until: float) -> float:
+        """The median of the rates of its seconds."""
+        return statistics.median(self.rate(since + n, since + n + 1.5) for n in range(max(1, int(until - since) - 1)))
+
+    async def drained(self, patience: float = 120) -> dict[str, int]:
+        """Waits until all that was asked has ended; the states in the end."""
+        end = time.monotonic() + patience
+        while True:
+            with contextlib.suppress(*AWAY):
+                async with self.operator() as db:
+                    rows = await db.fetch(
+                        "select coalesce(wait_reason, state) as state, count(*) as n from atlas.task group by 1"
+                    )
+                    states = {row["state"]: row["n"] for row in rows}
+                    left = await db.fetchval("select count(*) from atlas.spend where state <> 'settled'")
+                    if time.monotonic() > end or (set(states) <= {"completed", "failed", "dead_lettered"} and not left):
+                        return states
+            await asyncio.sleep(0.5)
+
+    def paid_again(self) -> int:
+        """Responses of the provider beyond one a question."""
+        made = Counter(
+            response["metadata"]["task"] for response in self.openai.responses() if response["status"] == "completed"
+        )
+        return sum(count - 1 for count in made.values())
+
+
+@asynccontextmanager
+async def arena(
+    seconds: float, home: Path | None = None, tuned: Callable[[Cluster], None] | None = None
+) -> AsyncIterator[Arena]:
+    """A fresh run. home: where the server lives; tuned: what is done with the server before it serves."""
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp", prefix="atlas-chaos-") as name,
+        OpenAIDouble() as openai,
+        Way(openai.port) as way,
+    ):
+        folder = Path(name)
+        folder.chmod(0o755)
+        stack = Stack(home or folder / "stack")
+        cluster = stack.start_postgres()
+        if tuned is not None:
+            tuned(cluster)
+        openai.plan(**STREAM)
+        found = Arena(stack=stack, cluster=cluster, openai=openai, way=way, folder=folder, seconds=seconds)
+        try:
+            await stack.prepare(cluster)
+            async with found.operator() as db:
+                await migrate.seed(db)
+                await db.execute("select atlas.set_budget('global', '{\"daily\": null}')")
+            yield found
+        finally:
+            for process in found.fleet:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGCONT)
+                process.kill()
+                process.wait()
+            stack.postgres.stop("immediate")
