@@ -17,6 +17,7 @@ from atlas.commands import statements
 from atlas.commands.audit import check_audit
 from atlas.commands.common import JsonFlag, runs, settings, show_rows, spent_of
 from atlas.commands.console import EXIT_DOCTOR, spoken
+from atlas.commands.live import check_live
 from atlas.commands.production import check_production
 from atlas.database.migrate import pending
 from atlas.database.operator import Operator, connect
@@ -36,6 +37,10 @@ async def doctor(
     production: Annotated[
         bool, typer.Option("--production", help="Instead: with a worker's own settings, what the deployment manual asks of it.")
     ] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Instead: ask OpenAI and Supabase whether they are as Atlas takes them to be.")
+    ] = False,
+    max_usd: Annotated[float, typer.Option(help="With --live: what its calls may cost at worst.", min=0)] = 0.25,
     as_json: JsonFlag = False,
 ) -> None:
     """Check settings, database, migrations, models, budgets, workers, audit and PATH. Exit code 7 on a problem."""
@@ -44,7 +49,7 @@ async def doctor(
     def found(level: str, what: str, text: str) -> None:
         findings.append({"state": level, "what": what, "text": text if as_json else spoken(text)})
 
-    if not production:
+    if not production and not live:
         _check_path(found)
     try:
         known = settings()
@@ -54,6 +59,11 @@ async def doctor(
     else:
         if production:
             await check_production(known, environment(os.environ), found)
+            _show(findings, as_json=as_json)
+            return
+        if live:
+            async with connect(database_url(known, "postgres")) as reads:
+                await check_live(known, reads, max_usd, found)
             _show(findings, as_json=as_json)
             return
         model = " > ".join(known.chain)

@@ -136,6 +136,12 @@ def chain_ends() -> sa.Select[Any]:
     return sa.select(ends, still.label("open"))
 
 
+def worst_cost(model: str, input_tokens: int, output_tokens: int) -> sa.Select[Any]:
+    """The most that a call may cost today, in US dollars; null where the model has no price."""
+    price = sa.func.atlas.price_on(model, sa.func.atlas.today())
+    return sa.select(sa.func.atlas.worst_cost(price, input_tokens, output_tokens, 1))
+
+
 def retention() -> sa.Select[Any]:
     """How long tasks and their texts are kept."""
     return sa.select(_CONTROL)
