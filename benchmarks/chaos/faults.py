@@ -189,9 +189,10 @@ async def failover(seconds: float) -> AsyncIterator[tuple[Arena, Callable[[], Fa
 @asynccontextmanager
 async def pooled(seconds: float) -> AsyncIterator[tuple[Arena, Callable[[], Fault]]]:
     """Everything goes through PgBouncer in transaction mode, which is restarted."""
-    script = [str(ROOT / "scripts/debian_tools"), str(ROOT / "tests/.debian/pgbouncer"), "pgbouncer"]
+    script = [str(ROOT / "scripts/debian_tools"), str(ROOT / "tests/.debian/pgbouncer"), "pgbouncer", "libc-ares2"]
     found = Path(subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip())
-    binary = next(path for path in (found / "pgbouncer", found.parent / "sbin/pgbouncer") if path.exists())
+    binary = found.parent / "sbin/pgbouncer"
+    libraries = {"LD_LIBRARY_PATH": str(next(found.parent.parent.rglob("libcares.so.2")).parent)}
     async with arena(seconds) as run:
         port = free_port()
         folder = run.folder / "bouncer"
@@ -207,7 +208,7 @@ async def pooled(seconds: float) -> AsyncIterator[tuple[Arena, Callable[[], Faul
         def bouncer() -> subprocess.Popen[bytes]:
             return subprocess.Popen(
                 [str(binary), str(folder / "bouncer.ini")], user=owner.pw_name if owner else None, group=owner.pw_gid if owner else None,
-                extra_groups=[] if owner else None, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
+                extra_groups=[] if owner else None, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", env=libraries,
             )  # fmt: skip
 
         process = bouncer()
