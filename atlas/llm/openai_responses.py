@@ -19,7 +19,7 @@ from openai.types.responses import Response
 
 from atlas.backoff import jittered
 from atlas.llm.errors import BadRequest, ModelError, NoText, NoWindow, Pending, UpstreamFailed, WayLost
-from atlas.llm.openai_errors import limits_of, of_code, of_connection, translated
+from atlas.llm.openai_errors import limits_of, of_code, of_connection, of_malformed, read_response, translated
 from atlas.llm.openai_events import read_event
 from atlas.llm.port import Delta, Finished, ModelCall, ModelEvent, RateLimits, Snapshot, Started
 from atlas.llm.sse import batches
@@ -83,7 +83,7 @@ class OpenAIGenerator:
                     raw = await self._client.responses.with_raw_response.create(**request)
                 else:
                     raw = await self._client.responses.with_raw_response.create(**request, timeout=_LONGEST_CALL)
-                answer: Any = raw.http_response if streams else raw.parse()
+                answer: Any = raw.http_response if streams else read_response(raw.parse(), name, "call")
         except BadRequest as error:
             if not (background and "background" in str(error)):
                 raise
@@ -128,7 +128,7 @@ class OpenAIGenerator:
     async def cancel(self, response_id: str) -> Usage | None:
         try:
             async with translated(response_id, "response"):
-                response = await self._quick.responses.cancel(response_id)
+                response = read_response(await self._quick.responses.cancel(response_id), response_id, "response")
         except BadRequest:
             # it is over already
             response = await self._retrieve(response_id)
@@ -150,7 +150,9 @@ class OpenAIGenerator:
                 model=call.model.name, instructions=call.instructions,
                 input=[{"role": role, "content": text} for role, text in call.turns],
             )  # fmt: skip
-        return found.input_tokens
+        if not isinstance(tokens := getattr(found, "input_tokens", None), int):
+            raise of_malformed(ValueError("no input_tokens"), call.model.name, "question")
+        return tokens
 
     async def probe(self, model: str) -> date | None:
         try:
@@ -159,15 +161,18 @@ class OpenAIGenerator:
         except BadRequest:
             # a server that speaks the Responses API alone: it answers
             return None
+        if not isinstance(getattr(found, "id", None), str):
+            raise of_malformed(ValueError(f"{type(found).__name__} in place of a model"), model, "question")
+        day = getattr(found, "shutdown_date", None)
         try:
-            return date.fromisoformat(found.shutdown_date[:10]) if found.shutdown_date else None
+            return date.fromisoformat(day[:10]) if day else None
         except ValueError:
             return None
 
     async def _retrieve(self, response_id: str) -> Response:
         try:
             async with translated(response_id, "response"):
-                return await self._quick.responses.retrieve(response_id)
+                return read_response(await self._quick.responses.retrieve(response_id), response_id, "response")
         except BadRequest as error:
             raise WayLost(str(error), code=error.code) from error
 
@@ -245,7 +250,7 @@ class OpenAIGenerator:
                             refused = True
                             yield Delta(text=event["delta"], sequence_number=event.get("sequence_number"))
                         case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
-                            yield _end(Response.construct(**event["response"]), refused)
+                            yield _end(read_response(Response.construct(**event["response"]), name, "stream"), refused)
                             return
                         case _:
                             pass

@@ -7,6 +7,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import httpx2
 import pytest
@@ -15,7 +16,7 @@ from openai import AsyncOpenAI
 from atlas.llm.errors import CallHeld, ModelError, RateLimited, StreamCut, Unavailable, UpstreamFailed, WayLost
 from atlas.llm.models import Model
 from atlas.llm.openai_responses import OpenAIGenerator
-from atlas.llm.port import ModelCall
+from atlas.llm.port import ModelCall, ModelEvent
 from atlas.llm.transport import probed_sockets, watched_client
 from tests.doubles.openai import OpenAIDouble
 from tests.support.core import ADR
@@ -58,8 +59,8 @@ async def failure(url: str, size: int = 10) -> ModelError:
 
 async def whole(reader: asyncio.StreamReader) -> None:
     head = await reader.readuntil(b"\r\n\r\n")
-    length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
-    await reader.readexactly(length)
+    lengths = [int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
+    await reader.readexactly(sum(lengths))
 
 
 # --- before the request was written in full: none -------------------------------------------------------------------
@@ -339,3 +340,39 @@ def _get(serve: Serve) -> Serve:
         await serve(again, writer)
 
     return handle
+
+
+# --- a page in the place of an answer -------------------------------------------------------------------------------
+
+PAGES = {
+    "a page": (b"<html>sign in</html>", "text/html"),
+    "no response": (b"{}", "application/json"),
+    "a list": (b"[1, 2]", "application/json"),
+    "no output": (b'{"id": "resp_1", "object": "response", "status": "completed", "output": null}', "application/json"),
+    "odd items": (b'{"id": "resp_1", "object": "response", "status": "completed", "output": [1, {"type": "message"}]}', "application/json"),
+    "odd usage": (b'{"id": "resp_1", "object": "response", "status": "completed", "output": [], "usage": {"input_tokens": "x"}}',
+                  "application/json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_what_came_with_200_and_is_no_answer_is_an_outage(page: str) -> None:
+    """Something between here and the provider answers, a sign-in page say: it ended workers, and dead-lettered their tasks."""
+    body, kind = PAGES[page]
+    async with listening(answering(200, body, kind)) as url, generator(url) as writer:
+        for ask in (writer.cancel, writer.usage, lambda response: _all(writer.resume(response, 3))):
+            with pytest.raises(WayLost) as lost:
+                await ask("resp_1")
+            assert lost.value.code == "malformed"
+        polled = replace(call(), model=Model(name="o1-pro", streams=False))
+        with pytest.raises(CallHeld):
+            await _all(writer.generate(polled))
+        if page in ("a page", "no response", "a list"):
+            with pytest.raises(UpstreamFailed):
+                await writer.probe("gpt-4.1")
+            with pytest.raises(UpstreamFailed):
+                await writer.count(call())
+
+
+async def _all(events: AsyncIterator[ModelEvent]) -> list[ModelEvent]:
+    return [event async for event in events]

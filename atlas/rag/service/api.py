@@ -32,6 +32,7 @@ from atlas.rag.service.bodies import (
     JobState,
     NewDocument,
     Question,
+    Refusal,
     SourceRow,
     StoredText,
     storable,
@@ -65,7 +66,11 @@ def create_app(
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
 ) -> FastAPI:
     """The service over its parts."""
-    app = FastAPI(title="Atlas RAG", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    described = {"model": Refusal, "description": "What is wrong, and what to do about it."}
+    refused: dict[int | str, dict[str, Any]] = {"default": described, 422: described}
+    app = FastAPI(
+        title="Atlas RAG", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, responses=refused
+    )  # fmt: skip
     app.add_middleware(BodyLimit, most=MOST_BYTES)
     app.add_middleware(CallLimit, most=MOST_CALLS, free=frozenset({"/healthz", "/metrics"}))
     store = knowledge.store

@@ -126,6 +126,20 @@ class NewDocument(Body):
             raise CallRefused(422, "invalid", f"content_base64 is not base64 ({error})", "encode the file's bytes") from None
 
 
+class Said(BaseModel):
+    """An error: a word for it, what is wrong, and the next act."""
+
+    code: str
+    message: str
+    hint: str
+
+
+class Refusal(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: Said
+
+
 class JobState(BaseModel):
     """How far a job is."""
 
