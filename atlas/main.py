@@ -47,7 +47,7 @@ def create_app(service: Service | None = None) -> Starlette:
         async with contextlib.AsyncExitStack() as stack:
             if service is None:
                 found = load(environment(os.environ))
-                logs.set_up(found.atlas_log_format)
+                logs.set_up(found.atlas_log_format, prompts=found.atlas_log_prompts)
                 if server_options(found):
                     raise SettingsError(
                         ["ATLAS_TLS_CERT is for `atlas worker`: give uvicorn its own --ssl-certfile and --ssl-keyfile"]
@@ -180,7 +180,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         settings = load(environment(os.environ))
-        logs.set_up(settings.atlas_log_format)
+        logs.set_up(settings.atlas_log_format, prompts=settings.atlas_log_prompts)
         return loop.run(serve(settings, port_file=arguments.port_file))
     except AtlasError as error:
         print(f"atlas: {error.line}", file=sys.stderr)  # noqa: T201  its one line on the way out

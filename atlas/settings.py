@@ -136,6 +136,7 @@ class Settings(BaseModel):
         None, description="a file whose text is replayed to its question, for demonstrations: no model is called"
     )
     atlas_log_format: Literal["console", "json"] = Field("console", description="json for log collectors")
+    atlas_log_prompts: bool = Field(False, description="log what is sent to models: whole questions and sources")
     atlas_home: Path | None = Field(
         None, description="the folder of the embedded stack; in the user's data folder unless it is set"
     )

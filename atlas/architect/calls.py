@@ -15,6 +15,7 @@ from atlas.backoff import full_jitter, pause_after
 from atlas.llm.errors import ModelError, NoText, RateLimited, Refused, Returned, StreamCut, UpstreamFailed, WayLost
 from atlas.llm.models import Model
 from atlas.llm.port import Delta, Finished, Generator, ModelCall, ModelEvent, RateLimits, Snapshot, Started
+from atlas.logs import PROMPTS
 from atlas.metrics.worker import Metrics
 from atlas.task import NOTHING_USED, Inherited, Usage
 from atlas.text import clean
@@ -69,6 +70,9 @@ class Calls:
             await self._settle(run, answer["spend_id"], answer["tokens"], NOTHING_USED, call.model.name)
             raise UpstreamFailed(f"the breaker of {call.model.name} is open", code="breaker_open")
         named = {"task": str(run.task.task_id), "attempt": str(run.task.attempt_id), "call": str(answer["spend_id"])}
+        if PROMPTS.isEnabledFor(logging.DEBUG):
+            turns = "\n\n".join(f"{role}: {text}" for role, text in call.turns)
+            PROMPTS.debug("%s: %s\n\n%s", call.model.name, call.instructions, turns)
         events = self._generator.generate(replace(call, metadata=named))
         reading = reading or Reading()
         reading.fresh, reading.trial = True, entrance == "trial"

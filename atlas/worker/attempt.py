@@ -14,6 +14,7 @@ from atlas.batch import Batcher
 from atlas.errors import DatabaseDown, LeaseLost, RefusedError
 from atlas.llm.errors import BadRequest, CallHeld, ContextOverflow, ModelError, Pending, Refused, ResponseGone, Returned
 from atlas.llm.port import Generator
+from atlas.logs import about
 from atlas.metrics.worker import Metrics
 from atlas.task import Completion, JsonObject, Usage
 from atlas.text import clean
@@ -94,6 +95,10 @@ class Attempts:
 
     async def run(self, run: Run) -> None:
         """Everything around a task that is not the task: metrics, stops, failures."""
+        with about(task_id=run.task.task_id, attempt_id=run.task.attempt_id):
+            await self._run(run)
+
+    async def _run(self, run: Run) -> None:
         began = time.monotonic()
         attempt = run.task.attempt_id
         result = "failed"
