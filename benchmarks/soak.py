@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 import asyncpg
 import psutil
 
+from atlas.database.pool import set_codecs
 from benchmarks.atlas_load import insert
 from benchmarks.chaos.arena import Arena, arena
 from benchmarks.provider import provider_of
@@ -53,7 +54,9 @@ async def soak(tasks: int, snapshot: bool) -> list[list[str]]:
             holder = await asyncpg.connect(run.cluster.url())
             await holder.execute("begin isolation level repeatable read; select 1")
         run.start(2, atlas_concurrency=32, openai_base_url=f"{url}/v1", openai_background="off", atlas_lease_seconds=30)
-        db = await stack.enter_async_context(run.operator())
+        db = await asyncpg.connect(run.cluster.url(), command_timeout=300)
+        await set_codecs(db)
+        stack.push_async_callback(db.close)
         asked, since, following = 0, (time.monotonic(), 0), tasks // 10
         while True:
             waiting, done = await db.fetchrow("select count(*) filter (where ready), count(*) filter (where state = 'completed') from atlas.task "
