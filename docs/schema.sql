@@ -5327,7 +5327,7 @@ $$;
 -- Name: FUNCTION set_retention(p_tasks interval, p_texts interval); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.set_retention(p_tasks interval, p_texts interval) IS 'How long ended tasks stay, and how long their texts do; null: for ever. Workers trim what is older, some each minute.';
+COMMENT ON FUNCTION atlas.set_retention(p_tasks interval, p_texts interval) IS 'How long ended tasks stay, and how long their texts do; null: forever. Workers trim what is older, some each minute.';
 
 --
 -- Name: set_spend_rules(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -9248,7 +9248,7 @@ COMMENT ON COLUMN atlas.control.audit_broken IS 'How many of them did not fit.';
 -- Name: COLUMN control.keep_tasks; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.control.keep_tasks IS 'How long ended tasks stay; null: for ever. See atlas.set_retention().';
+COMMENT ON COLUMN atlas.control.keep_tasks IS 'How long ended tasks stay; null: forever. See atlas.set_retention().';
 
 --
 -- Name: COLUMN control.keep_texts; Type: COMMENT; Schema: atlas; Owner: -
