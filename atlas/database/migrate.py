@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
 
+from atlas.backoff import jittered
 from atlas.errors import StackError
 from atlas.shipped import folder
 
@@ -92,29 +95,63 @@ async def unknown_versions(connection: asyncpg.Connection, project: Path) -> lis
     return [row["version"] for row in rows if row["version"] not in known]
 
 
-async def migrate(connection: asyncpg.Connection) -> list[Migration]:
-    """Applies what is pending, each in a transaction, one caller at a time; answers what it applied."""
+LOCK_SECONDS = 3.0
+"""A migration waits so long at most for a lock: while it waits, whoever comes after it waits as well."""
+
+
+async def migrate(connection: asyncpg.Connection, *, patience: float = 120.0) -> list[Migration]:
+    """Applies what is pending, each in a transaction, one caller at a time; answers what it applied.
+
+    patience: seconds in which a migration is tried again that did not get its locks. Raises StackError.
+    """
     await connection.execute("select pg_advisory_lock(hashtextextended('atlas.migrate', 0))")
     try:
         await refuse_older(connection)
         await connection.execute(_HISTORY)
         todo = await pending(connection)
         for migration in todo:
+            await _apply(connection, migration, time.monotonic() + patience)
+        return todo
+    finally:
+        await connection.execute("select pg_advisory_unlock(hashtextextended('atlas.migrate', 0))")
+
+
+async def _apply(connection: asyncpg.Connection, migration: Migration, end: float) -> None:
+    name = f"{migration.version}_{migration.name}"
+    while True:
+        try:
             async with connection.transaction():
-                try:
-                    await connection.execute(migration.sql)
-                except asyncpg.PostgresError as error:
-                    raise StackError(
-                        f"migration {migration.version}_{migration.name} failed ({error}); it changed nothing",
-                        "fix what it names, and run `atlas migrate` again",
-                    ) from error
+                await connection.execute(f"set local lock_timeout = {int(LOCK_SECONDS * 1000)}")
+                await connection.execute(migration.sql)
                 await connection.execute(
                     "insert into supabase_migrations.schema_migrations (version, name, statements) values ($1, $2, $3)",
                     migration.version, migration.name, [migration.sql],
                 )  # fmt: skip
-        return todo
-    finally:
-        await connection.execute("select pg_advisory_unlock(hashtextextended('atlas.migrate', 0))")
+        except asyncpg.LockNotAvailableError as error:
+            if time.monotonic() > end:
+                raise StackError(
+                    f"migration {name} did not get its locks: {await _longest(connection)}; it changed nothing",
+                    "end that transaction (pg_terminate_backend), and run `atlas migrate` again",
+                ) from error
+            await asyncio.sleep(jittered(1.0))
+        except asyncpg.PostgresError as error:
+            raise StackError(
+                f"migration {name} failed ({error}); it changed nothing", "fix what it names, and run `atlas migrate` again"
+            ) from error
+        else:
+            return
+
+
+async def _longest(connection: asyncpg.Connection) -> str:
+    """The oldest transaction of this database but our own: most likely who holds the lock."""
+    row = await connection.fetchrow(
+        "select pid, usename, application_name, extract(epoch from now() - xact_start)::int as seconds from pg_stat_activity "
+        "where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null order by xact_start limit 1"
+    )
+    if row is None:
+        return "nobody holds one now"
+    who = f"process {row['pid']} ({row['usename']}, {row['application_name'] or 'no name'})"
+    return f"{who} has a transaction of {row['seconds']} s"
 
 
 async def seed(connection: asyncpg.Connection) -> None:

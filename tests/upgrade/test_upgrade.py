@@ -13,7 +13,7 @@ import pytest
 
 from atlas.database import migrate
 from atlas.database.protocol import check_protocol
-from atlas.errors import SchemaMismatch
+from atlas.errors import SchemaMismatch, StackError
 from atlas.local.postgres import Cluster
 from atlas.shipped import folder
 from tests.doubles.openai import OpenAIDouble
@@ -24,7 +24,9 @@ from tests.upgrade.released import atlas, empty_database, released_database, rel
 @pytest.fixture
 async def released(cluster: Cluster) -> AsyncIterator[Database]:
     """The kept database, whose books are right in the end."""
-    async with released_database(cluster, "released") as database:
+    async with released_database(cluster, "released") as database, database.connect() as db:
+        # it was held when the database was kept: that is as if it had been just now
+        await db.execute("update atlas.spend set held_until = now() + interval '10 minutes' where state = 'held'")
         yield database
         assert await books_wrong(database) == []
 
@@ -143,3 +145,25 @@ async def test_an_old_command_line_does_not_undo_a_migration(released: Database,
         await migrate.migrate(db)
     with pytest.raises(AssertionError, match="knows"):
         await asyncio.to_thread(atlas, unpacked(tmp_path), "migrate", env={"DATABASE_URL": released.url()})
+
+
+async def test_a_migration_does_not_keep_workers_waiting_behind_a_long_read(released: Database) -> None:
+    """It waits for its locks for moments only, and comes again; whoever is in its way is named."""
+    async with released.connect() as db, released.connect() as reader, released.connect() as worker:
+        async with reader.transaction():
+            await reader.fetch("select * from atlas.spend")
+            migrating = asyncio.create_task(migrate.migrate(db))
+            for _ in range(4):
+                await asyncio.sleep(1.2)
+                async with asyncio.timeout(migrate.LOCK_SECONDS + 2):
+                    await worker.fetchval("select count(*) from atlas.spend")
+            assert not migrating.done()
+        assert len(await asyncio.wait_for(migrating, 30)) >= 4
+    async with released.connect() as db, released.connect() as reader, reader.transaction():
+        await db.execute("delete from supabase_migrations.schema_migrations where name = 'lasting_spend'")
+        await reader.fetch("select * from atlas.spend")
+        with pytest.raises(StackError, match=r"did not get its locks: process \d+ \(postgres, .*it changed nothing"):
+            await migrate.migrate(db, patience=0.1)
+        await db.execute(
+            "insert into supabase_migrations.schema_migrations (version, name) values ('20261127000100', 'lasting_spend')"
+        )
