@@ -46,7 +46,9 @@ begin
   from atlas.task t where t.id = any (p_tasks) and i.id = t.in_id;
   update public.architect_out o set data = jsonb_set(o.data || '{"content": "[erased]"}', '{metadata}',
     (o.data -> 'metadata') - 'sources' - 'error' - 'warnings') where o.task_id = any (v_messages);
-  update atlas.outbox o set payload = jsonb_strip_nulls(jsonb_build_object('task_id', o.task_id, 'erased', true)), last_error = null
+  -- an export of what is gone would fail where it arrives
+  update atlas.outbox o set payload = jsonb_strip_nulls(jsonb_build_object('task_id', o.task_id, 'erased', true)), last_error = null,
+    state = 'skipped', lease_owner = null, lease_expires_at = null
   where o.task_id = any (v_messages) and o.payload is not null and o.state in ('pending', 'dead');
   update atlas.attempt a set error_message = case when a.error_message is not null then '[erased]' end, late_text = null
   where a.task_id = any (p_tasks) and (a.error_message is not null or a.late_text is not null);
@@ -97,17 +99,29 @@ declare
 begin
   if cardinality(v_tasks) > 0 then
     perform atlas.erase_texts(v_tasks);
-  elsif not exists (select from atlas.task t where t.sender_key = p_sender_key) then
-    raise exception using errcode = 'AT004', message = format('no task of sender %L', p_sender_key),
+    erased := cardinality(v_tasks);
+  else
+    -- messages of other roles are nobody's task
+    update public.architect_in i set data = jsonb_set(i.data || '{"content": "[erased]"}', '{metadata}',
+      jsonb_strip_nulls(jsonb_build_object('sender_key', i.data #> '{metadata,sender_key}')))
+    where coalesce(i.sender::text, 'key:' || (i.data #>> '{metadata,sender_key}')) = p_sender_key
+      and i.data ->> 'content' <> '[erased]' and not exists (select from atlas.task t where t.id = i.task_id);
+    get diagnostics erased = row_count;
+  end if;
+  if erased = 0 and not exists (select from atlas.task t where t.sender_key = p_sender_key)
+     and not exists (select from public.architect_in i
+                     where coalesce(i.sender::text, 'key:' || (i.data #>> '{metadata,sender_key}')) = p_sender_key) then
+    raise exception using errcode = 'AT004', message = format('nothing was sent by %L', p_sender_key),
       hint = 'see `atlas spend --by sender`';
   end if;
-  return query select cardinality(v_tasks),
-    (count(*) filter (where t.finished_at is not null))::integer, (count(*) filter (where t.finished_at is null))::integer
+  select count(*) filter (where t.finished_at is not null), count(*) filter (where t.finished_at is null) into left_over, unfinished
   from atlas.task t where t.sender_key = p_sender_key and t.title <> '[erased]';
+  return next;
 end
 $$;
 comment on function atlas.erase_sender(text, integer) is
-  'Removes the texts of a sender''s ended tasks, some at a time: how many it erased, how many are left, and how many have not ended.';
+  'Removes the texts of a sender''s ended tasks, some at a time, and then of their messages of other roles: how many it erased, how many
+ended tasks are left, and how many have not ended.';
 grant execute on function atlas.erase_sender(text, integer) to service_role;
 
 -- A text that is gone without a word in the chain is a finding, and so is a task.

@@ -38,7 +38,7 @@ async def erase(
     if as_json:
         say(dump({"erased": erased, "unfinished": unfinished}))
     else:
-        say(f"erased the texts of {counted(erased, 'task')} of {sender}")
+        say(f"erased what {sender} wrote: {counted(erased, 'text')}")
     if unfinished:
         what = f"1 task of {sender} has" if unfinished == 1 else f"{unfinished} tasks of {sender} have"
         raise WrongState(f"{what} not ended", f"cancel {'it' if unfinished == 1 else 'them'}, and run it again")
@@ -54,7 +54,7 @@ async def _erase_sender(reads: Operator, sender: str) -> tuple[int, int]:
     while True:
         (row,) = await reads.call_rows("erase_sender", sender)
         erased += row["erased"]
-        if not row["left_over"]:
+        if not row["left_over"] and not row["erased"]:
             return erased, row["unfinished"]
         tell(f"{erased} erased, {row['left_over']} left")
 

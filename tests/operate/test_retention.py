@@ -229,16 +229,24 @@ async def test_a_senders_texts_are_erased_everywhere(database: Database, db: asy
         await found(db, "zephyr")
     ) >= {"public.architect_in", "public.architect_out", "atlas.reply_part", "atlas.task"}
     running = await ask(db, "still to come?", sender_key="github:ann")
+    forge = {
+        "task_id": str(uuid4()),
+        "role": "forge",
+        "msg_type": "chat",
+        "content": SECRET,
+        "metadata": {"sender_key": "github:ann"},
+    }
+    await db.execute("insert into public.architect_in (data) values ($1)", forge)
     said = await atlas(database, "erase", "--sender", "key:github:ann", code=2)
     assert "add --yes" in said
     said = await atlas(database, "erase", "--sender", "key:github:ann", "--yes", code=4)
-    assert "erased the texts of 3 tasks of key:github:ann" in said
+    assert "erased what key:github:ann wrote: 4 texts" in said
     assert "1 task of key:github:ann has not ended: cancel it" in said
     assert await found(db, "zephyr") == []
     assert await db.fetchval("select count(*) from rag.cache") == 0
     assert await db.fetchval("select title from atlas.task where id = $1", other) == "Of somebody else?"
     await db.execute("select atlas.cancel_task($1)", running)
-    assert "erased the texts of 1 task" in await atlas(database, "erase", "--sender", "key:github:ann", "--yes")
+    assert "wrote: 1 text" in await atlas(database, "erase", "--sender", "key:github:ann", "--yes")
     assert json.loads(await atlas(database, "erase", "--sender", "key:github:ann", "--yes", "--json")) == {
         "erased": 0,
         "unfinished": 0,
@@ -251,7 +259,7 @@ async def test_a_tasks_texts_are_erased(database: Database, db: asyncpg.Connecti
     task = await finish(db, SECRET)
     assert "erased" in await atlas(database, "erase", "--task", str(task), "--yes")
     assert await found(db, "zephyr") == []
-    assert "no task of sender" in await atlas(database, "erase", "--sender", "nobody", "--yes", code=4)
+    assert "nothing was sent by" in await atlas(database, "erase", "--sender", "nobody", "--yes", code=4)
     assert "nothing is named" in await atlas(database, "erase", "--yes", code=2)
     assert "both" in await atlas(database, "erase", "--task", "last", "--sender", "x", code=2)
     assert "no task" in await atlas(database, "erase", "--task", str(uuid4()), "--yes", code=4)
