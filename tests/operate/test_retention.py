@@ -343,3 +343,14 @@ async def test_the_message_of_a_task_is_not_deleted_by_hand(db: asyncpg.Connecti
         await db.execute("delete from public.architect_in where task_id = $1", task)
     with pytest.raises(asyncpg.PostgresError, match="is that of task"):
         await db.execute("delete from public.architect_in where data ->> 'msg_type' = 'control'")
+
+
+@pytest.mark.parametrize(
+    "call", ["set_retention('1 day')", "trim_tasks(now(), 1000)", "trim_texts(now(), 1000)", "erase_sender('service')"]
+)
+async def test_a_worker_carries_the_policy_out_and_makes_none(database: Database, db: asyncpg.Connection, call: str) -> None:
+    await finish(db, "mine?")
+    async with database.connect("atlas_worker") as worker:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await worker.fetch(f"select atlas.{call}")
+        assert [tuple(row) for row in await worker.fetch("select * from atlas.trim_history()")] == [(0, 0, 0)]
