@@ -257,3 +257,13 @@ async def test_postgres_is_checked_where_the_url_says_so(authority: Authority, t
         assert done.returncode != 0
         assert "CERTIFICATE_VERIFY_FAILED" in done.stderr.replace("\n", "") or "certificate verify failed" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+async def test_uvicorn_with_our_settings_does_not_speak_plain_http(workers: Workers, authority: Authority) -> None:
+    """`uvicorn atlas.main:app` has options of its own for that: what Atlas is told of TLS would not be done."""
+    cert, key = authority.issue("worker")
+    worker = await workers.start(
+        ("-m", "uvicorn", "atlas.main:app", "--port", "{port}"), wait=False, atlas_tls_cert=cert, atlas_tls_key=key
+    )
+    assert await asyncio.to_thread(worker.process.wait, 30) != 0
+    assert "give uvicorn its own --ssl-certfile and --ssl-keyfile" in worker.log.read_text()
