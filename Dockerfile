@@ -18,7 +18,9 @@ RUN python -m venv --without-pip /venv
 COPY requirements-image.lock ./
 RUN pip --python /venv/bin/python install --only-binary :all: --require-hashes -r requirements-image.lock
 COPY --from=wheel /dist /dist
-RUN pip --python /venv/bin/python install --no-deps /dist/*.whl
+# what only some commands and the mirror load is compiled when they do: 22 MB less
+RUN pip --python /venv/bin/python install --no-deps /dist/*.whl \
+  && find /venv/lib -type d -name __pycache__ -regex '.*/\(sqlalchemy\|pygments\|google\|grpc\|opentelemetry\)/.*' -prune -exec rm -rf {} +
 
 FROM python:3.13-slim-bookworm AS rag-packages
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
