@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from benchmarks.chaos.arena import Arena
-from benchmarks.chaos.faults import SCENARIOS
+from benchmarks.chaos.scenarios import SCENARIOS
 
 
 async def run(name: str, seconds: float) -> dict[str, object]:

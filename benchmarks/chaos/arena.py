@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -186,3 +186,9 @@ async def arena(
                 process.kill()
                 process.wait()
             stack.postgres.stop("immediate")
+
+
+Fault = AbstractAsyncContextManager[None]
+"""Entered when it begins; yields when it is over."""
+Started = tuple[Arena, Callable[[], Fault]]
+"""An arena with its fleet, and the fault that is tried on it."""
