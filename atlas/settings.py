@@ -69,7 +69,7 @@ class Settings(BaseModel):
     )
     atlas_mirror: bool = Field(True, description="a worker mirrors the outbox; false where `atlas mirror` does")
     atlas_outbox_keep_days: Annotated[float, Field(ge=1, le=3650)] = Field(
-        7, description="days that sent rows are kept, and unsent ones while there is no destination"
+        7, description="days for which the outbox keeps rows that were sent, or that no destination takes"
     )
     webhook_secrets: Mapping[str, SecretStr] = Field({}, description="every ATLAS_WEBHOOK_SECRET…, by its name")
     token_budget_per_run: Positive = Field(12_000, description="tokens of one attempt, input and output together")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -13,15 +12,13 @@ from uuid import UUID
 import typer
 
 from atlas.commands import statements
-from atlas.commands.common import JsonFlag, counted, operator, runs, settings, show_rows
+from atlas.commands.common import Found, JsonFlag, counted, operator, runs, settings, show_rows
 from atlas.commands.console import EXIT_DOCTOR, say
 from atlas.database.audit import audit_mac
 from atlas.database.audit_file import header, read_chains, row_line, seal_line, verify_file
 from atlas.database.operator import Operator
 from atlas.errors import UsageError
 from atlas.settings import Settings
-
-Found = Callable[[str, str, str], None]
 
 audit = typer.Typer(help="The audit: who did what when, chained and sealed.", no_args_is_help=True)
 

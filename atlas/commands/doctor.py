@@ -15,7 +15,7 @@ import typer
 
 from atlas.commands import statements
 from atlas.commands.audit import check_audit
-from atlas.commands.common import JsonFlag, runs, settings, show_rows, spent_of
+from atlas.commands.common import Found, JsonFlag, runs, settings, show_rows, spent_of
 from atlas.commands.console import EXIT_DOCTOR, spoken
 from atlas.commands.live import check_live
 from atlas.commands.production import check_production
@@ -28,7 +28,7 @@ from atlas.llm.models import read_models, resolve
 from atlas.local.address import database_url
 from atlas.rotation import CurrentSettings
 from atlas.settings import Settings
-from atlas.supabase.keys import is_opaque, role_of
+from atlas.supabase.keys import headers_of, role_of
 from atlas.text import visible
 
 
@@ -88,7 +88,7 @@ def _show(findings: list[dict[str, str]], *, as_json: bool) -> None:
         raise typer.Exit(EXIT_DOCTOR)
 
 
-async def _check_key(known: Settings, found: Any) -> None:
+async def _check_key(known: Settings, found: Found) -> None:
     """Asks the provider about the first model: that costs nothing, and shows whether it takes the key."""
     if known.openai_api_key is None or known.atlas_replay is not None:
         return
@@ -105,7 +105,7 @@ async def _check_key(known: Settings, found: Any) -> None:
         found("ok", "key", f"{known.openai_base_url} takes the key, and has {known.openai_model}")
 
 
-async def _check_supabase(known: Settings, found: Any) -> None:
+async def _check_supabase(known: Settings, found: Found) -> None:
     """Whether the project answers, and whether its keys are what they are taken for."""
     if known.supabase_url is None:
         return
@@ -130,8 +130,7 @@ async def _check_supabase(known: Settings, found: Any) -> None:
                 name: await web.get(
                     f"{known.supabase_url}/rest/v1/architect_in",
                     params={"select": "id", "limit": "0"},
-                    # the new keys are not JWTs, and the gateway makes one of them
-                    headers={"apikey": one} | ({} if is_opaque(one) else {"authorization": f"Bearer {one}"}),
+                    headers=headers_of(one),
                 )
                 for name, one in keys.items()
             }
@@ -168,7 +167,7 @@ def _said(answer: Any) -> str:
         return f"HTTP {answer.status_code}"
 
 
-def _check_path(found: Any) -> None:
+def _check_path(found: Found) -> None:
     mine = Path(sys.argv[0]).resolve()
     others = {
         str(path)
@@ -185,7 +184,7 @@ def _check_path(found: Any) -> None:
         found("ok", "path", "one `atlas` on PATH")
 
 
-async def _check_database(known: Settings, found: Any) -> None:
+async def _check_database(known: Settings, found: Found) -> None:
     url = database_url(known, "postgres")
     try:
         connection = await asyncpg.connect(url, timeout=10)
@@ -233,7 +232,7 @@ async def _check_database(known: Settings, found: Any) -> None:
         await check_audit(known, reads, found)
 
 
-async def _check_outbox(known: Settings, reads: Operator, found: Any) -> None:
+async def _check_outbox(known: Settings, reads: Operator, found: Found) -> None:
     rows = await reads.rows(statements.outbox_status())
     if not any(row["enabled"] for row in rows):
         kept = next((row["pending"] for row in rows if row["destination"] is None), 0)
@@ -260,7 +259,7 @@ async def _check_outbox(known: Settings, reads: Operator, found: Any) -> None:
             found("warning", "outbox", f"{row['secret_name']} is not set here: a mirror needs it to sign")
 
 
-async def _check_models(known: Settings, reads: Operator, found: Any) -> None:
+async def _check_models(known: Settings, reads: Operator, found: Found) -> None:
     models = read_models(await reads.call("list_models"))
     if not models:
         found("problem", "models", "atlas.model is empty: run `atlas migrate --include-seed`")

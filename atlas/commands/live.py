@@ -1,4 +1,4 @@
-"""doctor --live: what Atlas assumes of OpenAI and of Supabase, asked of the real ones, a line each."""
+"""doctor --live: what Atlas assumes of OpenAI and of Supabase, asked of the real ones, one line each."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from atlas.commands import statements
+from atlas.commands.common import Found
 from atlas.database.operator import Operator
 from atlas.errors import AtlasError, UsageError
 from atlas.llm.models import Model, read_models, resolve
 from atlas.llm.tokens import Vocabularies
 from atlas.settings import Settings
-from atlas.supabase.keys import is_opaque
+from atlas.supabase.keys import headers_of
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-Found = Callable[[str, str, str], None]
-QUESTION = "Count from 1 to 60 in words, one a line. Write nothing else."
+QUESTION = "Count from 1 to 60 in words, one per line. Write nothing else."
 OUTPUT = 400
 """Tokens that a call may write at most."""
 INPUT = 200
@@ -153,7 +153,7 @@ async def _unknown_model(client: AsyncOpenAI, seen: Callable[[str], None]) -> No
             model="atlas-no-such-model", input=[{"role": "user", "content": QUESTION}], max_output_tokens=16
         )
     except APIStatusError as error:
-        _want(error.code == "model_not_found", f"HTTP {error.status_code} with code {error.code!r} in place of model_not_found")
+        _want(error.code == "model_not_found", f"HTTP {error.status_code} with code {error.code!r} instead of model_not_found")
         seen(f"HTTP {error.status_code}, model_not_found")
     else:
         raise Differs("it was answered: this server takes any name")
@@ -180,8 +180,8 @@ async def _stream(client: AsyncOpenAI, model: Model, tier: str, seen: Callable[[
         kinds.append(event.type)
         numbers.append(event.sequence_number)
         end = getattr(event, "response", end)
-    _want(kinds[:1] == ["response.created"], f"the first event is {kinds[:1]} in place of response.created")
-    _want("response.output_text.delta" in kinds, "there is no response.output_text.delta")
+    _want(kinds[:1] == ["response.created"], f"the first event is {kinds[:1]} instead of response.created")
+    _want("response.output_text.delta" in kinds, "no response.output_text.delta event arrived")
     _want(kinds[-1] in ("response.completed", "response.incomplete"), f"the last event is {kinds[-1]}")
     _want(numbers == list(range(numbers[0], numbers[0] + len(numbers))), "sequence numbers have gaps")
     _want(end is not None and end.id, "the response has no id")
@@ -256,23 +256,19 @@ async def _check_supabase(known: Settings, reads: Operator, found: Found) -> Non
     )
 
 
-def _headers(key: str, **more: str) -> dict[str, str]:
-    return {"apikey": key} | ({} if is_opaque(key) else {"authorization": f"Bearer {key}"}) | more
-
-
 async def _rest_as_anybody(web: Any, key: str, seen: Callable[[str], None]) -> None:
     for table, schema in (("architect_in", "public"), ("architect_out", "public"), ("task_history", "atlas")):
-        answer = await web.get(f"/rest/v1/{table}", params={"limit": "1"}, headers=_headers(key, **{"accept-profile": schema}))
+        answer = await web.get(f"/rest/v1/{table}", params={"limit": "1"}, headers=headers_of(key) | {"accept-profile": schema})
         rows = answer.json() if answer.is_success else []
         _want(not rows, f"anybody reads {schema}.{table} with the publishable key alone: check row level security")
-    sent = await web.post("/rest/v1/architect_in", headers=_headers(key), content=json.dumps({"data": {}}))
-    _want(sent.status_code in (401, 403), f"an insert without a login is answered {sent.status_code} in place of 401 or 403")
+    sent = await web.post("/rest/v1/architect_in", headers=headers_of(key), content=json.dumps({"data": {}}))
+    _want(sent.status_code in (401, 403), f"an insert without a login is answered {sent.status_code} instead of 401 or 403")
     seen("without a login nobody reads a row, or writes one")
 
 
 async def _rest_as_service(web: Any, key: str, seen: Callable[[str], None]) -> None:
     for table, schema in (("architect_in", "public"), ("task_history", "atlas")):
-        answer = await web.get(f"/rest/v1/{table}", params={"limit": "0"}, headers=_headers(key, **{"accept-profile": schema}))
+        answer = await web.get(f"/rest/v1/{table}", params={"limit": "0"}, headers=headers_of(key) | {"accept-profile": schema})
         _want(
             answer.is_success,
             f"{schema}.{table} is answered {answer.status_code} ({answer.text[:120]}): is atlas among the schemas of [api]?",

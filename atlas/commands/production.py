@@ -5,21 +5,19 @@ from __future__ import annotations
 import ipaddress
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
+from atlas.commands.common import Found
 from atlas.database.inspection import inspect_connection
 from atlas.database.pool import CONNECTION_LOST
 from atlas.errors import AtlasError
 from atlas.local.address import database_url
 from atlas.settings import SECRETS, Settings
 from atlas.supabase.keys import is_opaque
-
-Found = Callable[[str, str, str], None]
-"""Takes a level (ok, warning, problem, check), what it is about, and a sentence."""
 
 QUARTER = 92
 """Days after which the manual has a secret renewed."""

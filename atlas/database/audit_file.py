@@ -93,7 +93,7 @@ class AuditChain:
     events: list[str] = field(default_factory=list)
 
     def went_on(self, seq: int, last: str) -> list[str] | None:
-        """The events after a row of a copy of this chain; None where the copy has gone a way of its own."""
+        """The events after a row of a copy of this chain; None where the copy has diverged."""
         if seq > len(self.hashes) or (seq and self.hashes[seq - 1] != last):
             return None
         return self.events[seq:]

@@ -96,13 +96,13 @@ async def unknown_versions(connection: asyncpg.Connection, project: Path) -> lis
 
 
 LOCK_SECONDS = 3.0
-"""A migration waits so long at most for a lock: while it waits, whoever comes after it waits as well."""
+"""The longest wait of a migration for a lock: while it waits, everyone who comes after it waits too."""
 
 
 async def migrate(connection: asyncpg.Connection, *, patience: float = 120.0) -> list[Migration]:
     """Applies what is pending, each in a transaction, one caller at a time; answers what it applied.
 
-    patience: seconds in which a migration is tried again that did not get its locks. Raises StackError.
+    patience: seconds for which a migration that did not get its locks is retried. Raises StackError.
     """
     await connection.execute("select pg_advisory_lock(hashtextextended('atlas.migrate', 0))")
     try:

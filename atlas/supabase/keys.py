@@ -36,6 +36,11 @@ def is_opaque(key: str) -> bool:
     return key.startswith("sb_")
 
 
+def headers_of(key: str) -> dict[str, str]:
+    """How a key is shown to Supabase's gateway. The new keys are not JWTs: the gateway makes one of them."""
+    return {"apikey": key} | ({} if is_opaque(key) else {"authorization": f"Bearer {key}"})
+
+
 def role_of(key: str) -> str | None:
     """The role that a key gives, None where it does not say. Reads a JWT without checking it: for messages, not for trust."""
     if key.startswith("sb_secret_"):

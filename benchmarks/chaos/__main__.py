@@ -1,7 +1,7 @@
 """`python -m benchmarks.chaos`: each fault on a fleet that is busy, and what it cost.
 
 lost: questions without a reply in the end. twice: questions with more than one reply. paid again: responses of the provider beyond
-one a question: those whose worker died before it had stored anything of them. books: rows of atlas.check_ledger and
+one per question, whose worker died before it had stored any of their text. books: rows of atlas.check_ledger and
 atlas.verify_audit. recovery: from the end of the fault until a second's rate is 0.8 of that before. after /
 before: the rates of the last and of the first part.
 """

@@ -148,7 +148,7 @@ class Arena:
             await asyncio.sleep(0.5)
 
     def paid_again(self) -> int:
-        """Responses of the provider beyond one a question."""
+        """Responses of the provider beyond one per question."""
         made = Counter(
             response["metadata"]["task"] for response in self.openai.responses() if response["status"] == "completed"
         )

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -20,7 +19,7 @@ import pytest
 from atlas.database import migrate
 from atlas.errors import StackError
 from atlas.local.postgres import Cluster, EmbeddedPostgres, default_binaries
-from tests.support.core import ROOT, Database, run_atlas
+from tests.support.core import ROOT, Database, atlas_on, empty_database, run_atlas
 from tests.support.fifteen import postgres_15
 from tests.support.people import ANN, acting
 from tests.support.supabase_cli import CLI, supabase
@@ -29,32 +28,10 @@ from tests.upgrade.released import released_migrations
 SNAPSHOT = ROOT / "docs/schema.sql"
 
 
-@asynccontextmanager
-async def empty_on(cluster: Cluster, name: str) -> AsyncIterator[Database]:
-    """A database with what Supabase provides, and nothing of Atlas."""
-    admin = await asyncpg.connect(cluster.url("supabase_admin"))
-    await admin.execute(f"create database {name} owner postgres")
-    inside = await asyncpg.connect(cluster.url("supabase_admin", name))
-    await migrate.provide_supabase(inside)
-    assert not await migrate.provide_supabase(inside), "what is there already is left alone"
-    await inside.close()
-    try:
-        yield Database(cluster=cluster, name=name)
-    finally:
-        await admin.execute(f"drop database {name} with (force)")
-        await admin.close()
-
-
 @pytest.fixture
 async def empty(cluster: Cluster) -> AsyncIterator[Database]:
-    async with empty_on(cluster, "empty") as found:
+    async with empty_database(cluster, "empty") as found:
         yield found
-
-
-async def atlas(database: Database, *words: str, cwd: Path = ROOT, code: int = 0) -> str:
-    done = await asyncio.to_thread(run_atlas, *words, env={"DATABASE_URL": database.url()}, cwd=cwd)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 async def test_the_cli_applies_all_of_it_and_atlas_finds_nothing_left(empty: Database) -> None:
@@ -151,14 +128,14 @@ async def clean(database: Database, team: Path) -> None:
     assert all(local == remote for local, remote in rows)
     assert len(rows) == len(migrate.read_migrations()) + 2
     assert "up to date" in await supabase(database, "db", "push", "--yes", "--include-all", cwd=team)
-    assert "0 migrations applied" in await atlas(database, "migrate", cwd=team)
-    assert "nothing is pending" in await atlas(database, "migrate", "--dry-run", cwd=team)
+    assert "0 migrations applied" in await atlas_on(database, "migrate", cwd=team)
+    assert "nothing is pending" in await atlas_on(database, "migrate", "--dry-run", cwd=team)
     await works(database)
 
 
 async def test_the_cli_first_and_then_atlas(empty: Database, team: Path) -> None:
     await supabase(empty, "db", "push", "--yes", cwd=team)
-    said = await atlas(empty, "init", cwd=team)
+    said = await atlas_on(empty, "init", cwd=team)
     assert "--include-all" in said, "one of theirs is later than ours"
     assert 'schemas = ["public", "atlas"]' in said
     assert "auto_expose_new_tables = false" in said
@@ -166,20 +143,20 @@ async def test_the_cli_first_and_then_atlas(empty: Database, team: Path) -> None
     assert 'schemas = ["public"]' in (team / "supabase/config.toml").read_text(), "it shows, and changes nothing"
     async with empty.connect() as db:
         assert await db.fetchval("select to_regclass('atlas.task')") is None, "it applies nothing"
-    await atlas(empty, "migrate", "--include-seed", cwd=team)
+    await atlas_on(empty, "migrate", "--include-seed", cwd=team)
     await clean(empty, team)
 
 
 async def test_atlas_first_and_then_the_cli(empty: Database, team: Path) -> None:
-    await atlas(empty, "init", str(team))
-    await atlas(empty, "migrate", cwd=team)
+    await atlas_on(empty, "init", str(team))
+    await atlas_on(empty, "migrate", cwd=team)
     await supabase(empty, "db", "push", "--yes", "--include-all", cwd=team)
     await clean(empty, team)
-    again = await atlas(empty, "init", str(team))
+    again = await atlas_on(empty, "init", str(team))
     assert "copied" not in again
     seed = team / "supabase/seeds/atlas_models.sql"
     seed.write_text("-- prices of ours")
-    assert "kept supabase/seeds/atlas_models.sql" in await atlas(empty, "init", str(team))
+    assert "kept supabase/seeds/atlas_models.sql" in await atlas_on(empty, "init", str(team))
     assert seed.read_text() == "-- prices of ours"
 
 
@@ -200,7 +177,7 @@ async def test_a_database_that_predates_0_4_is_told_what_to_do(empty: Database, 
         with pytest.raises(StackError, match=r"before 0\.4") as refused:
             await migrate.migrate(db)
         assert "supabase db reset" in refused.value.line
-    said = await atlas(empty, "migrate", code=3)
+    said = await atlas_on(empty, "migrate", code=3)
     assert "before 0.4" in said
     assert len(said.strip().splitlines()) == 1
 
@@ -234,7 +211,7 @@ def test_a_comment_grants_and_settings_stand_in_the_file_of_their_object() -> No
 
 
 async def test_the_cli_pushes_all_of_it_at_once(empty: Database, team: Path) -> None:
-    await atlas(empty, "init", str(team))
+    await atlas_on(empty, "init", str(team))
     config = team / "supabase/config.toml"
     config.write_text(config.read_text().replace('"./seed.sql"', '"./seed.sql", "./seeds/atlas_models.sql"'))
     await supabase(empty, "db", "push", "--yes", "--include-all", "--include-seed", cwd=team)
@@ -245,13 +222,13 @@ async def test_the_cli_pushes_all_of_it_at_once(empty: Database, team: Path) -> 
 
 async def test_a_history_that_neither_side_knows_is_refused(empty: Database, team: Path, tmp_path: Path) -> None:
     await supabase(empty, "db", "push", "--yes", cwd=team)
-    assert "20250101000000" in await atlas(empty, "migrate", "--dry-run", cwd=tmp_path, code=2)
-    said = await atlas(empty, "migrate", cwd=tmp_path, code=2)
+    assert "20250101000000" in await atlas_on(empty, "migrate", "--dry-run", cwd=tmp_path, code=2)
+    said = await atlas_on(empty, "migrate", cwd=tmp_path, code=2)
     assert "20250101000000" in said
     assert "run it in the repository they come from" in said
     async with empty.connect() as db:
         assert await db.fetchval("select to_regclass('atlas.task')") is None
-    assert "migrations applied" in await atlas(empty, "migrate", "--project", str(team), cwd=tmp_path)
+    assert "migrations applied" in await atlas_on(empty, "migrate", "--project", str(team), cwd=tmp_path)
 
 
 async def test_a_transaction_pooler_is_no_way_to_migrate(empty: Database) -> None:
@@ -279,9 +256,9 @@ async def test_init_leaves_what_stands_in_its_way(empty: Database, team: Path, t
     first = migrate.read_migrations()[0]
     theirs = team / f"supabase/migrations/{first.version}_mine.sql"
     theirs.write_text("select 1;")
-    assert "is another" in await atlas(empty, "init", str(team), code=2)
+    assert "is another" in await atlas_on(empty, "init", str(team), code=2)
     assert sorted(path.name for path in theirs.parent.iterdir())[1:2] == [theirs.name], "nothing was copied"
-    assert "supabase init" in await atlas(empty, "init", str(tmp_path / "nowhere"), code=2)
+    assert "supabase init" in await atlas_on(empty, "init", str(tmp_path / "nowhere"), code=2)
 
 
 # --- other versions of Postgres, and the schema as a whole ----------------------------------------------------------
@@ -342,7 +319,7 @@ def dumped(database: Database) -> str:
 
 
 async def test_the_snapshot_is_what_both_tools_make(cluster: Cluster) -> None:
-    async with empty_on(cluster, "by_cli") as by_cli, empty_on(cluster, "by_atlas") as by_atlas:
+    async with empty_database(cluster, "by_cli") as by_cli, empty_database(cluster, "by_atlas") as by_atlas:
         await supabase(by_cli, "db", "push", "--yes")
         async with by_atlas.connect() as db:
             await migrate.migrate(db)

@@ -11,7 +11,7 @@ from typing import Literal
 Mode = Literal["open", "refuse", "close", "lost", "mute", "silent", "malformed", "502", "503", "504"]
 """open: relays. refuse: the port is closed. close: takes the request, and closes without an answer. lost: the provider
 gets it, and its answer is lost. mute: the same, and the connection stays open. silent: takes it, and says nothing. A number: a gateway's bare answer.
-malformed: 200, and what no event stream is."""
+malformed: 200 with a body that cannot be read as an event stream."""
 
 _BARE = b"HTTP/1.1 %d Gateway\r\ncontent-type: text/html\r\ncontent-length: 13\r\nconnection: close\r\n\r\n<html></html>"
 

@@ -17,8 +17,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from atlas.local.postgres import Cluster
-from tests.support.core import ROOT, clean_environment
-from tests.upgrade.released import empty_database
+from tests.support.core import ROOT, clean_environment, empty_database
 
 VERSION = "9.9.9"
 

@@ -12,7 +12,7 @@ import pytest
 
 from atlas.database.audit import seal_audit
 from atlas.database.pool import Pool
-from tests.support.core import Database, Workers, ask, claim, ended, reserve, run_atlas, until, used
+from tests.support.core import Database, Workers, ask, atlas_on, claim, ended, reserve, run_atlas, until, used
 
 SECRET = "the launch codes of the Zephyr project"
 KEY = "k" * 32
@@ -209,12 +209,6 @@ async def test_a_worker_trims(db: asyncpg.Connection, workers: Workers) -> None:
 # --- on request -----------------------------------------------------------------------------------------------------
 
 
-async def atlas(database: Database, *arguments: str, code: int = 0, **env: str) -> str:
-    done = await asyncio.to_thread(run_atlas, *arguments, env={"DATABASE_URL": database.url()} | env)
-    assert done.returncode == code, done.stderr
-    return done.stdout + done.stderr
-
-
 async def test_a_senders_texts_are_erased_everywhere(database: Database, db: asyncpg.Connection) -> None:
     await db.execute("insert into atlas.destination (name, kind, target) values ('p', 'pubsub', 'projects/x/topics/y')")
     theirs = [await finish(db, f"{SECRET} {n}?", f"About {SECRET}", sender_key="github:ann", x_note=SECRET) for n in range(3)]
@@ -237,17 +231,17 @@ async def test_a_senders_texts_are_erased_everywhere(database: Database, db: asy
         "metadata": {"sender_key": "github:ann"},
     }
     await db.execute("insert into public.architect_in (data) values ($1)", forge)
-    said = await atlas(database, "erase", "--sender", "key:github:ann", code=2)
+    said = await atlas_on(database, "erase", "--sender", "key:github:ann", code=2)
     assert "add --yes" in said
-    said = await atlas(database, "erase", "--sender", "key:github:ann", "--yes", code=4)
+    said = await atlas_on(database, "erase", "--sender", "key:github:ann", "--yes", code=4)
     assert "erased what key:github:ann wrote: 4 texts" in said
     assert "1 task of key:github:ann has not ended: cancel it" in said
     assert await found(db, "zephyr") == []
     assert await db.fetchval("select count(*) from rag.cache") == 0
     assert await db.fetchval("select title from atlas.task where id = $1", other) == "Of somebody else?"
     await db.execute("select atlas.cancel_task($1)", running)
-    assert "wrote: 1 text" in await atlas(database, "erase", "--sender", "key:github:ann", "--yes")
-    assert json.loads(await atlas(database, "erase", "--sender", "key:github:ann", "--yes", "--json")) == {
+    assert "wrote: 1 text" in await atlas_on(database, "erase", "--sender", "key:github:ann", "--yes")
+    assert json.loads(await atlas_on(database, "erase", "--sender", "key:github:ann", "--yes", "--json")) == {
         "erased": 0,
         "unfinished": 0,
     }
@@ -257,26 +251,26 @@ async def test_a_senders_texts_are_erased_everywhere(database: Database, db: asy
 
 async def test_a_tasks_texts_are_erased(database: Database, db: asyncpg.Connection) -> None:
     task = await finish(db, SECRET)
-    assert "erased" in await atlas(database, "erase", "--task", str(task), "--yes")
+    assert "erased" in await atlas_on(database, "erase", "--task", str(task), "--yes")
     assert await found(db, "zephyr") == []
-    assert "nothing was sent by" in await atlas(database, "erase", "--sender", "nobody", "--yes", code=4)
-    assert "nothing is named" in await atlas(database, "erase", "--yes", code=2)
-    assert "both" in await atlas(database, "erase", "--task", "last", "--sender", "x", code=2)
-    assert "no task" in await atlas(database, "erase", "--task", str(uuid4()), "--yes", code=4)
+    assert "nothing was sent by" in await atlas_on(database, "erase", "--sender", "nobody", "--yes", code=4)
+    assert "nothing is named" in await atlas_on(database, "erase", "--yes", code=2)
+    assert "both" in await atlas_on(database, "erase", "--task", "last", "--sender", "x", code=2)
+    assert "no task" in await atlas_on(database, "erase", "--task", str(uuid4()), "--yes", code=4)
     queued = await ask(db)
-    assert "cancel it first" in await atlas(database, "erase", "--task", str(queued), "--yes", code=4)
+    assert "cancel it first" in await atlas_on(database, "erase", "--task", str(queued), "--yes", code=4)
 
 
 async def test_the_retention_is_shown_and_set(database: Database, db: asyncpg.Connection) -> None:
-    assert "kept forever" in await atlas(database, "retention")
-    assert "kept for 365 days; their texts for 90 days" in await atlas(
+    assert "kept forever" in await atlas_on(database, "retention")
+    assert "kept for 365 days; their texts for 90 days" in await atlas_on(
         database, "retention", "--tasks", "365d", "--texts", "90d"
     )
-    assert json.loads(await atlas(database, "retention", "--texts", "forever", "--json")) == {
+    assert json.loads(await atlas_on(database, "retention", "--texts", "forever", "--json")) == {
         "tasks_days": 365,
         "texts_days": None,
     }
-    assert "not a number of days" in await atlas(database, "retention", "--tasks", "1h", code=2)
+    assert "not a number of days" in await atlas_on(database, "retention", "--tasks", "1h", code=2)
     assert await db.fetchval("select count(*) from atlas.audit where event = 'set_retention'") == 2
 
 
@@ -291,7 +285,7 @@ async def exported(database: Database, db: asyncpg.Connection, folder: Path) -> 
     await finish(db, "after the seal?")
     await db.execute("select atlas.pause('a reason | with a bar')")
     file = folder / "audit.jsonl"
-    file.write_text(await atlas(database, "audit", "export"))
+    file.write_text(await atlas_on(database, "audit", "export"))
     return file
 
 
@@ -332,7 +326,7 @@ async def test_an_export_that_was_changed_is_found(
     else:
         lines, code = ['{"a": 1}'], 2
     file.write_text("\n".join(lines) + "\n")
-    assert said in await atlas(database, "audit", "verify", "--file", str(file), code=code)
+    assert said in await atlas_on(database, "audit", "verify", "--file", str(file), code=code)
 
 
 async def test_the_message_of_a_task_is_not_deleted_by_hand(db: asyncpg.Connection) -> None:

@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+from atlas.database import migrate
 from atlas.database.pool import set_codecs
 from atlas.local.postgres import Cluster, free_port
 from atlas.local.supabase.access import Keys
@@ -83,6 +84,22 @@ class Database:
             yield connection
         finally:
             await connection.close()
+
+
+@asynccontextmanager
+async def empty_database(cluster: Cluster, name: str) -> AsyncIterator[Database]:
+    """A database with what Supabase provides, and nothing of Atlas."""
+    admin = await asyncpg.connect(cluster.url("supabase_admin"))
+    await admin.execute(f"create database {name} owner postgres")
+    inside = await asyncpg.connect(cluster.url("supabase_admin", name))
+    await migrate.provide_supabase(inside)
+    assert not await migrate.provide_supabase(inside), "what is there already is left alone"
+    await inside.close()
+    try:
+        yield Database(cluster=cluster, name=name)
+    finally:
+        await drop_database(admin, name)
+        await admin.close()
 
 
 async def drop_database(admin: asyncpg.Connection, name: str) -> None:
@@ -262,6 +279,13 @@ def run_atlas(*arguments: str, env: dict[str, str], cwd: Path | None = None, std
         capture_output=True, timeout=timeout, check=False,
     )  # fmt: skip
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+async def atlas_on(database: Database, *words: str, code: int = 0, cwd: Path = ROOT, **env: str) -> str:
+    """What the real command prints for an operator of a database; it must end with this exit code."""
+    done = await asyncio.to_thread(run_atlas, *words, env={"DATABASE_URL": database.url()} | env, cwd=cwd)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 @asynccontextmanager

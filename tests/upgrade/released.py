@@ -17,7 +17,6 @@ from pathlib import Path
 
 import asyncpg
 
-from atlas.database import migrate
 from atlas.local.postgres import Cluster, default_binaries
 from tests.support.core import Database, clean_environment, drop_database
 
@@ -56,21 +55,6 @@ def dump(database: Database) -> bytes:
     return subprocess.run(
         [str(default_binaries() / "pg_dump"), database.url("supabase_admin")], capture_output=True, check=True
     ).stdout
-
-
-@asynccontextmanager
-async def empty_database(cluster: Cluster, name: str) -> AsyncIterator[Database]:
-    """A database with what Supabase provides, and nothing of Atlas."""
-    admin = await asyncpg.connect(cluster.url("supabase_admin"))
-    await admin.execute(f"create database {name} owner postgres")
-    inside = await asyncpg.connect(cluster.url("supabase_admin", name))
-    await migrate.provide_supabase(inside)
-    await inside.close()
-    try:
-        yield Database(cluster=cluster, name=name)
-    finally:
-        await drop_database(admin, name)
-        await admin.close()
 
 
 @asynccontextmanager

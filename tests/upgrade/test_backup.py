@@ -13,7 +13,7 @@ from atlas.database.pool import Pool
 from atlas.local.postgres import Cluster
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.webhook import Receiver, receiver
-from tests.support.core import ADR, Database, ask, books_wrong, ended, run_atlas, until, workers_of
+from tests.support.core import ADR, Database, ask, atlas_on, books_wrong, ended, until, workers_of
 from tests.support.mirror import SECRET
 from tests.upgrade.released import dump, restored
 
@@ -22,12 +22,6 @@ HOOK = (
     "insert into atlas.destination (name, kind, target, secret_name, events_since) "
     "values ('hook', 'webhook', $1, 'ATLAS_WEBHOOK_SECRET', '-infinity')"
 )
-
-
-async def atlas(database: Database, *words: str, code: int = 0) -> str:
-    done = await asyncio.to_thread(run_atlas, *words, env={"DATABASE_URL": database.url(), "ATLAS_AUDIT_KEY": KEY})
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout
 
 
 async def seal(database: Database) -> None:
@@ -73,10 +67,10 @@ async def test_a_backup_of_mid_run_goes_on_elsewhere(
         original = events(there)
         assert len(openai.calls) == 4
         export = tmp_path / "audit.jsonl"
-        export.write_text(await atlas(database, "audit", "export"))
+        export.write_text(await atlas_on(database, "audit", "export"))
 
         async with restored(cluster, "copy", backup) as copy, copy.connect() as db:
-            said = json.loads(await atlas(copy, "audit", "compare", str(export), "--json", code=7))
+            said = json.loads(await atlas_on(copy, "audit", "compare", str(export), "--json", code=7))
             assert said[0]["text"] == "this copy has seal 1, 1 seal before the end of the original"
             found = {row["task"]: (row["state"], row["text"]) for row in said[1:]}
             assert found == {
@@ -97,12 +91,12 @@ async def test_a_backup_of_mid_run_goes_on_elsewhere(
             again = events(there)
             assert {(str(running), "completed"), (str(queued), "completed")} <= set(again.values())
             assert again.items() <= original.items(), "receivers know each of them by its id"
-            assert "both have gone on with it" in await atlas(copy, "audit", "compare", str(export))
+            assert "both have gone on with it" in await atlas_on(copy, "audit", "compare", str(export))
             assert await books_wrong(copy) == []
             assert await db.fetch("select * from atlas.verify_audit()") == []
 
         async with restored(cluster, "second", backup) as copy, copy.connect() as db:
-            assert "cancelled here" in await atlas(copy, "audit", "compare", str(export), "--cancel")
+            assert "cancelled here" in await atlas_on(copy, "audit", "compare", str(export), "--cancel")
             assert await db.fetchval("select state from atlas.task where id = $1", queued) == "cancelled"
             with workers_of(copy, tmp_path / "second") as workers:
                 (tmp_path / "second").mkdir()
@@ -115,5 +109,5 @@ async def test_a_backup_of_mid_run_goes_on_elsewhere(
 async def test_a_file_that_proves_nothing_is_refused(database: Database, tmp_path: Path) -> None:
     file = tmp_path / "audit.jsonl"
     file.write_text('{"atlas_audit": 1, "upto": "1", "rows": 3, "seals": 0}\n')
-    await atlas(database, "audit", "compare", str(file), code=2)
-    await atlas(database, "audit", "compare", str(tmp_path / "none"), code=2)
+    await atlas_on(database, "audit", "compare", str(file), code=2)
+    await atlas_on(database, "audit", "compare", str(tmp_path / "none"), code=2)

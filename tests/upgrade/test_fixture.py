@@ -12,13 +12,12 @@ import pytest
 
 from atlas.local.postgres import Cluster
 from tests.doubles.openai import OpenAIDouble
-from tests.support.core import ADR, Database, ask, claim, ended, reserve, until, used, workers_of
+from tests.support.core import ADR, Database, ask, claim, empty_database, ended, reserve, until, used, workers_of
 from tests.upgrade.released import (
     DUMP,
     VERSION,
     atlas,
     dump,
-    empty_database,
     released_database,
     released_migrations,
     restored,

@@ -17,8 +17,8 @@ from atlas.errors import SchemaMismatch, StackError
 from atlas.local.postgres import Cluster
 from atlas.shipped import folder
 from tests.doubles.openai import OpenAIDouble
-from tests.support.core import ADR, Database, ask, books_wrong, ended, run_atlas, until, workers_of
-from tests.upgrade.released import atlas, empty_database, released_database, released_migrations, unpacked
+from tests.support.core import ADR, Database, ask, books_wrong, empty_database, ended, run_atlas, until, workers_of
+from tests.upgrade.released import atlas, released_database, released_migrations, unpacked
 
 
 @pytest.fixture
