@@ -8,27 +8,71 @@ the audit from its beginning, up to the transactions that were over when it was 
 from __future__ import annotations
 
 import hashlib
-import itertools
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from atlas.database.audit import audit_mac
 from atlas.errors import UsageError
-from atlas.task import JsonObject
 
 VERSION = 1
+Hex = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2})+$")]
+Transaction = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,20}$")]
 
 
-def header(upto: str, rows: int, seals: int) -> JsonObject:
+class Head(TypedDict):
+    """The first line."""
+
+    atlas_audit: int
+    upto: Transaction
+    rows: int
+    seals: int
+
+
+class RowLine(TypedDict):
+    """A row of atlas.audit: `at` in seconds since 1970 with microseconds, detail as its text."""
+
+    kind: Literal["row"]
+    id: int
+    xact: Transaction
+    task_id: str | None
+    seq: int
+    event: str
+    actor: str
+    at: str
+    detail: str
+    prev_hash: Hex | None
+    hash: Hex
+
+
+class SealLine(TypedDict):
+    """A row of atlas.audit_checkpoint."""
+
+    kind: Literal["seal"]
+    id: int
+    upto: Transaction
+    rows: int
+    digest: Hex
+    prev_mac: Hex | None
+    mac: Hex
+
+
+Checked = TypeVar("Checked")
+_HEAD: TypeAdapter[Head] = TypeAdapter(Head)
+_LINE: TypeAdapter[RowLine | SealLine] = TypeAdapter(Annotated[RowLine | SealLine, Field(discriminator="kind")])
+
+
+def header(upto: str, rows: int, seals: int) -> Head:
     """The first line."""
     return {"atlas_audit": VERSION, "upto": upto, "rows": rows, "seals": seals}
 
 
-def row_line(row: Mapping[str, Any]) -> JsonObject:
-    """A line of atlas.audit: hashes in hexadecimal, `at` in seconds since 1970 with microseconds, detail as its text."""
+def row_line(row: Mapping[str, Any]) -> RowLine:
+    """A row as the database has it, with the texts that were hashed."""
     return {
         "kind": "row", "id": row["id"], "xact": row["xact"], "task_id": row["task_id"] and str(row["task_id"]),
         "seq": row["seq"], "event": row["event"], "actor": row["actor"], "at": row["at"], "detail": row["detail"],
@@ -36,15 +80,15 @@ def row_line(row: Mapping[str, Any]) -> JsonObject:
     }  # fmt: skip
 
 
-def seal_line(seal: Mapping[str, Any]) -> JsonObject:
-    """A line of atlas.audit_checkpoint."""
+def seal_line(seal: Mapping[str, Any]) -> SealLine:
+    """A seal as the database has it."""
     return {
         "kind": "seal", "id": seal["id"], "upto": seal["upto"], "rows": seal["rows"], "digest": seal["digest"].hex(),
         "prev_mac": seal["prev_mac"] and seal["prev_mac"].hex(), "mac": seal["mac"].hex(),
     }  # fmt: skip
 
 
-def row_hash(row: Mapping[str, Any]) -> str:
+def row_hash(row: RowLine) -> str:
     """What atlas.audit_hash says of a line, in hexadecimal."""
     parts = (row["prev_hash"] or "-", row["task_id"] or "-", row["seq"], row["event"], row["actor"], row["at"], row["detail"])
     return hashlib.sha256("|".join(str(part) for part in parts).encode()).hexdigest()
@@ -55,17 +99,11 @@ def verify_file(lines: Iterable[str], key: bytes | None) -> Iterator[str]:
 
     Raises UsageError for what is not an export of the audit.
     """
-    documents = _documents(lines)
-    try:
-        _, head = next(documents)
-    except StopIteration:
-        head = {}
-    if head.get("atlas_audit") != VERSION:
-        raise UsageError("this is not an export of Atlas's audit", "write one with `atlas audit export`")
+    head, documents = _read(lines)
     chains: dict[str, tuple[int, str]] = {}
     counts: Counter[str] = Counter()
     waiting: dict[int, tuple[int, bytes]] = {}
-    seals: list[JsonObject] = []
+    seals: list[SealLine] = []
     for number, line in documents:
         counts[line["kind"]] += 1
         if line["kind"] == "seal":
@@ -80,9 +118,9 @@ def verify_file(lines: Iterable[str], key: bytes | None) -> Iterator[str]:
             chains[line["task_id"]] = (line["seq"], line["hash"])
         waiting[line["id"]] = (int(line["xact"]), bytes.fromhex(line["hash"]))
     yield from _seals(seals, waiting, key)
-    for kind, named in (("row", "rows"), ("seal", "seals")):
-        if counts[kind] != head[named]:
-            yield f"the file has {counts[kind]} {named} of {head[named]}: it was cut"
+    for kind, expected in (("row", head["rows"]), ("seal", head["seals"])):
+        if counts[kind] != expected:
+            yield f"the file has {counts[kind]} {kind}s of {expected}: it was cut"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,14 +137,14 @@ class AuditChain:
         return self.events[seq:]
 
 
-def read_chains(lines: Iterable[str]) -> tuple[dict[str, AuditChain], list[JsonObject]]:
+def read_chains(lines: Iterable[str]) -> tuple[dict[str, AuditChain], list[SealLine]]:
     """The chains of an export by task, and its seals. Raises UsageError for what is not an export, or does not prove itself."""
     found = list(lines)
     for problem in verify_file(found, None):
         raise UsageError(f"the export does not prove itself: {problem}", "export the audit again")
     chains: dict[str, AuditChain] = {}
-    seals: list[JsonObject] = []
-    for _, line in itertools.islice(_documents(found), 1, None):
+    seals: list[SealLine] = []
+    for _, line in _read(found)[1]:
         if line["kind"] == "seal":
             seals.append(line)
         elif line["task_id"] is not None:
@@ -116,7 +154,7 @@ def read_chains(lines: Iterable[str]) -> tuple[dict[str, AuditChain], list[JsonO
     return chains, seals
 
 
-def _seals(seals: list[JsonObject], rows: Mapping[int, tuple[int, bytes]], key: bytes | None) -> Iterator[str]:
+def _seals(seals: list[SealLine], rows: Mapping[int, tuple[int, bytes]], key: bytes | None) -> Iterator[str]:
     ordered = [rows[one] for one in sorted(rows)]
     since, earlier = 0, None
     for seal in seals:
@@ -135,12 +173,21 @@ def _seals(seals: list[JsonObject], rows: Mapping[int, tuple[int, bytes]], key: 
         since, earlier = upto, seal["mac"]
 
 
-def _documents(lines: Iterable[str]) -> Iterator[tuple[int, JsonObject]]:
-    for number, line in enumerate(lines, 1):
-        try:
-            found = json.loads(line)
-        except ValueError as error:
-            raise UsageError(f"line {number} is not JSON ({error})", "export the audit again") from error
-        if not isinstance(found, dict) or (number > 1 and found.get("kind") not in ("row", "seal")):
-            raise UsageError(f"line {number} is neither a row nor a seal", "export the audit again")
-        yield number, found
+def _read(lines: Iterable[str]) -> tuple[Head, Iterator[tuple[int, RowLine | SealLine]]]:
+    """The first line, and the others with their numbers. Raises UsageError for what an export does not hold."""
+    numbered = enumerate(lines, 1)
+    first = next(numbered, (1, ""))[1]
+    if f'"atlas_audit": {VERSION}' not in first:
+        raise UsageError("this is not an export of Atlas's audit", "write one with `atlas audit export`")
+    return _checked(_HEAD, 1, first), ((number, _checked(_LINE, number, line)) for number, line in numbered)
+
+
+def _checked(adapter: TypeAdapter[Checked], number: int, line: str) -> Checked:
+    try:
+        return adapter.validate_json(line, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"line {number} is not of an export ({where + ': ' if where else ''}{first['msg']})", "export the audit again"
+        ) from error

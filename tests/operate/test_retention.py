@@ -311,7 +311,7 @@ async def test_an_export_that_was_changed_is_found(
     lines = file.read_text().splitlines()
     code, said = 7, {
         "actor": "the hash does not fit", "removed": "the chain is broken", "seal": "does not fit its rows", "cut": "it was cut",
-        "not JSON": "is not JSON", "another file": "not an export",
+        "not JSON": "line 4 is not of an export", "another file": "not an export",
     }[harm]  # fmt: skip
     if harm == "actor":
         lines[2] = lines[2].replace('"actor": "', '"actor": "x')
@@ -348,3 +348,27 @@ async def test_a_worker_carries_the_policy_out_and_makes_none(database: Database
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await worker.fetch(f"select atlas.{call}")
         assert [tuple(row) for row in await worker.fetch("select * from atlas.trim_history()")] == [(0, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"kind": "row"}', '{"kind": "seal", "id": 1}', '{"kind": "row", "id": 1, "xact": "x", "task_id": null, "seq": 1, "event": "e", '
+        '"actor": "a", "at": "1", "detail": "{}", "prev_hash": null, "hash": "zz"}', '{"kind": "row", "id": "\\u001b[31m"}',
+    ],
+    ids=["no fields", "no digest", "no numbers", "escapes"],
+)  # fmt: skip
+async def test_an_export_with_an_odd_line_is_refused_by_its_number(database: Database, tmp_path: Path, line: str) -> None:
+    file = tmp_path / "audit.jsonl"
+    file.write_text('{"atlas_audit": 1, "upto": "9", "rows": 1, "seals": 0}\n' + line + "\n")
+    for words in (("verify", "--file"), ("compare",)):
+        said = await atlas_on(database, "audit", *words, str(file), code=2)
+        assert "line 2" in said
+        assert len(said.strip().splitlines()) == 1
+        assert "\x1b" not in said
+
+
+async def test_an_export_without_its_counts_is_refused(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    file.write_text('{"atlas_audit": 1}\n')
+    assert "line 1" in await atlas_on(database, "audit", "verify", "--file", str(file), code=2)
