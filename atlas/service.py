@@ -42,6 +42,7 @@ from atlas.rotation import CurrentSettings
 from atlas.settings import Settings
 from atlas.supabase.keys import role_of
 from atlas.task import AttemptId, JsonObject, Usage
+from atlas.tracing.port import Tracer, Untraced
 from atlas.wake_ups.listen import ListenWakeUps
 from atlas.wake_ups.port import WakeUps
 from atlas.wake_ups.sweep import SweepWakeUps
@@ -183,7 +184,8 @@ async def build(
         retriever = await stack.enter_async_context(retriever_of(current, pool))
         book = ModelBook(queue, settings.chain, metrics)
         watch = ModelWatch(queue, writer, book)
-        mirror = mirror_of(current, pool, metrics.mirror)
+        tracer = await stack.enter_async_context(tracer_of(settings))
+        mirror = mirror_of(current, pool, metrics.mirror, tracer)
         current.when_renewed(mirror.renew)
 
         limits = Limits(
@@ -204,7 +206,7 @@ async def build(
         control = Controller(queue, Server(version=__version__, models=settings.chain, started=time.monotonic()), metrics)
         attempts = Attempts(
             queue=queue, architect=architect, generator=writer, control=control, progress=progress, leases=leases,
-            metrics=metrics, replied=mirror.wake,
+            metrics=metrics, tracer=tracer, replied=mirror.wake,
         )  # fmt: skip
 
         sweep = SweepWakeUps()
@@ -230,6 +232,25 @@ async def build(
             housekeeping=housekeeping, book=book, progress=progress,
             wake_ups=sources, vocabularies=vocabularies, mirror=mirror, retrieval=retriever.how,
         )  # fmt: skip
+
+
+@asynccontextmanager
+async def tracer_of(settings: Settings) -> AsyncIterator[Tracer]:
+    """Who collects traces: nobody, unless OTEL_EXPORTER_OTLP_ENDPOINT is set. Raises MissingExtra."""
+    if settings.otel_exporter_otlp_endpoint is None:
+        yield Untraced()
+        return
+    # imported here: most workers have no collector, and no such package
+    try:
+        from atlas.tracing.otel import OtelTracer
+    except ModuleNotFoundError as error:
+        raise missing(error) or error from error
+
+    tracer = OtelTracer(settings.otel_exporter_otlp_endpoint, settings.otel_headers)
+    try:
+        yield tracer
+    finally:
+        await asyncio.to_thread(tracer.close)
 
 
 @asynccontextmanager
@@ -263,7 +284,7 @@ async def generator_of(current: CurrentSettings) -> AsyncIterator[Generator]:
         yield OpenAIGenerator(client, background=settings.openai_background, tier=settings.openai_service_tier, idle=idle)
 
 
-def mirror_of(current: CurrentSettings, pool: Pool, metrics: MirrorMetrics, *, alone: bool = False) -> Mirror:
+def mirror_of(current: CurrentSettings, pool: Pool, metrics: MirrorMetrics, tracer: Tracer, *, alone: bool = False) -> Mirror:
     """The mirror that the settings ask for. alone: no worker runs in this process."""
     settings = current.settings
     allowed = Allowed(settings.atlas_webhook_allow)
@@ -290,7 +311,7 @@ def mirror_of(current: CurrentSettings, pool: Pool, metrics: MirrorMetrics, *, a
         return WebhookTarget(destination.target, keys, allowed=allowed, timeout=timeout, now=time.time)
 
     return Mirror(
-        outbox=PostgresOutbox(pool), target_of=target_of, metrics=metrics, lease=settings.atlas_lease_seconds,
+        outbox=PostgresOutbox(pool), target_of=target_of, metrics=metrics, tracer=tracer, lease=settings.atlas_lease_seconds,
         keep_days=settings.atlas_outbox_keep_days, topic=settings.topic, alone=alone,
     )  # fmt: skip
 

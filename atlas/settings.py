@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -136,6 +136,13 @@ class Settings(BaseModel):
         None, description="a file whose text is replayed to its question, for demonstrations: no model is called"
     )
     atlas_log_format: Literal["console", "json"] = Field("console", description="json for log collectors")
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None,
+        description="a collector's OTLP/HTTP address, such as http://localhost:4318: traces go there; empty: none are made",
+    )
+    otel_exporter_otlp_headers: SecretStr | None = Field(
+        None, description="what it asks for, such as Authorization=Bearer%20abc; a change takes a restart"
+    )
     atlas_log_prompts: bool = Field(False, description="log what is sent to models: whole questions and sources")
     atlas_home: Path | None = Field(
         None, description="the folder of the embedded stack; in the user's data folder unless it is set"
@@ -189,7 +196,7 @@ class Settings(BaseModel):
             raise ValueError("name a model, such as gpt-4.1")
         return value
 
-    @field_validator("openai_base_url", "rag_url", "rag_embed_url", "rag_rerank_url")
+    @field_validator("openai_base_url", "rag_url", "rag_embed_url", "rag_rerank_url", "otel_exporter_otlp_endpoint")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
         if value is not None and not re.match(r"https?://[^/\s]+", value):
@@ -244,6 +251,13 @@ class Settings(BaseModel):
     def rag_key(self) -> str | None:
         """The knowledge service's key, for it and its callers."""
         return self.rag_api_key.get_secret_value() if self.rag_api_key is not None else None
+
+    @property
+    def otel_headers(self) -> dict[str, str]:
+        """OTEL_EXPORTER_OTLP_HEADERS by name: comma-separated pairs, percent-encoded."""
+        found = self.otel_exporter_otlp_headers
+        pairs = (pair.partition("=") for pair in (found.get_secret_value().split(",") if found is not None else ()))
+        return {name.strip().lower(): unquote(value.strip()) for name, _, value in pairs if name.strip()}
 
     @property
     def public_key(self) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal, NewType
 from uuid import UUID
 
@@ -172,6 +173,15 @@ class Exchange:
 
     question: str
     reply: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettledCall:
+    """What a call has cost. call: its number in the attempt. usd: None where its model has no price. known: as in spend."""
+
+    call: int
+    usd: Decimal | None
+    known: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

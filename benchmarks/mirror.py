@@ -27,6 +27,7 @@ from atlas.local.stack import Stack
 from atlas.metrics.mirror import MirrorMetrics
 from atlas.rotation import CurrentSettings
 from atlas.service import mirror_of
+from atlas.tracing.port import Untraced
 from atlas.variables import load
 from tests.doubles.pubsub import PubSubDouble, pubsub
 
@@ -85,7 +86,7 @@ def percentile(values: list[float], part: float) -> float:
 async def mirroring(url: str, host: str) -> AsyncIterator[None]:
     env = {"PUBSUB_PROJECT_ID": "p", "PUBSUB_EMULATOR_HOST": host}
     async with Pool.connect(url) as bus:
-        job = asyncio.create_task(mirror_of(CurrentSettings(load(env)), bus, MirrorMetrics()).run())
+        job = asyncio.create_task(mirror_of(CurrentSettings(load(env)), bus, MirrorMetrics(), Untraced()).run())
         try:
             yield
         finally:

@@ -503,6 +503,26 @@ $_$;
 COMMENT ON FUNCTION atlas.as_uuid(value text) IS 'The text as a UUID, or null where it is none.';
 
 --
+-- Name: attempt_spend(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.attempt_spend(p_attempt uuid) RETURNS TABLE(call integer, usd numeric, known text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select s.call, s.usd, s.known
+  from atlas.spend s
+  where s.attempt_id = p_attempt and s.corrects is null and s.state = 'settled'
+  order by s.call
+$$;
+
+--
+-- Name: FUNCTION attempt_spend(p_attempt uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.attempt_spend(p_attempt uuid) IS 'What the settled calls of an attempt have cost, in US dollars. For workers.';
+
+--
 -- Name: audit_digest(); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -1188,9 +1208,7 @@ begin
     returning o.id, o.event_id, o.event_kind, o.task_id, o.payload, o.rejections, o.out_id, o.position, o.created_at
   )
   select c.id, c.event_id, c.event_kind, c.task_id, coalesce(c.task_id::text, m.task_id::text, c.event_kind),
-    -- a router finds its own address in what it gets
-    case when i.data #>> '{metadata,reply_to}' is null then coalesce(c.payload, m.data)
-         else jsonb_set(coalesce(c.payload, m.data), '{metadata,reply_to}', i.data #> '{metadata,reply_to}') end,
+    atlas.in_context(coalesce(c.payload, m.data), i.data -> 'metadata'),
     c.rejections, coalesce(t.sender_key, m.owner::text, 'service'), c.created_at
   from claimed c
   left join public.architect_out m on m.id = c.out_id
@@ -2693,6 +2711,29 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.has_work(p_chats boolean) IS 'Whether a claim would find something now: a plain read. p_chats: questions too.';
+
+--
+-- Name: in_context(jsonb, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.in_context(p_payload jsonb, p_asked jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$
+  -- a reply names the span that wrote it already
+  select case when c.added = jsonb '{}' then p_payload
+    else jsonb_set(p_payload, '{metadata}', coalesce(p_payload -> 'metadata', '{}') || c.added || jsonb '{"schema_ver": 2}') end
+  from (
+    select jsonb_strip_nulls(jsonb_build_object('reply_to', p_asked -> 'reply_to',
+      'traceparent', case when p_payload #> '{metadata,traceparent}' is null then p_asked -> 'traceparent' end)) as added
+  ) c
+$$;
+
+--
+-- Name: FUNCTION in_context(p_payload jsonb, p_asked jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.in_context(p_payload jsonb, p_asked jsonb) IS 'An event with the address to which its router sends it, and the trace that its producer began, by what the question''s metadata says.';
 
 --
 -- Name: index_document(uuid, text, text, text, bytea, jsonb, text, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -14539,6 +14580,13 @@ GRANT ALL ON FUNCTION atlas.as_uuid(value text) TO authenticated;
 GRANT ALL ON FUNCTION atlas.as_uuid(value text) TO service_role;
 
 --
+-- Name: FUNCTION attempt_spend(p_attempt uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.attempt_spend(p_attempt uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.attempt_spend(p_attempt uuid) TO atlas_worker;
+
+--
 -- Name: FUNCTION audit_digest(); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -14906,6 +14954,12 @@ REVOKE ALL ON FUNCTION atlas.grouped(value numeric) FROM PUBLIC;
 REVOKE ALL ON FUNCTION atlas.has_work(p_chats boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.has_work(p_chats boolean) TO service_role;
 GRANT ALL ON FUNCTION atlas.has_work(p_chats boolean) TO atlas_worker;
+
+--
+-- Name: FUNCTION in_context(p_payload jsonb, p_asked jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.in_context(p_payload jsonb, p_asked jsonb) FROM PUBLIC;
 
 --
 -- Name: FUNCTION index_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text, p_repository text); Type: ACL; Schema: atlas; Owner: -

@@ -20,6 +20,7 @@ from atlas.llm.port import ModelCall
 from atlas.llm.tokens import Count, Vocabularies
 from atlas.metrics.worker import Metrics
 from atlas.task import Chunk, Completion, Exchange, JsonObject, TaskId
+from atlas.tracing import names
 
 log = logging.getLogger("atlas.architect")
 
@@ -57,7 +58,7 @@ class Architect:
         chain, known = await self._models.current()
         if not chain.models:
             raise BadRequest("no model is left: " + "; ".join(passed.line for passed in chain.passed), code="no_model")
-        chunks = await self._retrieve(task.question, task.task_id, warnings)
+        chunks = await self._retrieve(run, warnings)
         thread = await self._exchanges(task.parent_id, task.task_id) if task.parent_id else []
         if task.parent_id and not thread:
             warnings.append(
@@ -102,10 +103,11 @@ class Architect:
             found.insert(0, exchange)
         return found
 
-    async def _retrieve(self, question: str, task: UUID, warnings: list[str]) -> Sequence[Chunk]:
+    async def _retrieve(self, run: Run, warnings: list[str]) -> Sequence[Chunk]:
         try:
-            with self._metrics.retrieval_seconds.time():
-                found = await self._retriever.search(question, task_id=task)
+            with self._metrics.retrieval_seconds.time(), run.span.child(names.RETRIEVAL, attributes=names.retrieval()) as span:
+                found = await self._retriever.search(run.task.question, task_id=run.task.task_id)
+                span.add({names.DOCUMENTS: len(found.chunks)})
         except AtlasError as error:
             self._metrics.fail_opens.labels(found="nothing").inc()
             log.warning("retrieval failed: %s", error)
@@ -170,9 +172,11 @@ def _completion(run: Run, text: GeneratedText, record: records.Adr, call: ModelC
         metadata["kind"] = "passages"
     if warnings:
         metadata["warnings"] = warnings
-    for name in ("reply_to", "traceparent", "project"):
+    for name in ("reply_to", "project"):
         if run.task.metadata.get(name):
             metadata[name] = run.task.metadata[name]
+    if run.span.traceparent:
+        metadata["traceparent"] = run.span.traceparent
     return Completion(
         attempt_id=run.task.attempt_id, content=text.text, metadata=metadata, model=text.model.name, usages=run.usages
     )

@@ -19,6 +19,7 @@ from atlas.logs import PROMPTS
 from atlas.metrics.worker import Metrics
 from atlas.task import NOTHING_USED, Inherited, Usage
 from atlas.text import clean
+from atlas.tracing import names
 
 log = logging.getLogger("atlas.calls")
 
@@ -73,6 +74,8 @@ class Calls:
         if PROMPTS.isEnabledFor(logging.DEBUG):
             turns = "\n\n".join(f"{role}: {text}" for role, text in call.turns)
             PROMPTS.debug("%s: %s\n\n%s", call.model.name, call.instructions, turns)
+        name, attributes = names.call(call.model.name, max_output_tokens=call.max_output_tokens, tier=self._tier)
+        run.calls[number] = run.span.child(name, kind="client", attributes=attributes)
         events = self._generator.generate(replace(call, metadata=named))
         reading = reading or Reading()
         reading.fresh, reading.trial = True, entrance == "trial"
@@ -87,6 +90,8 @@ class Calls:
             age=inherited.age_seconds, window=inherited.completion_window, inherited=inherited.text,
             response=inherited.response_id,
         )  # fmt: skip
+        name, attributes = names.call(model.name)
+        run.calls[0] = run.span.child(name, kind="client", attributes=attributes)
         events = self._generator.resume(inherited.response_id, reading.last, age=reading.age, window=reading.window)
         return await self._finish(run, model, 0, inherited.spend_id, inherited.reserved_tokens, events, reading)
 
@@ -100,9 +105,11 @@ class Calls:
         self, run: Run, model: Model, number: int, spend_id: int, reserved: int, events: AsyncIterator[ModelEvent],
         reading: Reading,
     ) -> GeneratedText:  # fmt: skip
+        span = run.calls[number]
         try:
             text = await self._read(run, model, number, events, reading)
         except ModelError as error:
+            span.fail(error.code, str(error))
             if isinstance(error, RateLimited) and error.limits:
                 await self._rates.record(model.name, list(error.limits), error.retry_after)
             if error.kept:
@@ -112,6 +119,9 @@ class Calls:
                 error.usage = await self._give_up(run)
             await self._settle(run, spend_id, reserved, error.usage, model.name, reading.response)
             raise
+        finally:
+            span.stop()
+        span.add(names.answered(text.usage, response=reading.response, truncated=text.truncated, refused=text.refused))
         run.finished = FinishedCall(
             call=number, spend_id=spend_id, reserved_tokens=reserved, usage=text.usage, model=model.name,
             response=reading.response,
@@ -165,7 +175,8 @@ class Calls:
                             pass
                         case Delta():
                             if not reading.parts:
-                                self._metrics.first_token.observe(time.monotonic() - began)
+                                self._metrics.first_token.observe(since := time.monotonic() - began)
+                                run.calls[number].add({names.TIME_TO_FIRST_TEXT: since})
                             if part := reading.add(event):
                                 self._progress.delta(run.task.attempt_id, part, event.sequence_number)
                         case Snapshot():

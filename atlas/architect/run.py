@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from atlas.llm.models import Model
 from atlas.task import HELD, ClaimedTask, JsonObject, Usage
+from atlas.tracing.port import UNTRACED, Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,10 @@ class Run:
     """The model of the call that is, or was last, under way."""
     finished: FinishedCall | None = None
     """The call that gave the text: settled when the attempt ends, or before the next call."""
+    span: Span = UNTRACED
+    """The attempt's, in which its calls have theirs."""
+    calls: dict[int, Span] = field(default_factory=dict)
+    """By the number of the call: stopped with it, and finished when its money is known."""
 
     @property
     def usages(self) -> dict[str, JsonObject]:

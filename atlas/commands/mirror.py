@@ -37,7 +37,7 @@ async def run() -> None:
     from atlas.metrics.mirror import MirrorMetrics
     from atlas.metrics.process import ProcessMetrics
     from atlas.rotation import CurrentSettings
-    from atlas.service import mirror_of
+    from atlas.service import mirror_of, tracer_of
     from atlas.serving import listen, pages_of
 
     known = settings()
@@ -48,10 +48,10 @@ async def run() -> None:
     with listen(known.atlas_http_host, known.atlas_http_port, "ATLAS_HTTP_PORT", or_any=True) as door:
         current = CurrentSettings(known)
         url = database_url(known)
-        async with Pool.connect(url, password=current.password_of(url)) as bus:
+        async with Pool.connect(url, password=current.password_of(url)) as bus, tracer_of(known) as tracer:
             await bus.ping()
             process.watch_pool(bus)
-            found = mirror_of(current, bus, metrics, alone=True)
+            found = mirror_of(current, bus, metrics, tracer, alone=True)
             current.when_renewed(found.renew)
             job = asyncio.create_task(found.run())
             loop = asyncio.get_running_loop()

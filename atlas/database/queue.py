@@ -12,7 +12,7 @@ import asyncpg
 from atlas.database.pool import Pool
 from atlas.database.protocol import PROTOCOL
 from atlas.llm.models import Model, read_models
-from atlas.task import AttemptId, ClaimedTask, Exchange, Inherited, JsonObject, Lease, TaskId, Usage
+from atlas.task import AttemptId, ClaimedTask, Exchange, Inherited, JsonObject, Lease, SettledCall, TaskId, Usage
 
 
 class PostgresQueue:
@@ -79,6 +79,10 @@ class PostgresQueue:
         said = (usage.as_json() if usage else {}) | {"response_id": response}
         item = {"spend_id": spend_id, "attempt_id": str(attempt), "usage": said}
         await self._pool.value("select atlas.record_usage($1)", [item])
+
+    async def attempt_spend(self, attempt: AttemptId) -> list[SettledCall]:
+        rows = await self._pool.rows("select * from atlas.attempt_spend($1)", attempt)
+        return [SettledCall(call=row["call"], usd=row["usd"], known=row["known"]) for row in rows]
 
     async def set_budget(self, scope: str, limits: JsonObject, *, set_by: str = "control") -> JsonObject:
         return dict(await self._pool.value("select to_jsonb(atlas.set_budget($1, $2, $3))", scope, limits, set_by))

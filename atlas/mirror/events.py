@@ -32,6 +32,8 @@ class Event:
     rejections: int
     sender_key: str
     created_at: datetime
+    traceparent: str | None = None
+    """The context that a receiver goes on with."""
 
     @property
     def type(self) -> str:
@@ -55,6 +57,9 @@ class Event:
         }
         if self.event_kind != "message":
             found |= {"kind": self.event_kind}
+        if self.traceparent:
+            # where Google's own subscribers look for it
+            found |= {"googclient_traceparent": self.traceparent}
         return {name: value for name, value in found.items() if value}
 
 

@@ -14,6 +14,7 @@ from atlas.mirror.events import Destination
 from atlas.mirror.ports import Outbox, Target
 from atlas.mirror.relay import Relay
 from atlas.text import clean
+from atlas.tracing.port import Tracer
 
 log = logging.getLogger("atlas.mirror")
 
@@ -27,6 +28,7 @@ class Mirror:
         outbox: Outbox,
         target_of: Callable[[Destination], Awaitable[Target]],
         metrics: MirrorMetrics,
+        tracer: Tracer,
         lease: float,
         keep_days: float,
         topic: str | None = None,
@@ -36,6 +38,7 @@ class Mirror:
         self._outbox = outbox
         self._target_of = target_of
         self._metrics = metrics
+        self._tracer = tracer
         self._lease = lease
         self._keep_days = keep_days
         self._topic = topic
@@ -110,7 +113,7 @@ class Mirror:
                 await self._outbox.record_destination(destination.id, ok=False, error=clean(str(error)))
             return
         self._unusable.pop(destination, None)
-        relay = Relay(destination, target, self._outbox, self._metrics, lease=self._lease)
+        relay = Relay(destination, target, self._outbox, self._metrics, tracer=self._tracer, lease=self._lease)
         job = asyncio.create_task(relay.run(), name=f"relay of {destination.name}")
         self._relays[destination] = (relay, job)
         log.info("mirroring to %s", destination.name)  # a webhook's path may be a secret

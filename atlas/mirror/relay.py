@@ -12,6 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -22,6 +23,8 @@ from atlas.metrics.mirror import MirrorMetrics
 from atlas.mirror.events import Destination, Event, Later, Rejected, Settlement, Unreachable
 from atlas.mirror.ports import Outbox, Target
 from atlas.text import clean
+from atlas.tracing import names
+from atlas.tracing.port import UNTRACED, Span, Tracer
 
 log = logging.getLogger("atlas.mirror.relay")
 
@@ -33,12 +36,13 @@ class Relay:
     """Carries the rows of one destination."""
 
     def __init__(
-        self, destination: Destination, target: Target, outbox: Outbox, metrics: MirrorMetrics, *, lease: float
+        self, destination: Destination, target: Target, outbox: Outbox, metrics: MirrorMetrics, *, tracer: Tracer, lease: float
     ) -> None:
         self.destination = destination
         self._target = target
         self._outbox = outbox
         self._metrics = metrics
+        self._tracer = tracer
         self._lease = lease
         self._room = target.room
         self._lease_owner = uuid4()
@@ -131,7 +135,10 @@ class Relay:
 
     async def _send(self, batch: Sequence[Event], sent: list[int]) -> tuple[Rejected | Later, Event] | None:
         try:
-            await self._target.send(batch)
+            with contextlib.ExitStack() as stack:
+                spans = [stack.enter_context(self._span(event)) for event in batch]
+                carried = [replace(event, traceparent=span.traceparent) for event, span in zip(batch, spans, strict=True)]
+                await self._target.send(carried)
         except Rejected as error:
             if len(batch) == 1:
                 return error, batch[0]
@@ -148,6 +155,16 @@ class Relay:
             return Unreachable(f"{type(error).__name__}: {error}"), batch[0]
         sent.extend(event.id for event in batch)
         return None
+
+    def _span(self, event: Event) -> Span:
+        """The span of a delivery. What belongs to no trace, such as a seal of the audit, begins none."""
+        parent = (event.payload.get("metadata") or {}).get("traceparent")
+        if not isinstance(parent, str):
+            return UNTRACED
+        name, attributes = names.delivery(
+            self.destination.name, kind=self.destination.kind, event=str(event.event_id), task=event.ordering_key
+        )
+        return self._tracer.start(name, kind="producer", parent=parent, attributes=attributes)
 
     async def _judge(
         self, error: Rejected | Later, culprit: Event, sent: list[int], later: list[int], began: float

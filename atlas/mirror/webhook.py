@@ -115,7 +115,7 @@ class WebhookTarget:
             "webhook-timestamp": str(timestamp),
             "webhook-signature": sign(self._keys, str(event.event_id), timestamp, body),
             "connection": "keep-alive",
-        }
+        } | ({"traceparent": event.traceparent} if event.traceparent else {})
         limits = {"connect": min(5.0, self.timeout), "read": self.timeout, "write": self.timeout, "pool": self.timeout}
         try:
             async with asyncio.timeout(self.timeout):

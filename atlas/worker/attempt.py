@@ -11,13 +11,15 @@ from atlas.architect.answer import Architect
 from atlas.architect.prompt import InputTooLarge
 from atlas.architect.run import Run
 from atlas.batch import Batcher
-from atlas.errors import DatabaseDown, LeaseLost, RefusedError
+from atlas.errors import AtlasError, DatabaseDown, LeaseLost, RefusedError
 from atlas.llm.errors import BadRequest, CallHeld, ContextOverflow, ModelError, Pending, Refused, ResponseGone, Returned
 from atlas.llm.port import Generator
 from atlas.logs import about
 from atlas.metrics.worker import Metrics
 from atlas.task import Completion, JsonObject, Usage
 from atlas.text import clean
+from atlas.tracing import names
+from atlas.tracing.port import Tracer
 from atlas.worker.control import Controller
 from atlas.worker.leases import Leases, Stop
 from atlas.worker.ports import Queue
@@ -45,7 +47,7 @@ class Attempts:
 
     def __init__(
         self, *, queue: Queue, architect: Architect, generator: Generator, control: Controller, progress: ProgressWriter,
-        leases: Leases, metrics: Metrics, replied: Callable[[], None],
+        leases: Leases, metrics: Metrics, tracer: Tracer, replied: Callable[[], None],
     ) -> None:  # fmt: skip
         self._queue = queue
         self._architect = architect
@@ -54,6 +56,7 @@ class Attempts:
         self._progress = progress
         self._leases = leases
         self._metrics = metrics
+        self._tracer = tracer
         self._replied = replied
         self._complete: Batcher[Completion, bool] = Batcher(self._complete_batch)
 
@@ -102,6 +105,8 @@ class Attempts:
         began = time.monotonic()
         attempt = run.task.attempt_id
         result = "failed"
+        name, attributes = names.attempt(run.task)
+        run.span = self._tracer.start(name, kind="consumer", parent=run.task.metadata.get("traceparent"), attributes=attributes)
         running = self._leases[attempt]
         try:
             try:
@@ -126,6 +131,28 @@ class Attempts:
             self._progress.forget(attempt)
             self._leases.end(attempt)
             self._metrics.ended(result, time.monotonic() - began)
+            if run.span.recording:
+                await self._trace(run, result)
+
+    async def _trace(self, run: Run, result: str) -> None:
+        """Hands over the spans of an attempt that has ended, with what its calls have cost."""
+        run.span.stop()
+        spends = []
+        if run.calls:
+            try:
+                spends = await self._queue.attempt_spend(run.task.attempt_id)
+            except AtlasError as error:
+                log.info("the trace of %s is without its cost: %s", run.task.attempt_id, error)
+        for spend in spends:
+            if spend.call in run.calls and spend.usd is not None:
+                run.calls[spend.call].add({names.COST: float(spend.usd), names.KNOWN: spend.known})
+        for span in run.calls.values():
+            span.finish()
+        costs = [spend.usd for spend in spends if spend.usd is not None]
+        run.span.add({names.OUTCOME: result} | ({names.COST: float(sum(costs))} if costs else {}))
+        if result in ("failed", "dead_lettered", "lost"):
+            run.span.fail(result)
+        run.span.finish()
 
     async def _store(self, completion: Completion) -> None:
         # what is pending stands in the reply; and a part that is on its way while the attempt ends says nothing of its lease

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
-from atlas.task import AttemptId, ClaimedTask, JsonObject, Lease, TaskId
+from atlas.task import AttemptId, ClaimedTask, JsonObject, Lease, SettledCall, TaskId
 
 
 class Queue(Protocol):
@@ -50,6 +50,9 @@ class Queue(Protocol):
 
     async def cancel_task(self, task: TaskId, attempt: AttemptId | None = None, usages: JsonObject | None = None) -> str:
         """With an attempt: confirms that its call was stopped. Without: asks for it."""
+
+    async def attempt_spend(self, attempt: AttemptId) -> list[SettledCall]:
+        """What the calls of an attempt that are settled have cost."""
 
     async def pause(self, reason: str | None) -> None:
         """atlas.pause in SQL."""

@@ -1549,6 +1549,14 @@ export type Database = {
       };
       "as_timestamp": { Args: { "value": string }; Returns: string };
       "as_uuid": { Args: { "value": string }; Returns: string };
+      "attempt_spend": {
+        Args: { "p_attempt": string };
+        Returns: {
+          "call": number;
+          "known": string;
+          "usd": number;
+        }[];
+      };
       "audit_digest": {
         Args: Record<PropertyKey, never>;
         Returns: {
@@ -1751,6 +1759,7 @@ export type Database = {
       };
       "grouped": { Args: { "value": number }; Returns: string };
       "has_work": { Args: { "p_chats"?: boolean }; Returns: boolean };
+      "in_context": { Args: { "p_asked": Json; "p_payload": Json }; Returns: Json };
       "index_document": {
         Args: {
           "p_chunks": Json;

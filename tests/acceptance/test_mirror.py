@@ -28,7 +28,7 @@ from tests.doubles.pubsub import PubSubDouble, pubsub
 from tests.doubles.webhook import Got, Receiver, receiver
 from tests.support.core import ROOT, Database, Json, Workers, ask, claim, clean_environment, command, ended, run_atlas, until
 from tests.support.mirror import SECRET, emulator, mirroring, sent
-from tests.support.outbox import destination, finish
+from tests.support.outbox import destination, finish, hook
 
 TOPIC = "projects/p/topics/architect_out"
 
@@ -159,17 +159,6 @@ async def test_a_topic_that_is_missing_is_the_destinations_trouble(database: Dat
 
 
 # --- webhooks -------------------------------------------------------------------------------------------------------
-
-
-async def hook(db: asyncpg.Connection, url: str, **columns: Any) -> UUID:
-    where = columns.get("filter", {})
-    secret = columns.get("secret_name", "ATLAS_WEBHOOK_SECRET")
-    query = (
-        "insert into atlas.destination (name, kind, target, secret_name, filter, events_since) "
-        "values ($1, 'webhook', $2, $3, $4, '-infinity') returning id"
-    )
-    found: UUID = await db.fetchval(query, columns.get("name", "hook"), url, secret, where)
-    return found
 
 
 def standard_webhooks_verify(got: Got) -> Json:

@@ -47,8 +47,7 @@ async def test_the_cli_goes_on_where_atlas_stopped(empty: Database) -> None:
     async with empty.connect() as db:
         applied = await migrate.migrate(db)
         # it is made again
-        await db.execute("drop trigger name_event on public.architect_out")
-        await db.execute("drop function atlas.name_event(), atlas.event_of(uuid, text)")
+        await db.execute("drop function atlas.attempt_spend(uuid), atlas.in_context(jsonb, jsonb)")
         await db.execute("delete from supabase_migrations.schema_migrations where version = $1", last)
         assert len(applied) == len(migrate.read_migrations())
     assert last in await supabase(empty, "migration", "list")

@@ -40,7 +40,7 @@ SELDOM = {
     # by a timer of several seconds, for the whole fleet
     "atlas.audit_digest", "atlas.check_ledger", "atlas.end_holds", "atlas.measure_models", "atlas.queue_metrics",
     "atlas.raise_notifications", "atlas.report_progress", "atlas.seal_audit", "atlas.take_orphans", "atlas.take_probes", "atlas.trim_inbound",
-    "atlas.trim_history", "atlas.trim_messages", "atlas.trim_outbox", "atlas.watch_audit", "atlas.watch_ledger",
+    "atlas.attempt_spend", "atlas.trim_history", "atlas.trim_messages", "atlas.trim_outbox", "atlas.watch_audit", "atlas.watch_ledger",
     # when something is wrong, or somebody asks for it
     "atlas.adopt_outbox", "atlas.cancel_task", "atlas.defer_upstream", "atlas.escalate", "atlas.get_thread", "atlas.record_destination",
     "atlas.record_model", "atlas.record_probe", "atlas.record_rate", "atlas.take_trial", "rag.record_usage",

@@ -14,6 +14,7 @@ from atlas.metrics.mirror import MirrorMetrics
 from atlas.mirror.mirror import Mirror
 from atlas.rotation import CurrentSettings
 from atlas.service import mirror_of
+from atlas.tracing.port import Untraced
 from atlas.variables import load
 from tests.doubles.pubsub import pubsub
 from tests.support.core import Database, until
@@ -30,7 +31,7 @@ async def mirroring(database: Database, **settings: str) -> AsyncIterator[tuple[
     env = {"ATLAS_WEBHOOK_SECRET": SECRET, "ATLAS_WEBHOOK_ALLOW": "127.0.0.1/32", "ATLAS_LEASE_SECONDS": "4"} | settings
     metrics = MirrorMetrics()
     async with Pool.connect(database.url("atlas_worker")) as bus:
-        mirror = mirror_of(CurrentSettings(load(env)), bus, metrics)
+        mirror = mirror_of(CurrentSettings(load(env)), bus, metrics, Untraced())
         mirror._look_every = 0.1
         job = asyncio.create_task(mirror.run())
         try:

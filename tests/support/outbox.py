@@ -22,6 +22,16 @@ async def destination(db: asyncpg.Connection, name: str = "topic", *, kind: str 
     return found
 
 
+async def hook(db: asyncpg.Connection, url: str, **columns: Any) -> UUID:
+    """A webhook, of all events that there are."""
+    found: UUID = await db.fetchval(
+        "insert into atlas.destination (name, kind, target, secret_name, filter, events_since) "
+        "values ($1, 'webhook', $2, $3, $4, '-infinity') returning id",
+        columns.get("name", "hook"), url, columns.get("secret_name", "ATLAS_WEBHOOK_SECRET"), columns.get("filter", {}),
+    )  # fmt: skip
+    return found
+
+
 async def finish(db: asyncpg.Connection, count: int = 1, **metadata: Any) -> list[UUID]:
     """Questions, asked and answered: two events each."""
     tasks = [await ask(db, **metadata) for _ in range(count)]
