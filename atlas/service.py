@@ -272,10 +272,9 @@ async def generator_of(current: CurrentSettings) -> AsyncIterator[Generator]:
     # imported here: it takes most of a second, which nobody without a key should wait for
     from openai import AsyncOpenAI, Timeout
 
-    from atlas.llm.openai_responses import OpenAIGenerator, warm_up
+    from atlas.llm.openai_responses import OpenAIGenerator
     from atlas.llm.transport import watched_client
 
-    warm_up()
     idle = settings.openai_stream_idle_seconds
     async with AsyncOpenAI(
         api_key=current.openai_key, base_url=settings.openai_base_url, max_retries=0,

@@ -13,7 +13,6 @@ from typing import Literal
 
 import httpx2
 import openai
-from openai.types.responses import Response
 
 from atlas.llm.errors import (
     BadRequest,
@@ -76,39 +75,6 @@ def of_malformed(error: Exception, name: str, stage: Stage) -> ModelError:
     if stage == "call":
         return CallHeld(text, code="malformed")
     return UpstreamFailed(text, code="malformed", usage=None)
-
-
-def read_response(answer: object, name: str, stage: Stage) -> Response:
-    """A response, if it is one; raises the ModelError of an answer that cannot be read.
-
-    The client answers with the text of a page that came with 200, and builds a response of whatever JSON came. What a machine
-    on the way answered is an outage: a task must not fail by it, and a worker must not end.
-    """
-    if isinstance(answer, Response):
-        fields = {"id": str, "status": str, "output": list}
-        wrong = [field for field, kind in fields.items() if not isinstance(getattr(answer, field, None), kind)]
-        if not wrong and not all(_is_item(item) for item in answer.output):
-            wrong = ["output's items"]
-        if not wrong and answer.usage is not None and not _is_usage(answer.usage):
-            wrong = ["usage's numbers"]
-        if not wrong:
-            return answer
-        raise of_malformed(ValueError(f"a response without its {wrong[0]}"), name, stage)
-    raise of_malformed(ValueError(f"{type(answer).__name__} in place of a response"), name, stage)
-
-
-def _is_item(item: object) -> bool:
-    if getattr(item, "type", None) != "message":
-        return isinstance(getattr(item, "type", None), str)
-    parts = getattr(item, "content", None)
-    texts = {"output_text": "text", "refusal": "refusal"}
-    return isinstance(parts, list) and all(
-        isinstance(getattr(part, texts.get(getattr(part, "type", ""), "type"), None), str) for part in parts
-    )
-
-
-def _is_usage(usage: object) -> bool:
-    return all(isinstance(getattr(usage, field, None), int) for field in ("input_tokens", "output_tokens"))
 
 
 def of_connection(cause: BaseException, name: str, stage: Stage) -> ModelError:

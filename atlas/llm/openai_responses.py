@@ -15,15 +15,15 @@ from typing import Any, Literal
 
 import httpx2
 from openai import AsyncOpenAI
-from openai.types.responses import Response
 
 from atlas.backoff import jittered
-from atlas.llm.errors import BadRequest, ModelError, NoText, NoWindow, Pending, UpstreamFailed, WayLost
-from atlas.llm.openai_errors import limits_of, of_code, of_connection, of_malformed, read_response, translated
+from atlas.llm.errors import BadRequest, NoWindow, Pending, WayLost
+from atlas.llm.openai_errors import limits_of, of_connection, of_malformed, translated
 from atlas.llm.openai_events import read_event
-from atlas.llm.port import Delta, Finished, ModelCall, ModelEvent, RateLimits, Snapshot, Started
+from atlas.llm.openai_response import ReadResponse, read_end, read_response
+from atlas.llm.port import Delta, ModelCall, ModelEvent, RateLimits, Snapshot, Started
 from atlas.llm.sse import batches
-from atlas.task import NOTHING_USED, Usage
+from atlas.task import Usage
 
 log = logging.getLogger("atlas.openai")
 
@@ -39,8 +39,6 @@ _LONGEST_PAUSE = 0.1
 
 _STREAMABLE = 290.0
 """Seconds for which the provider streams a background response again; then it is polled."""
-
-_TERMINAL = frozenset({"completed", "failed", "incomplete", "cancelled"})
 
 
 class OpenAIGenerator:
@@ -83,7 +81,7 @@ class OpenAIGenerator:
                     raw = await self._client.responses.with_raw_response.create(**request)
                 else:
                     raw = await self._client.responses.with_raw_response.create(**request, timeout=_LONGEST_CALL)
-                answer: Any = raw.http_response if streams else read_response(raw.parse(), name, "call")
+                answer: Any = raw.http_response if streams else read_response(raw.http_response.content, name, "call")
         except BadRequest as error:
             if not (background and "background" in str(error)):
                 raise
@@ -109,7 +107,7 @@ class OpenAIGenerator:
         yield Started(response_id=response_id, resumable=True)
         # asked for first: a silent connection is found out within seconds, and what is over needs no stream
         response = await self._retrieve(response_id)
-        if after is not None and age < _STREAMABLE and response.status not in _TERMINAL:
+        if after is not None and age < _STREAMABLE and not response.is_over:
             try:
                 async with translated(response_id, "response"):
                     raw = await self._client.responses.with_raw_response.retrieve(
@@ -128,21 +126,22 @@ class OpenAIGenerator:
     async def cancel(self, response_id: str) -> Usage | None:
         try:
             async with translated(response_id, "response"):
-                response = read_response(await self._quick.responses.cancel(response_id), response_id, "response")
+                raw = await self._quick.responses.with_raw_response.cancel(response_id)
+                response = read_response(raw.http_response.content, response_id, "response")
         except BadRequest:
             # it is over already
             response = await self._retrieve(response_id)
-        while response.status not in _TERMINAL:
+        while not response.is_over:
             await asyncio.sleep(self._poll)
             response = await self._retrieve(response_id)
-        return _usage(response) or (NOTHING_USED if response.status == "failed" else None)
+        return response.cost
 
     async def usage(self, response_id: str) -> Usage | None:
         """What a response that is over used; None where the provider does not say. Raises Pending while it is written."""
         response = await self._retrieve(response_id)
-        if response.status not in _TERMINAL:
+        if not response.is_over:
             raise Pending(f"{response_id} is {response.status}", code="response_pending")
-        return _usage(response) or (NOTHING_USED if response.status == "failed" else None)
+        return response.cost
 
     async def count(self, call: ModelCall) -> int | None:
         async with translated(call.model.name, "question"):
@@ -162,17 +161,18 @@ class OpenAIGenerator:
             # a server that speaks the Responses API alone: it answers
             return None
         if not isinstance(getattr(found, "id", None), str):
-            raise of_malformed(ValueError(f"{type(found).__name__} in place of a model"), model, "question")
+            raise of_malformed(ValueError(f"{type(found).__name__} instead of a model"), model, "question")
         day = getattr(found, "shutdown_date", None)
         try:
             return date.fromisoformat(day[:10]) if day else None
         except ValueError:
             return None
 
-    async def _retrieve(self, response_id: str) -> Response:
+    async def _retrieve(self, response_id: str) -> ReadResponse:
         try:
             async with translated(response_id, "response"):
-                return read_response(await self._quick.responses.retrieve(response_id), response_id, "response")
+                raw = await self._quick.responses.with_raw_response.retrieve(response_id)
+                return read_response(raw.http_response.content, response_id, "response")
         except BadRequest as error:
             raise WayLost(str(error), code=error.code) from error
 
@@ -199,14 +199,14 @@ class OpenAIGenerator:
             request["temperature"] = 0.2
         return request
 
-    async def _until_done(self, response: Response, *, age: float, window: str) -> AsyncIterator[ModelEvent]:
+    async def _until_done(self, response: ReadResponse, *, age: float, window: str) -> AsyncIterator[ModelEvent]:
         began = time.monotonic()
         while True:
-            text, refused = _text(response)
+            text, refused = response.text
             if text:
                 yield Snapshot(text=text)
-            if response.status in _TERMINAL:
-                yield _end(response, refused)
+            if response.is_over:
+                yield response.finished(refused)
                 return
             age_now = age + time.monotonic() - began
             if window != "soonest" or time.monotonic() - began > self._patience:
@@ -250,7 +250,7 @@ class OpenAIGenerator:
                             refused = True
                             yield Delta(text=event["delta"], sequence_number=event.get("sequence_number"))
                         case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
-                            yield _end(read_response(Response.construct(**event["response"]), name, "stream"), refused)
+                            yield read_end(event["response"], name, "stream").finished(refused)
                             return
                         case _:
                             pass
@@ -260,67 +260,3 @@ class OpenAIGenerator:
             self._open -= 1
             # leaving early, by a cancellation say, closes the connection
             await answer.aclose()
-
-
-def warm_up() -> None:
-    """Makes a response of the client's types once. It builds them at the first one, which holds up the loop for tenths of a
-    second: better before the worker takes tasks than while others stream."""
-    part = {"type": "output_text", "text": "x", "annotations": [], "logprobs": []}
-    usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2, "input_tokens_details": {}, "output_tokens_details": {}}
-    Response.construct(
-        id="r", object="response", created_at=0, model="m", parallel_tool_calls=True, tool_choice="auto", tools=[],
-        status="completed", usage=usage,
-        output=[{"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [part]}],
-    )  # fmt: skip
-
-
-def _end(response: Response, refused: bool) -> Finished:
-    """The end of a response, by its status rather than by the event's name: servers differ in the latter."""
-    usage = _usage(response)
-    failure: ModelError | None = None
-    if response.status == "failed":
-        error = response.error
-        # what failed upstream costs nothing, unless the provider says so
-        failure = of_code(
-            error.code if error else None, error.message if error else "the response failed", usage or NOTHING_USED
-        )
-    elif response.status == "cancelled":
-        failure = UpstreamFailed(f"{response.id} was cancelled upstream", code="cancelled_upstream", usage=usage)
-    if failure is not None:
-        failure.terminal = True
-        raise failure
-    reason = response.incomplete_details.reason if response.incomplete_details else None
-    if response.status == "incomplete" and reason not in (None, "max_output_tokens", "content_filter"):
-        raise NoText(f"{response.id} is incomplete ({reason})", code="incomplete", usage=usage)
-    return Finished(
-        usage=usage,
-        truncated=response.status == "incomplete" and reason != "content_filter",
-        refused=refused or reason == "content_filter",
-    )
-
-
-def _usage(response: Response) -> Usage | None:
-    """What the provider reports; None where it reports nothing (or zeros, which no answer costs)."""
-    usage = response.usage
-    if usage is None or not (usage.input_tokens or usage.output_tokens):
-        return None
-    cached = getattr(usage.input_tokens_details, "cached_tokens", 0) or 0
-    written = getattr(usage.input_tokens_details, "cache_write_tokens", 0) or 0
-    reasoning = getattr(usage.output_tokens_details, "reasoning_tokens", 0) or 0
-    cached = min(cached, usage.input_tokens)
-    return Usage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cached_tokens=cached,
-        cache_write_tokens=min(written, usage.input_tokens - cached),
-        reasoning_tokens=min(reasoning, usage.output_tokens),
-        tier=response.service_tier,
-    )
-
-
-def _text(response: Response) -> tuple[str, bool]:
-    """The text of a response, and whether it is a refusal."""
-    refusals = [
-        part.refusal for item in response.output if item.type == "message" for part in item.content if part.type == "refusal"
-    ]
-    return (response.output_text or "".join(refusals)), bool(refusals)

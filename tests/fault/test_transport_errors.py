@@ -16,8 +16,9 @@ from openai import AsyncOpenAI
 from atlas.llm.errors import CallHeld, ModelError, RateLimited, StreamCut, Unavailable, UpstreamFailed, WayLost
 from atlas.llm.models import Model
 from atlas.llm.openai_responses import OpenAIGenerator
-from atlas.llm.port import ModelCall, ModelEvent
+from atlas.llm.port import Finished, ModelCall, ModelEvent
 from atlas.llm.transport import probed_sockets, watched_client
+from atlas.task import Usage
 from tests.doubles.openai import OpenAIDouble
 from tests.support.core import ADR
 
@@ -342,7 +343,7 @@ def _get(serve: Serve) -> Serve:
     return handle
 
 
-# --- a page in the place of an answer -------------------------------------------------------------------------------
+# --- a page instead of an answer ------------------------------------------------------------------------------------
 
 PAGES = {
     "a page": (b"<html>sign in</html>", "text/html"),
@@ -352,11 +353,17 @@ PAGES = {
     "odd items": (b'{"id": "resp_1", "object": "response", "status": "completed", "output": [1, {"type": "message"}]}', "application/json"),
     "odd usage": (b'{"id": "resp_1", "object": "response", "status": "completed", "output": [], "usage": {"input_tokens": "x"}}',
                   "application/json"),
+    **{name: (b'{"id": "resp_1", "object": "response", "status": "failed", "output": [], ' + odd + b"}", "application/json") for name, odd in {
+        "odd error": b'"error": "upstream is away"',
+        "odd reason": b'"incomplete_details": "x"',
+        "odd details": b'"usage": {"input_tokens": 3, "output_tokens": 2, "input_tokens_details": {"cached_tokens": "3"}}',
+        "odd count": b'"usage": {"input_tokens": -5, "output_tokens": 2}',
+    }.items()},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("page", PAGES)
-async def test_what_came_with_200_and_is_no_answer_is_an_outage(page: str) -> None:
+async def test_a_200_that_is_not_a_response_is_an_outage(page: str) -> None:
     """Something between here and the provider answers, a sign-in page say: it ended workers, and dead-lettered their tasks."""
     body, kind = PAGES[page]
     async with listening(answering(200, body, kind)) as url, generator(url) as writer:
@@ -372,6 +379,38 @@ async def test_what_came_with_200_and_is_no_answer_is_an_outage(page: str) -> No
                 await writer.probe("gpt-4.1")
             with pytest.raises(UpstreamFailed):
                 await writer.count(call())
+
+
+def _stream(end: bytes) -> Serve:
+    """A stream of one word, whose last event has this of a response."""
+    events = (
+        b'{"type": "response.created", "sequence_number": 0, "response": {"id": "resp_1"}}',
+        b'{"type": "response.output_text.delta", "sequence_number": 1, "delta": "word"}',
+        b'{"type": "response.completed", "sequence_number": 2, "response": {"id": "resp_1", ' + end + b"}}",
+    )
+    return answering(200, b"".join(b"data: " + event + b"\n\n" for event in events), "text/event-stream")
+
+
+@pytest.mark.parametrize("end", [
+    b'"status": "failed", "error": "upstream is away"',
+    b'"status": "incomplete", "incomplete_details": "x"',
+    b'"status": "completed", "usage": {"input_tokens": 3, "output_tokens": 2, "input_tokens_details": {"cached_tokens": "3"}}',
+    b'"status": "completed", "usage": {"input_tokens": -5, "output_tokens": 2}',
+    b'"status": null',
+])  # fmt: skip
+async def test_a_last_event_that_cannot_be_read_leaves_the_response_to_be_asked_for(end: bytes) -> None:
+    async with listening(_stream(end)) as url, generator(url) as writer:
+        with pytest.raises(UpstreamFailed) as caught:
+            await _all(writer.generate(call()))
+    assert (caught.value.code, caught.value.usage, caught.value.outage) == ("malformed", None, True)
+    assert not caught.value.terminal
+
+
+async def test_of_a_last_event_nothing_is_read_but_what_is_needed() -> None:
+    end = b'"status": "completed", "output": null, "tools": 7, "usage": {"input_tokens": 3, "output_tokens": 2}'
+    async with listening(_stream(end)) as url, generator(url) as writer:
+        found = await _all(writer.generate(call()))
+    assert found[-1] == Finished(usage=Usage(input_tokens=3, output_tokens=2), truncated=False, refused=False)
 
 
 async def _all(events: AsyncIterator[ModelEvent]) -> list[ModelEvent]:
