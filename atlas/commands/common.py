@@ -39,7 +39,7 @@ P = ParamSpec("P")
 Loop = Callable[[Coroutine[Any, Any, None]], None]
 
 Found = Callable[[str, str, str], None]
-"""Takes a finding: its level (ok, warning, problem), what it is about, and a sentence."""
+"""Takes a finding: its level (ok, check, warning, problem), what it is about, and a sentence."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TaskArgument = Annotated[str, typer.Argument(help="A task id, a unique prefix of one, or `last`.")]

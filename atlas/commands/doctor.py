@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shutil
 import sys
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,13 +19,14 @@ from atlas.commands import statements
 from atlas.commands.audit import check_audit
 from atlas.commands.common import Found, JsonFlag, runs, settings, show_rows, spent_of
 from atlas.commands.console import EXIT_DOCTOR, spoken
-from atlas.commands.live import check_live
+from atlas.commands.live_openai import check_openai
+from atlas.commands.live_supabase import check_supabase
 from atlas.commands.production import check_production
 from atlas.database.migrate import pending
 from atlas.database.operator import Operator, connect
 from atlas.database.pool import CONNECTION_LOST
 from atlas.environment import environment, origin
-from atlas.errors import AtlasError, SettingsError
+from atlas.errors import AtlasError, SettingsError, UsageError
 from atlas.llm.models import read_models, resolve
 from atlas.local.address import database_url
 from atlas.rotation import CurrentSettings
@@ -62,8 +65,15 @@ async def doctor(
             _show(findings, as_json=as_json)
             return
         if live:
+            if known.openai_api_key is None and known.supabase_url is None:
+                raise UsageError("there is no OPENAI_API_KEY and no SUPABASE_URL: nobody to ask", "set one of them")
+            if not math.isfinite(max_usd):
+                raise UsageError(f"--max-usd {max_usd} is not an amount", "send US dollars, such as 0.25")
             async with connect(database_url(known, "postgres")) as reads:
-                await check_live(known, reads, max_usd, found)
+                if known.openai_api_key is not None:
+                    await check_openai(known, reads, Decimal(str(max_usd)), found)
+                if known.supabase_url is not None:
+                    await check_supabase(known, reads, found)
             _show(findings, as_json=as_json)
             return
         model = " > ".join(known.chain)

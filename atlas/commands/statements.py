@@ -136,10 +136,11 @@ def chain_ends() -> sa.Select[Any]:
     return sa.select(ends, still.label("open"))
 
 
-def worst_cost(model: str, input_tokens: int, output_tokens: int) -> sa.Select[Any]:
+def worst_cost(model: str, input_tokens: int, output_tokens: int, tier: str) -> sa.Select[Any]:
     """The most that a call may cost today, in US dollars; null where the model has no price."""
     price = sa.func.atlas.price_on(model, sa.func.atlas.today())
-    return sa.select(sa.func.atlas.worst_cost(price, input_tokens, output_tokens, 1))
+    factor = sa.func.atlas.price_factor_of(tier, "soonest")
+    return sa.select(sa.func.atlas.worst_cost(price, input_tokens, output_tokens, factor))
 
 
 def retention() -> sa.Select[Any]:

@@ -39,7 +39,7 @@ async def worker() -> None:
     from atlas.main import serve  # with all that a worker needs, which takes a while to import
 
     known = settings()
-    logging_setup.set_up(known.atlas_log_format)
+    logging_setup.set_up(known.atlas_log_format, prompts=known.atlas_log_prompts)
     code = await serve(known)
     if code:
         raise typer.Exit(code)

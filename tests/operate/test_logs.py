@@ -26,7 +26,9 @@ async def logged(db: asyncpg.Connection, workers: Workers, openai: OpenAIDouble,
     openai.plan(
         match="Haddock", error=(400, {"message": "it broke", "type": "invalid_request_error", "code": "invalid_prompt"})
     )
-    worker = await workers.start(openai_base_url=openai.url, openai_fallback_models="none", **{**SECRETS, **settings})
+    worker = await workers.start(
+        ("-m", "atlas.cli", "worker"), openai_base_url=openai.url, openai_fallback_models="none", **{**SECRETS, **settings}
+    )
     assert (await ended(db, await ask(db, QUESTION)))["state"] == "completed"
     task = await ask(db, "Where is Haddock?")
     assert (await ended(db, task))["state"] == "failed"
