@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 from atlas.errors import DatabaseDown
@@ -34,7 +35,8 @@ class Batcher(Generic[Item, Answer]):
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._drain is None or self._drain.done():
-            self._drain = asyncio.create_task(self._drain_all())
+            # in a context of its own: what it logs is about many tasks, and not about the one that woke it
+            self._drain = asyncio.create_task(self._drain_all(), context=Context())
         return await asyncio.shield(future)
 
     async def _drain_all(self) -> None:

@@ -44,8 +44,11 @@ async def look(run: Arena, db: asyncpg.Connection, since: tuple[float, int]) -> 
     ]
 
 
-async def soak(tasks: int, snapshot: bool) -> list[list[str]]:
-    """A row each tenth of the tasks."""
+async def soak(tasks: int, snapshot: bool, patience: float) -> tuple[list[list[str]], int]:
+    """A row each tenth of the tasks; and how many rows of the books and the audit disagree, or tasks did not complete.
+
+    patience: seconds after which it ends where not one more task does.
+    """
     rows: list[list[str]] = []
     async with AsyncExitStack() as stack:
         run = await stack.enter_async_context(arena(1))
@@ -58,6 +61,7 @@ async def soak(tasks: int, snapshot: bool) -> list[list[str]]:
         await set_codecs(db)
         stack.push_async_callback(db.close)
         asked, since, following = 0, (time.monotonic(), 0), tasks // 10
+        last, moved = 0, time.monotonic()
         while True:
             waiting, done = await db.fetchrow("select count(*) filter (where ready), count(*) filter (where state = 'completed') from atlas.task "
                                               "where queued_at > now() - interval '2 minutes'")  # fmt: skip
@@ -71,14 +75,16 @@ async def soak(tasks: int, snapshot: bool) -> list[list[str]]:
                 rows.append(row)
                 print("  ".join(row), f"load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
                 since, following = (time.monotonic(), done), following + tasks // 10
-            if total >= tasks:
+            if total > last:
+                last, moved = total, time.monotonic()
+            if total >= tasks or time.monotonic() > moved + patience:
                 break
             await asyncio.sleep(0.5)
         wrong = await db.fetchval(
             "select (select count(*) from atlas.check_ledger()) + (select count(*) from atlas.verify_audit())"
         )
-        print(f"books and audit: {wrong} rows that disagree", file=sys.stderr)
-    return rows
+        print(f"books and audit: {wrong} rows that disagree; {tasks - total} tasks did not complete", file=sys.stderr)
+    return rows, wrong + tasks - total
 
 
 def main() -> int:
@@ -86,11 +92,11 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, default=100_000)
     parser.add_argument("--snapshot", action="store_true", help="somebody holds a snapshot all the while")
     arguments = parser.parse_args()
-    rows = asyncio.run(soak(arguments.tasks, arguments.snapshot))
+    rows, wrong = asyncio.run(soak(arguments.tasks, arguments.snapshot, patience=120))
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
     for row in rows:
         print(f"| {' | '.join(row)} |")
-    return 0
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -7,10 +7,15 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from atlas.database.pool import Pool
+from atlas.database.queue import PostgresQueue
+from atlas.errors import RefusedError
 from atlas.messages import chat, control
+from atlas.metrics.worker import Metrics
+from atlas.worker.control import Controller, Server
 from tests.support.core import Database, claim
 from tests.support.people import ANN, acting
 
@@ -56,6 +61,8 @@ async def insert(connection: asyncpg.Connection, message: Any) -> str | None:
 
 @EASY
 @given(changes=FIELDS, metadata=METADATA, user=st.booleans())
+@example(changes={}, metadata={}, user=True)
+@example(changes={}, metadata={"schema_ver": 1}, user=False)
 async def test_a_message_is_taken_or_refused_by_name(
     database: Database, db: asyncpg.Connection, changes: dict[str, Any], metadata: dict[str, Any], user: bool
 ) -> None:
@@ -66,11 +73,16 @@ async def test_a_message_is_taken_or_refused_by_name(
     else:
         state = await insert(db, message)
     assert state is None or state in REFUSED, (state, message)
+    assert state is None or changes or metadata, (state, message)
     await db.execute("update atlas.task set state = 'cancelled', finished_at = now() where state = 'queued'")
 
 
 @EASY
 @given(command=COMMANDS, arguments=ARGUMENTS)
+@example(command="heartbeat", arguments={})
+@example(command="flush_cache", arguments={})
+@example(command="set_budget", arguments={"per_run": 8000})
+@example(command="cancel", arguments={"task_id": str(uuid4())})
 async def test_a_command_is_taken_or_refused_and_a_worker_survives_it(
     database: Database, db: asyncpg.Connection, command: Any, arguments: dict[str, Any]
 ) -> None:
@@ -80,8 +92,19 @@ async def test_a_command_is_taken_or_refused_and_a_worker_survives_it(
         return
     state = await insert(db, control(content, task_id=uuid4()))
     assert state is None or state in REFUSED, (state, content)
-    rows = await db.fetch("select * from atlas.claim_tasks($1, 0, 10, interval '1 minute')", uuid4())
-    assert len(rows) == (1 if state is None else 0)
-    for row in rows:
-        await db.fetchval("select testing.complete_task($1, 'done', '{\"status\": \"ok\"}')", row["attempt_id"])
+    assert state is None or arguments or command not in ("heartbeat", "flush_cache", "pause", "resume")
+    async with Pool.connect(database.url("atlas_worker")) as pool:
+        queue = PostgresQueue(pool)
+        controller = Controller(queue, Server(version="1", models=("gpt-4.1",), started=0.0), Metrics())
+        claimed = await queue.claim_tasks(uuid4(), chats=0, controls=10, lease=60)
+        assert len(claimed) == (1 if state is None else 0)
+        for task in claimed:
+            try:
+                completion = await controller.execute(task)
+            except RefusedError as error:
+                # as a worker does with what SQL refuses: the command fails, and says why
+                await queue.fail_task(task.attempt_id, code=error.sqlstate, message=error.line, kind="final")
+            else:
+                assert await queue.complete_tasks([completion.as_json()]) == {task.attempt_id}
+        await queue.resume()
     assert await claim(db, 1) == []

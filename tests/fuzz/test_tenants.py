@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
+import pytest
 
 from tests.support.access import acting, furnish
 from tests.support.core import Database
@@ -22,6 +23,8 @@ RELATIONS = (
     "select n.nspname || '.' || quote_ident(c.relname) as name from pg_class c join pg_namespace n on n.oid = c.relnamespace "
     "where c.relkind in ('r', 'v', 'p') and n.nspname in ('atlas', 'rag', 'public') and has_table_privilege('authenticated', c.oid, 'select')"
 )
+COLUMNS = "select quote_ident(attname) as attname from pg_attribute where attrelid = $1::text::regclass and attnum > 0 and not attisdropped"
+QUESTION = "a question of user A"
 MARK = "user A"
 """What Ann's rows say and nobody else's: furnish writes it into her question, document and identity."""
 
@@ -56,6 +59,20 @@ def arguments(types: list[str], least: int, known: dict[str, list[Any]]) -> list
     return calls
 
 
+def as_ann(known: dict[str, list[Any]]) -> list[tuple[str, list[Any]]]:
+    """Rows that Bob writes in her name, or into what is hers."""
+    task, project = known["text"][1], known["text"][3]
+    asked = {"task_id": str(uuid4()), "role": "architect", "msg_type": "chat", "content": "And then?"}
+    return [
+        ("insert into public.architect_in (data, sender) values ($1, $2)", [asked, ANN]),
+        ("insert into public.architect_in (data) values ($1)", [asked | {"metadata": {"project": known["text"][2]}}]),
+        ("insert into public.architect_in (data) values ($1)", [asked | {"metadata": {"project": project}}]),
+        ("insert into public.architect_in (data) values ($1)", [asked | {"metadata": {"sender_key": str(ANN)}}]),
+        ("insert into public.architect_out (data, task_id, owner) values ($1, $2::uuid, $3)", [asked | {"msg_type": "spec"}, task, ANN]),
+        ("insert into atlas.member (project_id, user_id, role) values ($1::uuid, auth.uid(), 'admin')", [project]),
+    ]  # fmt: skip
+
+
 async def of_ann(db: asyncpg.Connection) -> str:
     """A digest of all that is hers."""
     found: str = await db.fetchval(
@@ -83,11 +100,14 @@ async def test_bob_sees_and_changes_nothing_of_anns_by_any_function(database: Da
                     rows = await bob.fetch(f"select x::text from {function['name']}({words}) x", *values)
                 except asyncpg.PostgresError as error:
                     assert error.sqlstate != "XX000", function["signature"]
-                    assert "a question of user A" not in str(error), (function["signature"], values)
-                    continue
-                said = " ".join(str(row[0]) for row in rows)
-                assert "a question of user A" not in said, (function["signature"], values)
-                assert "part" not in said or MARK not in said, (function["signature"], values)
+                    said = str(error)
+                else:
+                    said = " ".join(str(row[0]) for row in rows)
+                named = str(values)
+                told = [
+                    mark for mark in (*map(str, known["uuid"]), *known["text"], QUESTION) if mark in said and mark not in named
+                ]
+                assert told == [], (function["signature"], values)
     assert called > 300
     assert await of_ann(db) == before, "nothing of hers has changed"
 
@@ -95,7 +115,7 @@ async def test_bob_sees_and_changes_nothing_of_anns_by_any_function(database: Da
 async def test_bob_reads_no_row_of_anns_in_any_table_or_view(database: Database, db: asyncpg.Connection) -> None:
     await furnish(database, db)
     known = await hers(db)
-    marks = [*(str(one) for one in known["uuid"]), "a question of user A"]
+    marks = [*(str(one) for one in known["uuid"]), QUESTION]
     read = 0
     async with acting(database, "user B") as bob:
         for relation in await db.fetch(RELATIONS):
@@ -113,15 +133,26 @@ async def test_bob_writes_no_row_of_anns(database: Database, db: asyncpg.Connect
     before = await of_ann(db)
     async with acting(database, "user B") as bob:
         for relation in await db.fetch(RELATIONS):
-            for statement in (
+            columns = [row["attname"] for row in await db.fetch(COLUMNS, relation["name"])]
+            statements = [
                 f"delete from {relation['name']}",
                 f"insert into {relation['name']} select * from {relation['name']} limit 1",
-            ):
+                *(f"update {relation['name']} set {column} = {column}" for column in columns),
+            ]
+            for statement in statements:
                 try:
                     async with bob.transaction():
-                        await bob.execute(statement)
+                        assert (await bob.execute(statement)).split()[-1] == "0", statement
                 except asyncpg.PostgresError as error:
-                    assert error.sqlstate != "XX000"
+                    assert error.sqlstate != "XX000", statement
+        for statement, values in as_ann(await hers(db)):
+            try:
+                async with bob.transaction():
+                    await bob.execute(statement, *values)
+            except asyncpg.PostgresError as error:
+                assert str(error.sqlstate).startswith(("AT", "42")), (statement, error)
+            else:
+                pytest.fail(f"it was taken: {statement}")
         for task in (await hers(db))["uuid"]:
             message = {
                 "task_id": str(uuid4()),

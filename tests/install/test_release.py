@@ -97,6 +97,21 @@ def test_a_release_is_committed_tagged_and_in_dist(released: Path) -> None:
     assert "nothing under Unreleased" in run("scripts/release", "9.9.10", cwd=released, code=2)
 
 
+def test_a_release_that_is_refused_leaves_everything_as_it_was(copy: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "refused"
+    shutil.copytree(copy, folder, symlinks=True)
+    shutil.rmtree(folder / "dist", ignore_errors=True)
+    (folder / "scripts/audit_packages").write_text("#!/bin/sh\nexit 1\n")
+    (folder / "CHANGELOG.md").write_text("# Changelog\n\n## [Unreleased]\n\n- something\n")
+    run("git", "commit", "-qam", "a package has a known vulnerability", cwd=folder)
+    before = run("git", "rev-parse", "HEAD", cwd=folder)
+    assert "known vulnerability" in run("scripts/release", "9.9.11", cwd=folder, code=2)
+    assert run("git", "status", "--porcelain", cwd=folder) == ""
+    assert run("git", "rev-parse", "HEAD", cwd=folder) == before
+    assert "v9.9.11" not in run("git", "tag", cwd=folder)
+    assert not (folder / "dist").exists()
+
+
 def test_the_sbom_names_every_package_that_runs(released: Path) -> None:
     text = (released / f"dist/atlas-architect-{VERSION}.cdx.json").read_text()
     bom = json.loads(text)
@@ -106,7 +121,11 @@ def test_the_sbom_names_every_package_that_runs(released: Path) -> None:
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     locked = {tuple(line.split()[0].lower().split("==")) for line in lines if "==" in line and line[0].isalnum()}
     assert listed == locked
-    assert all(one["hashes"] or one.get("externalReferences") for one in bom["components"] if "hashes" in one)
+    without = [
+        one["name"] for one in bom["components"]
+        if not any(reference.get("hashes") for reference in one.get("externalReferences", []))
+    ]  # fmt: skip
+    assert without == [], "each says the hashes of its files"
 
 
 def test_the_wheel_has_what_it_needs_and_nothing_else(released: Path) -> None:
