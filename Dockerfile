@@ -18,7 +18,7 @@ RUN python -m venv --without-pip /venv
 COPY requirements-image.lock ./
 RUN pip --python /venv/bin/python install --only-binary :all: --require-hashes -r requirements-image.lock
 COPY --from=wheel /dist /dist
-# what only some commands and the mirror load is compiled when they do: 22 MB less
+# without the bytecode of what commands, traces and the mirror load: 22 MB less, and some tenths of a second more at each start of those
 RUN pip --python /venv/bin/python install --no-deps /dist/*.whl \
   && find /venv/lib -type d -name __pycache__ -regex '.*/\(sqlalchemy\|pygments\|google\|grpc\|opentelemetry\)/.*' -prune -exec rm -rf {} +
 

@@ -117,7 +117,7 @@ class Crew:
 
 
 async def _ask(url: str, load: int) -> None:
-    """A question every so often, for ever."""
+    """A question every so often, forever."""
     db = await asyncpg.connect(url)
     await set_codecs(db)
     began = time.monotonic()

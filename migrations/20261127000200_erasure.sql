@@ -124,7 +124,7 @@ comment on function atlas.erase_sender(text, integer) is
 ended tasks are left, and how many have not ended.';
 grant execute on function atlas.erase_sender(text, integer) to service_role;
 
--- A text that is gone without a word in the chain is a finding, and so is a task.
+-- A text that disappeared without an entry in the chain is a finding, and so is a task.
 create or replace function atlas.verify_audit() returns table (problem text, task_id uuid, audit_id bigint)
 language sql stable security definer set search_path = ''
 as $$

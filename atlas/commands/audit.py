@@ -63,7 +63,7 @@ def _verify_file(file: Path, known: Settings, found: Found) -> None:
         found("problem", "audit", problem)
     if not problems:
         sealed = (
-            "seals were made with this key" if key is not None else "no ATLAS_AUDIT_KEY: whose the seals are was not checked"
+            "seals were made with this key" if key is not None else "without ATLAS_AUDIT_KEY the seals' key was not checked"
         )
         found("ok", "audit", f"hashes, chains and seals fit; {sealed}")
 
@@ -93,7 +93,7 @@ async def compare(
     cancel: Annotated[bool, typer.Option("--cancel", help="Cancel here what the original has gone on with.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say where a restored copy ends, and what its original went on with since. Exit code 7 where a task would run again."""
+    """Say where a restored copy ends, and what the original has continued since. Exit code 7 where a task would run again."""
     try:
         with file.open(encoding="utf-8") as lines:
             chains, sealed = read_chains(lines)
@@ -128,7 +128,7 @@ async def compare(
 
 
 def _told(since: list[str] | None, *, missing: bool, still: bool) -> tuple[str, str]:
-    """What to say of a task that the original went on with. since: its events there; None: both have gone on with it."""
+    """What to say of a task that the original has continued. since: its events there; None: both have gone on with it."""
     if missing:
         return "warning", "it was asked after this copy was made"
     if since is None:

@@ -107,7 +107,7 @@ class NoWindow(BadRequest):
 
 
 class NoText(ModelError):
-    """The response ended without a word."""
+    """The response ended without any text."""
 
 
 class Returned(Exception):

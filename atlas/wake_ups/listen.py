@@ -71,7 +71,7 @@ class ListenWakeUps:
                     async with asyncio.timeout(self._check_every):
                         await closed.wait()
                 except TimeoutError:
-                    # a connection that is dead without a word, behind a firewall say, is found here
+                    # a connection that died silently, behind a firewall for example, is found here
                     await connection.fetchval("select 1", timeout=5)
         finally:
             connection.terminate()

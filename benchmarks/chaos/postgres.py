@@ -1,4 +1,4 @@
-"""Faults of Postgres: restarted, its connections killed or taken, its disk full, its replica promoted, a pooler before it.
+"""Faults of Postgres: restarted, its connections killed or taken, its disk full, its replica promoted, a pooler in front of it.
 
 A fault is a context manager that is entered when it begins, and yields when it is over. What needs an arena of its own makes it.
 """

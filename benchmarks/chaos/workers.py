@@ -15,7 +15,7 @@ from tests.support.core import ROOT
 
 @asynccontextmanager
 async def leases_expire(run: Arena) -> AsyncIterator[None]:
-    """All workers stand still for longer than their leases, and go on as if nothing had been."""
+    """All workers stand still for longer than their leases, and go on as if nothing had happened."""
     run.send(signal.SIGSTOP)
     await asyncio.sleep(max(run.seconds, 9))
     run.send(signal.SIGCONT)

@@ -152,7 +152,7 @@ Deno.test("what breaks inside is logged with an id, and answered with the id alo
     assert.ok(lines[0]!.includes(JSON.parse(said).error.id) && lines[0]!.includes("hunter2"));
   }));
 
-Deno.test("GitHub's own hiccups are waited for, and its absence is no loss without a word", () =>
+Deno.test("GitHub's own hiccups are waited for, and its absence is never a silent loss", () =>
   withDb(async (db) => {
     let calls = 0;
     const flaky = github();

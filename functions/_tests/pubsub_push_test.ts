@@ -92,7 +92,7 @@ Deno.test("docs.added becomes a job of the embed-worker", () =>
     assert.deepEqual(rows.map((row) => [row.state, row.ref]), [["queued", "main"]]);
   }));
 
-Deno.test("what breaks the contract is acked and kept, so that it does not come for ever", () =>
+Deno.test("what breaks the contract is acked and kept, so that it does not come forever", () =>
   withDb(async (db) => {
     const take = handler({ db, keys, audience: AUDIENCE, email: EMAIL });
     const id = `m${number()}`;

@@ -107,7 +107,7 @@ async def test_recipes_show_people_their_own(database: Database, db: asyncpg.Con
 
 
 async def test_the_second_path_works_in_its_three_lines(database: Database, workers: Workers, tmp_path: Path) -> None:
-    """`supabase start` needs Docker; what follows it runs as it stands, with this Postgres in place of that one."""
+    """`supabase start` needs Docker; what follows it runs as it stands, with this Postgres instead of that one."""
     (block,) = re.findall(r"## With Supabase\n\n```bash\n(.*?)```", README, re.DOTALL)
     start, migrate, worker = block.strip().splitlines()
     assert start.startswith("supabase start")

@@ -69,7 +69,7 @@ def pods(found: list[Document]) -> dict[str, Document]:
 
 
 def alone() -> list[Document]:
-    """What is applied in place of a part of the base."""
+    """What is applied instead of a part of the base."""
     return [
         document
         for name in ("hpa-run-seconds.yaml", "egress-by-name.yaml")

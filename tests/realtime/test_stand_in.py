@@ -245,7 +245,7 @@ async def test_a_client_that_does_not_read_holds_up_nobody(database: Database, d
 
 
 async def test_the_rate_is_the_tenants(database: Database, db: asyncpg.Connection) -> None:
-    """One event a publish and one a delivery; over it everything of SQL vanishes without a word."""
+    """One event a publish and one a delivery; over it everything of SQL vanishes silently."""
     async with stand_in_of(database) as stand_in, connected(stand_in, claims={"role": "anon"}) as client:
         stand_in.conduct.messages_a_second = 1  # 60 a minute
         frame = json.loads(join("open"))

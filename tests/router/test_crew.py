@@ -13,24 +13,25 @@ from uuid import uuid4
 import asyncpg
 
 from tests.support.core import ROOT, Database, Workers, ask, clean_environment, ended, until
+from tests.support.people import ANN, acting
 
 
-async def crew(database: Database, folder: Path, role: str, command: str) -> str:
+async def crew(database: Database, folder: Path, role: str, command: str, *options: str) -> str:
     done = await asyncio.to_thread(
-        subprocess.run, [sys.executable, str(ROOT / "docs/examples/crew.py"), role, "--once", "--run", command], cwd=folder,
+        subprocess.run, [sys.executable, str(ROOT / "docs/examples/crew.py"), role, "--once", "--run", command, *options], cwd=folder,
         env=clean_environment() | {"DATABASE_URL": database.url()}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return str(done.stdout)
 
 
-async def to_forge(db: asyncpg.Connection, text: str, parent: Any) -> None:
+async def send(db: asyncpg.Connection, text: str, parent: Any = None, role: str = "forge") -> None:
     message = {
         "task_id": str(uuid4()),
-        "role": "forge",
+        "role": role,
         "msg_type": "chat",
         "content": text,
-        "metadata": {"parent_id": str(parent)},
+        "metadata": {"parent_id": str(parent) if parent else None},
     }
     await db.execute("insert into public.architect_in (data) values ($1)", message)
 
@@ -41,14 +42,14 @@ async def test_what_forge_builds_and_sentinel_refuses_is_escalated(
     worker = await workers.start()
     spec = await ask(db, "What do we build?")
     await ended(db, spec)
-    await to_forge(db, "one; rm -rf /", spec)
+    await send(db, "one; rm -rf /", spec)
     assert await db.fetchval("select count(*) from atlas.task") == 1, "a message of another role is nobody's task"
     assert "built with exit code 0" in await crew(database, tmp_path, "forge", "cat")
     said = await db.fetchval("select data ->> 'content' from public.architect_in where data ->> 'role' = 'sentinel'")
     assert said == "exit code 0\n\none; rm -rf /", "the text went to standard input, and to no shell"
     assert "passed" in await crew(database, tmp_path, "sentinel", "grep -q 'exit code 0'")
     assert await db.fetchval("select count(*) from atlas.task where kind = 'control'") == 0
-    await to_forge(db, "two", spec)
+    await send(db, "two", spec)
     assert "built with exit code 1" in await crew(database, tmp_path, "forge", "false")
     assert "escalated: exit code 1" in await crew(database, tmp_path, "sentinel", "grep 'exit code 0'")
     done = "select id from atlas.task where kind = 'control' and state = 'completed'"
@@ -59,3 +60,25 @@ async def test_what_forge_builds_and_sentinel_refuses_is_escalated(
     assert worker.metric("atlas_escalations_total") == 1
     for role in ("forge", "sentinel"):
         assert await crew(database, tmp_path, role, "false") == "", "each message once"
+
+
+async def test_a_message_of_somebody_who_is_not_named_starts_nothing(
+    database: Database, db: asyncpg.Connection, tmp_path: Path
+) -> None:
+    async with acting(database, "authenticated", ANN) as ann:
+        await send(ann, "build mine")
+        await send(ann, "exit code 0", role="sentinel")
+    for role in ("forge", "sentinel"):
+        assert await crew(database, tmp_path, role, "touch started") == ""
+    assert not (tmp_path / "started").exists()
+    assert "built" in await crew(database, tmp_path, "forge", "touch started", "--from", str(ANN))
+    assert (tmp_path / "started").exists()
+
+
+async def test_a_command_that_is_not_there_or_hangs_is_an_outcome(
+    database: Database, db: asyncpg.Connection, tmp_path: Path
+) -> None:
+    await send(db, "one")
+    assert "built with exit code 127" in await crew(database, tmp_path, "forge", "no-such-command")
+    await send(db, "two")
+    assert "built with exit code 124" in await crew(database, tmp_path, "forge", "sleep 60", "--timeout", "0.2")

@@ -12,11 +12,11 @@ class Faults(Conduct):
     """What goes wrong."""
 
     cold_for: float = 0.0
-    """From the join's ok to "Subscribed to PostgreSQL", in which changes are lost without a word."""
+    """From the join's ok to "Subscribed to PostgreSQL", in which changes are lost silently."""
     deaf: bool = False
     """The slot is refused, or its backend was killed: "Subscribed" is sent all the same, and no change ever comes."""
     rate_limited: bool = False
-    """The tenant is over its events a second: changes are dropped without a word."""
+    """The tenant is over its events a second: changes are dropped silently."""
     no_broadcasts: bool = False
     """Broadcasts of SQL are lost (the missing partition that realtime.send only warns about)."""
     mute: bool = False

@@ -43,7 +43,7 @@ def _same(value: Any, key: str = "") -> Any:
 
 
 class Client:
-    """A bare websocket that sends recorded frames, with tokens of this stand-in in place of the removed ones."""
+    """A bare websocket that sends recorded frames, with tokens of this stand-in instead of the removed ones."""
 
     def __init__(self, socket: websockets.ClientConnection, token: str) -> None:
         self.socket = socket

@@ -80,7 +80,7 @@ class Realtime:
                 channel.socket.cut(code)
 
     def _is_over_rate(self) -> bool:
-        """Whether the tenant had more events in the last minute than it may: then broadcasts of SQL vanish without a word."""
+        """Whether the tenant had more events in the last minute than it may: then broadcasts of SQL vanish silently."""
         return self._count(0) > self.conduct.messages_a_second * 60
 
     def _count(self, events: int) -> int:
@@ -140,7 +140,7 @@ class Realtime:
                 try:
                     await self._deliver(change)
                 except (asyncpg.PostgresError, *CONNECTION_LOST, TimeoutError) as error:
-                    # lost without a word, as the real server loses what it cannot look at
+                    # lost silently, as the real server loses what it cannot look at
                     log.warning("a change of %s is not delivered (%s)", change.relation.table, error)
 
     async def _deliver(self, change: Change) -> None:
