@@ -12,16 +12,18 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
 from atlas.database import migrate
 from atlas.database.pool import CONNECTION_LOST, set_codecs
+from atlas.ids import new_id
 from atlas.local.postgres import Cluster, free_port
 from atlas.local.stack import Stack
 from tests.doubles.openai import OpenAIDouble
@@ -31,7 +33,7 @@ from tests.support.core import ADR, ROOT, clean_environment
 DEPTH = 150
 """Questions that wait at least: the fleet is what limits the rate."""
 STREAM: dict[str, Any] = {"text": ADR, "chunk": 60, "delay": 0.05}
-"""A reply of some 0.4 s."""
+"""A reply of some 0.3 s."""
 AWAY = (*CONNECTION_LOST, asyncpg.PostgresError, TimeoutError)
 
 
@@ -47,7 +49,12 @@ class Arena:
     seconds: float
     fleet: list[subprocess.Popen[bytes]] = field(default_factory=list)
     environments: list[dict[str, str]] = field(default_factory=list)
-    asked: int = 0
+    depth: int = DEPTH
+    """Questions that wait at least."""
+    asked: set[UUID] = field(default_factory=set)
+    """Questions whose insert was confirmed."""
+    undelivered: Callable[[asyncpg.Connection], Awaitable[int]] | None = None
+    """Counts the events that did not arrive, where somebody is to get them."""
     samples: list[tuple[float, int]] = field(default_factory=list)
     """When it was looked, and how many questions were answered then."""
     url: str = ""
@@ -105,19 +112,20 @@ class Arena:
                             "select count(*) filter (where state = 'completed'), count(*) filter (where ready) from atlas.task"
                         )
                         self.samples.append((time.monotonic(), done))
-                        if waiting < DEPTH:
-                            self.asked += await self._ask(db, DEPTH)
+                        if waiting < self.depth:
+                            self.asked |= await self._ask(db, self.depth)
                         await asyncio.sleep(0.25)
             except AWAY:
                 await asyncio.sleep(0.1)
 
     @staticmethod
-    async def _ask(db: asyncpg.Connection, count: int) -> int:
+    async def _ask(db: asyncpg.Connection, count: int) -> set[UUID]:
+        ids = {new_id() for _ in range(count)}
         await db.execute(
-            "insert into public.architect_in (data) select jsonb_build_object('task_id', atlas.new_id(), 'role', 'architect', "
-            "'msg_type', 'chat', 'content', 'question ' || n) from generate_series(1, $1::int) n", count,
+            "insert into public.architect_in (data) select jsonb_build_object('task_id', id, 'role', 'architect', "
+            "'msg_type', 'chat', 'content', 'question ' || id) from unnest($1::uuid[]) id", list(ids),
         )  # fmt: skip
-        return count
+        return ids
 
     # --- what is seen -------------------------------------------------------------------------------------------
 
@@ -129,8 +137,16 @@ class Arena:
         return (inside[-1][1] - inside[0][1]) / (inside[-1][0] - inside[0][0])
 
     def usual(self, since: float, until: float) -> float:
-        """The median of the rates of its seconds."""
+        """The median of the rates of windows of 1.5 s, one each second."""
         return statistics.median(self.rate(since + n, since + n + 1.5) for n in range(max(1, int(until - since) - 1)))
+
+    async def unanswered(self, db: asyncpg.Connection) -> int:
+        """Questions that were confirmed, or are there, and have no reply."""
+        answered = await db.fetch(
+            "select task_id from public.architect_out where data #>> '{metadata,status}' = 'completed' and data ->> 'msg_type' = 'spec'"
+        )
+        there = await db.fetch("select id from atlas.task")
+        return len((self.asked | {row["id"] for row in there}) - {row["task_id"] for row in answered})
 
     async def drained(self, patience: float = 120) -> dict[str, int]:
         """Waits until all that was asked has ended; the states in the end."""
@@ -148,10 +164,8 @@ class Arena:
             await asyncio.sleep(0.5)
 
     def paid_again(self) -> int:
-        """Responses of the provider beyond one per question."""
-        made = Counter(
-            response["metadata"]["task"] for response in self.openai.responses() if response["status"] == "completed"
-        )
+        """Responses of the provider beyond one per question: all that it may ask money for, so those too that were cut short."""
+        made = Counter(response["metadata"]["task"] for response in self.openai.responses() if response["status"] != "failed")
         return sum(count - 1 for count in made.values())
 
 

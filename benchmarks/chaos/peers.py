@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import asyncpg
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from atlas.local.supabase.access import Keys
 from atlas.local.supabase.app import open_stand_in
 from benchmarks.chaos.arena import STREAM, Arena, Fault, Started, arena
-from benchmarks.chaos.workers import crash_recovery
+from benchmarks.chaos.bouncer import pgbouncer
 from tests.doubles.pubsub import pubsub
+from tests.doubles.serving import serving
 from tests.doubles.way import Way
 from tests.support.core import ADR
 from tests.support.faults import Faults
@@ -38,17 +45,45 @@ async def provider_slow(run: Arena) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def rag_hung(seconds: float) -> AsyncIterator[Started]:
-    """The knowledge service accepts connections and never answers, from the start; the fault is a worker that is killed."""
-    with socket.create_server(("127.0.0.1", 0), backlog=1024) as deaf:
-        async with arena(seconds) as run:
-            run.start(2, rag_url=f"http://127.0.0.1:{deaf.getsockname()[1]}")
-            yield run, lambda: crash_recovery(run)
+    """The knowledge service answers with nothing found, then takes requests and says nothing, then answers again."""
+
+    async def answer(_request: Request) -> Response:
+        return JSONResponse({"chunks": [], "warnings": []})
+
+    async with (
+        serving(Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])) as port,
+        arena(seconds) as run,
+    ):
+        with Way(port) as way:
+            run.start(2, rag_url=f"http://127.0.0.1:{way.port}")
+
+            @asynccontextmanager
+            async def fault() -> AsyncIterator[None]:
+                way.set("silent")
+                await asyncio.sleep(run.seconds)
+                way.set("open")
+                yield
+
+            yield run, fault
 
 
 @asynccontextmanager
 async def pubsub_down(seconds: float) -> AsyncIterator[Started]:
     async with pubsub() as there, arena(seconds) as run:
         with Way(int(there.host.rpartition(":")[2])) as way:
+
+            async def undelivered(db: asyncpg.Connection) -> int:
+                end = time.monotonic() + 60
+                while (
+                    await db.fetchval("select exists (select from atlas.outbox where state = 'pending')")
+                    and time.monotonic() < end
+                ):
+                    await asyncio.sleep(0.5)
+                arrived = {message.attributes["event_id"] for message in there.published}
+                rows = await db.fetch("select event_id from public.architect_out")
+                return sum(str(row["event_id"]) not in arrived for row in rows)
+
+            run.undelivered = undelivered
             run.start(2, atlas_mirror="true", pubsub_project_id="atlas", pubsub_emulator_host=f"127.0.0.1:{way.port}")
 
             @asynccontextmanager
@@ -68,7 +103,10 @@ def realtime(**faults: bool) -> Callable[[float], AbstractAsyncContextManager[St
         async with (
             arena(seconds) as run,
             open_stand_in(run.cluster.url(), Keys.create(), conduct=trouble) as there,
+            pgbouncer(run),
         ):
+            # a fleet that is busy looks for itself, and LISTEN would tell it as well
+            run.depth = 3
             run.start(2, supabase_url=there.url, supabase_service_role_key=there.keys.service_role)
 
             @asynccontextmanager

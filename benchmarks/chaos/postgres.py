@@ -21,8 +21,11 @@ import asyncpg
 from atlas.local.drop_root import ordinary_user
 from atlas.local.postgres import Cluster, default_binaries, free_port
 from benchmarks.chaos.arena import AWAY, Arena, Started, arena
+from benchmarks.chaos.bouncer import pgbouncer
 from tests.doubles.way import Way
-from tests.support.core import ROOT
+
+KILL_ONE = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'atlas_worker' order by random() limit 1"
+"""Ends a connection of the fleet."""
 
 
 @asynccontextmanager
@@ -38,9 +41,7 @@ async def backend_kill(run: Arena) -> AsyncIterator[None]:
     end = time.monotonic() + run.seconds
     admin = await asyncpg.connect(run.cluster.url("supabase_admin"))
     while time.monotonic() < end:
-        await admin.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'atlas_worker' order by random() limit 1"
-        )
+        await admin.execute(KILL_ONE)
         await asyncio.sleep(0.5)
     await admin.close()
     yield
@@ -48,16 +49,23 @@ async def backend_kill(run: Arena) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def pool_exhaustion(run: Arena) -> AsyncIterator[None]:
+    """Others take every connection that is left; and twice a second one of the fleet's ends, whose place is taken too."""
     held: list[asyncpg.Connection] = []
-    end = time.monotonic() + run.seconds
+    # before the door is shut
+    admin = await asyncpg.connect(run.cluster.url("supabase_admin"))
+    end, next_kill = time.monotonic() + run.seconds, 0.0
     while time.monotonic() < end:
         with contextlib.suppress(*AWAY):
             if len(held) < 300:
                 held.append(await asyncpg.connect(run.cluster.url(), timeout=5))
                 continue
-        await asyncio.sleep(0.2)
+        if time.monotonic() > next_kill:
+            next_kill = time.monotonic() + 0.5
+            await admin.execute(KILL_ONE)
+        await asyncio.sleep(0.05)
     for connection in held:
         connection.terminate()
+    await admin.close()
     yield
 
 
@@ -151,44 +159,14 @@ async def failover(seconds: float) -> AsyncIterator[Started]:
 @asynccontextmanager
 async def pooled(seconds: float) -> AsyncIterator[Started]:
     """Everything goes through PgBouncer in transaction mode, which is restarted."""
-    script = [str(ROOT / "scripts/debian_tools"), str(ROOT / "tests/.debian/pgbouncer"), "pgbouncer", "libc-ares2"]
-    found = Path(subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip())
-    binary = found.parent / "sbin/pgbouncer"
-    libraries = {"LD_LIBRARY_PATH": str(next(found.parent.parent.rglob("libcares.so.2")).parent)}
-    async with arena(seconds) as run:
-        port = free_port()
-        folder = run.folder / "bouncer"
-        folder.mkdir(mode=0o755)
-        owner = ordinary_user()
-        (folder / "users.txt").write_text(f'"atlas_worker" "{run.cluster.worker_password}"\n')
-        (folder / "bouncer.ini").write_text(
-            f"[databases]\npostgres = host=127.0.0.1 port={run.cluster.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
-            f"auth_type = plain\nauth_file = {folder / 'users.txt'}\npool_mode = transaction\ndefault_pool_size = 10\nmax_client_conn = 500\n"
-            "ignore_startup_parameters = extra_float_digits\n"
-        )
-
-        def bouncer() -> subprocess.Popen[bytes]:
-            return subprocess.Popen(
-                [str(binary), str(folder / "bouncer.ini")], user=owner.pw_name if owner else None, group=owner.pw_gid if owner else None,
-                extra_groups=[] if owner else None, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", env=libraries,
-            )  # fmt: skip
-
-        process = bouncer()
-        await asyncio.sleep(0.5)
-        run.url = run.cluster.url("atlas_worker").replace(f":{run.cluster.port}/", f":{port}/")
+    async with arena(seconds) as run, pgbouncer(run) as bouncer:
         run.start(2)
 
         @asynccontextmanager
         async def fault() -> AsyncIterator[None]:
-            nonlocal process
-            process.kill()
-            process.wait()
+            bouncer.kill()
             await asyncio.sleep(run.seconds / 2)
-            process = bouncer()
+            bouncer.start()
             yield
 
-        try:
-            yield run, fault
-        finally:
-            process.kill()
-            process.wait()
+        yield run, fault

@@ -37,7 +37,9 @@ SCENARIOS: dict[str, Scenario] = {
     "postgres_restart": plain("Postgres is stopped, and started again", postgres_restart),
     "repeated_kills": plain("one of two workers is killed and started again, five times", repeated_kills),
     "pg_backend_kill": plain("a connection of the fleet is terminated twice a second", backend_kill),
-    "pool_exhaustion": plain("300 idle connections are asked for, of a server that allows 100", pool_exhaustion),
+    "pool_exhaustion": plain(
+        "others take all connections that Postgres allows; the fleet loses one of its own twice a second", pool_exhaustion
+    ),
     "ten_workers_killed": plain(
         "ten workers are killed at once, and started again", all_killed, workers=10, atlas_concurrency=4
     ),
@@ -53,8 +55,12 @@ SCENARIOS: dict[str, Scenario] = {
         "the provider answers with something that cannot be read as an event stream", provider("malformed")
     ),
     "provider_slow": plain("each reply takes seconds more", provider_slow),
-    "rag_hung": Scenario(text="the knowledge service never answers; a worker is killed as well", made=rag_hung),
-    "pubsub_down": Scenario(text="Pub/Sub refuses connections", made=pubsub_down),
-    "realtime_silent": Scenario(text="Realtime delivers nothing", made=realtime(deaf=True, no_broadcasts=True)),
-    "realtime_half_deaf": Scenario(text="Realtime delivers broadcasts, and no changes", made=realtime(deaf=True)),
+    "rag_hung": Scenario(text="the knowledge service stops answering", made=rag_hung),
+    "pubsub_down": Scenario(text="Pub/Sub refuses connections; each event has to arrive in the end", made=pubsub_down),
+    "realtime_silent": Scenario(
+        text="Realtime delivers nothing; little to do, and no LISTEN beside it", made=realtime(deaf=True, no_broadcasts=True)
+    ),
+    "realtime_half_deaf": Scenario(
+        text="Realtime delivers broadcasts, and no changes; little to do, and no LISTEN", made=realtime(deaf=True)
+    ),
 }
