@@ -12,10 +12,13 @@ from pathlib import Path
 import asyncpg
 
 from atlas.database import migrate
-from atlas.database.pool import set_codecs
+from atlas.database.pool import CONNECTION_LOST, set_codecs
 from atlas.local.postgres import Cluster
 from atlas.local.stack import Stack
 from tests.support.core import drop_database
+
+AWAY = (*CONNECTION_LOST, asyncpg.PostgresError, TimeoutError)
+"""What says that Postgres is in trouble, or out of reach."""
 
 
 @asynccontextmanager

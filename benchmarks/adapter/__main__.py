@@ -24,13 +24,13 @@ import asyncpg
 
 from atlas import __version__, loop
 from atlas.database import migrate
-from atlas.database.pool import CONNECTION_LOST, set_codecs
+from atlas.database.pool import set_codecs
 from atlas.messages import chat
 from benchmarks.atlas_load import Instant, worker
+from benchmarks.databases import AWAY
 
 MANIFEST = json.loads(Path(__file__).with_name("adapter.json").read_text(encoding="utf-8"))
 log = logging.getLogger("atlas.benchmarks")
-AWAY = (*CONNECTION_LOST, asyncpg.PostgresError, TimeoutError)
 WINDOW = 30
 LATENCY = (
     "select percentile_disc(array[0.5, 0.95, 0.99]) within group "

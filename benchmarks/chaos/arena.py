@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,10 +23,11 @@ from uuid import UUID
 import asyncpg
 
 from atlas.database import migrate
-from atlas.database.pool import CONNECTION_LOST, set_codecs
+from atlas.database.pool import set_codecs
 from atlas.ids import new_id
 from atlas.local.postgres import Cluster, free_port
 from atlas.local.stack import Stack
+from benchmarks.databases import AWAY
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.way import Way
 from tests.support.core import ADR, ROOT, clean_environment
@@ -34,7 +36,6 @@ DEPTH = 150
 """Questions that wait at least: the fleet is what limits the rate."""
 STREAM: dict[str, Any] = {"text": ADR, "chunk": 60, "delay": 0.05}
 """A reply of some 0.3 s."""
-AWAY = (*CONNECTION_LOST, asyncpg.PostgresError, TimeoutError)
 
 
 @dataclass(kw_only=True)
@@ -139,6 +140,15 @@ class Arena:
     def usual(self, since: float, until: float) -> float:
         """The median of the rates of windows of 1.5 s, one each second."""
         return statistics.median(self.rate(since + n, since + n + 1.5) for n in range(max(1, int(until - since) - 1)))
+
+    @staticmethod
+    async def pick_up(db: asyncpg.Connection, since: datetime, until: datetime) -> float | None:
+        """Seconds within which 95 % of the questions of a time were claimed for the first time; None where there were none."""
+        found = await db.fetchval(
+            "select percentile_cont(0.95) within group (order by extract(epoch from a.started_at - t.queued_at)) "
+            "from atlas.task t join atlas.attempt a on a.task_id = t.id and a.number = 1 where t.queued_at between $1 and $2", since, until,
+        )  # fmt: skip
+        return None if found is None else float(found)
 
     async def unanswered(self, db: asyncpg.Connection) -> int:
         """Questions that were confirmed, or are there, and have no reply."""

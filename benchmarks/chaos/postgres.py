@@ -20,8 +20,9 @@ import asyncpg
 
 from atlas.local.drop_root import ordinary_user
 from atlas.local.postgres import Cluster, default_binaries, free_port
-from benchmarks.chaos.arena import AWAY, Arena, Started, arena
+from benchmarks.chaos.arena import Arena, Started, arena
 from benchmarks.chaos.bouncer import pgbouncer
+from benchmarks.databases import AWAY
 from tests.doubles.way import Way
 
 KILL_ONE = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'atlas_worker' order by random() limit 1"
