@@ -136,9 +136,8 @@ class Service:
                 job.cancel()
 
     async def _seal(self) -> None:
-        key = self.current.settings.atlas_audit_key
-        if key is not None:
-            await seal_audit(self.pool, key.get_secret_value().encode())
+        for key in self.current.settings.audit_keys[:1]:
+            await seal_audit(self.pool, key)
 
     async def ready(self) -> bool:
         """Whether Postgres answers within two seconds."""

@@ -147,7 +147,10 @@ class Settings(BaseModel):
     atlas_home: Path | None = Field(
         None, description="the folder of the embedded stack; in the user's data folder unless it is set"
     )
-    atlas_audit_key: SecretStr | None = Field(None, description="seals the audit by HMAC; kept outside Postgres")
+    atlas_audit_key: SecretStr | None = Field(
+        None,
+        description="seals the audit by HMAC; kept outside Postgres; after a renewal also the older ones, newest first",
+    )
 
     @field_validator("openai_fallback_models", mode="before")
     @classmethod
@@ -251,6 +254,12 @@ class Settings(BaseModel):
     def rag_key(self) -> str | None:
         """The knowledge service's key, for it and its callers."""
         return self.rag_api_key.get_secret_value() if self.rag_api_key is not None else None
+
+    @property
+    def audit_keys(self) -> tuple[bytes, ...]:
+        """The keys of ATLAS_AUDIT_KEY: the first one seals, all of them prove."""
+        key = self.atlas_audit_key
+        return tuple(one.encode() for one in key.get_secret_value().split()) if key is not None else ()
 
     @property
     def otel_headers(self) -> dict[str, str]:

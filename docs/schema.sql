@@ -372,11 +372,11 @@ begin
       select coalesce(jsonb_agg(jsonb_build_object('sender', x.sender_key, 'tokens', x.tokens, 'usd', x.usd)
         order by x.amount desc, x.sender_key), '[]')
       from (
-        select t.sender_key, sum(s.tokens) as tokens, sum(s.usd) as usd,
+        select substr(s.scopes[3], 8) as sender_key, sum(s.tokens) as tokens, sum(s.usd) as usd,
           case p_unit when 'usd' then sum(s.usd) else sum(s.tokens) end as amount
-        from atlas.spend s join atlas.task t on t.id = s.task_id
+        from atlas.spend s
         where s.day >= v_starts and p_scope = any (s.scopes) and s.state = 'settled'
-        group by t.sender_key order by 4 desc nulls last, 1 limit 5) x)));
+        group by s.scopes[3] order by 4 desc nulls last, 1 limit 5) x)));
 end
 $$;
 
@@ -536,8 +536,11 @@ begin
   if not pg_try_advisory_xact_lock(hashtextextended('atlas.audit_checkpoint', 0)) then
     return;
   end if;
+  if atlas.continue_audit() then
+    return;
+  end if;
   select c.upto, c.mac into last from atlas.audit_checkpoint c order by c.id desc limit 1;
-  upto := pg_snapshot_xmin(pg_current_snapshot());
+  upto := atlas.ended_xacts();
   prev_mac := last.mac;
   select count(*), sha256(coalesce(string_agg(a.hash, ''::bytea order by a.id), ''::bytea)) into rows, digest
   from atlas.audit a
@@ -573,6 +576,21 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamp with time zone, detail jsonb) IS 'The hash of an audit row.';
+
+--
+-- Name: audit_xact(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.audit_xact() RETURNS xid8
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$ select (pg_current_xact_id()::text::bigint + atlas.xact_base())::text::xid8 $$;
+
+--
+-- Name: FUNCTION audit_xact(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.audit_xact() IS 'The number of this transaction in the audit. Internal.';
 
 --
 -- Name: begin_post(uuid, text, uuid, text, interval); Type: FUNCTION; Schema: atlas; Owner: -
@@ -759,6 +777,32 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.caller_role() IS 'The role the caller acts as, also inside security definer functions.';
+
+--
+-- Name: cancel_copy(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.cancel_copy(p_task uuid) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  task atlas.task;
+begin
+  select t.* into task from atlas.task t where t.id = p_task for no key update;
+  if task.finished_at is null then
+    perform atlas.end_task(task, 'cancelled', 'cancelled', 'its original went on elsewhere', '{}');
+  end if;
+  -- receivers know the task from the original, whose word counts
+  update atlas.outbox o set state = 'skipped' where o.task_id = p_task and o.state = 'pending';
+end
+$$;
+
+--
+-- Name: FUNCTION cancel_copy(p_task uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.cancel_copy(p_task uuid) IS 'Cancels a task of a restored copy that its original continued: nothing is sent of it, and nobody is asked to stop.';
 
 --
 -- Name: cancel_task(uuid, uuid, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1398,6 +1442,46 @@ $$;
 COMMENT ON FUNCTION atlas.complete_tasks(p_items jsonb) IS 'Completes attempts: reply, spend, audit and outbox in one transaction. Answers those that were not lost.';
 
 --
+-- Name: continue_audit(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.continue_audit() RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+  v_last bigint;
+  v_next constant bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+  v_base bigint;
+  v_copied bigint;
+begin
+  select greatest((select max(a.xact::text::bigint) from (select x.xact from atlas.audit x order by x.xact desc limit 1) a),
+    (select c.upto::text::bigint from atlas.audit_checkpoint c order by c.id desc limit 1)) into v_last;
+  -- its own numbers never pass those of running transactions
+  if v_last is null or v_last < v_next + atlas.xact_base() then
+    return false;
+  end if;
+  lock table atlas.audit in access exclusive mode;
+  v_base := v_last + 1 - pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+  -- what was written here before anybody noticed is counted again
+  select max(a.id) into v_copied from atlas.audit a where a.xact::text::bigint >= v_next + atlas.xact_base();
+  alter table atlas.audit disable trigger append_only;
+  update atlas.audit a set xact = (a.xact::text::bigint - atlas.xact_base() + v_base)::text::xid8 where a.id > v_copied;
+  alter table atlas.audit enable trigger append_only;
+  execute format($q$create or replace function atlas.xact_base() returns bigint language sql immutable parallel safe set search_path = ''
+    as $f$ select %s::bigint $f$ $q$, v_base);
+  perform atlas.append_audit(null, 'continue_audit');
+  return true;
+end
+$_$;
+
+--
+-- Name: FUNCTION continue_audit(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.continue_audit() IS 'In a copy that was restored in another server: lets the audit go on after what was copied. Says whether it had to; else it changes nothing.';
+
+--
 -- Name: control_command(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -1737,6 +1821,7 @@ CREATE TABLE atlas.task (
     out_id bigint,
     error_code text,
     error_message text,
+    erased_at timestamp with time zone,
     CONSTRAINT a_question_has_its_messages_id CHECK (((kind = 'control'::text) OR (id = message_task_id))),
     CONSTRAINT task_attempts_check CHECK ((attempts >= 0)),
     CONSTRAINT task_check CHECK (((state = 'running'::text) = (attempt_id IS NOT NULL))),
@@ -1972,6 +2057,12 @@ COMMENT ON COLUMN atlas.task.error_code IS 'Why it ended without a reply, in one
 COMMENT ON COLUMN atlas.task.error_message IS 'Why it ended without a reply.';
 
 --
+-- Name: COLUMN task.erased_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.erased_at IS 'When its texts were erased; null: they are there.';
+
+--
 -- Name: CONSTRAINT a_question_has_its_messages_id ON task; Type: COMMENT; Schema: atlas; Owner: -
 --
 
@@ -2124,6 +2215,21 @@ $$;
 COMMENT ON FUNCTION atlas.end_task(p_task atlas.task, p_state text, p_code text, p_message text, p_usages jsonb) IS 'Ends a task without a reply. Internal.';
 
 --
+-- Name: ended_xacts(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.ended_xacts() RETURNS xid8
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$ select (pg_snapshot_xmin(pg_current_snapshot())::text::bigint + atlas.xact_base())::text::xid8 $$;
+
+--
+-- Name: FUNCTION ended_xacts(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.ended_xacts() IS 'All transactions of the audit below this one are over.';
+
+--
 -- Name: erase(uuid); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -2153,49 +2259,83 @@ $$;
 COMMENT ON FUNCTION atlas.erase(p_task_id uuid) IS 'Removes the texts of an ended task for good: question, reply, parts, title, caches.';
 
 --
--- Name: erase_sender(text, integer); Type: FUNCTION; Schema: atlas; Owner: -
+-- Name: erase_others(text, integer); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.erase_sender(p_sender_key text, p_limit integer DEFAULT 200) RETURNS TABLE(erased integer, left_over integer, unfinished integer)
+CREATE FUNCTION atlas.erase_others(p_sender_key text, p_limit integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
     SET jit TO 'off'
     AS $$
 declare
-  v_tasks constant uuid[] := array(
-    select t.id from atlas.task t where t.sender_key = p_sender_key and t.finished_at is not null and t.title <> '[erased]'
-    order by t.id limit least(greatest(p_limit, 1), 1000) for no key update);
+  n integer;
 begin
-  if cardinality(v_tasks) > 0 then
+  update public.architect_in i set data = atlas.without_texts(i.data)
+  where i.id in (select o.id from public.architect_in o
+    where o.data ->> 'role' <> 'architect' and o.data ->> 'content' is distinct from '[erased]' and atlas.sender_of(o) = p_sender_key
+    order by o.id limit p_limit);
+  get diagnostics n = row_count;
+  -- what was never taken says itself who sent it
+  delete from atlas.rejected_message r
+  where p_sender_key in (r.payload #>> '{metadata,sender_key}', 'key:' || (r.payload #>> '{metadata,sender_key}'));
+  return n;
+end
+$$;
+
+--
+-- Name: FUNCTION erase_others(p_sender_key text, p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.erase_others(p_sender_key text, p_limit integer) IS 'Removes a sender''s messages of other roles, and those that broke the contract; says how many of the former. Internal.';
+
+--
+-- Name: erase_sender(text, timestamp with time zone, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.erase_sender(p_sender_key text, p_after timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, p_limit integer DEFAULT 200) RETURNS TABLE(erased integer, next timestamp with time zone, unfinished integer)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_limit constant integer := least(greatest(p_limit, 1), 1000);
+  v_tasks uuid[];
+begin
+  select max(x.queued_at), array_agg(x.id) filter (where x.erased_at is null and x.finished_at is not null) into next, v_tasks
+  from (
+    select t.id, t.queued_at, t.erased_at, t.finished_at from atlas.task t
+    where t.sender_key = p_sender_key and t.queued_at > p_after
+    -- those that were asked in one statement have one time
+    order by t.queued_at fetch first v_limit rows with ties) x;
+  if v_tasks is not null then
+    -- one that was queued again since keeps its text
+    v_tasks := array(select t.id from atlas.task t where t.id = any (v_tasks) and t.finished_at is not null order by t.id for no key update);
     perform atlas.erase_texts(v_tasks);
-    erased := cardinality(v_tasks);
-  else
-    -- messages of other roles are nobody's task
-    update public.architect_in i set data = jsonb_set(i.data || '{"content": "[erased]"}', '{metadata}',
-      jsonb_strip_nulls(jsonb_build_object('sender_key', i.data #> '{metadata,sender_key}')))
-    where coalesce(i.sender::text, 'key:' || (i.data #>> '{metadata,sender_key}')) = p_sender_key
-      and i.data ->> 'content' <> '[erased]' and not exists (select from atlas.task t where t.id = i.task_id);
-    get diagnostics erased = row_count;
   end if;
-  if erased = 0 and not exists (select from atlas.task t where t.sender_key = p_sender_key)
-     and not exists (select from public.architect_in i
-                     where coalesce(i.sender::text, 'key:' || (i.data #>> '{metadata,sender_key}')) = p_sender_key) then
-    raise exception using errcode = 'AT004', message = format('nothing was sent by %L', p_sender_key),
-      hint = 'see `atlas spend --by sender`';
+  erased := coalesce(cardinality(v_tasks), 0);
+  if next is null then
+    erased := atlas.erase_others(p_sender_key, v_limit);
+    if erased = 0 and not exists (select from atlas.task t where t.sender_key = p_sender_key) and p_after = '-infinity'
+       and not exists (select from public.architect_in i where i.data ->> 'role' <> 'architect' and atlas.sender_of(i) = p_sender_key) then
+      raise exception using errcode = 'AT004', message = format('nothing was sent by %L', p_sender_key),
+        hint = 'see `atlas spend --by sender`';
+    end if;
+    select count(*) into unfinished from atlas.task t where t.sender_key = p_sender_key and t.finished_at is null;
   end if;
-  select count(*) filter (where t.finished_at is not null), count(*) filter (where t.finished_at is null) into left_over, unfinished
-  from atlas.task t where t.sender_key = p_sender_key and t.title <> '[erased]';
   return next;
 end
 $$;
 
 --
--- Name: FUNCTION erase_sender(p_sender_key text, p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
+-- Name: FUNCTION erase_sender(p_sender_key text, p_after timestamp with time zone, p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.erase_sender(p_sender_key text, p_limit integer) IS 'Removes the texts of a sender''s ended tasks, some at a time, and then of their messages of other roles: how many it erased, how many
-ended tasks are left, and how many have not ended.';
+COMMENT ON FUNCTION atlas.erase_sender(p_sender_key text, p_after timestamp with time zone, p_limit integer) IS 'Removes the texts of a sender''s ended tasks, some at a time: how many it erased, and after which time to go on. Where next is null, the
+tasks are done: then messages of other roles go, and unfinished says how many tasks have not ended.';
 
 --
 -- Name: erase_texts(uuid[]); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2209,25 +2349,29 @@ CREATE FUNCTION atlas.erase_texts(p_tasks uuid[]) RETURNS void
     SET jit TO 'off'
     AS $$
 declare
-  v_messages constant uuid[] := array(select t.message_task_id from atlas.task t where t.id = any (p_tasks));
+  -- a command is answered under the id of the question that it names, whose messages are another task's
+  v_chats constant uuid[] := array(select t.id from atlas.task t where t.id = any (p_tasks) and t.kind = 'chat');
+  v_out constant bigint[] := array(
+    select t.out_id from atlas.task t where t.id = any (p_tasks) and t.out_id is not null
+    union select o.id from public.architect_out o where o.task_id = any (v_chats) and o.data ->> 'msg_type' = 'spec');
 begin
   delete from atlas.reply_part p where p.task_id = any (p_tasks);
-  update public.architect_in i set data = jsonb_set(i.data || '{"content": "[erased]"}', '{metadata}', (
-    select coalesce(jsonb_object_agg(m.key, m.value), '{}') from jsonb_each(i.data -> 'metadata') m where left(m.key, 2) <> 'x_'))
+  update public.architect_in i set data = atlas.without_texts(i.data)
   from atlas.task t where t.id = any (p_tasks) and i.id = t.in_id;
-  update public.architect_out o set data = jsonb_set(o.data || '{"content": "[erased]"}', '{metadata}',
-    (o.data -> 'metadata') - 'sources' - 'error' - 'warnings') where o.task_id = any (v_messages);
+  update public.architect_out o set data = atlas.without_texts(o.data) where o.id = any (v_out);
   -- an export of what is gone would fail where it arrives
   update atlas.outbox o set payload = jsonb_strip_nulls(jsonb_build_object('task_id', o.task_id, 'erased', true)), last_error = null,
-    state = 'skipped', lease_owner = null, lease_expires_at = null
-  where o.task_id = any (v_messages) and o.payload is not null and o.state in ('pending', 'dead');
+    state = case when o.state in ('pending', 'dead') then 'skipped' else o.state end, lease_owner = null, lease_expires_at = null
+  where o.task_id = any (v_chats) and o.payload is not null;
+  update atlas.outbox o set last_error = null where o.out_id = any (v_out) and o.last_error is not null;
   update atlas.attempt a set error_message = case when a.error_message is not null then '[erased]' end, late_text = null
   where a.task_id = any (p_tasks) and (a.error_message is not null or a.late_text is not null);
-  update atlas.task t set title = '[erased]', error_message = case when t.error_message is not null then '[erased]' end
+  update atlas.task t set title = '[erased]', erased_at = now(),
+    error_message = case when t.error_message is not null then '[erased]' end
   where t.id = any (p_tasks);
   delete from rag.cache c where c.task_id = any (p_tasks);
   delete from rag.citation c where c.task_id = any (p_tasks);
-  delete from atlas.rejected_message r where atlas.as_uuid(r.payload ->> 'task_id') = any (v_messages);
+  delete from atlas.rejected_message r where atlas.as_uuid(r.payload ->> 'task_id') = any (v_chats);
   -- Supabase's own table is partitioned, owned by its Realtime, and emptied within three days
   if (select c.relkind from pg_class c where c.oid = to_regclass('realtime.messages')) = 'r'
      and has_table_privilege('realtime.messages', 'delete') then
@@ -2241,7 +2385,7 @@ $$;
 -- Name: FUNCTION erase_texts(p_tasks uuid[]); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.erase_texts(p_tasks uuid[]) IS 'Removes the texts of ended tasks: messages, parts, errors, cached searches, events that were not sent. Internal: the caller holds the tasks.';
+COMMENT ON FUNCTION atlas.erase_texts(p_tasks uuid[]) IS 'Removes the texts of ended tasks: messages, parts, errors, cached searches, events. Internal: the caller holds the tasks.';
 
 --
 -- Name: escalate(uuid, text, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2858,6 +3002,30 @@ $$;
 COMMENT ON FUNCTION atlas.is_filter(filter jsonb) IS 'Whether a destination''s filter has known fields and texts only.';
 
 --
+-- Name: is_leaving(uuid, uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.is_leaving(p_task uuid, p_message_task uuid) RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+begin
+  return exists (select from atlas.outbox o where o.task_id = p_task and o.state in ('pending', 'dead') and o.destination_id is not null)
+    or exists (select from public.architect_out m join atlas.outbox o on o.out_id = m.id
+      where m.task_id = p_message_task and o.state in ('pending', 'dead') and o.destination_id is not null);
+end
+$$;
+
+--
+-- Name: FUNCTION is_leaving(p_task uuid, p_message_task uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.is_leaving(p_task uuid, p_message_task uuid) IS 'Whether an event of a task, or an answer under its id, did not arrive yet. Internal.';
+
+--
 -- Name: is_service(); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -3432,7 +3600,8 @@ begin
   if (select (b.created_at at time zone 'UTC')::date < p_day and p_day = atlas.today() from atlas.budget b where b.scope = p_scope) then
     insert into atlas.budget_day (day, scope) values (p_day, p_scope) on conflict do nothing;
     return;
-  elsif p_scope like 'sender:%' then
+  -- of other days a task may have been trimmed since, and its calls are still there
+  elsif p_scope like 'sender:%' and p_day = atlas.today() then
     insert into atlas.budget_day (day, scope, reserved_tokens, settled_tokens, reserved_usd, settled_usd)
     select p_day, p_scope,
       coalesce(sum(s.reserved_tokens) filter (where s.state <> 'settled'), 0), coalesce(sum(s.tokens), 0),
@@ -3641,6 +3810,11 @@ begin
     into ids, details from queued q join new_rows n on n.id = q.in_id;
   if ids is null then
     return null;
+  end if;
+  -- its chain has ended, and its events have gone: another question under its id could not be told from it
+  if exists (select from atlas.audit a where a.task_id = any (ids)) then
+    raise exception using errcode = 'AT005', message = format('task %s was trimmed', (select a.task_id from atlas.audit a where a.task_id = any (ids) limit 1)),
+      hint = 'ask with an id of its own, such as atlas.new_id()';
   end if;
   perform atlas.append_audits('submit_task', ids, details);
   -- commands are rare, and a worker whose slots are all busy still has some for them
@@ -4234,7 +4408,7 @@ begin
   perform from atlas.task t where t.id in (select s.task_id from atlas.spend s where s.id = any (ids))
   order by t.id for no key update;
   select jsonb_agg(i) into allowed from jsonb_array_elements(p_items) i
-  join atlas.spend s on s.id = (i ->> 'spend_id')::bigint join atlas.task t on t.id = s.task_id
+  join atlas.spend s on s.id = (i ->> 'spend_id')::bigint left join atlas.task t on t.id = s.task_id
   -- a call that its task has left behind is settled by whichever worker asked what became of it
   where service or (s.attempt_id = (i ->> 'attempt_id')::uuid and (t.attempt_id = s.attempt_id
     or (s.response_id is not null and (t.finished_at is not null or t.attempt_id <> s.attempt_id))));
@@ -5138,6 +5312,90 @@ $$;
 COMMENT ON FUNCTION atlas.search_knowledge(p_query text, p_top_k integer, p_project uuid, p_collapse boolean) IS 'Chunks that the caller may read, best first, by their words: rag.search, where REST finds it.';
 
 --
+-- Name: architect_in; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.architect_in (
+    id bigint NOT NULL,
+    data jsonb NOT NULL,
+    task_id uuid NOT NULL,
+    sender uuid DEFAULT auth.uid(),
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT addresses_are_short CHECK (((COALESCE(length((data #>> '{metadata,reply_to}'::text[])), 0) <= 300) AND (COALESCE(length((data #>> '{metadata,sender_key}'::text[])), 0) <= 300))),
+    CONSTRAINT data_is_an_object CHECK ((jsonb_typeof(data) = 'object'::text)),
+    CONSTRAINT data_is_bounded CHECK ((octet_length((data)::text) <= 1048576))
+);
+
+--
+-- Name: TABLE architect_in; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON TABLE public.architect_in IS 'Questions and control messages to Atlas: insert one JSON object into data. See docs/event_examples.';
+
+--
+-- Name: COLUMN architect_in.id; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_in.id IS 'Order of arrival; not the order of commits.';
+
+--
+-- Name: COLUMN architect_in.data; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_in.data IS 'The message: task_id, role, msg_type, content, metadata. At most 1 MiB.';
+
+--
+-- Name: COLUMN architect_in.task_id; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_in.task_id IS 'Filled from data.task_id by the trigger.';
+
+--
+-- Name: COLUMN architect_in.sender; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_in.sender IS 'The user who sent it (auth.uid()); null for the service role itself.';
+
+--
+-- Name: COLUMN architect_in.created_at; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON COLUMN public.architect_in.created_at IS 'When the message was inserted.';
+
+--
+-- Name: CONSTRAINT addresses_are_short ON architect_in; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON CONSTRAINT addresses_are_short ON public.architect_in IS 'reply_to and sender_key are looked up by an index, whose entries are short.';
+
+--
+-- Name: CONSTRAINT data_is_an_object ON architect_in; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON CONSTRAINT data_is_an_object ON public.architect_in IS 'A message is one JSON object.';
+
+--
+-- Name: CONSTRAINT data_is_bounded ON architect_in; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON CONSTRAINT data_is_bounded ON public.architect_in IS 'At most 1 MiB.';
+
+--
+-- Name: sender_of(public.architect_in); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.sender_of(p_message public.architect_in) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$ select coalesce(p_message.sender::text, 'key:' || (p_message.data #>> '{metadata,sender_key}'), 'service') $$;
+
+--
+-- Name: FUNCTION sender_of(p_message public.architect_in); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.sender_of(p_message public.architect_in) IS 'The sender''s key of a message. Internal.';
+
+--
 -- Name: budget; Type: TABLE; Schema: atlas; Owner: -
 --
 
@@ -5382,7 +5640,7 @@ $$;
 -- Name: FUNCTION set_retention(p_tasks interval, p_texts interval); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.set_retention(p_tasks interval, p_texts interval) IS 'How long ended tasks stay, and how long their texts do; null: forever. Workers trim what is older, some each minute.';
+COMMENT ON FUNCTION atlas.set_retention(p_tasks interval, p_texts interval) IS 'How long ended tasks stay, and how long their texts do; null: forever. Workers trim what is older, in batches, every minute.';
 
 --
 -- Name: set_spend_rules(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -6094,20 +6352,35 @@ CREATE FUNCTION atlas.trim_parts(p_before timestamp with time zone, p_limit inte
     AS $$
 declare
   v_tasks uuid[];
+  v_done uuid[];
   v_to timestamptz;
 begin
-  select array_agg(t.id) filter (where t.state = 'completed'), max(t.queued_at) into v_tasks, v_to
+  select array_agg(t.id), max(t.queued_at) into v_tasks, v_to
   from (
-    select t.id, t.state, t.queued_at from atlas.task t
+    select t.id, t.queued_at from atlas.task t
     where t.queued_at > (select c.parts_trimmed_to from atlas.control c) and t.queued_at < p_before
     -- those that were asked in one statement have one time
     order by t.queued_at fetch first p_limit rows with ties) t;
-  if v_to is null then
+  if v_to is not null then
+    update atlas.control set parts_trimmed_to = v_to;
+  end if;
+  with due as (
+    delete from atlas.later_trim l where l.task_id = any (array(
+      select x.task_id from atlas.later_trim x where x.due < now() order by x.due limit p_limit for update skip locked))
+    returning l.task_id)
+  select coalesce(v_tasks, '{}') || array(select due.task_id from due) into v_tasks;
+  if cardinality(v_tasks) = 0 then
     return 0;
   end if;
-  update atlas.control set parts_trimmed_to = v_to;
-  delete from atlas.reply_part p where p.task_id = any (v_tasks);
-  return coalesce(cardinality(v_tasks), 0);
+  v_done := array(select t.id from atlas.task t where t.id = any (v_tasks) and t.state = 'completed' and t.finished_at < p_before);
+  delete from atlas.reply_part p where p.task_id = any (v_done);
+  insert into atlas.later_trim (task_id, due)
+  select t.id, case when t.state = 'completed' then t.finished_at + (now() - p_before)
+    -- it may be tried again by hand
+    when t.finished_at is not null then now() + interval '7 days' else now() + interval '1 day' end
+  from atlas.task t where t.id = any (v_tasks) and t.id <> all (v_done) and t.erased_at is null
+  on conflict (task_id) do update set due = excluded.due;
+  return cardinality(v_done);
 end
 $$;
 
@@ -6115,7 +6388,7 @@ $$;
 -- Name: FUNCTION trim_parts(p_before timestamp with time zone, p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.trim_parts(p_before timestamp with time zone, p_limit integer) IS 'Deletes the parts of the next completed replies that were asked for before a time. Internal.';
+COMMENT ON FUNCTION atlas.trim_parts(p_before timestamp with time zone, p_limit integer) IS 'Deletes the parts of the next replies that were complete before a time. Internal.';
 
 --
 -- Name: trim_tasks(timestamp with time zone, integer); Type: FUNCTION; Schema: atlas; Owner: -
@@ -6138,9 +6411,10 @@ begin
   from (
     select t.id, t.in_id, t.message_task_id from atlas.task t
     where t.queued_at < p_before and t.finished_at < p_before
-      and not exists (select from atlas.spend s where s.task_id = t.id and s.state <> 'settled')
-      and not exists (select from atlas.outbox o where o.task_id in (t.id, t.message_task_id) and o.state = 'pending'
-        and o.destination_id is not null)
+      -- of a call that nobody knows of, the provider may still tell
+      and not exists (select from atlas.spend s where s.task_id = t.id and (s.state <> 'settled'
+        or (s.known in ('unknown', 'presumed_none') and s.settled_at > now() - interval '7 days')))
+      and not atlas.is_leaving(t.id, t.message_task_id)
     order by t.queued_at limit p_limit for update skip locked) t;
   if v_tasks = '{}' then
     return 0;
@@ -6166,7 +6440,7 @@ $$;
 -- Name: FUNCTION trim_tasks(p_before timestamp with time zone, p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.trim_tasks(p_before timestamp with time zone, p_limit integer) IS 'Deletes tasks that ended before a time, with their attempts, parts and messages, unless a call or an event of theirs is open. Internal.';
+COMMENT ON FUNCTION atlas.trim_tasks(p_before timestamp with time zone, p_limit integer) IS 'Deletes tasks that ended before a time, with their attempts, parts and messages, unless a call of theirs is open or unknown, or an event has not arrived. Internal.';
 
 --
 -- Name: trim_texts(timestamp with time zone, integer); Type: FUNCTION; Schema: atlas; Owner: -
@@ -6182,9 +6456,8 @@ CREATE FUNCTION atlas.trim_texts(p_before timestamp with time zone, p_limit inte
 declare
   v_tasks constant uuid[] := array(
     select t.id from atlas.task t
-    where t.title <> '[erased]' and t.queued_at < p_before and t.finished_at < p_before
-      and not exists (select from atlas.outbox o where o.task_id in (t.id, t.message_task_id) and o.state = 'pending'
-        and o.destination_id is not null)
+    where t.erased_at is null and t.queued_at < p_before and t.finished_at < p_before
+      and not atlas.is_leaving(t.id, t.message_task_id)
     order by t.queued_at limit p_limit for no key update skip locked);
 begin
   if cardinality(v_tasks) > 0 then
@@ -6198,7 +6471,7 @@ $$;
 -- Name: FUNCTION trim_texts(p_before timestamp with time zone, p_limit integer); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.trim_texts(p_before timestamp with time zone, p_limit integer) IS 'Erases the texts of tasks that ended before a time, unless an event of theirs is not sent yet. Internal.';
+COMMENT ON FUNCTION atlas.trim_texts(p_before timestamp with time zone, p_limit integer) IS 'Erases the texts of tasks that ended before a time, unless an event of theirs has not arrived yet. Internal.';
 
 --
 -- Name: user_of(text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -6595,6 +6868,28 @@ $$;
 COMMENT ON FUNCTION atlas.watch_task(p_task_id uuid, p_reader uuid) IS 'Asks for broadcasts of a task''s text for 30 seconds, and renews that; answers when it ends. Null: too many watch already (50 a task, 50 a person), read the tables.';
 
 --
+-- Name: without_texts(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.without_texts(p_data jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$
+  select jsonb_strip_nulls(jsonb_build_object('task_id', p_data -> 'task_id', 'role', p_data -> 'role', 'msg_type', p_data -> 'msg_type',
+    'content', '[erased]', 'metadata', (
+      select coalesce(jsonb_object_agg(m.key, m.value), '{}')
+      from jsonb_each(case jsonb_typeof(p_data -> 'metadata') when 'object' then p_data -> 'metadata' else '{}' end) m
+      where m.key in ('status', 'schema_ver', 'parent_id', 'priority', 'run_after', 'completion_window', 'project', 'reply_to', 'sender_key')
+        or (p_data ->> 'msg_type' = 'spec' and m.key in ('tokens', 'model', 'usage', 'kind', 'truncated', 'chunk', 'traceparent')))))
+$$;
+
+--
+-- Name: FUNCTION without_texts(p_data jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.without_texts(p_data jsonb) IS 'A message without what people or models wrote in it. Internal.';
+
+--
 -- Name: worst_cost(atlas.model_price, bigint, bigint, numeric); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -6611,6 +6906,21 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric) IS 'The most that a call can cost: all of its input at the dearest price that input can have.';
+
+--
+-- Name: xact_base(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.xact_base() RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$ select 0::bigint $$;
+
+--
+-- Name: FUNCTION xact_base(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.xact_base() IS 'What is added to the numbers of this server''s transactions in the audit; atlas.continue_audit() replaces it in a restored copy. Internal.';
 
 --
 -- Name: add_job(jsonb, uuid, uuid); Type: FUNCTION; Schema: rag; Owner: -
@@ -8697,7 +9007,7 @@ COMMENT ON COLUMN atlas.attempt.error_message IS 'Why it ended without a reply.'
 
 CREATE TABLE atlas.audit (
     id bigint NOT NULL,
-    xact xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    xact xid8 DEFAULT atlas.audit_xact() NOT NULL,
     task_id uuid,
     seq integer NOT NULL,
     event text NOT NULL,
@@ -8726,7 +9036,7 @@ COMMENT ON COLUMN atlas.audit.id IS 'Its id.';
 -- Name: COLUMN audit.xact; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.audit.xact IS 'The transaction that wrote it; seals cover all below a snapshot.';
+COMMENT ON COLUMN atlas.audit.xact IS 'The transaction that wrote it (atlas.audit_xact); seals cover all below a snapshot.';
 
 --
 -- Name: COLUMN audit.task_id; Type: COMMENT; Schema: atlas; Owner: -
@@ -9315,7 +9625,7 @@ COMMENT ON COLUMN atlas.control.keep_texts IS 'How long the texts of ended tasks
 -- Name: COLUMN control.parts_trimmed_to; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.control.parts_trimmed_to IS 'Parts of completed replies to questions up to this time were trimmed.';
+COMMENT ON COLUMN atlas.control.parts_trimmed_to IS 'Tasks that were asked up to this time have had their turn: their parts were trimmed, or they are in atlas.later_trim.';
 
 --
 -- Name: CONSTRAINT tasks_stay_for_a_day ON control; Type: COMMENT; Schema: atlas; Owner: -
@@ -9658,6 +9968,33 @@ COMMENT ON COLUMN atlas.inbound.task_id IS 'What it became; null where it became
 --
 
 COMMENT ON COLUMN atlas.inbound.received_at IS 'When it came first.';
+
+--
+-- Name: later_trim; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.later_trim (
+    task_id uuid NOT NULL,
+    due timestamp with time zone NOT NULL
+);
+
+--
+-- Name: TABLE later_trim; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.later_trim IS 'Tasks whose parts were not to be trimmed yet when their turn came: open, just completed, or ended otherwise.';
+
+--
+-- Name: COLUMN later_trim.task_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.later_trim.task_id IS 'The task; it may be gone.';
+
+--
+-- Name: COLUMN later_trim.due; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.later_trim.due IS 'When it is looked at again.';
 
 --
 -- Name: member; Type: TABLE; Schema: atlas; Owner: -
@@ -11793,75 +12130,6 @@ COMMENT ON COLUMN atlas.worker.started_at IS 'When it began.';
 COMMENT ON COLUMN atlas.worker.seen_at IS 'When it last said that it is there.';
 
 --
--- Name: architect_in; Type: TABLE; Schema: public; Owner: -
---
-
-CREATE TABLE public.architect_in (
-    id bigint NOT NULL,
-    data jsonb NOT NULL,
-    task_id uuid NOT NULL,
-    sender uuid DEFAULT auth.uid(),
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT addresses_are_short CHECK (((COALESCE(length((data #>> '{metadata,reply_to}'::text[])), 0) <= 300) AND (COALESCE(length((data #>> '{metadata,sender_key}'::text[])), 0) <= 300))),
-    CONSTRAINT data_is_an_object CHECK ((jsonb_typeof(data) = 'object'::text)),
-    CONSTRAINT data_is_bounded CHECK ((octet_length((data)::text) <= 1048576))
-);
-
---
--- Name: TABLE architect_in; Type: COMMENT; Schema: public; Owner: -
---
-
-COMMENT ON TABLE public.architect_in IS 'Questions and control messages to Atlas: insert one JSON object into data. See docs/event_examples.';
-
---
--- Name: COLUMN architect_in.id; Type: COMMENT; Schema: public; Owner: -
---
-
-COMMENT ON COLUMN public.architect_in.id IS 'Order of arrival; not the order of commits.';
-
---
--- Name: COLUMN architect_in.data; Type: COMMENT; Schema: public; Owner: -
---
-
-COMMENT ON COLUMN public.architect_in.data IS 'The message: task_id, role, msg_type, content, metadata. At most 1 MiB.';
-
---
--- Name: COLUMN architect_in.task_id; Type: COMMENT; Schema: public; Owner: -
---
-
-COMMENT ON COLUMN public.architect_in.task_id IS 'Filled from data.task_id by the trigger.';
-
---
--- Name: COLUMN architect_in.sender; Type: COMMENT; Schema: public; Owner: -
---
-
-COMMENT ON COLUMN public.architect_in.sender IS 'The user who sent it (auth.uid()); null for the service role itself.';
-
---
--- Name: COLUMN architect_in.created_at; Type: COMMENT; Schema: public; Owner: -
---
-
-COMMENT ON COLUMN public.architect_in.created_at IS 'When the message was inserted.';
-
---
--- Name: CONSTRAINT addresses_are_short ON architect_in; Type: COMMENT; Schema: public; Owner: -
---
-
-COMMENT ON CONSTRAINT addresses_are_short ON public.architect_in IS 'reply_to and sender_key are looked up by an index, whose entries are short.';
-
---
--- Name: CONSTRAINT data_is_an_object ON architect_in; Type: COMMENT; Schema: public; Owner: -
---
-
-COMMENT ON CONSTRAINT data_is_an_object ON public.architect_in IS 'A message is one JSON object.';
-
---
--- Name: CONSTRAINT data_is_bounded ON architect_in; Type: COMMENT; Schema: public; Owner: -
---
-
-COMMENT ON CONSTRAINT data_is_bounded ON public.architect_in IS 'At most 1 MiB.';
-
---
 -- Name: architect_in_id_seq; Type: SEQUENCE; Schema: public; Owner: -
 --
 
@@ -12809,6 +13077,13 @@ ALTER TABLE ONLY atlas.inbound
     ADD CONSTRAINT inbound_pkey PRIMARY KEY (source, event_id);
 
 --
+-- Name: later_trim later_trim_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.later_trim
+    ADD CONSTRAINT later_trim_pkey PRIMARY KEY (task_id);
+
+--
 -- Name: member member_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -13140,6 +13415,12 @@ CREATE INDEX budget_day_scope ON atlas.budget_day USING btree (scope, day);
 CREATE INDEX inbound_received ON atlas.inbound USING btree (received_at);
 
 --
+-- Name: later_trim_due; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX later_trim_due ON atlas.later_trim USING btree (due);
+
+--
 -- Name: member_user; Type: INDEX; Schema: atlas; Owner: -
 --
 
@@ -13162,6 +13443,12 @@ CREATE INDEX outbox_done ON atlas.outbox USING btree (created_at) WHERE (state =
 --
 
 CREATE INDEX outbox_message ON atlas.outbox USING btree (out_id) WHERE (out_id IS NOT NULL);
+
+--
+-- Name: outbox_payload; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX outbox_payload ON atlas.outbox USING btree (task_id) WHERE (payload IS NOT NULL);
 
 --
 -- Name: outbox_pending; Type: INDEX; Schema: atlas; Owner: -
@@ -13281,7 +13568,7 @@ CREATE INDEX task_turn_in_project ON atlas.task USING btree (rank, project_id, c
 -- Name: task_unerased; Type: INDEX; Schema: atlas; Owner: -
 --
 
-CREATE INDEX task_unerased ON atlas.task USING btree (queued_at) WHERE (title <> '[erased]'::text);
+CREATE INDEX task_unerased ON atlas.task USING btree (queued_at) WHERE (erased_at IS NULL);
 
 --
 -- Name: task_upstream; Type: INDEX; Schema: atlas; Owner: -
@@ -13318,6 +13605,12 @@ CREATE INDEX watch_user ON atlas.watch USING btree (user_id);
 --
 
 CREATE UNIQUE INDEX architect_in_one_chat ON public.architect_in USING btree (task_id) WHERE (((data ->> 'msg_type'::text) = 'chat'::text) AND ((data ->> 'role'::text) = 'architect'::text));
+
+--
+-- Name: architect_in_other_roles; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE INDEX architect_in_other_roles ON public.architect_in USING btree (id) WHERE ((data ->> 'role'::text) <> 'architect'::text);
 
 --
 -- Name: architect_in_reply_to; Type: INDEX; Schema: public; Owner: -
@@ -13904,6 +14197,12 @@ ALTER TABLE atlas.identity ENABLE ROW LEVEL SECURITY;
 --
 
 ALTER TABLE atlas.inbound ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: later_trim; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.later_trim ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: member; Type: ROW SECURITY; Schema: atlas; Owner: -
@@ -14602,6 +14901,12 @@ REVOKE ALL ON FUNCTION atlas.audit_hash(prev_hash bytea, task_id uuid, seq integ
 GRANT ALL ON FUNCTION atlas.audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamp with time zone, detail jsonb) TO service_role;
 
 --
+-- Name: FUNCTION audit_xact(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.audit_xact() FROM PUBLIC;
+
+--
 -- Name: FUNCTION begin_post(p_task_id uuid, p_part text, p_event_id uuid, p_address text, p_lease interval); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -14646,6 +14951,13 @@ REVOKE ALL ON FUNCTION atlas.caller_role() FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.caller_role() TO authenticated;
 GRANT ALL ON FUNCTION atlas.caller_role() TO service_role;
 GRANT ALL ON FUNCTION atlas.caller_role() TO atlas_worker;
+
+--
+-- Name: FUNCTION cancel_copy(p_task uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.cancel_copy(p_task uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.cancel_copy(p_task uuid) TO service_role;
 
 --
 -- Name: FUNCTION cancel_task(p_task_id uuid, p_attempt_id uuid, p_usages jsonb); Type: ACL; Schema: atlas; Owner: -
@@ -14712,6 +15024,13 @@ GRANT ALL ON FUNCTION atlas.claim_tasks(p_worker_id uuid, p_chats integer, p_con
 REVOKE ALL ON FUNCTION atlas.complete_tasks(p_items jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.complete_tasks(p_items jsonb) TO service_role;
 GRANT ALL ON FUNCTION atlas.complete_tasks(p_items jsonb) TO atlas_worker;
+
+--
+-- Name: FUNCTION continue_audit(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.continue_audit() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.continue_audit() TO service_role;
 
 --
 -- Name: FUNCTION control_command(message jsonb); Type: ACL; Schema: atlas; Owner: -
@@ -14819,6 +15138,13 @@ GRANT ALL ON FUNCTION atlas.end_holds(p_limit integer) TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.end_task(p_task atlas.task, p_state text, p_code text, p_message text, p_usages jsonb) FROM PUBLIC;
 
 --
+-- Name: FUNCTION ended_xacts(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.ended_xacts() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.ended_xacts() TO service_role;
+
+--
 -- Name: FUNCTION erase(p_task_id uuid); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -14826,11 +15152,17 @@ REVOKE ALL ON FUNCTION atlas.erase(p_task_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.erase(p_task_id uuid) TO service_role;
 
 --
--- Name: FUNCTION erase_sender(p_sender_key text, p_limit integer); Type: ACL; Schema: atlas; Owner: -
+-- Name: FUNCTION erase_others(p_sender_key text, p_limit integer); Type: ACL; Schema: atlas; Owner: -
 --
 
-REVOKE ALL ON FUNCTION atlas.erase_sender(p_sender_key text, p_limit integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION atlas.erase_sender(p_sender_key text, p_limit integer) TO service_role;
+REVOKE ALL ON FUNCTION atlas.erase_others(p_sender_key text, p_limit integer) FROM PUBLIC;
+
+--
+-- Name: FUNCTION erase_sender(p_sender_key text, p_after timestamp with time zone, p_limit integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.erase_sender(p_sender_key text, p_after timestamp with time zone, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.erase_sender(p_sender_key text, p_after timestamp with time zone, p_limit integer) TO service_role;
 
 --
 -- Name: FUNCTION erase_texts(p_tasks uuid[]); Type: ACL; Schema: atlas; Owner: -
@@ -14986,6 +15318,12 @@ REVOKE ALL ON FUNCTION atlas.inherited_response(p_task atlas.task) FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION atlas.is_filter(filter jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION is_leaving(p_task uuid, p_message_task uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.is_leaving(p_task uuid, p_message_task uuid) FROM PUBLIC;
 
 --
 -- Name: FUNCTION is_service(); Type: ACL; Schema: atlas; Owner: -
@@ -15490,6 +15828,33 @@ GRANT ALL ON FUNCTION atlas.search_knowledge(p_query text, p_top_k integer, p_pr
 GRANT ALL ON FUNCTION atlas.search_knowledge(p_query text, p_top_k integer, p_project uuid, p_collapse boolean) TO service_role;
 
 --
+-- Name: TABLE architect_in; Type: ACL; Schema: public; Owner: -
+--
+
+GRANT SELECT ON TABLE public.architect_in TO authenticated;
+GRANT SELECT ON TABLE public.architect_in TO service_role;
+
+--
+-- Name: COLUMN architect_in.data; Type: ACL; Schema: public; Owner: -
+--
+
+GRANT INSERT(data) ON TABLE public.architect_in TO authenticated;
+GRANT INSERT(data) ON TABLE public.architect_in TO service_role;
+
+--
+-- Name: COLUMN architect_in.sender; Type: ACL; Schema: public; Owner: -
+--
+
+GRANT INSERT(sender) ON TABLE public.architect_in TO authenticated;
+GRANT INSERT(sender) ON TABLE public.architect_in TO service_role;
+
+--
+-- Name: FUNCTION sender_of(p_message public.architect_in); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.sender_of(p_message public.architect_in) FROM PUBLIC;
+
+--
 -- Name: TABLE budget; Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -15768,12 +16133,24 @@ GRANT ALL ON FUNCTION atlas.watch_task(p_task_id uuid, p_reader uuid) TO authent
 GRANT ALL ON FUNCTION atlas.watch_task(p_task_id uuid, p_reader uuid) TO service_role;
 
 --
+-- Name: FUNCTION without_texts(p_data jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.without_texts(p_data jsonb) FROM PUBLIC;
+
+--
 -- Name: FUNCTION worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric); Type: ACL; Schema: atlas; Owner: -
 --
 
 REVOKE ALL ON FUNCTION atlas.worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric) TO service_role;
 GRANT ALL ON FUNCTION atlas.worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric) TO atlas_worker;
+
+--
+-- Name: FUNCTION xact_base(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.xact_base() FROM PUBLIC;
 
 --
 -- Name: FUNCTION add_job(p_items jsonb, p_project uuid, p_sender uuid); Type: ACL; Schema: rag; Owner: -
@@ -16278,6 +16655,12 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.identity TO service_role;
 GRANT SELECT ON TABLE atlas.inbound TO service_role;
 
 --
+-- Name: TABLE later_trim; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.later_trim TO service_role;
+
+--
 -- Name: TABLE member; Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -16423,27 +16806,6 @@ GRANT SELECT ON TABLE atlas.watch TO service_role;
 --
 
 GRANT SELECT ON TABLE atlas.worker TO service_role;
-
---
--- Name: TABLE architect_in; Type: ACL; Schema: public; Owner: -
---
-
-GRANT SELECT ON TABLE public.architect_in TO authenticated;
-GRANT SELECT ON TABLE public.architect_in TO service_role;
-
---
--- Name: COLUMN architect_in.data; Type: ACL; Schema: public; Owner: -
---
-
-GRANT INSERT(data) ON TABLE public.architect_in TO authenticated;
-GRANT INSERT(data) ON TABLE public.architect_in TO service_role;
-
---
--- Name: COLUMN architect_in.sender; Type: ACL; Schema: public; Owner: -
---
-
-GRANT INSERT(sender) ON TABLE public.architect_in TO authenticated;
-GRANT INSERT(sender) ON TABLE public.architect_in TO service_role;
 
 --
 -- Name: TABLE architect_out; Type: ACL; Schema: public; Owner: -

@@ -1,14 +1,10 @@
 -- Erasing: what people wrote goes, everywhere; ids, states, amounts and hashes stay, and the audit verifies after it.
 --
--- locks: rag.cache AccessExclusiveLock, atlas.task ShareLock: an index is built over atlas.task, some 2 s a million tasks; until
--- locks: then questions wait
+-- locks: none
 
--- What was found for a question is kept under a hash of it; the task says whose it was.
-alter table rag.cache add column task_id uuid;
-comment on column rag.cache.task_id is 'The task whose search it was, the latest one.';
-create index cache_task on rag.cache (task_id);
-
-create index task_unerased on atlas.task (queued_at) where title <> '[erased]';
+-- those that 0.4 erased
+update atlas.task t set erased_at = now()
+where t.title = '[erased]' and exists (select from atlas.audit a where a.task_id = t.id and a.event = 'erase');
 
 create or replace function rag.remember(p_task uuid, p_query text, p_settings text, p_epoch text, p_chunks jsonb) returns void
 language plpgsql security definer set search_path = ''
@@ -33,30 +29,47 @@ end
 $$;
 comment on function rag.remember(uuid, text, text, text, jsonb) is 'Keeps what was found for a task''s question.';
 
+-- Names of fields stay where Atlas gives them their meaning, and goes on to use them; any other may hold anything.
+create function atlas.without_texts(p_data jsonb) returns jsonb
+language sql immutable parallel safe set search_path = ''
+as $$
+  select jsonb_strip_nulls(jsonb_build_object('task_id', p_data -> 'task_id', 'role', p_data -> 'role', 'msg_type', p_data -> 'msg_type',
+    'content', '[erased]', 'metadata', (
+      select coalesce(jsonb_object_agg(m.key, m.value), '{}')
+      from jsonb_each(case jsonb_typeof(p_data -> 'metadata') when 'object' then p_data -> 'metadata' else '{}' end) m
+      where m.key in ('status', 'schema_ver', 'parent_id', 'priority', 'run_after', 'completion_window', 'project', 'reply_to', 'sender_key')
+        or (p_data ->> 'msg_type' = 'spec' and m.key in ('tokens', 'model', 'usage', 'kind', 'truncated', 'chunk', 'traceparent')))))
+$$;
+comment on function atlas.without_texts(jsonb) is 'A message without what people or models wrote in it. Internal.';
+
 create function atlas.erase_texts(p_tasks uuid[]) returns void
 language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
-  v_messages constant uuid[] := array(select t.message_task_id from atlas.task t where t.id = any (p_tasks));
+  -- a command is answered under the id of the question that it names, whose messages are another task's
+  v_chats constant uuid[] := array(select t.id from atlas.task t where t.id = any (p_tasks) and t.kind = 'chat');
+  v_out constant bigint[] := array(
+    select t.out_id from atlas.task t where t.id = any (p_tasks) and t.out_id is not null
+    union select o.id from public.architect_out o where o.task_id = any (v_chats) and o.data ->> 'msg_type' = 'spec');
 begin
   delete from atlas.reply_part p where p.task_id = any (p_tasks);
-  update public.architect_in i set data = jsonb_set(i.data || '{"content": "[erased]"}', '{metadata}', (
-    select coalesce(jsonb_object_agg(m.key, m.value), '{}') from jsonb_each(i.data -> 'metadata') m where left(m.key, 2) <> 'x_'))
+  update public.architect_in i set data = atlas.without_texts(i.data)
   from atlas.task t where t.id = any (p_tasks) and i.id = t.in_id;
-  update public.architect_out o set data = jsonb_set(o.data || '{"content": "[erased]"}', '{metadata}',
-    (o.data -> 'metadata') - 'sources' - 'error' - 'warnings') where o.task_id = any (v_messages);
+  update public.architect_out o set data = atlas.without_texts(o.data) where o.id = any (v_out);
   -- an export of what is gone would fail where it arrives
   update atlas.outbox o set payload = jsonb_strip_nulls(jsonb_build_object('task_id', o.task_id, 'erased', true)), last_error = null,
-    state = 'skipped', lease_owner = null, lease_expires_at = null
-  where o.task_id = any (v_messages) and o.payload is not null and o.state in ('pending', 'dead');
+    state = case when o.state in ('pending', 'dead') then 'skipped' else o.state end, lease_owner = null, lease_expires_at = null
+  where o.task_id = any (v_chats) and o.payload is not null;
+  update atlas.outbox o set last_error = null where o.out_id = any (v_out) and o.last_error is not null;
   update atlas.attempt a set error_message = case when a.error_message is not null then '[erased]' end, late_text = null
   where a.task_id = any (p_tasks) and (a.error_message is not null or a.late_text is not null);
-  update atlas.task t set title = '[erased]', error_message = case when t.error_message is not null then '[erased]' end
+  update atlas.task t set title = '[erased]', erased_at = now(),
+    error_message = case when t.error_message is not null then '[erased]' end
   where t.id = any (p_tasks);
   delete from rag.cache c where c.task_id = any (p_tasks);
   delete from rag.citation c where c.task_id = any (p_tasks);
-  delete from atlas.rejected_message r where atlas.as_uuid(r.payload ->> 'task_id') = any (v_messages);
+  delete from atlas.rejected_message r where atlas.as_uuid(r.payload ->> 'task_id') = any (v_chats);
   -- Supabase's own table is partitioned, owned by its Realtime, and emptied within three days
   if (select c.relkind from pg_class c where c.oid = to_regclass('realtime.messages')) = 'r'
      and has_table_privilege('realtime.messages', 'delete') then
@@ -66,7 +79,7 @@ begin
 end
 $$;
 comment on function atlas.erase_texts(uuid[]) is
-  'Removes the texts of ended tasks: messages, parts, errors, cached searches, events that were not sent. Internal: the caller holds the tasks.';
+  'Removes the texts of ended tasks: messages, parts, errors, cached searches, events. Internal: the caller holds the tasks.';
 
 create or replace function atlas.erase(p_task_id uuid) returns void
 language plpgsql security definer set search_path = ''
@@ -87,42 +100,70 @@ end
 $$;
 comment on function atlas.erase(uuid) is 'Removes the texts of an ended task for good: question, reply, parts, title, caches.';
 
-create function atlas.erase_sender(p_sender_key text, p_limit integer default 200)
-returns table (erased integer, left_over integer, unfinished integer)
+-- From one place to the next, so that what is erased already is not read again at each batch.
+create function atlas.erase_sender(p_sender_key text, p_after timestamptz default '-infinity', p_limit integer default 200)
+returns table (erased integer, next timestamptz, unfinished integer)
 language plpgsql security definer set search_path = ''
-  set plan_cache_mode = force_generic_plan set jit = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
-  v_tasks constant uuid[] := array(
-    select t.id from atlas.task t where t.sender_key = p_sender_key and t.finished_at is not null and t.title <> '[erased]'
-    order by t.id limit least(greatest(p_limit, 1), 1000) for no key update);
+  v_limit constant integer := least(greatest(p_limit, 1), 1000);
+  v_tasks uuid[];
 begin
-  if cardinality(v_tasks) > 0 then
+  select max(x.queued_at), array_agg(x.id) filter (where x.erased_at is null and x.finished_at is not null) into next, v_tasks
+  from (
+    select t.id, t.queued_at, t.erased_at, t.finished_at from atlas.task t
+    where t.sender_key = p_sender_key and t.queued_at > p_after
+    -- those that were asked in one statement have one time
+    order by t.queued_at fetch first v_limit rows with ties) x;
+  if v_tasks is not null then
+    -- one that was queued again since keeps its text
+    v_tasks := array(select t.id from atlas.task t where t.id = any (v_tasks) and t.finished_at is not null order by t.id for no key update);
     perform atlas.erase_texts(v_tasks);
-    erased := cardinality(v_tasks);
-  else
-    -- messages of other roles are nobody's task
-    update public.architect_in i set data = jsonb_set(i.data || '{"content": "[erased]"}', '{metadata}',
-      jsonb_strip_nulls(jsonb_build_object('sender_key', i.data #> '{metadata,sender_key}')))
-    where coalesce(i.sender::text, 'key:' || (i.data #>> '{metadata,sender_key}')) = p_sender_key
-      and i.data ->> 'content' <> '[erased]' and not exists (select from atlas.task t where t.id = i.task_id);
-    get diagnostics erased = row_count;
   end if;
-  if erased = 0 and not exists (select from atlas.task t where t.sender_key = p_sender_key)
-     and not exists (select from public.architect_in i
-                     where coalesce(i.sender::text, 'key:' || (i.data #>> '{metadata,sender_key}')) = p_sender_key) then
-    raise exception using errcode = 'AT004', message = format('nothing was sent by %L', p_sender_key),
-      hint = 'see `atlas spend --by sender`';
+  erased := coalesce(cardinality(v_tasks), 0);
+  if next is null then
+    erased := atlas.erase_others(p_sender_key, v_limit);
+    if erased = 0 and not exists (select from atlas.task t where t.sender_key = p_sender_key) and p_after = '-infinity'
+       and not exists (select from public.architect_in i where i.data ->> 'role' <> 'architect' and atlas.sender_of(i) = p_sender_key) then
+      raise exception using errcode = 'AT004', message = format('nothing was sent by %L', p_sender_key),
+        hint = 'see `atlas spend --by sender`';
+    end if;
+    select count(*) into unfinished from atlas.task t where t.sender_key = p_sender_key and t.finished_at is null;
   end if;
-  select count(*) filter (where t.finished_at is not null), count(*) filter (where t.finished_at is null) into left_over, unfinished
-  from atlas.task t where t.sender_key = p_sender_key and t.title <> '[erased]';
   return next;
 end
 $$;
-comment on function atlas.erase_sender(text, integer) is
-  'Removes the texts of a sender''s ended tasks, some at a time, and then of their messages of other roles: how many it erased, how many
-ended tasks are left, and how many have not ended.';
-grant execute on function atlas.erase_sender(text, integer) to service_role;
+comment on function atlas.erase_sender(text, timestamptz, integer) is
+  'Removes the texts of a sender''s ended tasks, some at a time: how many it erased, and after which time to go on. Where next is null, the
+tasks are done: then messages of other roles go, and unfinished says how many tasks have not ended.';
+grant execute on function atlas.erase_sender(text, timestamptz, integer) to service_role;
+
+create function atlas.sender_of(p_message public.architect_in) returns text
+language sql stable parallel safe set search_path = ''
+as $$ select coalesce(p_message.sender::text, 'key:' || (p_message.data #>> '{metadata,sender_key}'), 'service') $$;
+comment on function atlas.sender_of(public.architect_in) is 'The sender''s key of a message. Internal.';
+
+create function atlas.erase_others(p_sender_key text, p_limit integer) returns integer
+language plpgsql security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
+as $$
+declare
+  n integer;
+begin
+  update public.architect_in i set data = atlas.without_texts(i.data)
+  where i.id in (select o.id from public.architect_in o
+    where o.data ->> 'role' <> 'architect' and o.data ->> 'content' is distinct from '[erased]' and atlas.sender_of(o) = p_sender_key
+    order by o.id limit p_limit);
+  get diagnostics n = row_count;
+  -- what was never taken says itself who sent it
+  delete from atlas.rejected_message r
+  where p_sender_key in (r.payload #>> '{metadata,sender_key}', 'key:' || (r.payload #>> '{metadata,sender_key}'));
+  return n;
+end
+$$;
+comment on function atlas.erase_others(text, integer) is
+  'Removes a sender''s messages of other roles, and those that broke the contract; says how many of the former. Internal.';
 
 -- A text that disappeared without an entry in the chain is a finding, and so is a task.
 create or replace function atlas.verify_audit() returns table (problem text, task_id uuid, audit_id bigint)

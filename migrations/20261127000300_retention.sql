@@ -1,10 +1,7 @@
 -- Retention: ended tasks lose their texts, and go, as old as the policy says. Spend and audit stay.
 --
--- locks: atlas.control AccessExclusiveLock, atlas.task AccessExclusiveLock, public.architect_in AccessExclusiveLock: changes of the
--- catalog alone; atlas.outbox ShareLock: an index is built, some 2 s a million rows, until which replies wait
-
--- What a reply's row is referred to by: without it each row that is trimmed would read the whole table.
-create index outbox_message on atlas.outbox (out_id) where out_id is not null;
+-- locks: public.architect_in AccessExclusiveLock, atlas.task AccessExclusiveLock, atlas.control AccessExclusiveLock: changes of the
+-- catalog alone
 
 -- A foreign key would look for the tasks of a message by an index of its own. A task is found by its id; the trigger that makes it
 -- gives it its message.
@@ -34,7 +31,7 @@ alter table atlas.control add column keep_texts interval constraint texts_stay_f
 alter table atlas.control add column parts_trimmed_to timestamptz not null default '-infinity';
 comment on column atlas.control.keep_tasks is 'How long ended tasks stay; null: forever. See atlas.set_retention().';
 comment on column atlas.control.keep_texts is 'How long the texts of ended tasks stay; null: as long as the tasks.';
-comment on column atlas.control.parts_trimmed_to is 'Parts of completed replies to questions up to this time were trimmed.';
+comment on column atlas.control.parts_trimmed_to is 'Tasks that were asked up to this time have had their turn: their parts were trimmed, or they are in atlas.later_trim.';
 comment on constraint tasks_stay_for_a_day on atlas.control is 'Who reads a reply has a day for it at least.';
 comment on constraint texts_stay_for_a_day on atlas.control is 'Who reads a reply has a day for it at least.';
 
@@ -51,8 +48,21 @@ begin
 end
 $$;
 comment on function atlas.set_retention(interval, interval) is
-  'How long ended tasks stay, and how long their texts do; null: forever. Workers trim what is older, some each minute.';
+  'How long ended tasks stay, and how long their texts do; null: forever. Workers trim what is older, in batches, every minute.';
 grant execute on function atlas.set_retention(interval, interval) to service_role;
+
+-- A dead event can still be sent again (atlas.retry_outbox); skipped, it no longer keeps its task.
+create function atlas.is_leaving(p_task uuid, p_message_task uuid) returns boolean
+language plpgsql stable security definer set search_path = ''
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
+as $$
+begin
+  return exists (select from atlas.outbox o where o.task_id = p_task and o.state in ('pending', 'dead') and o.destination_id is not null)
+    or exists (select from public.architect_out m join atlas.outbox o on o.out_id = m.id
+      where m.task_id = p_message_task and o.state in ('pending', 'dead') and o.destination_id is not null);
+end
+$$;
+comment on function atlas.is_leaving(uuid, uuid) is 'Whether an event of a task, or an answer under its id, did not arrive yet. Internal.';
 
 create function atlas.trim_tasks(p_before timestamptz, p_limit integer) returns integer
 language plpgsql security definer set search_path = ''
@@ -68,9 +78,10 @@ begin
   from (
     select t.id, t.in_id, t.message_task_id from atlas.task t
     where t.queued_at < p_before and t.finished_at < p_before
-      and not exists (select from atlas.spend s where s.task_id = t.id and s.state <> 'settled')
-      and not exists (select from atlas.outbox o where o.task_id in (t.id, t.message_task_id) and o.state = 'pending'
-        and o.destination_id is not null)
+      -- of a call that nobody knows of, the provider may still tell
+      and not exists (select from atlas.spend s where s.task_id = t.id and (s.state <> 'settled'
+        or (s.known in ('unknown', 'presumed_none') and s.settled_at > now() - interval '7 days')))
+      and not atlas.is_leaving(t.id, t.message_task_id)
     order by t.queued_at limit p_limit for update skip locked) t;
   if v_tasks = '{}' then
     return 0;
@@ -92,7 +103,7 @@ begin
 end
 $$;
 comment on function atlas.trim_tasks(timestamptz, integer) is
-  'Deletes tasks that ended before a time, with their attempts, parts and messages, unless a call or an event of theirs is open. Internal.';
+  'Deletes tasks that ended before a time, with their attempts, parts and messages, unless a call of theirs is open or unknown, or an event has not arrived. Internal.';
 
 create function atlas.trim_texts(p_before timestamptz, p_limit integer) returns integer
 language plpgsql security definer set search_path = ''
@@ -101,9 +112,8 @@ as $$
 declare
   v_tasks constant uuid[] := array(
     select t.id from atlas.task t
-    where t.title <> '[erased]' and t.queued_at < p_before and t.finished_at < p_before
-      and not exists (select from atlas.outbox o where o.task_id in (t.id, t.message_task_id) and o.state = 'pending'
-        and o.destination_id is not null)
+    where t.erased_at is null and t.queued_at < p_before and t.finished_at < p_before
+      and not atlas.is_leaving(t.id, t.message_task_id)
     order by t.queued_at limit p_limit for no key update skip locked);
 begin
   if cardinality(v_tasks) > 0 then
@@ -113,34 +123,61 @@ begin
 end
 $$;
 comment on function atlas.trim_texts(timestamptz, integer) is
-  'Erases the texts of tasks that ended before a time, unless an event of theirs is not sent yet. Internal.';
+  'Erases the texts of tasks that ended before a time, unless an event of theirs has not arrived yet. Internal.';
 
 -- A reply that is complete stands whole in architect_out: its parts served those who read along. Those of a task that failed are all
--- there is of its text, and stay as long as the task's texts.
+-- there is of its text, and stay as long as the task's texts. Tasks are passed in the order in which they were asked; those that are not
+-- to be trimmed yet are looked at again.
+create table atlas.later_trim (
+  task_id uuid primary key,
+  due timestamptz not null
+);
+create index later_trim_due on atlas.later_trim (due);
+comment on table atlas.later_trim is 'Tasks whose parts were not to be trimmed yet when their turn came: open, just completed, or ended otherwise.';
+comment on column atlas.later_trim.task_id is 'The task; it may be gone.';
+comment on column atlas.later_trim.due is 'When it is looked at again.';
+alter table atlas.later_trim enable row level security;
+grant select on atlas.later_trim to service_role;
+
 create function atlas.trim_parts(p_before timestamptz, p_limit integer) returns integer
 language plpgsql security definer set search_path = ''
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
 declare
   v_tasks uuid[];
+  v_done uuid[];
   v_to timestamptz;
 begin
-  select array_agg(t.id) filter (where t.state = 'completed'), max(t.queued_at) into v_tasks, v_to
+  select array_agg(t.id), max(t.queued_at) into v_tasks, v_to
   from (
-    select t.id, t.state, t.queued_at from atlas.task t
+    select t.id, t.queued_at from atlas.task t
     where t.queued_at > (select c.parts_trimmed_to from atlas.control c) and t.queued_at < p_before
     -- those that were asked in one statement have one time
     order by t.queued_at fetch first p_limit rows with ties) t;
-  if v_to is null then
+  if v_to is not null then
+    update atlas.control set parts_trimmed_to = v_to;
+  end if;
+  with due as (
+    delete from atlas.later_trim l where l.task_id = any (array(
+      select x.task_id from atlas.later_trim x where x.due < now() order by x.due limit p_limit for update skip locked))
+    returning l.task_id)
+  select coalesce(v_tasks, '{}') || array(select due.task_id from due) into v_tasks;
+  if cardinality(v_tasks) = 0 then
     return 0;
   end if;
-  update atlas.control set parts_trimmed_to = v_to;
-  delete from atlas.reply_part p where p.task_id = any (v_tasks);
-  return coalesce(cardinality(v_tasks), 0);
+  v_done := array(select t.id from atlas.task t where t.id = any (v_tasks) and t.state = 'completed' and t.finished_at < p_before);
+  delete from atlas.reply_part p where p.task_id = any (v_done);
+  insert into atlas.later_trim (task_id, due)
+  select t.id, case when t.state = 'completed' then t.finished_at + (now() - p_before)
+    -- it may be tried again by hand
+    when t.finished_at is not null then now() + interval '7 days' else now() + interval '1 day' end
+  from atlas.task t where t.id = any (v_tasks) and t.id <> all (v_done) and t.erased_at is null
+  on conflict (task_id) do update set due = excluded.due;
+  return cardinality(v_done);
 end
 $$;
 comment on function atlas.trim_parts(timestamptz, integer) is
-  'Deletes the parts of the next completed replies that were asked for before a time. Internal.';
+  'Deletes the parts of the next replies that were complete before a time. Internal.';
 
 create function atlas.trim_history(p_limit integer default 200) returns table (tasks integer, texts integer, parts integer)
 language plpgsql security definer set search_path = ''
@@ -168,12 +205,5 @@ $$;
 comment on function atlas.trim_history(integer) is
   'Trims what the retention no longer keeps, at most so many of each: tasks; texts of tasks; parts of replies that were complete a day ago.';
 grant execute on function atlas.trim_history(integer) to service_role, atlas_worker;
-
--- 2: workers call atlas.trim_history. Those of 0.4 speak 1, and go on.
-create or replace function atlas.protocols() returns int4range
-language sql immutable parallel safe set search_path = ''
-as $$ select int4range(1, 2, '[]') $$;
-comment on function atlas.protocols() is
-  'Versions of the protocol that these functions serve: that of this release, and that of the release before it.';
 
 revoke execute on all functions in schema atlas, rag from public;

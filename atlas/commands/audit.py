@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -14,8 +14,7 @@ import typer
 from atlas.commands import statements
 from atlas.commands.common import Found, JsonFlag, counted, operator, runs, settings, show_rows
 from atlas.commands.console import EXIT_DOCTOR, say
-from atlas.database.audit import audit_mac
-from atlas.database.audit_file import header, read_chains, row_line, seal_line, verify_file
+from atlas.database.audit_file import AuditChain, Proof, header, prove, row_line, seal_line, seal_problems
 from atlas.database.operator import Operator
 from atlas.errors import UsageError
 from atlas.settings import Settings
@@ -53,19 +52,25 @@ async def verify(
 
 
 def _verify_file(file: Path, known: Settings, found: Found) -> None:
-    key = _key(known)
+    keys = _keys(known)
+    proof = _proof(file, keys)
+    for problem in proof.problems:
+        found("problem", "audit", problem)
+    if keys and not proof.seals:
+        found("problem", "audit", "there is no seal: whoever had the file can have written it anew")
+    elif not proof.problems:
+        made = "made with this key" if keys else "whose key was not checked (ATLAS_AUDIT_KEY)"
+        after = f"; {counted(proof.unsealed, 'row')} after the last one" if proof.unsealed else ""
+        found("ok", "audit", f"hashes and chains fit; {counted(len(proof.seals), 'seal')} {made}{after}")
+
+
+def _proof(file: Path, keys: Sequence[bytes] = (), chains: dict[str, AuditChain] | None = None) -> Proof:
+    """What an export proves; - is stdin."""
     try:
         with sys.stdin if str(file) == "-" else file.open(encoding="utf-8") as lines:
-            problems = list(itertools.islice(verify_file(lines, key), 20))
+            return prove(lines, keys, chains=chains)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read ({error})", "name an export of the audit") from error
-    for problem in problems:
-        found("problem", "audit", problem)
-    if not problems:
-        sealed = (
-            "seals were made with this key" if key is not None else "without ATLAS_AUDIT_KEY the seals' key was not checked"
-        )
-        found("ok", "audit", f"hashes, chains and seals fit; {sealed}")
 
 
 @audit.command("export")
@@ -89,52 +94,63 @@ async def export() -> None:
 @audit.command("compare")
 @runs
 async def compare(
-    file: Annotated[Path, typer.Argument(help="An export of the original, made after this copy.")],
-    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel here what the original has gone on with.")] = False,
+    file: Annotated[Path, typer.Argument(help="An export of the original, made after this copy; - is stdin.")],
+    repeat: Annotated[
+        bool,
+        typer.Option(
+            "--repeat", help="Do here what the original did since: cancel what it went on with, erase what it erased."
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say where a restored copy ends, and what the original has continued since. Exit code 7 where a task would run again."""
-    try:
-        with file.open(encoding="utf-8") as lines:
-            chains, sealed = read_chains(lines)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read ({error})", "name an export of the audit") from error
+    """Say where a restored copy ends, and what the original has continued since. Exit code 7 where that is to be repeated."""
+    chains: dict[str, AuditChain] = {}
+    proof = _proof(file, chains=chains)
+    for problem in proof.problems:
+        raise UsageError(f"the export does not prove itself: {problem}", "export the audit again")
     findings: list[dict[str, Any]] = []
     async with operator() as reads:
         ours = {bytes(seal["mac"]).hex(): seal["id"] for seal in await reads.rows(statements.seals())}
-        last = [seal for seal in sealed if seal["mac"] in ours]
-        later = f", {counted(len(sealed) - len(last), 'seal')} before the end of the original" if last else ""
-        findings.append(
-            {
-                "state": "ok",
-                "task": None,
-                "text": f"this copy has seal {last[-1]['id']}{later}" if last else "no seal is in both",
-            }
-        )
+        last = [seal for seal in proof.seals if seal["mac"] in ours]
+        later = f", {counted(len(proof.seals) - len(last), 'seal')} before the end of the original" if last else ""
+        text = f"this copy has seal {last[-1]['id']}{later}" if last else "the two have no seal in common"
+        findings.append({"state": "ok", "task": None, "text": text})
         copied = {str(row["task_id"]): row for row in await reads.rows(statements.chain_ends())}
         for task, chain in chains.items():
             row = copied.get(task)
             since = chain.events if row is None else chain.went_on(row["seq"], bytes(row["hash"]).hex())
             if since == []:
                 continue
-            state, text = _told(since, missing=row is None, still=row is not None and row["open"])
-            if cancel and state == "problem" and since is not None:
-                await reads.call("cancel_task", UUID(task))
-                state, text = "ok", f"{text}; cancelled here"
+            still = row is not None and row["open"]
+            state, text = _told(since, missing=row is None, still=still)
+            if repeat and state == "problem" and since is not None:
+                state, text = "ok", f"{text}; {await _repeat(reads, UUID(task), since, still=still)}"
             findings.append({"state": state, "task": task, "text": text})
     show_rows(findings, {"state": "STATE", "task": "TASK", "text": "FINDING"}, as_json=as_json, empty="")
     if any(finding["state"] == "problem" for finding in findings):
         raise typer.Exit(EXIT_DOCTOR)
 
 
+async def _repeat(reads: Operator, task: UUID, since: list[str], *, still: bool) -> str:
+    """Cancels here, without an event, and erases what the original erased; says what was done."""
+    if still:
+        await reads.call("cancel_copy", task)
+    if "erase" in since:
+        await reads.call("erase", task)
+        return "erased here"
+    return "cancelled here"
+
+
 def _told(since: list[str] | None, *, missing: bool, still: bool) -> tuple[str, str]:
-    """What to say of a task that the original has continued. since: its events there; None: both have gone on with it."""
+    """What to say of a task that the original has continued. since: its events there; None: both continued it."""
     if missing:
         return "warning", "it was asked after this copy was made"
     if since is None:
-        return "warning", "both have gone on with it"
+        return "warning", "both continued this task"
     said = f"the original went on: {', '.join(dict.fromkeys(since))}"
-    return ("problem", f"{said}; here it would run again") if still else ("ok", said)
+    if still:
+        return "problem", f"{said}; here it would run again"
+    return ("problem", f"{said}; here its texts are still there") if "erase" in since else ("ok", said)
 
 
 async def check_audit(known: Settings, reads: Operator, found: Found) -> None:
@@ -142,30 +158,26 @@ async def check_audit(known: Settings, reads: Operator, found: Found) -> None:
     broken = (await reads.call_rows("verify_audit"))[:5]
     for row in broken:
         found("problem", "audit", f"{row['problem']} (task {row['task_id']}, row {row['audit_id']})")
-    key = _key(known)
-    seals = await reads.rows(statements.seals())
-    if key is None:
+    keys = _keys(known)
+    if not keys:
         found("warning", "audit", "no ATLAS_AUDIT_KEY: the audit is chained, and not sealed")
         if not broken:
             found("ok", "audit", "chains hold, and replies are those that were completed")
         return
-    earlier: bytes | None = None
-    for seal in seals:
-        fits = seal["mac"] == audit_mac(key, seal["upto"], seal["rows"], seal["digest"], seal["prev_mac"])
-        if not fits or seal["prev_mac"] != earlier:
-            found("problem", "audit", f"seal {seal['id']} was not made with this key, or follows another")
-        earlier = seal["mac"]
+    seals = [seal_line(seal) for seal in await reads.rows(statements.seals())]
+    for problem in seal_problems(seals, keys):
+        found("problem", "audit", problem)
     if not broken:
         sealed = counted(len(seals), "seal")
         found("ok", "audit", f"chains hold, {sealed}, and replies are those that were completed")
 
 
-def _key(known: Settings) -> bytes | None:
-    """ATLAS_AUDIT_KEY, or that of the embedded stack."""
+def _keys(known: Settings) -> tuple[bytes, ...]:
+    """ATLAS_AUDIT_KEY, or that of the embedded stack; newest first."""
     if known.atlas_audit_key:
-        return known.atlas_audit_key.get_secret_value().encode()
+        return known.audit_keys
     path = known.home / "audit.key"
-    return path.read_text().strip().encode() if known.database_url is None and path.exists() else None
+    return (path.read_text().strip().encode(),) if known.database_url is None and path.exists() else ()
 
 
 def register(app: typer.Typer) -> None:

@@ -60,7 +60,8 @@ async def reconcile(
                     "attempt_id": str(call["attempt_id"]),
                     "usage": usage.as_json() if usage else None,
                 }
-                await reads.call("record_usage", [item])
+                if not await reads.call("record_usage", [item]):
+                    said = "not booked"
             calls.append(
                 {"call": call["id"], "day": call["day"], "model": call["model"], "was": call["known"] or call["state"],
                  "reserved_tokens": call["reserved_tokens"], "tokens": usage.tokens if usage else None, "now": said}

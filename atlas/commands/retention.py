@@ -23,7 +23,7 @@ async def erase(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Erase what people wrote for good: of a task, or of all of a sender's. Ids, amounts and the audit stay."""
+    """Permanently erase the texts of one task, or of all of a sender's. Ids, amounts and the audit stay."""
     if (task is None) == (sender is None):
         raise UsageError("nothing is named" if task is None else "both --task and --sender are given", "name one of them")
     async with operator() as reads:
@@ -50,19 +50,21 @@ def _agree(question: str, yes: bool) -> None:
 
 
 async def _erase_sender(reads: Operator, sender: str) -> tuple[int, int]:
-    erased = 0
+    erased, after = 0, None
     while True:
-        (row,) = await reads.call_rows("erase_sender", sender)
+        (row,) = await reads.call_rows("erase_sender", sender, *(() if after is None else (after,)))
         erased += row["erased"]
-        if not row["left_over"] and not row["erased"]:
+        if row["next"] is None and not row["erased"]:
             return erased, row["unfinished"]
-        tell(f"{erased} erased, {row['left_over']} left")
+        after = row["next"] or after
+        if row["erased"]:
+            tell(f"{erased} erased so far")
 
 
 @runs
 async def retention(
-    tasks: Annotated[str | None, typer.Option(help="Keep ended tasks so long, such as 365d; `forever`.")] = None,
-    texts: Annotated[str | None, typer.Option(help="Keep the texts of ended tasks so long, such as 90d; `forever`.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="How long to keep ended tasks, such as 365d; `forever`.")] = None,
+    texts: Annotated[str | None, typer.Option(help="How long to keep their texts, such as 90d; `forever`.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show or set how long ended tasks and their texts are kept. Spend and audit stay."""

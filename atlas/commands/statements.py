@@ -106,7 +106,7 @@ def seals(upto: str | None = None) -> sa.Select[Any]:
 
 def ended_transactions() -> sa.Select[Any]:
     """All transactions below this one are over."""
-    return sa.select(sa.cast(sa.func.pg_snapshot_xmin(sa.func.pg_current_snapshot()), sa.Text))
+    return sa.select(sa.cast(sa.func.atlas.ended_xacts(), sa.Text))
 
 
 def count_audit(upto: str) -> sa.Select[Any]:

@@ -8,8 +8,8 @@ the audit from its beginning, up to the transactions that were over when it was 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -21,7 +21,7 @@ from atlas.errors import UsageError
 
 VERSION = 1
 Hex = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2})+$")]
-Transaction = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,20}$")]
+Transaction = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,19}$")]
 
 
 class Head(TypedDict):
@@ -94,35 +94,6 @@ def row_hash(row: RowLine) -> str:
     return hashlib.sha256("|".join(str(part) for part in parts).encode()).hexdigest()
 
 
-def verify_file(lines: Iterable[str], key: bytes | None) -> Iterator[str]:
-    """A sentence for each thing that does not fit: hashes, chains, seals, and their MACs where the key is known.
-
-    Raises UsageError for what is not an export of the audit.
-    """
-    head, documents = _read(lines)
-    chains: dict[str, tuple[int, str]] = {}
-    counts: Counter[str] = Counter()
-    waiting: dict[int, tuple[int, bytes]] = {}
-    seals: list[SealLine] = []
-    for number, line in documents:
-        counts[line["kind"]] += 1
-        if line["kind"] == "seal":
-            seals.append(line)
-            continue
-        if row_hash(line) != line["hash"]:
-            yield f"line {number}: the hash does not fit the row (task {line['task_id']}, row {line['id']})"
-        if line["task_id"] is not None:
-            seq, last = chains.get(line["task_id"], (0, None))
-            if (line["seq"], line["prev_hash"]) != (seq + 1, last):
-                yield f"line {number}: the chain is broken before this row (task {line['task_id']}, row {line['id']})"
-            chains[line["task_id"]] = (line["seq"], line["hash"])
-        waiting[line["id"]] = (int(line["xact"]), bytes.fromhex(line["hash"]))
-    yield from _seals(seals, waiting, key)
-    for kind, expected in (("row", head["rows"]), ("seal", head["seals"])):
-        if counts[kind] != expected:
-            yield f"the file has {counts[kind]} {kind}s of {expected}: it was cut"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditChain:
     """The rows of a task in an export: the hash of each, in order, and the events."""
@@ -137,49 +108,100 @@ class AuditChain:
         return self.events[seq:]
 
 
-def read_chains(lines: Iterable[str]) -> tuple[dict[str, AuditChain], list[SealLine]]:
-    """The chains of an export by task, and its seals. Raises UsageError for what is not an export, or does not prove itself."""
-    found = list(lines)
-    for problem in verify_file(found, None):
-        raise UsageError(f"the export does not prove itself: {problem}", "export the audit again")
-    chains: dict[str, AuditChain] = {}
-    seals: list[SealLine] = []
-    for _, line in _read(found)[1]:
+@dataclass(slots=True, kw_only=True)
+class Proof:
+    """What an export proves. problems: a sentence each. unsealed: rows after the last seal. Mutable."""
+
+    problems: list[str] = field(default_factory=list)
+    seals: list[SealLine] = field(default_factory=list)
+    unsealed: int = 0
+
+
+MOST = 20
+"""Problems that are told: after these a file needs no more of them."""
+
+
+def prove(lines: Iterable[str], keys: Sequence[bytes] = (), *, chains: dict[str, AuditChain] | None = None) -> Proof:
+    """Checks hashes, chains, seals, and the seals' MACs where keys are known (newest first). chains: takes those of the file.
+
+    Raises UsageError for what is not an export of the audit.
+    """
+    head, documents = _read(lines)
+    proof = Proof()
+    ends: dict[str, tuple[int, str]] = {}
+    transactions, hashes, last_id = array("Q"), bytearray(), 0
+    for number, line in documents:
+        if len(proof.problems) >= MOST:
+            return proof
         if line["kind"] == "seal":
-            seals.append(line)
-        elif line["task_id"] is not None:
-            chain = chains.setdefault(line["task_id"], AuditChain())
-            chain.hashes.append(line["hash"])
-            chain.events.append(line["event"])
-    return chains, seals
+            proof.seals.append(line)
+            continue
+        what = f"task {line['task_id']}, row {line['id']}"
+        if row_hash(line) != line["hash"]:
+            proof.problems.append(f"line {number}: the hash does not fit the row ({what})")
+        if line["id"] <= last_id:
+            proof.problems.append(f"line {number}: the row does not come after row {last_id} ({what})")
+        last_id = max(last_id, line["id"])
+        if (task := line["task_id"]) is not None:
+            seq, last = ends.get(task, (0, None))
+            if (line["seq"], line["prev_hash"]) != (seq + 1, last):
+                proof.problems.append(f"line {number}: the chain is broken before this row ({what})")
+            ends[task] = (line["seq"], line["hash"])
+            if chains is not None:
+                chain = chains.setdefault(task, AuditChain())
+                chain.hashes.append(line["hash"])
+                chain.events.append(line["event"])
+        transactions.append(int(line["xact"]))
+        hashes += bytes.fromhex(line["hash"])
+    for kind, count, expected in (("row", len(transactions), head["rows"]), ("seal", len(proof.seals), head["seals"])):
+        if count != expected:
+            proof.problems.append(f"the file has {count} {kind}s of {expected}: it was cut")
+    proof.problems += _uncovered(proof, transactions, hashes)
+    proof.problems += seal_problems(proof.seals, keys)
+    return proof
 
 
-def _seals(seals: list[SealLine], rows: Mapping[int, tuple[int, bytes]], key: bytes | None) -> Iterator[str]:
-    ordered = [rows[one] for one in sorted(rows)]
-    since, earlier = 0, None
-    for seal in seals:
-        upto = int(seal["upto"])
-        covered = [digest for xact, digest in ordered if since <= xact < upto]
-        if (len(covered), hashlib.sha256(b"".join(covered)).hexdigest()) != (seal["rows"], seal["digest"]):
+def _uncovered(proof: Proof, transactions: Sequence[int], hashes: bytearray) -> Iterator[str]:
+    """Seals that do not fit the rows of their transactions. Counts the rows after the last one."""
+    order = sorted(range(len(transactions)), key=transactions.__getitem__)
+    at = 0
+    for seal in proof.seals:
+        begin, upto = at, int(seal["upto"])
+        while at < len(order) and transactions[order[at]] < upto:
+            at += 1
+        digest = hashlib.sha256(b"".join(hashes[32 * row : 32 * row + 32] for row in sorted(order[begin:at])))
+        if (at - begin, digest.hexdigest()) != (seal["rows"], seal["digest"]):
             yield f"seal {seal['id']} does not fit its rows"
+    proof.unsealed = len(order) - at
+
+
+def seal_problems(seals: Iterable[SealLine], keys: Sequence[bytes]) -> Iterator[str]:
+    """Seals that do not follow each other, or have another key. keys: newest first; a newer one ends the older ones."""
+    allowed = list(keys)
+    earlier = None
+    for seal in seals:
         if seal["prev_mac"] != earlier:
             yield f"seal {seal['id']} follows another one"
         previous = bytes.fromhex(earlier) if earlier else None
-        if (
-            key is not None
-            and seal["mac"] != audit_mac(key, seal["upto"], seal["rows"], bytes.fromhex(seal["digest"]), previous).hex()
-        ):
-            yield f"seal {seal['id']} was not made with this key"
-        since, earlier = upto, seal["mac"]
+        text = (seal["upto"], seal["rows"], bytes.fromhex(seal["digest"]), previous)
+        used = next((place for place, key in enumerate(allowed) if seal["mac"] == audit_mac(key, *text).hex()), None)
+        if used is not None:
+            del allowed[used + 1 :]
+        elif keys:
+            yield f"seal {seal['id']} was made with another key"
+        earlier = seal["mac"]
 
 
 def _read(lines: Iterable[str]) -> tuple[Head, Iterator[tuple[int, RowLine | SealLine]]]:
     """The first line, and the others with their numbers. Raises UsageError for what an export does not hold."""
     numbered = enumerate(lines, 1)
     first = next(numbered, (1, ""))[1]
-    if f'"atlas_audit": {VERSION}' not in first:
+    if '"atlas_audit"' not in first:
         raise UsageError("this is not an export of Atlas's audit", "write one with `atlas audit export`")
-    return _checked(_HEAD, 1, first), ((number, _checked(_LINE, number, line)) for number, line in numbered)
+    head = _checked(_HEAD, 1, first)
+    if head["atlas_audit"] != VERSION:
+        raise UsageError(f"this is an export of version {head['atlas_audit']}", f"this Atlas reads version {VERSION}")
+    return head, ((number, _checked(_LINE, number, line)) for number, line in numbered)
 
 
 def _checked(adapter: TypeAdapter[Checked], number: int, line: str) -> Checked:

@@ -95,8 +95,9 @@ async def unknown_versions(connection: asyncpg.Connection, project: Path) -> lis
     return [row["version"] for row in rows if row["version"] not in known]
 
 
-LOCK_SECONDS = 3.0
-"""The longest wait of a migration for a lock: while it waits, everyone who comes after it waits too."""
+LOCK_SECONDS = 0.8
+"""The longest wait of a migration for a lock: while it waits, everyone who comes after it waits too. Less than the second after
+which Postgres looks for a deadlock: where there is one, the migration gives way, and no worker."""
 
 
 async def migrate(connection: asyncpg.Connection, *, patience: float = 120.0) -> list[Migration]:
@@ -111,6 +112,8 @@ async def migrate(connection: asyncpg.Connection, *, patience: float = 120.0) ->
         todo = await pending(connection)
         for migration in todo:
             await _apply(connection, migration, time.monotonic() + patience)
+        # a copy that was restored in another server
+        await connection.execute("select atlas.continue_audit()")
         return todo
     finally:
         await connection.execute("select pg_advisory_unlock(hashtextextended('atlas.migrate', 0))")
@@ -127,7 +130,7 @@ async def _apply(connection: asyncpg.Connection, migration: Migration, end: floa
                     "insert into supabase_migrations.schema_migrations (version, name, statements) values ($1, $2, $3)",
                     migration.version, migration.name, [migration.sql],
                 )  # fmt: skip
-        except asyncpg.LockNotAvailableError as error:
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
             if time.monotonic() > end:
                 raise StackError(
                     f"migration {name} did not get its locks: {await _longest(connection)}; it changed nothing",
@@ -143,7 +146,7 @@ async def _apply(connection: asyncpg.Connection, migration: Migration, end: floa
 
 
 async def _longest(connection: asyncpg.Connection) -> str:
-    """The oldest transaction of this database but our own: most likely who holds the lock."""
+    """The oldest transaction in this database except ours: most likely who holds the lock."""
     row = await connection.fetchrow(
         "select pid, usename, application_name, extract(epoch from now() - xact_start)::int as seconds from pg_stat_activity "
         "where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null order by xact_start limit 1"

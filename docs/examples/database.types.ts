@@ -471,6 +471,22 @@ export type Database = {
         };
         Relationships: [];
       };
+      "later_trim": {
+        Row: {
+          "due": string;
+          "task_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "due": string;
+          "task_id": string;
+        };
+        Update: {
+          "due"?: string;
+          "task_id"?: string;
+        };
+        Relationships: [];
+      };
       "member": {
         Row: {
           "created_at": string;
@@ -1076,6 +1092,7 @@ export type Database = {
           "claim_seq": number | null;
           "dead_letter": boolean;
           "early_losses": number;
+          "erased_at": string | null;
           "error_code": string | null;
           "error_message": string | null;
           "escalated_at": string | null;
@@ -1116,6 +1133,7 @@ export type Database = {
           "claim_seq"?: number | null;
           "dead_letter"?: never;
           "early_losses"?: number;
+          "erased_at"?: string | null;
           "error_code"?: string | null;
           "error_message"?: string | null;
           "escalated_at"?: string | null;
@@ -1153,6 +1171,7 @@ export type Database = {
           "claim_seq"?: number | null;
           "dead_letter"?: never;
           "early_losses"?: number;
+          "erased_at"?: string | null;
           "error_code"?: string | null;
           "error_message"?: string | null;
           "escalated_at"?: string | null;
@@ -1578,6 +1597,7 @@ export type Database = {
         };
         Returns: string;
       };
+      "audit_xact": { Args: Record<PropertyKey, never>; Returns: unknown };
       "begin_post": {
         Args: { "p_address": string; "p_event_id": string; "p_lease": string; "p_part": string; "p_task_id": string };
         Returns: {
@@ -1595,6 +1615,7 @@ export type Database = {
       "broadcast_interval": { Args: { "p_rate": number }; Returns: string };
       "broadcast_parts": { Args: { "p_attempts": (string)[]; "p_rate": number }; Returns: undefined };
       "caller_role": { Args: Record<PropertyKey, never>; Returns: unknown };
+      "cancel_copy": { Args: { "p_task": string }; Returns: undefined };
       "cancel_task": { Args: { "p_attempt_id"?: string; "p_task_id": string; "p_usages"?: Json }; Returns: string };
       "check_control": { Args: { "message": Json }; Returns: undefined };
       "check_ledger": {
@@ -1648,6 +1669,7 @@ export type Database = {
         }[];
       };
       "complete_tasks": { Args: { "p_items": Json }; Returns: string[] };
+      "continue_audit": { Args: Record<PropertyKey, never>; Returns: boolean };
       "control_command": { Args: { "message": Json }; Returns: Json };
       "cost": {
         Args: {
@@ -1698,12 +1720,14 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "ended_xacts": { Args: Record<PropertyKey, never>; Returns: unknown };
       "erase": { Args: { "p_task_id": string }; Returns: undefined };
+      "erase_others": { Args: { "p_limit": number; "p_sender_key": string }; Returns: number };
       "erase_sender": {
-        Args: { "p_limit"?: number; "p_sender_key": string };
+        Args: { "p_after"?: string; "p_limit"?: number; "p_sender_key": string };
         Returns: {
           "erased": number;
-          "left_over": number;
+          "next": string;
           "unfinished": number;
         }[];
       };
@@ -1784,6 +1808,7 @@ export type Database = {
         Returns: Json;
       };
       "is_filter": { Args: { "filter": Json }; Returns: boolean };
+      "is_leaving": { Args: { "p_message_task": string; "p_task": string }; Returns: boolean };
       "is_service": { Args: Record<PropertyKey, never>; Returns: boolean };
       "keep_late_text": {
         Args: {
@@ -2036,6 +2061,15 @@ export type Database = {
           "tokens": number;
         }[];
       };
+      "sender_of": {
+        Args: {
+          "p_message": Omit<
+            Database["public"]["Tables"]["architect_in"]["Row"],
+            Database["public"]["Tables"]["architect_in"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
       "set_budget": {
         Args: { "p_limits": Json; "p_scope": string; "p_set_by"?: string };
         Returns: {
@@ -2166,6 +2200,7 @@ export type Database = {
       "watch_audit": { Args: { "p_every"?: string; "p_rows"?: number }; Returns: number };
       "watch_ledger": { Args: { "p_every"?: string }; Returns: Json };
       "watch_task": { Args: { "p_reader": string; "p_task_id": string }; Returns: string };
+      "without_texts": { Args: { "p_data": Json }; Returns: Json };
       "worst_cost": {
         Args: {
           "factor"?: number;
@@ -2178,6 +2213,7 @@ export type Database = {
         };
         Returns: number;
       };
+      "xact_base": { Args: Record<PropertyKey, never>; Returns: number };
     };
     Enums: {
       [_ in never]: never;

@@ -1,7 +1,7 @@
 -- What each role may do with each table, view and function: denials first. Row level security is in rows.test.sql.
 begin;
 set local search_path = public, extensions;
-select plan(277);
+select plan(282);
 
 -- anon
 select table_privs_are('atlas', 'attempt', 'anon', array[]::text[]);
@@ -12,6 +12,7 @@ select table_privs_are('atlas', 'budget_day', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'budget_event', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'budget_now', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'control', 'anon', array[]::text[]);
+select table_privs_are('atlas', 'later_trim', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'dead_letters', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'destination', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'id_key', 'anon', array[]::text[]);
@@ -68,6 +69,7 @@ select table_privs_are('atlas', 'budget_day', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'budget_event', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'budget_now', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'control', 'atlas_worker', array[]::text[]);
+select table_privs_are('atlas', 'later_trim', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'dead_letters', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'destination', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'id_key', 'atlas_worker', array[]::text[]);
@@ -119,6 +121,7 @@ select table_privs_are('rag', 'usage', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'audit_checkpoint', 'authenticated', array[]::text[]);
 select table_privs_are('atlas', 'budget_event', 'authenticated', array[]::text[]);
 select table_privs_are('atlas', 'control', 'authenticated', array[]::text[]);
+select table_privs_are('atlas', 'later_trim', 'authenticated', array[]::text[]);
 select table_privs_are('atlas', 'destination', 'authenticated', array[]::text[]);
 select table_privs_are('atlas', 'inbound', 'authenticated', array[]::text[]);
 select table_privs_are('atlas', 'model_state', 'authenticated', array[]::text[]);
@@ -180,6 +183,7 @@ select table_privs_are('atlas', 'budget_day', 'service_role', array['SELECT']::t
 select table_privs_are('atlas', 'budget_event', 'service_role', array['SELECT']::text[]);
 select table_privs_are('atlas', 'budget_now', 'service_role', array['SELECT']::text[]);
 select table_privs_are('atlas', 'control', 'service_role', array['SELECT']::text[]);
+select table_privs_are('atlas', 'later_trim', 'service_role', array['SELECT']::text[]);
 select table_privs_are('atlas', 'dead_letters', 'service_role', array['SELECT']::text[]);
 select table_privs_are('atlas', 'destination', 'service_role', array['DELETE', 'INSERT', 'SELECT', 'UPDATE']::text[]);
 select table_privs_are('atlas', 'id_key', 'service_role', array[]::text[]);
@@ -236,6 +240,7 @@ select table_privs_are('atlas', 'budget_day', 'atlas_rag', array[]::text[]);
 select table_privs_are('atlas', 'budget_event', 'atlas_rag', array[]::text[]);
 select table_privs_are('atlas', 'budget_now', 'atlas_rag', array[]::text[]);
 select table_privs_are('atlas', 'control', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'later_trim', 'atlas_rag', array[]::text[]);
 select table_privs_are('atlas', 'dead_letters', 'atlas_rag', array[]::text[]);
 select table_privs_are('atlas', 'destination', 'atlas_rag', array[]::text[]);
 select table_privs_are('atlas', 'id_key', 'atlas_rag', array[]::text[]);
@@ -285,7 +290,7 @@ select table_privs_are('rag', 'usage', 'atlas_rag', array[]::text[]);
 
 -- no table without a line above
 select is((select count(*)::integer from pg_class c join pg_namespace n on n.oid = c.relnamespace
-  where c.relkind in ('r', 'v') and n.nspname in ('atlas', 'rag')), 52, 'every table and view of atlas and rag stands here');
+  where c.relkind in ('r', 'v') and n.nspname in ('atlas', 'rag')), 53, 'every table and view of atlas and rag stands here');
 -- a sender writes its message, and whose it is; nothing else
 select column_privs_are('public', 'architect_in', 'data', 'authenticated', array['INSERT', 'SELECT']);
 select column_privs_are('public', 'architect_in', 'task_id', 'authenticated', array['SELECT']);

@@ -147,6 +147,25 @@ async def test_an_old_command_line_does_not_undo_a_migration(released: Database,
         await asyncio.to_thread(atlas, unpacked(tmp_path), "migrate", env={"DATABASE_URL": released.url()})
 
 
+async def test_where_a_migration_and_a_worker_lock_each_other_out_the_migration_gives_way(released: Database) -> None:
+    """Workers lock a task, then its calls; a migration of both may come the other way round."""
+    async with released.connect() as db, released.connect() as worker:
+        transaction = worker.transaction()
+        await transaction.start()
+        await worker.execute("update atlas.task set priority = priority")
+        migrating = asyncio.create_task(migrate.migrate(db))
+
+        async def waits() -> bool:
+            query = "select exists (select from pg_locks where not granted and relation = 'atlas.task'::regclass)"
+            async with released.connect() as other:
+                return bool(await other.fetchval(query))
+
+        await until(waits, 10, "the migration waits for the task, and holds the calls")
+        await worker.execute("update atlas.spend set known = known")
+        await transaction.commit()
+        assert await asyncio.wait_for(migrating, 60)
+
+
 async def test_a_migration_does_not_keep_workers_waiting_behind_a_long_read(released: Database) -> None:
     """It waits for its locks for moments only, and comes again; whoever is in its way is named."""
     async with released.connect() as db, released.connect() as reader, released.connect() as worker:
