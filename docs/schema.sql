@@ -578,21 +578,6 @@ $$;
 COMMENT ON FUNCTION atlas.audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamp with time zone, detail jsonb) IS 'The hash of an audit row.';
 
 --
--- Name: audit_xact(); Type: FUNCTION; Schema: atlas; Owner: -
---
-
-CREATE FUNCTION atlas.audit_xact() RETURNS xid8
-    LANGUAGE sql
-    SET search_path TO ''
-    AS $$ select (pg_current_xact_id()::text::bigint + atlas.xact_base())::text::xid8 $$;
-
---
--- Name: FUNCTION audit_xact(); Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON FUNCTION atlas.audit_xact() IS 'The number of this transaction in the audit. Internal.';
-
---
 -- Name: begin_post(uuid, text, uuid, text, interval); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -1468,8 +1453,10 @@ begin
   alter table atlas.audit disable trigger append_only;
   update atlas.audit a set xact = (a.xact::text::bigint - atlas.xact_base() + v_base)::text::xid8 where a.id > v_copied;
   alter table atlas.audit enable trigger append_only;
-  execute format($q$create or replace function atlas.xact_base() returns bigint language sql immutable parallel safe set search_path = ''
+  execute format($q$create or replace function atlas.xact_base() returns bigint language sql stable parallel safe set search_path = ''
     as $f$ select %s::bigint $f$ $q$, v_base);
+  -- as a constant: plans that write the audit are made anew, and nothing is looked up for a row
+  execute format('alter table atlas.audit alter column xact set default ((pg_current_xact_id()::text::bigint + %s)::text::xid8)', v_base);
   perform atlas.append_audit(null, 'continue_audit');
   return true;
 end
@@ -6912,7 +6899,7 @@ COMMENT ON FUNCTION atlas.worst_cost(price atlas.model_price, input bigint, outp
 --
 
 CREATE FUNCTION atlas.xact_base() RETURNS bigint
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path TO ''
     AS $$ select 0::bigint $$;
 
@@ -9007,7 +8994,7 @@ COMMENT ON COLUMN atlas.attempt.error_message IS 'Why it ended without a reply.'
 
 CREATE TABLE atlas.audit (
     id bigint NOT NULL,
-    xact xid8 DEFAULT atlas.audit_xact() NOT NULL,
+    xact xid8 DEFAULT pg_current_xact_id() NOT NULL,
     task_id uuid,
     seq integer NOT NULL,
     event text NOT NULL,
@@ -9036,7 +9023,7 @@ COMMENT ON COLUMN atlas.audit.id IS 'Its id.';
 -- Name: COLUMN audit.xact; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.audit.xact IS 'The transaction that wrote it (atlas.audit_xact); seals cover all below a snapshot.';
+COMMENT ON COLUMN atlas.audit.xact IS 'The transaction that wrote it, plus atlas.xact_base(); seals cover all below a snapshot.';
 
 --
 -- Name: COLUMN audit.task_id; Type: COMMENT; Schema: atlas; Owner: -
@@ -14899,12 +14886,6 @@ GRANT ALL ON FUNCTION atlas.audit_digest() TO atlas_worker;
 
 REVOKE ALL ON FUNCTION atlas.audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamp with time zone, detail jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.audit_hash(prev_hash bytea, task_id uuid, seq integer, event text, actor text, at timestamp with time zone, detail jsonb) TO service_role;
-
---
--- Name: FUNCTION audit_xact(); Type: ACL; Schema: atlas; Owner: -
---
-
-REVOKE ALL ON FUNCTION atlas.audit_xact() FROM PUBLIC;
 
 --
 -- Name: FUNCTION begin_post(p_task_id uuid, p_part text, p_event_id uuid, p_address text, p_lease interval); Type: ACL; Schema: atlas; Owner: -

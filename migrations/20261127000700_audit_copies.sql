@@ -1,21 +1,14 @@
 -- The audit of a restored copy goes on. Seals cover transactions by their numbers, and a copy in another server counts from its own: there
 -- a base is added, so that what is written next comes after what was copied.
 --
--- locks: atlas.audit AccessExclusiveLock: a change of the catalog alone
+-- locks: none
 
 create function atlas.xact_base() returns bigint
-language sql immutable parallel safe set search_path = ''
+language sql stable parallel safe set search_path = ''
 as $$ select 0::bigint $$;
 comment on function atlas.xact_base() is
   'What is added to the numbers of this server''s transactions in the audit; atlas.continue_audit() replaces it in a restored copy. Internal.';
-
-create function atlas.audit_xact() returns xid8
-language sql volatile set search_path = ''
-as $$ select (pg_current_xact_id()::text::bigint + atlas.xact_base())::text::xid8 $$;
-comment on function atlas.audit_xact() is 'The number of this transaction in the audit. Internal.';
-
-alter table atlas.audit alter column xact set default atlas.audit_xact();
-comment on column atlas.audit.xact is 'The transaction that wrote it (atlas.audit_xact); seals cover all below a snapshot.';
+comment on column atlas.audit.xact is 'The transaction that wrote it, plus atlas.xact_base(); seals cover all below a snapshot.';
 
 create function atlas.ended_xacts() returns xid8
 language sql stable set search_path = ''
@@ -45,8 +38,10 @@ begin
   alter table atlas.audit disable trigger append_only;
   update atlas.audit a set xact = (a.xact::text::bigint - atlas.xact_base() + v_base)::text::xid8 where a.id > v_copied;
   alter table atlas.audit enable trigger append_only;
-  execute format($q$create or replace function atlas.xact_base() returns bigint language sql immutable parallel safe set search_path = ''
+  execute format($q$create or replace function atlas.xact_base() returns bigint language sql stable parallel safe set search_path = ''
     as $f$ select %s::bigint $f$ $q$, v_base);
+  -- as a constant: plans that write the audit are made anew, and nothing is looked up for a row
+  execute format('alter table atlas.audit alter column xact set default ((pg_current_xact_id()::text::bigint + %s)::text::xid8)', v_base);
   perform atlas.append_audit(null, 'continue_audit');
   return true;
 end

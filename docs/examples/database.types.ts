@@ -1597,7 +1597,6 @@ export type Database = {
         };
         Returns: string;
       };
-      "audit_xact": { Args: Record<PropertyKey, never>; Returns: unknown };
       "begin_post": {
         Args: { "p_address": string; "p_event_id": string; "p_lease": string; "p_part": string; "p_task_id": string };
         Returns: {
