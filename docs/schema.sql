@@ -91,6 +91,128 @@ CREATE TYPE rag.weighed_term AS (
 COMMENT ON TYPE rag.weighed_term IS 'A term of a question. A passage that has it scores gain / (base + slope * its length); share: what its word is of the question.';
 
 --
+-- Name: decision; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.decision (
+    project_id uuid NOT NULL,
+    number integer NOT NULL,
+    task_id uuid,
+    title text NOT NULL,
+    content text NOT NULL,
+    status text NOT NULL,
+    superseded_by integer,
+    asked_by text NOT NULL,
+    decided_by text NOT NULL,
+    decided_at timestamp with time zone DEFAULT now() NOT NULL,
+    reason text,
+    CONSTRAINT decision_number_check CHECK ((number > 0)),
+    CONSTRAINT decision_reason_check CHECK ((length(reason) <= 2000)),
+    CONSTRAINT decision_status_check CHECK ((status = ANY (ARRAY['accepted'::text, 'rejected'::text, 'superseded'::text]))),
+    CONSTRAINT no_record_supersedes_itself CHECK ((superseded_by <> number)),
+    CONSTRAINT superseded_has_its_successor CHECK (((status = 'superseded'::text) = (superseded_by IS NOT NULL)))
+);
+
+--
+-- Name: TABLE decision; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.decision IS 'What a project decided of records: each by its number, with who decided it, when and why.';
+
+--
+-- Name: COLUMN decision.project_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.project_id IS 'The project that decided.';
+
+--
+-- Name: COLUMN decision.number; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.number IS 'Its number in the project, from 1: ADR-7 is 7.';
+
+--
+-- Name: COLUMN decision.task_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.task_id IS 'The task whose reply it is; null for one that was imported.';
+
+--
+-- Name: COLUMN decision.title; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.title IS 'Its title.';
+
+--
+-- Name: COLUMN decision.content; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.content IS 'The record, in Markdown, as it was when it was decided.';
+
+--
+-- Name: COLUMN decision.status; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.status IS 'accepted: it holds. rejected. superseded: it held, until another did.';
+
+--
+-- Name: COLUMN decision.superseded_by; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.superseded_by IS 'The number of the decision that holds instead.';
+
+--
+-- Name: COLUMN decision.asked_by; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.asked_by IS 'The sender whose question it answers.';
+
+--
+-- Name: COLUMN decision.decided_by; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.decided_by IS 'Who decided last: user:<id> of a login, else role:<database role>.';
+
+--
+-- Name: COLUMN decision.decided_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.decided_at IS 'When its status was last decided.';
+
+--
+-- Name: COLUMN decision.reason; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.reason IS 'Why, in the words of who decided.';
+
+--
+-- Name: CONSTRAINT no_record_supersedes_itself ON decision; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON CONSTRAINT no_record_supersedes_itself ON atlas.decision IS 'Nothing supersedes itself.';
+
+--
+-- Name: CONSTRAINT superseded_has_its_successor ON decision; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON CONSTRAINT superseded_has_its_successor ON atlas.decision IS 'What is superseded says by what.';
+
+--
+-- Name: accept(uuid, text, bigint[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.accept(p_task uuid, p_reason text DEFAULT NULL::text, p_supersedes bigint[] DEFAULT '{}'::bigint[]) RETURNS atlas.decision
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$ select * from atlas.decide(p_task, 'accepted', 'accept', p_reason, p_supersedes) $$;
+
+--
+-- Name: FUNCTION accept(p_task uuid, p_reason text, p_supersedes bigint[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.accept(p_task uuid, p_reason text, p_supersedes bigint[]) IS 'Accepts the reply of a task as a decision of its project, which may supersede others. For deciders and admins; again, it changes nothing.';
+
+--
 -- Name: accept_message(text, text, jsonb, text, text, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -418,6 +540,35 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.announce_budgets(p_scopes text[]) IS 'Tells of those budgets of a list that are spent to 80 or 100 %. Internal.';
+
+--
+-- Name: announce_decision(atlas.decision, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.announce_decision(p_decision atlas.decision, p_event text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_facts constant jsonb := jsonb_strip_nulls(jsonb_build_object('project_id', p_decision.project_id, 'number', p_decision.number,
+    'superseded_by', p_decision.superseded_by));
+begin
+  if exists (select from atlas.task t where t.id = p_decision.task_id) then
+    perform atlas.append_audit(p_decision.task_id, p_event, v_facts);
+  else
+    perform atlas.append_audit(null, p_event, v_facts);
+  end if;
+  perform atlas.emit('decision.' || p_decision.status, v_facts || jsonb_strip_nulls(jsonb_build_object('task_id', p_decision.task_id,
+    'project', (select p.name from atlas.project p where p.id = p_decision.project_id), 'title', p_decision.title,
+    'decided_by', p_decision.decided_by, 'reason', p_decision.reason)), p_decision.task_id);
+end
+$$;
+
+--
+-- Name: FUNCTION announce_decision(p_decision atlas.decision, p_event text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.announce_decision(p_decision atlas.decision, p_event text) IS 'A decision''s row of the audit, and its event. Internal.';
 
 --
 -- Name: append_audit(uuid, text, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1634,6 +1785,50 @@ $_$;
 COMMENT ON FUNCTION atlas.create_project(p_name text) IS 'Makes a project; answers its id, or null where its name is taken. Raises AT001 for what cannot be a name.';
 
 --
+-- Name: decide(uuid, text, text, text, bigint[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.decide(p_task uuid, p_status text, p_verb text, p_reason text, p_supersedes bigint[]) RETURNS atlas.decision
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  d record;
+  result atlas.decision;
+  v_number integer;
+begin
+  if length(p_reason) > 2000 then
+    perform atlas.refuse('reason', 'is longer than 2,000 characters', 'send its gist', 'AT001', p_verb);
+  end if;
+  select * into d from atlas.draft(p_task, p_verb);
+  select x.* into result from atlas.decision x where x.task_id = p_task;
+  if found then
+    if result.status = p_status and coalesce(cardinality(p_supersedes), 0) = 0 then
+      return result;
+    end if;
+    raise exception using errcode = 'AT005',
+      message = format('%s: task %s is ADR-%s already, %s%s', p_verb, p_task, result.number, result.status,
+        coalesce(' by ADR-' || result.superseded_by, '')),
+      hint = case result.status when 'accepted' then 'another decision can supersede it: `atlas supersede`'
+                                else 'ask again: a new record can be accepted' end;
+  end if;
+  v_number := atlas.next_decision((d.task).project_id);
+  insert into atlas.decision (project_id, number, task_id, title, content, status, asked_by, decided_by, reason)
+  values ((d.task).project_id, v_number, p_task, (d.task).title, d.content, p_status, (d.task).sender_key, atlas.actor(), p_reason)
+  returning * into result;
+  perform atlas.announce_decision(result, p_verb);
+  perform atlas.supersede((d.task).project_id, old.number::integer, v_number, p_reason) from unnest(p_supersedes) as old (number);
+  return result;
+end
+$$;
+
+--
+-- Name: FUNCTION decide(p_task uuid, p_status text, p_verb text, p_reason text, p_supersedes bigint[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.decide(p_task uuid, p_status text, p_verb text, p_reason text, p_supersedes bigint[]) IS 'Accepts or rejects the reply of a task. Internal.';
+
+--
 -- Name: defer_upstream(text, integer); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -1730,43 +1925,6 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.distance(p_one text, p_other text) IS 'How many letters make the one word of the other (Levenshtein). Internal.';
-
---
--- Name: drop_documents(uuid, text[]); Type: FUNCTION; Schema: atlas; Owner: -
---
-
-CREATE FUNCTION atlas.drop_documents(p_project uuid, p_sources text[]) RETURNS integer
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-begin
-  perform atlas.require_member(p_project);
-  return rag.drop_documents(p_project, p_sources);
-end
-$$;
-
---
--- Name: FUNCTION drop_documents(p_project uuid, p_sources text[]); Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON FUNCTION atlas.drop_documents(p_project uuid, p_sources text[]) IS 'Drops documents of a project, for its members; says how many there were.';
-
---
--- Name: drop_post(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
---
-
-CREATE FUNCTION atlas.drop_post(p_task_id uuid, p_part text) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-  delete from atlas.post p where (p.task_id, p.part) = (p_task_id, p_part)
-$$;
-
---
--- Name: FUNCTION drop_post(p_task_id uuid, p_part text); Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON FUNCTION atlas.drop_post(p_task_id uuid, p_part text) IS 'A post was refused for certain, or is gone: the next call makes it anew.';
 
 --
 -- Name: task; Type: TABLE; Schema: atlas; Owner: -
@@ -2056,6 +2214,92 @@ COMMENT ON COLUMN atlas.task.erased_at IS 'When its texts were erased; null: the
 COMMENT ON CONSTRAINT a_question_has_its_messages_id ON atlas.task IS 'So a question is found by one id.';
 
 --
+-- Name: draft(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.draft(p_task uuid, p_verb text) RETURNS TABLE(task atlas.task, content text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  found_task atlas.task;
+  reply jsonb;
+begin
+  select t.* into found_task from atlas.task t where t.id = p_task for no key update;
+  if not found or not (atlas.is_service() or atlas.owns_task(p_task)) then
+    raise exception using errcode = 'AT004', message = format('no task %s', p_task),
+      hint = 'see `atlas tasks` or atlas.task_history for the ids';
+  end if;
+  perform atlas.require_decider(found_task.project_id, p_verb);
+  select o.data into reply from public.architect_out o where o.id = found_task.out_id;
+  if found_task.kind <> 'chat' or found_task.state <> 'completed' or reply ->> 'msg_type' is distinct from 'spec' then
+    raise exception using errcode = 'AT005', message = format('%s: task %s is %s', p_verb, p_task,
+      case when found_task.kind <> 'chat' then 'a control message' else found_task.state end),
+      hint = 'a question that was answered can be decided';
+  end if;
+  if found_task.erased_at is not null then
+    raise exception using errcode = 'AT005', message = format('%s: the reply of task %s was erased', p_verb, p_task), hint = 'ask again';
+  end if;
+  if reply #>> '{metadata,truncated}' = 'true' then
+    raise exception using errcode = 'AT005', message = format('%s: the reply of task %s was cut by its budget', p_verb, p_task),
+      hint = 'raise the budget, and ask again';
+  end if;
+  if reply #>> '{metadata,kind}' in ('refusal', 'passages') then
+    raise exception using errcode = 'AT005',
+      message = format('%s: the reply of task %s is %s, and proposes nothing', p_verb, p_task,
+        case reply #>> '{metadata,kind}' when 'refusal' then 'a refusal' else 'a list of passages' end),
+      hint = 'ask again with a model';
+  end if;
+  task := found_task;
+  content := reply ->> 'content';
+  return next;
+end
+$$;
+
+--
+-- Name: FUNCTION draft(p_task uuid, p_verb text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.draft(p_task uuid, p_verb text) IS 'The task and the reply that somebody decides on; AT004, AT005 and AT006 say why not. Internal.';
+
+--
+-- Name: drop_documents(uuid, text[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.drop_documents(p_project uuid, p_sources text[]) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  perform atlas.require_member(p_project);
+  return rag.drop_documents(p_project, p_sources);
+end
+$$;
+
+--
+-- Name: FUNCTION drop_documents(p_project uuid, p_sources text[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.drop_documents(p_project uuid, p_sources text[]) IS 'Drops documents of a project, for its members; says how many there were.';
+
+--
+-- Name: drop_post(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.drop_post(p_task_id uuid, p_part text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  delete from atlas.post p where (p.task_id, p.part) = (p_task_id, p_part)
+$$;
+
+--
+-- Name: FUNCTION drop_post(p_task_id uuid, p_part text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.drop_post(p_task_id uuid, p_part text) IS 'A post was refused for certain, or is gone: the next call makes it anew.';
+
+--
 -- Name: due_again(atlas.task, text, interval); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -2236,6 +2480,7 @@ begin
       hint = 'cancel it first, or wait for its end';
   end if;
   perform atlas.erase_texts(array[p_task_id]);
+  perform atlas.erase_decisions(array[p_task_id]);
 end
 $$;
 
@@ -2243,7 +2488,24 @@ $$;
 -- Name: FUNCTION erase(p_task_id uuid); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.erase(p_task_id uuid) IS 'Removes the texts of an ended task for good: question, reply, parts, title, caches.';
+COMMENT ON FUNCTION atlas.erase(p_task_id uuid) IS 'Removes the texts of an ended task for good: question, reply, parts, title, caches, and the decision on it.';
+
+--
+-- Name: erase_decisions(uuid[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.erase_decisions(p_tasks uuid[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update atlas.decision d set title = '[erased]', content = '[erased]', reason = null where d.task_id = any (p_tasks)
+$$;
+
+--
+-- Name: FUNCTION erase_decisions(p_tasks uuid[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.erase_decisions(p_tasks uuid[]) IS 'Removes the texts of decisions on the replies of tasks. Internal: atlas.erase calls it, a retention does not.';
 
 --
 -- Name: erase_others(text, integer); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2302,6 +2564,7 @@ begin
     -- one that was queued again since keeps its text
     v_tasks := array(select t.id from atlas.task t where t.id = any (v_tasks) and t.finished_at is not null order by t.id for no key update);
     perform atlas.erase_texts(v_tasks);
+    perform atlas.erase_decisions(v_tasks);
   end if;
   erased := coalesce(cardinality(v_tasks), 0);
   if next is null then
@@ -3307,7 +3570,8 @@ CREATE FUNCTION atlas.matches(filter jsonb, event_kind text, data jsonb, sender 
     and case when filter ? 'kind'
         then atlas.wants(filter -> 'kind', event_kind) or atlas.wants(filter -> 'kind', data #>> '{metadata,kind}')
         -- who names no kind gets what is of interest to everybody
-        else event_kind in ('message', 'audit_seal', 'budget.warning', 'budget.spent') end
+        else event_kind in ('message', 'audit_seal', 'budget.warning', 'budget.spent', 'decision.accepted', 'decision.rejected',
+          'decision.superseded') end
 $$;
 
 --
@@ -3315,7 +3579,7 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.matches(filter jsonb, event_kind text, data jsonb, sender text) IS 'Whether a destination wants an event. kind: message, audit_seal, notification, progress, export,
-budget.warning, budget.spent, or a message''s metadata.kind.';
+budget.warning, budget.spent, decision.accepted, decision.rejected, decision.superseded, or a message''s metadata.kind.';
 
 --
 -- Name: measure_models(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3464,6 +3728,30 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.nearest(p_word text, p_known text[]) IS 'The known word that a misspelt one is taken for; null where none is near. Internal.';
+
+--
+-- Name: next_decision(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.next_decision(p_project uuid) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  found_number integer;
+begin
+  -- one number after the other; tasks of the project, whose key lock this is not in the way of, go on
+  perform 1 from atlas.project p where p.id = p_project for no key update;
+  select coalesce(max(d.number), 0) + 1 into found_number from atlas.decision d where d.project_id = p_project;
+  return found_number;
+end
+$$;
+
+--
+-- Name: FUNCTION next_decision(p_project uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.next_decision(p_project uuid) IS 'The next number of a project, which the caller''s transaction holds. Internal.';
 
 --
 -- Name: next_due(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -4475,6 +4763,21 @@ $$;
 COMMENT ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[], p_protocol integer) IS 'Says that a worker is there, which models it calls, and which protocol it speaks.';
 
 --
+-- Name: reject(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.reject(p_task uuid, p_reason text DEFAULT NULL::text) RETURNS atlas.decision
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$ select * from atlas.decide(p_task, 'rejected', 'reject', p_reason, '{}') $$;
+
+--
+-- Name: FUNCTION reject(p_task uuid, p_reason text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.reject(p_task uuid, p_reason text) IS 'Rejects the reply of a task, so that nobody has to wonder. For deciders and admins; again, it changes nothing.';
+
+--
 -- Name: reject_message(text, text, jsonb, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -4808,6 +5111,29 @@ $_$;
 
 COMMENT ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text, p_event_id uuid) IS 'Asks for a spec as a pull request, or for its work items as issues; answers the event that carries it out. The same p_event_id
 again asks for nothing more.';
+
+--
+-- Name: require_decider(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.require_decider(p_project uuid, p_verb text) RETURNS void
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if not atlas.is_service() and not exists (
+    select from atlas.member m where m.project_id = p_project and m.user_id = atlas.uid() and m.role in ('decider', 'admin')) then
+    raise exception using errcode = 'AT006', message = format('%s: you are neither a decider nor an admin of this project', p_verb),
+      hint = 'ask one of them, or an operator for `atlas project add … --role decider`';
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION require_decider(p_project uuid, p_verb text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.require_decider(p_project uuid, p_verb text) IS 'Raises AT006 unless the caller may decide in a project. Internal.';
 
 --
 -- Name: require_member(uuid); Type: FUNCTION; Schema: atlas; Owner: -
@@ -6068,6 +6394,50 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.submit_task(data jsonb, sender uuid) IS 'Sends a message. The same question again makes no second task: it answers with the first one''s state.';
+
+--
+-- Name: supersede(uuid, integer, integer, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.supersede(p_project uuid, p_number integer, p_by integer, p_reason text DEFAULT NULL::text) RETURNS atlas.decision
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  old atlas.decision;
+  by_status text;
+begin
+  perform atlas.require_decider(p_project, 'supersede');
+  perform 1 from atlas.project p where p.id = p_project for no key update;
+  select d.* into old from atlas.decision d where d.project_id = p_project and d.number = p_number;
+  select d.status into by_status from atlas.decision d where d.project_id = p_project and d.number = p_by;
+  if old is null or by_status is null then
+    raise exception using errcode = 'AT004', message = format('no decision ADR-%s in this project', case when old is null then p_number else p_by end),
+      hint = 'see `atlas decisions` for their numbers';
+  end if;
+  if old.status = 'superseded' and old.superseded_by = p_by then
+    return old;
+  end if;
+  if old.status <> 'accepted' or by_status <> 'accepted' or p_number = p_by then
+    raise exception using errcode = 'AT005', message = case
+        when p_number = p_by then format('ADR-%s cannot supersede itself', p_number)
+        when old.status <> 'accepted' then format('ADR-%s is %s%s', p_number, old.status, coalesce(' by ADR-' || old.superseded_by, ''))
+        else format('ADR-%s is %s', p_by, by_status) end,
+      hint = 'one accepted decision supersedes another';
+  end if;
+  update atlas.decision d set status = 'superseded', superseded_by = p_by, decided_by = atlas.actor(), decided_at = now(),
+    reason = coalesce(p_reason, d.reason)
+  where d.project_id = p_project and d.number = p_number returning d.* into old;
+  perform atlas.announce_decision(old, 'supersede');
+  return old;
+end
+$$;
+
+--
+-- Name: FUNCTION supersede(p_project uuid, p_number integer, p_by integer, p_reason text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.supersede(p_project uuid, p_number integer, p_by integer, p_reason text) IS 'One accepted decision of a project takes the place of another. For deciders and admins; AT004, AT005 and AT006 say why not.';
 
 --
 -- Name: take_orphans(integer); Type: FUNCTION; Schema: atlas; Owner: -
@@ -9697,6 +10067,142 @@ COMMENT ON COLUMN atlas.dead_letters.error_message IS 'Why it ended without a re
 COMMENT ON COLUMN atlas.dead_letters.finished_at IS 'When it ended.';
 
 --
+-- Name: project; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.project (
+    id uuid DEFAULT atlas.new_id() NOT NULL,
+    name text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT project_name_check CHECK ((name ~ '^[a-z0-9][a-z0-9._-]{0,62}$'::text))
+);
+
+--
+-- Name: TABLE project; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.project IS 'A team. Tasks, documents and budgets belong to one; members read all of it.';
+
+--
+-- Name: COLUMN project.id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.project.id IS 'Its id.';
+
+--
+-- Name: COLUMN project.name; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.project.name IS 'Lower case letters, digits, dot, dash and underscore; at most 63.';
+
+--
+-- Name: COLUMN project.created_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.project.created_at IS 'When the row was written.';
+
+--
+-- Name: decisions; Type: VIEW; Schema: atlas; Owner: -
+--
+
+CREATE VIEW atlas.decisions WITH (security_invoker='true') AS
+ SELECT p.name AS project,
+    d.number,
+    d.status,
+    d.title,
+    d.superseded_by,
+    d.decided_at,
+    d.decided_by,
+    d.reason,
+    d.asked_by,
+    d.task_id,
+    d.project_id,
+    ARRAY( SELECT o.number
+           FROM atlas.decision o
+          WHERE ((o.project_id = d.project_id) AND (o.superseded_by = d.number))
+          ORDER BY o.number) AS supersedes
+   FROM (atlas.decision d
+     JOIN atlas.project p ON ((p.id = d.project_id)));
+
+--
+-- Name: VIEW decisions; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON VIEW atlas.decisions IS 'Decisions by project and number; their texts are in atlas.decision.';
+
+--
+-- Name: COLUMN decisions.project; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.project IS 'The name of the project.';
+
+--
+-- Name: COLUMN decisions.number; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.number IS 'Its number in the project: ADR-7 is 7.';
+
+--
+-- Name: COLUMN decisions.status; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.status IS 'accepted, rejected or superseded.';
+
+--
+-- Name: COLUMN decisions.title; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.title IS 'Its title.';
+
+--
+-- Name: COLUMN decisions.superseded_by; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.superseded_by IS 'The number of the decision that holds instead.';
+
+--
+-- Name: COLUMN decisions.decided_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.decided_at IS 'When its status was last decided.';
+
+--
+-- Name: COLUMN decisions.decided_by; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.decided_by IS 'Who decided last: user:<id> of a login, else role:<database role>.';
+
+--
+-- Name: COLUMN decisions.reason; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.reason IS 'Why.';
+
+--
+-- Name: COLUMN decisions.asked_by; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.asked_by IS 'The sender whose question it answers.';
+
+--
+-- Name: COLUMN decisions.task_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.task_id IS 'The task whose reply it is.';
+
+--
+-- Name: COLUMN decisions.project_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.project_id IS 'The project.';
+
+--
+-- Name: COLUMN decisions.supersedes; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.supersedes IS 'The numbers of those that it superseded.';
+
+--
 -- Name: destination; Type: TABLE; Schema: atlas; Owner: -
 --
 
@@ -9991,8 +10497,7 @@ CREATE TABLE atlas.member (
     project_id uuid NOT NULL,
     user_id uuid NOT NULL,
     role text DEFAULT 'member'::text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT member_role_check CHECK ((role = ANY (ARRAY['member'::text, 'admin'::text])))
+    created_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
 --
@@ -10017,7 +10522,7 @@ COMMENT ON COLUMN atlas.member.user_id IS 'auth.users.id of the person.';
 -- Name: COLUMN member.role; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.member.role IS 'member reads the project; admin is kept for people''s own policies.';
+COMMENT ON COLUMN atlas.member.role IS 'member reads the project; decider accepts, rejects and supersedes too; admin also sets its budget.';
 
 --
 -- Name: COLUMN member.created_at; Type: COMMENT; Schema: atlas; Owner: -
@@ -10286,7 +10791,6 @@ CREATE TABLE atlas.outbox (
     CONSTRAINT outbox_check CHECK (((out_id IS NULL) <> (payload IS NULL))),
     CONSTRAINT outbox_check1 CHECK (((state = 'sent'::text) = (sent_at IS NOT NULL))),
     CONSTRAINT outbox_check2 CHECK (((lease_owner IS NULL) = (lease_expires_at IS NULL))),
-    CONSTRAINT outbox_event_kind_check CHECK ((event_kind = ANY (ARRAY['message'::text, 'audit_seal'::text, 'notification'::text, 'progress'::text, 'export'::text, 'budget.warning'::text, 'budget.spent'::text]))),
     CONSTRAINT outbox_rejections_check CHECK ((rejections >= 0)),
     CONSTRAINT outbox_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sent'::text, 'dead'::text, 'skipped'::text])))
 );
@@ -10313,7 +10817,7 @@ COMMENT ON COLUMN atlas.outbox.event_id IS 'The event, the same for every destin
 -- Name: COLUMN outbox.event_kind; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.outbox.event_kind IS 'message (a row of architect_out), audit_seal, notification, progress, export, budget.warning or budget.spent.';
+COMMENT ON COLUMN atlas.outbox.event_kind IS 'message (a row of architect_out), audit_seal, notification, progress, export, budget.warning, budget.spent, or decision.accepted, .rejected or .superseded.';
 
 --
 -- Name: COLUMN outbox.destination_id; Type: COMMENT; Schema: atlas; Owner: -
@@ -10609,41 +11113,6 @@ COMMENT ON COLUMN atlas.price_factor.name IS 'Its name in the provider''s API.';
 --
 
 COMMENT ON COLUMN atlas.price_factor.factor IS '0.5 is half the price.';
-
---
--- Name: project; Type: TABLE; Schema: atlas; Owner: -
---
-
-CREATE TABLE atlas.project (
-    id uuid DEFAULT atlas.new_id() NOT NULL,
-    name text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT project_name_check CHECK ((name ~ '^[a-z0-9][a-z0-9._-]{0,62}$'::text))
-);
-
---
--- Name: TABLE project; Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON TABLE atlas.project IS 'A team. Tasks, documents and budgets belong to one; members read all of it.';
-
---
--- Name: COLUMN project.id; Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON COLUMN atlas.project.id IS 'Its id.';
-
---
--- Name: COLUMN project.name; Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON COLUMN atlas.project.name IS 'Lower case letters, digits, dot, dash and underscore; at most 63.';
-
---
--- Name: COLUMN project.created_at; Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON COLUMN atlas.project.created_at IS 'When the row was written.';
 
 --
 -- Name: queue_status; Type: VIEW; Schema: atlas; Owner: -
@@ -11310,6 +11779,141 @@ COMMENT ON COLUMN atlas.spend_by_day.presumed_calls IS 'Calls presumed not made,
 --
 
 COMMENT ON COLUMN atlas.spend_by_day.presumed_usd IS 'US dollars that those would have cost at worst; not among usd.';
+
+--
+-- Name: spend_by_decision; Type: VIEW; Schema: atlas; Owner: -
+--
+
+CREATE VIEW atlas.spend_by_decision WITH (security_invoker='true') AS
+ SELECT s.day,
+    ((p.name || ' ADR-'::text) || d.number) AS decision,
+    count(*) FILTER (WHERE ((s.state = 'settled'::text) AND (s.corrects IS NULL))) AS calls,
+    sum(s.input_tokens) AS input_tokens,
+    sum(s.cached_tokens) AS cached_tokens,
+    sum(s.cache_write_tokens) AS cache_write_tokens,
+    sum(s.output_tokens) AS output_tokens,
+    sum(s.reasoning_tokens) AS reasoning_tokens,
+    sum(s.tokens) AS tokens,
+    sum(s.usd) AS usd,
+    count(*) FILTER (WHERE ((s.known = 'unknown'::text) AND (NOT (EXISTS ( SELECT
+           FROM atlas.spend c
+          WHERE (c.corrects = s.id)))))) AS unknown_calls,
+    count(*) FILTER (WHERE (s.state = 'held'::text)) AS held_calls,
+    sum(s.reserved_tokens) FILTER (WHERE (s.state = 'held'::text)) AS held_tokens,
+    sum(s.reserved_usd) FILTER (WHERE (s.state = 'held'::text)) AS held_usd,
+    count(*) FILTER (WHERE ((s.known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
+           FROM atlas.spend c
+          WHERE (c.corrects = s.id)))))) AS presumed_calls,
+    sum(s.reserved_usd) FILTER (WHERE ((s.known = 'presumed_none'::text) AND (NOT (EXISTS ( SELECT
+           FROM atlas.spend c
+          WHERE (c.corrects = s.id)))))) AS presumed_usd
+   FROM ((atlas.decision d
+     JOIN atlas.project p ON ((p.id = d.project_id)))
+     JOIN atlas.spend s ON ((s.task_id = d.task_id)))
+  WHERE (s.state <> 'reserved'::text)
+  GROUP BY s.day, p.name, d.number;
+
+--
+-- Name: VIEW spend_by_decision; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON VIEW atlas.spend_by_decision IS 'Calls a UTC day and decision: what its record cost.';
+
+--
+-- Name: COLUMN spend_by_decision.day; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_decision.day IS 'The UTC day.';
+
+--
+-- Name: COLUMN spend_by_decision.decision; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_decision.decision IS 'Project and number, such as payments ADR-7.';
+
+--
+-- Name: COLUMN spend_by_decision.calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_decision.calls IS 'Model calls.';
+
+--
+-- Name: COLUMN spend_by_decision.input_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_decision.input_tokens IS 'Tokens sent.';
+
+--
+-- Name: COLUMN spend_by_decision.cached_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_decision.cached_tokens IS 'Those of the input that the provider had cached.';
+
+--
+-- Name: COLUMN spend_by_decision.cache_write_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_decision.cache_write_tokens IS 'Those of the input that the provider wrote to its cache.';
+
+--
+-- Name: COLUMN spend_by_decision.output_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_decision.output_tokens IS 'Tokens written, reasoning included.';
+
+--
+-- Name: COLUMN spend_by_decision.reasoning_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_decision.reasoning_tokens IS 'Those of the output that nobody sees.';
+
+--
+-- Name: COLUMN spend_by_decision.tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_decision.tokens IS 'Input and output together.';
+
+--
+-- Name: COLUMN spend_by_decision.usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_decision.usd IS 'US dollars.';
+
+--
+-- Name: COLUMN spend_by_decision.unknown_calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_decision.unknown_calls IS 'Calls of unknown usage: they count at their worst case.';
+
+--
+-- Name: COLUMN spend_by_decision.held_calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_decision.held_calls IS 'Calls that were sent and not answered: they count at their worst case until their hold ends.';
+
+--
+-- Name: COLUMN spend_by_decision.held_tokens; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_decision.held_tokens IS 'Tokens that held calls reserve; not among tokens.';
+
+--
+-- Name: COLUMN spend_by_decision.held_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_decision.held_usd IS 'US dollars that held calls reserve; not among usd.';
+
+--
+-- Name: COLUMN spend_by_decision.presumed_calls; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_decision.presumed_calls IS 'Calls presumed not made, since nobody heard of them.';
+
+--
+-- Name: COLUMN spend_by_decision.presumed_usd; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.spend_by_decision.presumed_usd IS 'US dollars that those would have cost at worst; not among usd.';
 
 --
 -- Name: spend_by_model; Type: VIEW; Schema: atlas; Owner: -
@@ -13029,6 +13633,20 @@ ALTER TABLE ONLY atlas.control
     ADD CONSTRAINT control_pkey PRIMARY KEY (only_row);
 
 --
+-- Name: decision decision_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.decision
+    ADD CONSTRAINT decision_pkey PRIMARY KEY (project_id, number);
+
+--
+-- Name: decision decision_task_id_key; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.decision
+    ADD CONSTRAINT decision_task_id_key UNIQUE (task_id);
+
+--
 -- Name: destination destination_name_key; Type: CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -13078,6 +13696,13 @@ ALTER TABLE ONLY atlas.member
     ADD CONSTRAINT member_pkey PRIMARY KEY (project_id, user_id);
 
 --
+-- Name: member member_role_check; Type: CHECK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.member
+    ADD CONSTRAINT member_role_check CHECK ((role = ANY (ARRAY['member'::text, 'decider'::text, 'admin'::text]))) NOT VALID;
+
+--
 -- Name: model model_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -13104,6 +13729,13 @@ ALTER TABLE ONLY atlas.model_state
 
 ALTER TABLE ONLY atlas.notification
     ADD CONSTRAINT notification_pkey PRIMARY KEY (cause, raised_at);
+
+--
+-- Name: outbox outbox_event_kind_check; Type: CHECK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.outbox
+    ADD CONSTRAINT outbox_event_kind_check CHECK ((event_kind = ANY (ARRAY['message'::text, 'audit_seal'::text, 'notification'::text, 'progress'::text, 'export'::text, 'budget.warning'::text, 'budget.spent'::text, 'decision.accepted'::text, 'decision.rejected'::text, 'decision.superseded'::text]))) NOT VALID;
 
 --
 -- Name: outbox outbox_once; Type: CONSTRAINT; Schema: atlas; Owner: -
@@ -13930,6 +14562,20 @@ ALTER TABLE ONLY atlas.budget_event
     ADD CONSTRAINT budget_event_scope_fkey FOREIGN KEY (scope) REFERENCES atlas.budget(scope) ON DELETE CASCADE;
 
 --
+-- Name: decision decision_project_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.decision
+    ADD CONSTRAINT decision_project_id_fkey FOREIGN KEY (project_id) REFERENCES atlas.project(id) ON DELETE CASCADE;
+
+--
+-- Name: decision decision_project_id_superseded_by_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.decision
+    ADD CONSTRAINT decision_project_id_superseded_by_fkey FOREIGN KEY (project_id, superseded_by) REFERENCES atlas.decision(project_id, number) DEFERRABLE INITIALLY DEFERRED;
+
+--
 -- Name: member member_project_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -14124,6 +14770,12 @@ ALTER TABLE atlas.budget_event ENABLE ROW LEVEL SECURITY;
 --
 
 ALTER TABLE atlas.control ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: decision; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.decision ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: destination; Type: ROW SECURITY; Schema: atlas; Owner: -
@@ -14404,6 +15056,12 @@ ALTER TABLE atlas.project ENABLE ROW LEVEL SECURITY;
 --
 
 ALTER TABLE atlas.rate_bucket ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: decision read_of_my_projects; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY read_of_my_projects ON atlas.decision FOR SELECT TO authenticated USING ((project_id IN ( SELECT atlas.my_projects() AS my_projects)));
 
 --
 -- Name: rejected_message; Type: ROW SECURITY; Schema: atlas; Owner: -
@@ -14787,6 +15445,21 @@ GRANT USAGE ON SCHEMA rag TO atlas_worker;
 GRANT USAGE ON SCHEMA rag TO atlas_rag;
 
 --
+-- Name: TABLE decision; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.decision TO authenticated;
+GRANT SELECT ON TABLE atlas.decision TO service_role;
+
+--
+-- Name: FUNCTION accept(p_task uuid, p_reason text, p_supersedes bigint[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.accept(p_task uuid, p_reason text, p_supersedes bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.accept(p_task uuid, p_reason text, p_supersedes bigint[]) TO authenticated;
+GRANT ALL ON FUNCTION atlas.accept(p_task uuid, p_reason text, p_supersedes bigint[]) TO service_role;
+
+--
 -- Name: FUNCTION accept_message(p_source text, p_event_id text, p_message jsonb, p_provider text, p_external_id text, p_name text); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -14838,6 +15511,12 @@ REVOKE ALL ON FUNCTION atlas.announce_budget(p_scope text, p_period text, p_unit
 --
 
 REVOKE ALL ON FUNCTION atlas.announce_budgets(p_scopes text[]) FROM PUBLIC;
+
+--
+-- Name: FUNCTION announce_decision(p_decision atlas.decision, p_event text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.announce_decision(p_decision atlas.decision, p_event text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION append_audit(p_task uuid, p_event text, p_detail jsonb); Type: ACL; Schema: atlas; Owner: -
@@ -15042,6 +15721,12 @@ REVOKE ALL ON FUNCTION atlas.create_project(p_name text) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.create_project(p_name text) TO service_role;
 
 --
+-- Name: FUNCTION decide(p_task uuid, p_status text, p_verb text, p_reason text, p_supersedes bigint[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.decide(p_task uuid, p_status text, p_verb text, p_reason text, p_supersedes bigint[]) FROM PUBLIC;
+
+--
 -- Name: FUNCTION defer_upstream(p_message text, p_limit integer); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -15063,6 +15748,19 @@ GRANT ALL ON FUNCTION atlas.derive_id(p_name text, p_count integer) TO service_r
 REVOKE ALL ON FUNCTION atlas.distance(p_one text, p_other text) FROM PUBLIC;
 
 --
+-- Name: TABLE task; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.task TO authenticated;
+GRANT SELECT ON TABLE atlas.task TO service_role;
+
+--
+-- Name: FUNCTION draft(p_task uuid, p_verb text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.draft(p_task uuid, p_verb text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION drop_documents(p_project uuid, p_sources text[]); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -15076,13 +15774,6 @@ GRANT ALL ON FUNCTION atlas.drop_documents(p_project uuid, p_sources text[]) TO 
 
 REVOKE ALL ON FUNCTION atlas.drop_post(p_task_id uuid, p_part text) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.drop_post(p_task_id uuid, p_part text) TO service_role;
-
---
--- Name: TABLE task; Type: ACL; Schema: atlas; Owner: -
---
-
-GRANT SELECT ON TABLE atlas.task TO authenticated;
-GRANT SELECT ON TABLE atlas.task TO service_role;
 
 --
 -- Name: FUNCTION due_again(p_task atlas.task, p_kind text, p_retry_after interval); Type: ACL; Schema: atlas; Owner: -
@@ -15131,6 +15822,12 @@ GRANT ALL ON FUNCTION atlas.ended_xacts() TO service_role;
 
 REVOKE ALL ON FUNCTION atlas.erase(p_task_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.erase(p_task_id uuid) TO service_role;
+
+--
+-- Name: FUNCTION erase_decisions(p_tasks uuid[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.erase_decisions(p_tasks uuid[]) FROM PUBLIC;
 
 --
 -- Name: FUNCTION erase_others(p_sender_key text, p_limit integer); Type: ACL; Schema: atlas; Owner: -
@@ -15452,6 +16149,12 @@ GRANT ALL ON FUNCTION atlas.names_of(p_users uuid[]) TO service_role;
 REVOKE ALL ON FUNCTION atlas.nearest(p_word text, p_known text[]) FROM PUBLIC;
 
 --
+-- Name: FUNCTION next_decision(p_project uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.next_decision(p_project uuid) FROM PUBLIC;
+
+--
 -- Name: FUNCTION next_due(); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -15663,6 +16366,14 @@ GRANT ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_ver
 GRANT ALL ON FUNCTION atlas.register_worker(p_worker_id uuid, p_name text, p_version text, p_concurrency integer, p_models text[], p_protocol integer) TO atlas_worker;
 
 --
+-- Name: FUNCTION reject(p_task uuid, p_reason text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.reject(p_task uuid, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.reject(p_task uuid, p_reason text) TO authenticated;
+GRANT ALL ON FUNCTION atlas.reject(p_task uuid, p_reason text) TO service_role;
+
+--
 -- Name: FUNCTION reject_message(p_source text, p_event_id text, p_payload jsonb, p_reason text); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -15730,6 +16441,12 @@ GRANT ALL ON FUNCTION atlas.report_progress(p_every interval) TO atlas_worker;
 
 REVOKE ALL ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text, p_event_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text, p_event_id uuid) TO service_role;
+
+--
+-- Name: FUNCTION require_decider(p_project uuid, p_verb text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.require_decider(p_project uuid, p_verb text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION require_member(p_project uuid); Type: ACL; Schema: atlas; Owner: -
@@ -15934,6 +16651,14 @@ GRANT ALL ON FUNCTION atlas.uid() TO service_role;
 REVOKE ALL ON FUNCTION atlas.submit_task(data jsonb, sender uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.submit_task(data jsonb, sender uuid) TO authenticated;
 GRANT ALL ON FUNCTION atlas.submit_task(data jsonb, sender uuid) TO service_role;
+
+--
+-- Name: FUNCTION supersede(p_project uuid, p_number integer, p_by integer, p_reason text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.supersede(p_project uuid, p_number integer, p_by integer, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.supersede(p_project uuid, p_number integer, p_by integer, p_reason text) TO authenticated;
+GRANT ALL ON FUNCTION atlas.supersede(p_project uuid, p_number integer, p_by integer, p_reason text) TO service_role;
 
 --
 -- Name: FUNCTION take_orphans(p_limit integer); Type: ACL; Schema: atlas; Owner: -
@@ -16617,6 +17342,21 @@ GRANT SELECT ON TABLE atlas.dead_letters TO authenticated;
 GRANT SELECT ON TABLE atlas.dead_letters TO service_role;
 
 --
+-- Name: TABLE project; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.project TO atlas_rag;
+GRANT SELECT ON TABLE atlas.project TO authenticated;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.project TO service_role;
+
+--
+-- Name: TABLE decisions; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.decisions TO authenticated;
+GRANT SELECT ON TABLE atlas.decisions TO service_role;
+
+--
 -- Name: TABLE destination; Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -16694,14 +17434,6 @@ GRANT SELECT ON TABLE atlas.price_factor TO authenticated;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.price_factor TO service_role;
 
 --
--- Name: TABLE project; Type: ACL; Schema: atlas; Owner: -
---
-
-GRANT SELECT ON TABLE atlas.project TO atlas_rag;
-GRANT SELECT ON TABLE atlas.project TO authenticated;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.project TO service_role;
-
---
 -- Name: TABLE queue_status; Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -16740,6 +17472,13 @@ GRANT SELECT ON TABLE atlas.spend TO service_role;
 
 GRANT SELECT ON TABLE atlas.spend_by_day TO authenticated;
 GRANT SELECT ON TABLE atlas.spend_by_day TO service_role;
+
+--
+-- Name: TABLE spend_by_decision; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.spend_by_decision TO authenticated;
+GRANT SELECT ON TABLE atlas.spend_by_decision TO service_role;
 
 --
 -- Name: TABLE spend_by_model; Type: ACL; Schema: atlas; Owner: -

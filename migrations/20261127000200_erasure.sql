@@ -96,9 +96,10 @@ begin
       hint = 'cancel it first, or wait for its end';
   end if;
   perform atlas.erase_texts(array[p_task_id]);
+  perform atlas.erase_decisions(array[p_task_id]);
 end
 $$;
-comment on function atlas.erase(uuid) is 'Removes the texts of an ended task for good: question, reply, parts, title, caches.';
+comment on function atlas.erase(uuid) is 'Removes the texts of an ended task for good: question, reply, parts, title, caches, and the decision on it.';
 
 -- From one place to the next, so that what is erased already is not read again at each batch.
 create function atlas.erase_sender(p_sender_key text, p_after timestamptz default '-infinity', p_limit integer default 200)
@@ -120,6 +121,7 @@ begin
     -- one that was queued again since keeps its text
     v_tasks := array(select t.id from atlas.task t where t.id = any (v_tasks) and t.finished_at is not null order by t.id for no key update);
     perform atlas.erase_texts(v_tasks);
+    perform atlas.erase_decisions(v_tasks);
   end if;
   erased := coalesce(cardinality(v_tasks), 0);
   if next is null then

@@ -18,6 +18,7 @@ from atlas.commands.console import EXIT_BUDGET, complain, say
 from atlas.commands.tasks import question_of
 from atlas.errors import UsageError
 from atlas.llm.tokens import Vocabularies
+from atlas.tasks.statements import SPEND_KEYS
 from atlas.tasks.values import Row
 
 COLUMNS = {
@@ -47,14 +48,14 @@ def month_of(text: str) -> tuple[date, date]:
 
 @runs
 async def spend(
-    by: Annotated[str, typer.Option(help="day, model, sender or project.")] = "day",
+    by: Annotated[str, typer.Option(help="day, model, sender, project or decision.")] = "day",
     month: Annotated[str | None, typer.Option(help="Only this month, such as 2026-11 (UTC).")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """What was spent, in tokens and dollars; apart, what is held and what was presumed not made."""
-    if by not in ("day", "model", "sender", "project"):
-        raise UsageError(f"--by {by!r} is not known", "use day, model, sender or project")
+    if by not in SPEND_KEYS:
+        raise UsageError(f"--by {by!r} is not known", "use day, model, sender, project or decision")
     since, until = month_of(month) if month else (None, None)
     async with face() as reads:
         rows = await reads.spend(by, since=since, until=until)

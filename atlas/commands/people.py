@@ -134,14 +134,18 @@ async def project_members(
     name: Annotated[str, typer.Argument(metavar="PROJECT", help="Its name or id.")],
     add: Annotated[list[str] | None, typer.Option("--add", help="Add a user: e-mail address or id.")] = None,
     remove: Annotated[list[str] | None, typer.Option("--remove", help="Remove a user.")] = None,
-    admin: Annotated[bool, typer.Option("--admin", help="Those who are added become admins.")] = False,
+    role: Annotated[
+        str, typer.Option(help="Of those who are added: member, decider (accepts and rejects), or admin (also budgets).")
+    ] = "member",
     as_json: JsonFlag = False,
 ) -> None:
     """List a project's members, after adding and removing some."""
+    if role not in ("member", "decider", "admin"):
+        raise UsageError(f"--role {role} is not known", "use member, decider or admin")
     async with operator() as reads:
         found = await PostgresTasks(reads).project(name)
         for who in add or ():
-            await reads.call("add_member", found, who, "admin" if admin else "member")
+            await reads.call("add_member", found, who, role)
         for who in remove or ():
             if not await reads.call("remove_member", found, who):
                 raise NotFoundError(f"{who} is not a member of {name}", f"see `atlas project members {name}`")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
 from uuid import UUID
@@ -10,7 +10,7 @@ from uuid import UUID
 from atlas.database.operator import Operator
 from atlas.errors import NotFoundError
 from atlas.tasks import statements
-from atlas.tasks.finding import no_such_task, task_name, the_one
+from atlas.tasks.finding import no_such_decision, no_such_task, task_name, the_one
 from atlas.tasks.port import Part
 from atlas.tasks.values import Row, typed
 
@@ -89,6 +89,29 @@ class PostgresTasks:
 
     async def spend(self, by: str, *, since: date | None, until: date | None) -> list[Row]:
         return await self._operator.rows(statements.spend(by, since=since, until=until))
+
+    async def accept(self, task_id: UUID, reason: str | None, supersedes: Sequence[int]) -> Row:
+        (row,) = await self._operator.call_rows("accept", task_id, reason, list(supersedes))
+        return row
+
+    async def reject(self, task_id: UUID, reason: str | None) -> Row:
+        (row,) = await self._operator.call_rows("reject", task_id, reason)
+        return row
+
+    async def supersede(self, project: UUID, number: int, by: int, reason: str | None) -> Row:
+        (row,) = await self._operator.call_rows("supersede", project, number, by, reason)
+        return row
+
+    async def decisions(
+        self, *, project: UUID | None = None, status: str | None = None, number: int | None = None
+    ) -> list[Row]:
+        return await self._operator.rows(statements.decisions(project, status, number))
+
+    async def record(self, project: UUID, number: int) -> str:
+        found = await self._operator.first(statements.record(project, number))
+        if found is None:
+            raise no_such_decision(number)
+        return str(found)
 
     @asynccontextmanager
     async def live(self, task_id: UUID) -> AsyncIterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from atlas.supabase.channel import Patience
 from atlas.supabase.deltas import Deltas
 from atlas.supabase.keys import expiry_of
 from atlas.supabase.session import SessionFile
-from atlas.tasks.finding import no_such_task, task_name, the_one
+from atlas.tasks.finding import no_such_decision, no_such_task, task_name, the_one
 from atlas.tasks.port import Live, Part
 from atlas.tasks.statements import COUNTS, SPEND_KEYS
 from atlas.tasks.values import Row, typed
@@ -227,6 +227,36 @@ class RestTasks:
             for name in COUNTS:
                 total["unknown" if name == "unknown_calls" else name] += row[name] or 0
         return [{by: key, **sums[key]} for key in sorted(sums, key=str)]
+
+    async def accept(self, task_id: UUID, reason: str | None, supersedes: Sequence[int]) -> Row:
+        return await self._decided("accept", p_task=str(task_id), p_reason=reason, p_supersedes=list(supersedes))
+
+    async def reject(self, task_id: UUID, reason: str | None) -> Row:
+        return await self._decided("reject", p_task=str(task_id), p_reason=reason)
+
+    async def supersede(self, project: UUID, number: int, by: int, reason: str | None) -> Row:
+        return await self._decided("supersede", p_project=str(project), p_number=number, p_by=by, p_reason=reason)
+
+    async def _decided(self, verb: str, **arguments: Any) -> Row:
+        found = await self.call(verb, **arguments)
+        return typed(found[0] if isinstance(found, list) else found)
+
+    async def decisions(
+        self, *, project: UUID | None = None, status: str | None = None, number: int | None = None
+    ) -> list[Row]:
+        query = self._table("decisions").select("*").order("project").order("number")
+        for column, value in (("project_id", project), ("status", status), ("number", number)):
+            if value is not None:
+                query = query.eq(column, str(value))
+        return await self._all(query)
+
+    async def record(self, project: UUID, number: int) -> str:
+        rows = await self._rows(
+            self._table("decision").select("content").eq("project_id", str(project)).eq("number", str(number))
+        )
+        if not rows:
+            raise no_such_decision(number)
+        return str(rows[0]["content"])
 
     @asynccontextmanager
     async def live(self, task_id: UUID) -> AsyncIterator[Live | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import date
@@ -80,7 +80,24 @@ class Tasks(Protocol):
         """What a question would cost at most and usually, by model, and what is left."""
 
     async def spend(self, by: str, *, since: date | None, until: date | None) -> list[JsonObject]:
-        """Calls summed up by day, model, sender or project; days are UTC."""
+        """Calls summed up by day, model, sender, project or decision; days are UTC."""
+
+    async def accept(self, task_id: UUID, reason: str | None, supersedes: Sequence[int]) -> JsonObject:
+        """Accepts a task's reply as a decision of its project: atlas.accept in SQL. Answers the decision."""
+
+    async def reject(self, task_id: UUID, reason: str | None) -> JsonObject:
+        """Rejects a task's reply: atlas.reject in SQL. Answers the decision."""
+
+    async def supersede(self, project: UUID, number: int, by: int, reason: str | None) -> JsonObject:
+        """One accepted decision of a project takes the place of another: atlas.supersede in SQL. Answers the older one."""
+
+    async def decisions(
+        self, *, project: UUID | None = None, status: str | None = None, number: int | None = None
+    ) -> list[JsonObject]:
+        """The decisions that the caller may see, by project and number."""
+
+    async def record(self, project: UUID, number: int) -> str:
+        """The text of a decision, as it was when it was decided. Raises NotFoundError."""
 
     def live(self, task_id: UUID) -> AbstractAsyncContextManager[Live | None]:
         """Deltas as they are sent; None where the tables are looked at instead."""

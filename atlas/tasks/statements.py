@@ -21,11 +21,17 @@ HISTORY = view(
 )  # fmt: skip
 PROJECT = view("project", "id", "name", "created_at")
 MEMBER = view("member", "project_id", "user_id")
+DECISIONS = view(
+    "decisions",
+    "project", "number", "status", "title", "superseded_by", "supersedes", "decided_at", "decided_by", "reason", "asked_by",
+    "task_id", "project_id",
+)  # fmt: skip
+DECISION = view("decision", "project_id", "number", "content")
 COUNTS = (
     "calls", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "tokens", "usd",
     "unknown_calls", "held_calls", "held_tokens", "held_usd", "presumed_calls", "presumed_usd",
 )  # fmt: skip
-SPEND_KEYS = {"day": "day", "model": "model", "sender": "sender_key", "project": "project"}
+SPEND_KEYS = {"day": "day", "model": "model", "sender": "sender_key", "project": "project", "decision": "decision"}
 """What spend is summed up by, and the column of the view atlas.spend_by_<it>."""
 
 
@@ -41,6 +47,20 @@ def tasks(*, limit: int, state: str | None, sender: str | None, project: str | N
     if project:
         query = query.where(HISTORY.c.project_id.in_(project_ids(project)))
     return query
+
+
+def decisions(project: UUID | None, status: str | None, number: int | None) -> sa.Select[Any]:
+    """Decisions by project and number."""
+    query = sa.select(DECISIONS).order_by(DECISIONS.c.project, DECISIONS.c.number)
+    for column, value in ((DECISIONS.c.project_id, project), (DECISIONS.c.status, status), (DECISIONS.c.number, number)):
+        if value is not None:
+            query = query.where(column == value)
+    return query
+
+
+def record(project: UUID, number: int) -> sa.Select[Any]:
+    """The text of a decision."""
+    return sa.select(DECISION.c.content).where(DECISION.c.project_id == project, DECISION.c.number == number)
 
 
 def project_ids(name: str) -> sa.Select[Any]:

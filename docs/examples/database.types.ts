@@ -359,6 +359,71 @@ export type Database = {
         };
         Relationships: [];
       };
+      "decision": {
+        Row: {
+          "asked_by": string;
+          "content": string;
+          "decided_at": string;
+          "decided_by": string;
+          "number": number;
+          "project_id": string;
+          "reason": string | null;
+          "status": string;
+          "superseded_by": number | null;
+          "task_id": string | null;
+          "title": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "asked_by": string;
+          "content": string;
+          "decided_at"?: string;
+          "decided_by": string;
+          "number": number;
+          "project_id": string;
+          "reason"?: string | null;
+          "status": string;
+          "superseded_by"?: number | null;
+          "task_id"?: string | null;
+          "title": string;
+        };
+        Update: {
+          "asked_by"?: string;
+          "content"?: string;
+          "decided_at"?: string;
+          "decided_by"?: string;
+          "number"?: number;
+          "project_id"?: string;
+          "reason"?: string | null;
+          "status"?: string;
+          "superseded_by"?: number | null;
+          "task_id"?: string | null;
+          "title"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "decision_project_id_fkey";
+            columns: ["project_id"];
+            isOneToOne: false;
+            referencedRelation: "project";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "decision_project_id_superseded_by_fkey";
+            columns: ["project_id", "superseded_by"];
+            isOneToOne: false;
+            referencedRelation: "decision";
+            referencedColumns: ["project_id", "number"];
+          },
+          {
+            foreignKeyName: "decision_project_id_superseded_by_fkey";
+            columns: ["project_id", "superseded_by"];
+            isOneToOne: false;
+            referencedRelation: "decisions";
+            referencedColumns: ["project_id", "number"];
+          },
+        ];
+      };
       "destination": {
         Row: {
           "adopted_at": string | null;
@@ -1377,6 +1442,46 @@ export type Database = {
           },
         ];
       };
+      "decisions": {
+        Row: {
+          "asked_by": string;
+          "decided_at": string;
+          "decided_by": string;
+          "number": number;
+          "project": string;
+          "project_id": string;
+          "reason": string | null;
+          "status": string;
+          "superseded_by": number | null;
+          "supersedes": (number)[] | null;
+          "task_id": string | null;
+          "title": string;
+        };
+        ComputedFields: never;
+        Relationships: [
+          {
+            foreignKeyName: "decision_project_id_fkey";
+            columns: ["project_id"];
+            isOneToOne: false;
+            referencedRelation: "project";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "decision_project_id_superseded_by_fkey";
+            columns: ["project_id", "superseded_by"];
+            isOneToOne: false;
+            referencedRelation: "decision";
+            referencedColumns: ["project_id", "number"];
+          },
+          {
+            foreignKeyName: "decision_project_id_superseded_by_fkey";
+            columns: ["project_id", "superseded_by"];
+            isOneToOne: false;
+            referencedRelation: "decisions";
+            referencedColumns: ["project_id", "number"];
+          },
+        ];
+      };
       "outbox_status": {
         Row: {
           "dead": number | null;
@@ -1411,6 +1516,28 @@ export type Database = {
           "cached_tokens": number | null;
           "calls": number | null;
           "day": string;
+          "held_calls": number | null;
+          "held_tokens": number | null;
+          "held_usd": number | null;
+          "input_tokens": number | null;
+          "output_tokens": number | null;
+          "presumed_calls": number | null;
+          "presumed_usd": number | null;
+          "reasoning_tokens": number | null;
+          "tokens": number | null;
+          "unknown_calls": number | null;
+          "usd": number | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      "spend_by_decision": {
+        Row: {
+          "cache_write_tokens": number | null;
+          "cached_tokens": number | null;
+          "calls": number | null;
+          "day": string;
+          "decision": string | null;
           "held_calls": number | null;
           "held_tokens": number | null;
           "held_usd": number | null;
@@ -1530,6 +1657,28 @@ export type Database = {
       };
     };
     Functions: {
+      "accept": {
+        Args: { "p_reason"?: string; "p_supersedes"?: (number)[]; "p_task": string };
+        Returns: {
+          "asked_by": string;
+          "content": string;
+          "decided_at": string;
+          "decided_by": string;
+          "number": number;
+          "project_id": string;
+          "reason": string | null;
+          "status": string;
+          "superseded_by": number | null;
+          "task_id": string | null;
+          "title": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "decision";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "accept_message": {
         Args: {
           "p_event_id": string;
@@ -1561,6 +1710,16 @@ export type Database = {
         Returns: undefined;
       };
       "announce_budgets": { Args: { "p_scopes": (string)[] }; Returns: undefined };
+      "announce_decision": {
+        Args: {
+          "p_decision": Omit<
+            Database["atlas"]["Tables"]["decision"]["Row"],
+            Database["atlas"]["Tables"]["decision"]["ComputedFields"]
+          >;
+          "p_event": string;
+        };
+        Returns: undefined;
+      };
       "append_audit": { Args: { "p_detail"?: Json; "p_event": string; "p_task": string }; Returns: undefined };
       "append_audits": {
         Args: { "p_details": (Json)[]; "p_event": string; "p_tasks": (string)[] };
@@ -1685,9 +1844,44 @@ export type Database = {
         Returns: number;
       };
       "create_project": { Args: { "p_name": string }; Returns: string };
+      "decide": {
+        Args: {
+          "p_reason": string;
+          "p_status": string;
+          "p_supersedes": (number)[];
+          "p_task": string;
+          "p_verb": string;
+        };
+        Returns: {
+          "asked_by": string;
+          "content": string;
+          "decided_at": string;
+          "decided_by": string;
+          "number": number;
+          "project_id": string;
+          "reason": string | null;
+          "status": string;
+          "superseded_by": number | null;
+          "task_id": string | null;
+          "title": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "decision";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "defer_upstream": { Args: { "p_limit"?: number; "p_message": string }; Returns: number };
       "derive_id": { Args: { "p_count"?: number; "p_name": string }; Returns: string };
       "distance": { Args: { "p_one": string; "p_other": string }; Returns: number };
+      "draft": {
+        Args: { "p_task": string; "p_verb": string };
+        Returns: {
+          "content": string;
+          "task": Database["atlas"]["Tables"]["task"]["Row"];
+        }[];
+      };
       "drop_documents": { Args: { "p_project": string; "p_sources": (string)[] }; Returns: number };
       "drop_post": { Args: { "p_part": string; "p_task_id": string }; Returns: undefined };
       "due_again": {
@@ -1721,6 +1915,7 @@ export type Database = {
       };
       "ended_xacts": { Args: Record<PropertyKey, never>; Returns: unknown };
       "erase": { Args: { "p_task_id": string }; Returns: undefined };
+      "erase_decisions": { Args: { "p_tasks": (string)[] }; Returns: undefined };
       "erase_others": { Args: { "p_limit": number; "p_sender_key": string }; Returns: number };
       "erase_sender": {
         Args: { "p_after"?: string; "p_limit"?: number; "p_sender_key": string };
@@ -1876,6 +2071,7 @@ export type Database = {
       };
       "nearest": { Args: { "p_known": (string)[]; "p_word": string }; Returns: string };
       "new_id": { Args: Record<PropertyKey, never>; Returns: string };
+      "next_decision": { Args: { "p_project": string }; Returns: number };
       "next_due": { Args: Record<PropertyKey, never>; Returns: number };
       "next_tasks": { Args: { "p_most": number }; Returns: (string)[] };
       "open_day": { Args: { "p_day": string; "p_scope": string }; Returns: undefined };
@@ -1957,6 +2153,28 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "reject": {
+        Args: { "p_reason"?: string; "p_task": string };
+        Returns: {
+          "asked_by": string;
+          "content": string;
+          "decided_at": string;
+          "decided_by": string;
+          "number": number;
+          "project_id": string;
+          "reason": string | null;
+          "status": string;
+          "superseded_by": number | null;
+          "task_id": string | null;
+          "title": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "decision";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "reject_message": {
         Args: { "p_event_id": string; "p_payload": Json; "p_reason": string; "p_source": string };
         Returns: boolean;
@@ -2006,6 +2224,7 @@ export type Database = {
         };
         Returns: string;
       };
+      "require_decider": { Args: { "p_project": string; "p_verb": string }; Returns: undefined };
       "require_member": { Args: { "p_project": string }; Returns: undefined };
       "require_protocol": { Args: { "p_oldest": number }; Returns: undefined };
       "reserve_one": {
@@ -2143,6 +2362,28 @@ export type Database = {
           "state": string;
           "task_id": string;
         }[];
+      };
+      "supersede": {
+        Args: { "p_by": number; "p_number": number; "p_project": string; "p_reason"?: string };
+        Returns: {
+          "asked_by": string;
+          "content": string;
+          "decided_at": string;
+          "decided_by": string;
+          "number": number;
+          "project_id": string;
+          "reason": string | null;
+          "status": string;
+          "superseded_by": number | null;
+          "task_id": string | null;
+          "title": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "decision";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       "take_orphans": {
         Args: { "p_limit"?: number };

@@ -93,7 +93,7 @@ async def test_others_see_nothing_until_they_are_members(
         second = (await ann.json("ask", "And which broker?", "--detach"))["task_id"]
         assert "is cancelled" in (await ann.atlas("cancel", second)).stdout, "a question of one's own"
         await db.execute("select atlas.resume()")
-        listed = await project("members", "payments", "--add", bob.email, "--admin")
+        listed = await project("members", "payments", "--add", bob.email, "--role", "admin")
         assert "bob@example.com\tadmin" in listed
         assert (await bob.json("show", task))["reply"] == (await ann.json("show", task))["reply"]
         assert task in [row["id"] for row in await bob.json("tasks")]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 DEFINER = {
+    "atlas.accept": "accepts a reply of a project, for its deciders: it asks auth.uid() and atlas.member",
+    "atlas.reject": "rejects a reply of a project, for its deciders: it asks auth.uid() and atlas.member",
+    "atlas.supersede": "changes which decision of a project holds, for its deciders: it asks auth.uid() and atlas.member",
     "atlas.cancel_task": "cancels the caller's own task alone: it asks auth.uid(), and whose task it is",
     "atlas.my_projects": "policies call it: the projects of auth.uid(), read past the policies that need it",
     "atlas.my_scopes": "the policy of spend calls it: the budget scopes of auth.uid() and of its projects",
