@@ -68,9 +68,10 @@ async def run(seconds: float, out: Path) -> None:
         fleet.openai.plan(text=ADR * 6, chunk=40, delay=0.06)
         async with fleet.operator() as db:
             await hook(db, got.url, name="router")
+            await db.execute("select atlas.set_budget('global', '{\"daily\": 1000000}')")
         fleet.start(
             2, atlas_mirror="true", atlas_webhook_secret=SECRET, atlas_webhook_allow="127.0.0.1/32", openai_fallback_models="gpt-6-luna",
-            daily_usd_budget=5, daily_token_budget=2_000_000,
+            daily_usd_budget=5,
         )  # fmt: skip
         ports = [int(env["ATLAS_HTTP_PORT"]) for env in fleet.environments]
         server = await stack.enter_async_context(prometheus(fleet.folder, {"atlas-worker": ports}))
@@ -84,7 +85,7 @@ async def run(seconds: float, out: Path) -> None:
                     points = [(float(at), float(value)) for at, value in series["values"] if value not in ("NaN", "+Inf")]
                     name = named(target.get("legendFormat", ""), series["metric"])
                     found.setdefault(panel["id"], []).append(Series(name=name, points=points))
-    out.write_text(picture(dashboard, found, "Atlas"), encoding="utf-8")
+    out.write_text(picture(dashboard, found, "Atlas", since, until), encoding="utf-8")
     sys.stderr.write(f"{out}: {sum(map(len, found.values()))} series\n")
 
 

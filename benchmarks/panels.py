@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -50,8 +51,8 @@ def said(value: float, unit: str | None) -> str:
             return f"{value / 1000:.3g} K" if abs(value) >= 10_000 else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def picture(dashboard: Mapping[str, Any], found: Mapping[int, Sequence[Series]], title: str) -> str:
-    """The dashboard. found: series by the id of their panel."""
+def picture(dashboard: Mapping[str, Any], found: Mapping[int, Sequence[Series]], title: str, since: float, until: float) -> str:
+    """The dashboard. found: series by the id of their panel; since, until: the seconds that all of them show."""
     deep = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"])
     width, height = 24 * UNIT, deep * ROW + 40
     parts = [
@@ -71,7 +72,7 @@ def picture(dashboard: Mapping[str, Any], found: Mapping[int, Sequence[Series]],
         )
         parts.append(f'<text x="{box[0] + 8}" y="{box[1] + 17}" font-size="12" fill="#ccccdc">{escape(panel["title"])}</text>')
         unit = panel.get("fieldConfig", {}).get("defaults", {}).get("unit")
-        draw = {"stat": _stat, "bargauge": _bars}.get(panel["type"], _lines)
+        draw = {"stat": _stat, "bargauge": _bars}.get(panel["type"], partial(_lines, since=since, until=until))
         series = [one for one in found.get(panel["id"], ()) if one.points]
         parts += draw(series, unit, box) if series else [_text(box, "No data")]
     return "\n".join([*parts, "</svg>", ""])
@@ -111,13 +112,11 @@ def _bars(series: Sequence[Series], unit: str | None, box: Box) -> list[str]:
     return parts
 
 
-def _lines(series: Sequence[Series], unit: str | None, box: Box) -> list[str]:
+def _lines(series: Sequence[Series], unit: str | None, box: Box, *, since: float, until: float) -> list[str]:
     x, y, w, h = box
     shown = sorted(series, key=lambda one: -max(value for _, value in one.points))
     legend = min(len(shown), MOST)
     left, right, top, floor = x + 52, x + w - 10, y + 28, y + h - 24 - 13 * legend
-    begin = min(one.points[0][0] for one in shown)
-    end = max(max(one.points[-1][0] for one in shown), begin + 1)
     most = _round(max(max(value for _, value in one.points) for one in shown))
     parts = []
     for step in range(3):
@@ -130,12 +129,12 @@ def _lines(series: Sequence[Series], unit: str | None, box: Box) -> list[str]:
         at = left + (right - left) * number / 3
         anchor = "start" if number == 0 else "end" if number == 3 else "middle"
         parts.append(
-            f'<text x="{at:.1f}" y="{floor + 12:.1f}" text-anchor="{anchor}" font-size="10" fill="#8e8e96">{(end - begin) * number / 180:.1f} min</text>'
+            f'<text x="{at:.1f}" y="{floor + 12:.1f}" text-anchor="{anchor}" font-size="10" fill="#8e8e96">{(until - since) * number / 180:.1f} min</text>'
         )
     for number, one in reversed(list(enumerate(shown))):
         colour = COLOURS[number % len(COLOURS)]
         points = " ".join(
-            f"{left + (right - left) * (at - begin) / (end - begin):.1f},{floor - (floor - top) * min(value, most) / most:.1f}"
+            f"{left + (right - left) * (at - since) / (until - since):.1f},{floor - (floor - top) * min(value, most) / most:.1f}"
             for at, value in one.points
         )
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.3"/>')

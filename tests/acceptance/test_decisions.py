@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shlex
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,7 +16,7 @@ import pytest
 from atlas.errors import NotFoundError, WrongState
 from atlas.tasks.port import Tasks
 from tests.contract.test_tasks import FACES
-from tests.support.core import Database, ask, atlas_on, books_wrong, claim, reserve, used
+from tests.support.core import ROOT, Database, ask, atlas_on, books_wrong, claim, reserve, used
 from tests.support.people import ANN, BOB, acting
 
 DEFAULT = UUID("00000000-0000-0000-0000-000000000001")
@@ -182,3 +184,23 @@ async def test_by_the_command_line(database: Database, db: asyncpg.Connection) -
     assert "is not a decision" in await atlas_on(database, "decisions", "x7", code=2)
     assert "is not known" in await atlas_on(database, "decisions", "--status", "open", code=2)
     assert "ADR-1" in await atlas_on(database, "spend", "--by", "decision")
+
+
+async def test_the_documents_commands_work_as_they_stand(database: Database, db: asyncpg.Connection) -> None:
+    await db.execute(
+        "insert into auth.users (id, email) values ($1, 'ann@example.com') on conflict (id) do update set email = excluded.email",
+        ANN,
+    )
+    await db.execute("select atlas.create_project('payments')")
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/deciding.md").read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert len(lines) == 7
+    for line in lines:
+        words = shlex.split(line)[1:]
+        if "last" in words:
+            await answered(db, "Use Postgres")
+        if words[0] == "supersede":
+            await atlas_on(database, "accept", str(await answered(db, "One database")))
+        await atlas_on(database, *words)
+    rows = await db.fetch("select number, status from atlas.decision order by number")
+    assert [tuple(row) for row in rows] == [(1, "superseded"), (2, "superseded"), (3, "accepted"), (4, "rejected")]
