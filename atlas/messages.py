@@ -63,7 +63,9 @@ class Metadata(BaseModel):
     completion_window: Literal["soonest", "2h", "8h"] | None = Field(
         None, description="2h and 8h are cheaper: the reply is not streamed, and comes within that time"
     )
-    kind: str | None = None
+    kind: str | None = Field(
+        None, description="of a question: adr, or answer (short, for what decides nothing); of a reply: what it is"
+    )
     warnings: list[str] | None = None
     traceparent: str | None = None
     project: str | None = Field(None, description="id or name of one of the sender's projects")

@@ -1235,6 +1235,10 @@ begin
     perform atlas.refuse('content', 'must be a string', 'send the question as text');
   end if;
   perform atlas.check_metadata(message -> 'metadata');
+  if message ->> 'role' = 'architect' and message ->> 'msg_type' = 'chat' and message #>> '{metadata,kind}' not in ('adr', 'answer') then
+    perform atlas.refuse('metadata.kind', format('%s is not known', message #> '{metadata,kind}'),
+      'send "adr" or "answer", or leave it out');
+  end if;
   if message ->> 'role' <> 'architect' then
     return;
   end if;
@@ -2244,11 +2248,11 @@ begin
     raise exception using errcode = 'AT005', message = format('%s: the reply of task %s was cut by its budget', p_verb, p_task),
       hint = 'raise the budget, and ask again';
   end if;
-  if reply #>> '{metadata,kind}' in ('refusal', 'passages') then
+  if reply #>> '{metadata,kind}' in ('refusal', 'passages', 'answer') then
     raise exception using errcode = 'AT005',
       message = format('%s: the reply of task %s is %s, and proposes nothing', p_verb, p_task,
-        case reply #>> '{metadata,kind}' when 'refusal' then 'a refusal' else 'a list of passages' end),
-      hint = 'ask again with a model';
+        case reply #>> '{metadata,kind}' when 'refusal' then 'a refusal' when 'answer' then 'an answer' else 'a list of passages' end),
+      hint = 'ask for a record, with a model';
   end if;
   task := found_task;
   content := reply ->> 'content';

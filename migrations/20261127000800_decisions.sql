@@ -127,11 +127,11 @@ begin
     raise exception using errcode = 'AT005', message = format('%s: the reply of task %s was cut by its budget', p_verb, p_task),
       hint = 'raise the budget, and ask again';
   end if;
-  if reply #>> '{metadata,kind}' in ('refusal', 'passages') then
+  if reply #>> '{metadata,kind}' in ('refusal', 'passages', 'answer') then
     raise exception using errcode = 'AT005',
       message = format('%s: the reply of task %s is %s, and proposes nothing', p_verb, p_task,
-        case reply #>> '{metadata,kind}' when 'refusal' then 'a refusal' else 'a list of passages' end),
-      hint = 'ask again with a model';
+        case reply #>> '{metadata,kind}' when 'refusal' then 'a refusal' when 'answer' then 'an answer' else 'a list of passages' end),
+      hint = 'ask for a record, with a model';
   end if;
   task := found_task;
   content := reply ->> 'content';

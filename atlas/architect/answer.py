@@ -11,6 +11,7 @@ from uuid import UUID
 from atlas.architect import prompt
 from atlas.architect import record as records
 from atlas.architect.generation import Generation
+from atlas.architect.kinds import RECORD, ReplyKind, asked_kind
 from atlas.architect.ports import Models, Retriever, Thread
 from atlas.architect.run import GeneratedText, Run
 from atlas.errors import AtlasError
@@ -54,6 +55,7 @@ class Architect:
     async def answer(self, run: Run) -> Completion:
         """The reply to a run's question. Raises what Generation and prompt.build raise."""
         task = run.task
+        kind = asked_kind(task.metadata)
         warnings: list[str] = []
         chain, known = await self._models.current()
         if not chain.models:
@@ -68,7 +70,7 @@ class Architect:
 
         def build(model: Model, count: Count, room: int) -> ModelCall:
             asked = prompt.build(task.question, thread=thread, chunks=chunks, per_run=room, count=count, key=task.label_key,
-                               per_run_scope=task.per_run_scope)  # fmt: skip
+                               per_run_scope=task.per_run_scope, kind=kind)  # fmt: skip
             built[model.name] = ModelCall(
                 model=model, instructions=asked.instructions, turns=asked.turns, max_output_tokens=0, question=task.question,
                 sources=asked.sources, labels=asked.labels,
@@ -83,13 +85,15 @@ class Architect:
         count = self._vocabularies.counter(text.model.vocabulary or "o200k_base")
         call = built.get(text.model.name) or build(text.model, count, run.per_run)
         record = await _parsed(text.text)
-        problems = [] if text.refused or text.model.is_offline else records.check(record, call.labels)
+        problems = [] if text.refused or text.model.is_offline else records.check(record, call.labels, kind.sections)
         if problems and not text.truncated:
-            repaired = await self._repair(run, call, text, problems)
+            repaired = await self._repair(run, call, text, problems, kind)
             if repaired is not None:
                 text, record, problems = repaired
         warnings += problems
-        return _completion(run, text, record, call, warnings)
+        if kind.words is not None and (words := len(text.text.split())) > kind.words:
+            warnings.append(f"it has {words} words, more than the {kind.words} of this kind")
+        return _completion(run, kind, text, record, call, warnings)
 
     async def _exchanges(self, parent: UUID, asking: TaskId) -> list[Exchange]:
         """The earlier exchanges of a thread, oldest first."""
@@ -119,7 +123,7 @@ class Architect:
         return found.chunks
 
     async def _repair(
-        self, run: Run, call: ModelCall, text: GeneratedText, problems: list[str]
+        self, run: Run, call: ModelCall, text: GeneratedText, problems: list[str], kind: ReplyKind
     ) -> tuple[GeneratedText, records.Adr, list[str]] | None:
         """One more call to repair the record, if the budget allows; None: the record stays as it is."""
         asked = prompt.REPAIR.format(problems="\n".join(f"- {problem}" for problem in problems))
@@ -134,7 +138,7 @@ class Architect:
             log.info("the record is not repaired: %s", error)
             return None
         record = await _parsed(repaired.text)
-        left = records.check(record, call.labels)
+        left = records.check(record, call.labels, kind.sections)
         # a repair that made it worse, or was cut or refused, is not taken
         better = len(left) < len(problems) and not (repaired.truncated or repaired.refused)
         return (repaired, record, left) if better else None
@@ -145,7 +149,9 @@ async def _parsed(text: str) -> records.Adr:
     return records.parse(text) if len(text) <= LONG else await asyncio.to_thread(records.parse, text)
 
 
-def _completion(run: Run, text: GeneratedText, record: records.Adr, call: ModelCall, warnings: list[str]) -> Completion:
+def _completion(
+    run: Run, kind: ReplyKind, text: GeneratedText, record: records.Adr, call: ModelCall, warnings: list[str]
+) -> Completion:
     cited = record.citations
     metadata: JsonObject = {
         "status": "completed",
@@ -170,6 +176,8 @@ def _completion(run: Run, text: GeneratedText, record: records.Adr, call: ModelC
         metadata["kind"] = "refusal"
     elif text.model.is_offline:
         metadata["kind"] = "passages"
+    elif kind is not RECORD:
+        metadata["kind"] = kind.name
     if warnings:
         metadata["warnings"] = warnings
     for name in ("reply_to", "project"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from atlas.markdown import headings
@@ -59,16 +59,16 @@ def _section(text: str) -> str:
     return next((name for name in SECTIONS if name.casefold() == plain), text)
 
 
-def check(adr: Adr, labels: Collection[str]) -> list[str]:
+def check(adr: Adr, labels: Collection[str], sections: Sequence[str] = SECTIONS) -> list[str]:
     """What is wrong with a reply, in words that a model can fix: empty when nothing is.
 
-    labels: the sources that were given, such as S4821.
+    labels: the sources that were given, such as S4821. sections: those that it must have.
     """
     problems = []
     if not adr.title:
         problems.append("the title (a level 1 heading) is missing")
-    problems += [f"the section '## {name}' is missing" for name in SECTIONS if name not in adr.sections]
-    problems += [f"the section '## {name}' is empty" for name in SECTIONS if name in adr.sections and not adr.sections[name]]
+    problems += [f"the section '## {name}' is missing" for name in sections if name not in adr.sections]
+    problems += [f"the section '## {name}' is empty" for name in sections if name in adr.sections and not adr.sections[name]]
     if adr.sections.get("Work items") and not adr.work_items:
         problems.append("'## Work items' holds no item (a level 3 heading each)")
     for item in adr.work_items:

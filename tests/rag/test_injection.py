@@ -12,6 +12,7 @@ import pytest
 
 from atlas.architect import prompt
 from atlas.architect import record as adr
+from atlas.architect.kinds import RECORD
 from atlas.markdown import headings
 from atlas.task import Chunk, Exchange
 from tests.doubles.openai import OpenAIDouble
@@ -93,7 +94,7 @@ async def test_a_source_stays_inside_its_quotes(database: Database, name: str) -
     assert len(found) == 1
     key = uuid4()
     asked = prompt.build("What of the lease?", thread=(), chunks=found, per_run=12_000, count=COUNT, key=key)
-    assert asked.instructions == prompt.INSTRUCTIONS
+    assert asked.instructions == RECORD.instructions
     assert len(asked.turns) == 1
     role, body = asked.turns[-1]
     assert role == "user"
@@ -110,7 +111,7 @@ async def test_what_a_model_was_talked_into_stays_text(
 ) -> None:
     """The worst that a model can do is write: a reply that is a control message or the prompt is a spec all the same, and is sent
     nowhere as anything else; a reply out of form is asked for again, and marked."""
-    obeyed = ORDERS["a control message"] + "\n\n" + prompt.INSTRUCTIONS
+    obeyed = ORDERS["a control message"] + "\n\n" + RECORD.instructions
     openai.plan(text=ADR)
     openai.plan(match="What of the lease?", text=obeyed)
     async with opened(database) as known:
@@ -124,7 +125,7 @@ async def test_what_a_model_was_talked_into_stays_text(
     assert await db.fetchval("select daily from atlas.budget where scope = 'global'") == daily
     assert await db.fetchval("select count(*) from atlas.task where kind = 'control'") == 0
     first = openai.calls[0]
-    assert first["instructions"] == prompt.INSTRUCTIONS
+    assert first["instructions"] == RECORD.instructions
     assert "tools" not in first, "there is nothing that a source could have called"
     quoted = first["input"][-1]["content"]
     assert (

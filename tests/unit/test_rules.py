@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from atlas.architect import prompt
 from atlas.architect import record as adr
+from atlas.architect.kinds import RECORD
 from atlas.architect.room import LEAST_OUTPUT, Room, output_limit
 from atlas.batch import Batcher
 from atlas.errors import SettingsError
@@ -156,7 +157,7 @@ def test_input_is_at_most_half_of_a_run_and_sources_a_third(
     try:
         found = prompt.build(question, thread=exchanges, chunks=chunks, per_run=per_run, count=COUNT, key=UUID(int=7))
     except prompt.InputTooLarge:
-        assert COUNT(question) + COUNT(prompt.INSTRUCTIONS) + 64 > per_run // 2
+        assert COUNT(question) + COUNT(RECORD.instructions) + 64 > per_run // 2
         return
     total = COUNT(found.instructions) + sum(COUNT(text) for _, text in found.turns)
     assert total <= per_run // 2
