@@ -1797,14 +1797,14 @@ CREATE FUNCTION atlas.decide(p_task uuid, p_status text, p_verb text, p_reason t
     SET search_path TO ''
     AS $$
 declare
-  d record;
+  task atlas.task;
   result atlas.decision;
   v_number integer;
 begin
   if length(p_reason) > 2000 then
     perform atlas.refuse('reason', 'is longer than 2,000 characters', 'send its gist', 'AT001', p_verb);
   end if;
-  select * into d from atlas.draft(p_task, p_verb);
+  task := atlas.draft(p_task, p_verb);
   select x.* into result from atlas.decision x where x.task_id = p_task;
   if found then
     if result.status = p_status and coalesce(cardinality(p_supersedes), 0) = 0 then
@@ -1816,12 +1816,13 @@ begin
       hint = case result.status when 'accepted' then 'another decision can supersede it: `atlas supersede`'
                                 else 'ask again: a new record can be accepted' end;
   end if;
-  v_number := atlas.next_decision((d.task).project_id);
+  v_number := atlas.next_decision(task.project_id);
   insert into atlas.decision (project_id, number, task_id, title, content, status, asked_by, decided_by, reason)
-  values ((d.task).project_id, v_number, p_task, (d.task).title, d.content, p_status, (d.task).sender_key, atlas.actor(), p_reason)
+  select task.project_id, v_number, p_task, task.title, o.data ->> 'content', p_status, task.sender_key, atlas.actor(), p_reason
+  from public.architect_out o where o.id = task.out_id
   returning * into result;
   perform atlas.announce_decision(result, p_verb);
-  perform atlas.supersede((d.task).project_id, old.number::integer, v_number, p_reason) from unnest(p_supersedes) as old (number);
+  perform atlas.supersede(task.project_id, old.number::integer, v_number, p_reason) from unnest(p_supersedes) as old (number);
   return result;
 end
 $$;
@@ -2221,7 +2222,7 @@ COMMENT ON CONSTRAINT a_question_has_its_messages_id ON atlas.task IS 'So a ques
 -- Name: draft(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.draft(p_task uuid, p_verb text) RETURNS TABLE(task atlas.task, content text)
+CREATE FUNCTION atlas.draft(p_task uuid, p_verb text) RETURNS atlas.task
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -2254,9 +2255,7 @@ begin
         case reply #>> '{metadata,kind}' when 'refusal' then 'a refusal' when 'answer' then 'an answer' else 'a list of passages' end),
       hint = 'ask for a record, with a model';
   end if;
-  task := found_task;
-  content := reply ->> 'content';
-  return next;
+  return found_task;
 end
 $$;
 
@@ -2264,7 +2263,7 @@ $$;
 -- Name: FUNCTION draft(p_task uuid, p_verb text); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.draft(p_task uuid, p_verb text) IS 'The task and the reply that somebody decides on; AT004, AT005 and AT006 say why not. Internal.';
+COMMENT ON FUNCTION atlas.draft(p_task uuid, p_verb text) IS 'The task whose reply somebody decides on; AT004, AT005 and AT006 say why not. Internal.';
 
 --
 -- Name: drop_documents(uuid, text[]); Type: FUNCTION; Schema: atlas; Owner: -

@@ -75,7 +75,7 @@ def projects() -> sa.Select[Any]:
 
 
 def spend(by: str, *, since: date | None, until: date | None) -> sa.Select[Any]:
-    """Settled calls summed up by day, model, sender or project; days are UTC, until is not included."""
+    """Settled calls summed up by day, model, sender, project or decision; days are UTC, until is not included."""
     column = SPEND_KEYS[by]
     source = view(f"spend_by_{by}", *{"day", column}, *COUNTS)
     key = source.c[column].label(by)

@@ -134,7 +134,7 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["tasks", "--state", "odd"], 2, "state 'odd' is not known: use one of queued, running"),
     (["tasks", "--project", "nope"], 4, "no project 'nope'"),
     (["cancel", "00000000-0000-4000-8000-00000000dead"], 4, "no task begins with"),
-    (["spend", "--by", "hour"], 2, "--by 'hour' is not known: use day, model, sender or project"),
+    (["spend", "--by", "hour"], 2, "--by 'hour' is not known: use day, model, sender, project or decision"),
     (["spend", "--month", "November"], 2, "--month 'November' is not a month: write it as 2026-11"),
     (["spend", "--month", "9999-12"], 2, "--month '9999-12' is too far off"),
     (["budget", "set"], 2, "no limit is given: use --per-run, --daily, --usd-daily or another"),
