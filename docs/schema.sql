@@ -106,11 +106,14 @@ CREATE TABLE atlas.decision (
     decided_by text NOT NULL,
     decided_at timestamp with time zone DEFAULT now() NOT NULL,
     reason text,
+    superseded_at timestamp with time zone,
+    superseded_reason text,
     CONSTRAINT decision_number_check CHECK ((number > 0)),
     CONSTRAINT decision_reason_check CHECK ((length(reason) <= 2000)),
     CONSTRAINT decision_status_check CHECK ((status = ANY (ARRAY['accepted'::text, 'rejected'::text, 'superseded'::text]))),
+    CONSTRAINT decision_superseded_reason_check CHECK ((length(superseded_reason) <= 2000)),
     CONSTRAINT no_record_supersedes_itself CHECK ((superseded_by <> number)),
-    CONSTRAINT superseded_has_its_successor CHECK (((status = 'superseded'::text) = (superseded_by IS NOT NULL)))
+    CONSTRAINT superseded_has_its_successor CHECK ((((status = 'superseded'::text) = (superseded_by IS NOT NULL)) AND ((superseded_by IS NULL) = (superseded_at IS NULL))))
 );
 
 --
@@ -171,19 +174,31 @@ COMMENT ON COLUMN atlas.decision.asked_by IS 'The sender whose question it answe
 -- Name: COLUMN decision.decided_by; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.decision.decided_by IS 'Who decided last: user:<id> of a login, else role:<database role>.';
+COMMENT ON COLUMN atlas.decision.decided_by IS 'Who accepted or rejected it: user:<id> of a login, else role:<database role>.';
 
 --
 -- Name: COLUMN decision.decided_at; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.decision.decided_at IS 'When its status was last decided.';
+COMMENT ON COLUMN atlas.decision.decided_at IS 'When it was accepted or rejected.';
 
 --
 -- Name: COLUMN decision.reason; Type: COMMENT; Schema: atlas; Owner: -
 --
 
 COMMENT ON COLUMN atlas.decision.reason IS 'Why, in the words of who decided.';
+
+--
+-- Name: COLUMN decision.superseded_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.superseded_at IS 'When another decision took its place; the audit says who saw to it.';
+
+--
+-- Name: COLUMN decision.superseded_reason; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.superseded_reason IS 'Why that was.';
 
 --
 -- Name: CONSTRAINT no_record_supersedes_itself ON decision; Type: COMMENT; Schema: atlas; Owner: -
@@ -560,7 +575,8 @@ begin
   end if;
   perform atlas.emit('decision.' || p_decision.status, v_facts || jsonb_strip_nulls(jsonb_build_object('task_id', p_decision.task_id,
     'project', (select p.name from atlas.project p where p.id = p_decision.project_id), 'title', p_decision.title,
-    'decided_by', p_decision.decided_by, 'reason', p_decision.reason)), p_decision.task_id);
+    'decided_by', atlas.actor(), 'reason', case p_decision.status when 'superseded' then p_decision.superseded_reason else p_decision.reason end)),
+    p_decision.task_id);
 end
 $$;
 
@@ -2501,7 +2517,7 @@ CREATE FUNCTION atlas.erase_decisions(p_tasks uuid[]) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  update atlas.decision d set title = '[erased]', content = '[erased]', reason = null where d.task_id = any (p_tasks)
+  update atlas.decision d set title = '[erased]', content = '[erased]', reason = null, superseded_reason = null where d.task_id = any (p_tasks)
 $$;
 
 --
@@ -6414,6 +6430,9 @@ begin
   perform 1 from atlas.project p where p.id = p_project for no key update;
   select d.* into old from atlas.decision d where d.project_id = p_project and d.number = p_number;
   select d.status into by_status from atlas.decision d where d.project_id = p_project and d.number = p_by;
+  if length(p_reason) > 2000 then
+    perform atlas.refuse('reason', 'is longer than 2,000 characters', 'send its gist', 'AT001', 'supersede');
+  end if;
   if old is null or by_status is null then
     raise exception using errcode = 'AT004', message = format('no decision ADR-%s in this project', case when old is null then p_number else p_by end),
       hint = 'see `atlas decisions` for their numbers';
@@ -6428,8 +6447,7 @@ begin
         else format('ADR-%s is %s', p_by, by_status) end,
       hint = 'one accepted decision supersedes another';
   end if;
-  update atlas.decision d set status = 'superseded', superseded_by = p_by, decided_by = atlas.actor(), decided_at = now(),
-    reason = coalesce(p_reason, d.reason)
+  update atlas.decision d set status = 'superseded', superseded_by = p_by, superseded_at = now(), superseded_reason = p_reason
   where d.project_id = p_project and d.number = p_number returning d.* into old;
   perform atlas.announce_decision(old, 'supersede');
   return old;
@@ -10114,6 +10132,8 @@ CREATE VIEW atlas.decisions WITH (security_invoker='true') AS
     d.status,
     d.title,
     d.superseded_by,
+    d.superseded_at,
+    d.superseded_reason,
     d.decided_at,
     d.decided_by,
     d.reason,
@@ -10164,16 +10184,28 @@ COMMENT ON COLUMN atlas.decisions.title IS 'Its title.';
 COMMENT ON COLUMN atlas.decisions.superseded_by IS 'The number of the decision that holds instead.';
 
 --
+-- Name: COLUMN decisions.superseded_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.superseded_at IS 'When that took its place.';
+
+--
+-- Name: COLUMN decisions.superseded_reason; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.superseded_reason IS 'Why that was.';
+
+--
 -- Name: COLUMN decisions.decided_at; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.decisions.decided_at IS 'When its status was last decided.';
+COMMENT ON COLUMN atlas.decisions.decided_at IS 'When it was accepted or rejected.';
 
 --
 -- Name: COLUMN decisions.decided_by; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.decisions.decided_by IS 'Who decided last: user:<id> of a login, else role:<database role>.';
+COMMENT ON COLUMN atlas.decisions.decided_by IS 'Who accepted or rejected it: user:<id> of a login, else role:<database role>.';
 
 --
 -- Name: COLUMN decisions.reason; Type: COMMENT; Schema: atlas; Owner: -

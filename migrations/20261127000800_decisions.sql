@@ -43,9 +43,11 @@ create table atlas.decision (
   decided_by text not null,
   decided_at timestamptz not null default now(),
   reason text check (length(reason) <= 2000),
+  superseded_at timestamptz,
+  superseded_reason text check (length(superseded_reason) <= 2000),
   primary key (project_id, number),
   foreign key (project_id, superseded_by) references atlas.decision (project_id, number) deferrable initially deferred,
-  constraint superseded_has_its_successor check ((status = 'superseded') = (superseded_by is not null)),
+  constraint superseded_has_its_successor check ((status = 'superseded') = (superseded_by is not null) and (superseded_by is null) = (superseded_at is null)),
   constraint no_record_supersedes_itself check (superseded_by <> number)
 );
 comment on table atlas.decision is 'What a project decided of records: each by its number, with who decided it, when and why.';
@@ -57,9 +59,11 @@ comment on column atlas.decision.content is 'The record, in Markdown, as it was 
 comment on column atlas.decision.status is 'accepted: it holds. rejected. superseded: it held, until another did.';
 comment on column atlas.decision.superseded_by is 'The number of the decision that holds instead.';
 comment on column atlas.decision.asked_by is 'The sender whose question it answers.';
-comment on column atlas.decision.decided_by is 'Who decided last: user:<id> of a login, else role:<database role>.';
-comment on column atlas.decision.decided_at is 'When its status was last decided.';
+comment on column atlas.decision.decided_by is 'Who accepted or rejected it: user:<id> of a login, else role:<database role>.';
+comment on column atlas.decision.decided_at is 'When it was accepted or rejected.';
 comment on column atlas.decision.reason is 'Why, in the words of who decided.';
+comment on column atlas.decision.superseded_at is 'When another decision took its place; the audit says who saw to it.';
+comment on column atlas.decision.superseded_reason is 'Why that was.';
 comment on constraint superseded_has_its_successor on atlas.decision is 'What is superseded says by what.';
 comment on constraint no_record_supersedes_itself on atlas.decision is 'Nothing supersedes itself.';
 alter table atlas.decision enable row level security;
@@ -68,8 +72,8 @@ create policy read_of_my_projects on atlas.decision for select to authenticated
 grant select on atlas.decision to authenticated, service_role;
 
 create view atlas.decisions with (security_invoker = true) as
-select p.name as project, d.number, d.status, d.title, d.superseded_by, d.decided_at, d.decided_by, d.reason, d.asked_by, d.task_id,
-  d.project_id,
+select p.name as project, d.number, d.status, d.title, d.superseded_by, d.superseded_at, d.superseded_reason, d.decided_at, d.decided_by, d.reason, d.asked_by,
+  d.task_id, d.project_id,
   array(select o.number from atlas.decision o where o.project_id = d.project_id and o.superseded_by = d.number order by o.number) as supersedes
 from atlas.decision d join atlas.project p on p.id = d.project_id;
 comment on view atlas.decisions is 'Decisions by project and number; their texts are in atlas.decision.';
@@ -78,8 +82,10 @@ comment on column atlas.decisions.number is 'Its number in the project: ADR-7 is
 comment on column atlas.decisions.status is 'accepted, rejected or superseded.';
 comment on column atlas.decisions.title is 'Its title.';
 comment on column atlas.decisions.superseded_by is 'The number of the decision that holds instead.';
-comment on column atlas.decisions.decided_at is 'When its status was last decided.';
-comment on column atlas.decisions.decided_by is 'Who decided last: user:<id> of a login, else role:<database role>.';
+comment on column atlas.decisions.superseded_at is 'When that took its place.';
+comment on column atlas.decisions.superseded_reason is 'Why that was.';
+comment on column atlas.decisions.decided_at is 'When it was accepted or rejected.';
+comment on column atlas.decisions.decided_by is 'Who accepted or rejected it: user:<id> of a login, else role:<database role>.';
 comment on column atlas.decisions.reason is 'Why.';
 comment on column atlas.decisions.asked_by is 'The sender whose question it answers.';
 comment on column atlas.decisions.task_id is 'The task whose reply it is.';
@@ -166,7 +172,8 @@ begin
   end if;
   perform atlas.emit('decision.' || p_decision.status, v_facts || jsonb_strip_nulls(jsonb_build_object('task_id', p_decision.task_id,
     'project', (select p.name from atlas.project p where p.id = p_decision.project_id), 'title', p_decision.title,
-    'decided_by', p_decision.decided_by, 'reason', p_decision.reason)), p_decision.task_id);
+    'decided_by', atlas.actor(), 'reason', case p_decision.status when 'superseded' then p_decision.superseded_reason else p_decision.reason end)),
+    p_decision.task_id);
 end
 $$;
 comment on function atlas.announce_decision(atlas.decision, text) is 'A decision''s row of the audit, and its event. Internal.';
@@ -182,6 +189,9 @@ begin
   perform 1 from atlas.project p where p.id = p_project for no key update;
   select d.* into old from atlas.decision d where d.project_id = p_project and d.number = p_number;
   select d.status into by_status from atlas.decision d where d.project_id = p_project and d.number = p_by;
+  if length(p_reason) > 2000 then
+    perform atlas.refuse('reason', 'is longer than 2,000 characters', 'send its gist', 'AT001', 'supersede');
+  end if;
   if old is null or by_status is null then
     raise exception using errcode = 'AT004', message = format('no decision ADR-%s in this project', case when old is null then p_number else p_by end),
       hint = 'see `atlas decisions` for their numbers';
@@ -196,8 +206,7 @@ begin
         else format('ADR-%s is %s', p_by, by_status) end,
       hint = 'one accepted decision supersedes another';
   end if;
-  update atlas.decision d set status = 'superseded', superseded_by = p_by, decided_by = atlas.actor(), decided_at = now(),
-    reason = coalesce(p_reason, d.reason)
+  update atlas.decision d set status = 'superseded', superseded_by = p_by, superseded_at = now(), superseded_reason = p_reason
   where d.project_id = p_project and d.number = p_number returning d.* into old;
   perform atlas.announce_decision(old, 'supersede');
   return old;
@@ -259,7 +268,7 @@ grant execute on function atlas.reject(uuid, text) to authenticated, service_rol
 create function atlas.erase_decisions(p_tasks uuid[]) returns void
 language sql security definer set search_path = ''
 as $$
-  update atlas.decision d set title = '[erased]', content = '[erased]', reason = null where d.task_id = any (p_tasks)
+  update atlas.decision d set title = '[erased]', content = '[erased]', reason = null, superseded_reason = null where d.task_id = any (p_tasks)
 $$;
 comment on function atlas.erase_decisions(uuid[]) is 'Removes the texts of decisions on the replies of tasks. Internal: atlas.erase calls it, a retention does not.';
 

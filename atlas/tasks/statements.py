@@ -23,8 +23,8 @@ PROJECT = view("project", "id", "name", "created_at")
 MEMBER = view("member", "project_id", "user_id")
 DECISIONS = view(
     "decisions",
-    "project", "number", "status", "title", "superseded_by", "supersedes", "decided_at", "decided_by", "reason", "asked_by",
-    "task_id", "project_id",
+    "project", "number", "status", "title", "decided_at", "decided_by", "reason", "asked_by", "superseded_by", "superseded_at",
+    "superseded_reason", "supersedes", "task_id", "project_id",
 )  # fmt: skip
 DECISION = view("decision", "project_id", "number", "content")
 COUNTS = (

@@ -369,7 +369,9 @@ export type Database = {
           "project_id": string;
           "reason": string | null;
           "status": string;
+          "superseded_at": string | null;
           "superseded_by": number | null;
+          "superseded_reason": string | null;
           "task_id": string | null;
           "title": string;
         };
@@ -383,7 +385,9 @@ export type Database = {
           "project_id": string;
           "reason"?: string | null;
           "status": string;
+          "superseded_at"?: string | null;
           "superseded_by"?: number | null;
+          "superseded_reason"?: string | null;
           "task_id"?: string | null;
           "title": string;
         };
@@ -396,7 +400,9 @@ export type Database = {
           "project_id"?: string;
           "reason"?: string | null;
           "status"?: string;
+          "superseded_at"?: string | null;
           "superseded_by"?: number | null;
+          "superseded_reason"?: string | null;
           "task_id"?: string | null;
           "title"?: string;
         };
@@ -1452,7 +1458,9 @@ export type Database = {
           "project_id": string;
           "reason": string | null;
           "status": string;
+          "superseded_at": string | null;
           "superseded_by": number | null;
+          "superseded_reason": string | null;
           "supersedes": (number)[] | null;
           "task_id": string | null;
           "title": string;
@@ -1668,7 +1676,9 @@ export type Database = {
           "project_id": string;
           "reason": string | null;
           "status": string;
+          "superseded_at": string | null;
           "superseded_by": number | null;
+          "superseded_reason": string | null;
           "task_id": string | null;
           "title": string;
         };
@@ -1861,7 +1871,9 @@ export type Database = {
           "project_id": string;
           "reason": string | null;
           "status": string;
+          "superseded_at": string | null;
           "superseded_by": number | null;
+          "superseded_reason": string | null;
           "task_id": string | null;
           "title": string;
         };
@@ -2204,7 +2216,9 @@ export type Database = {
           "project_id": string;
           "reason": string | null;
           "status": string;
+          "superseded_at": string | null;
           "superseded_by": number | null;
+          "superseded_reason": string | null;
           "task_id": string | null;
           "title": string;
         };
@@ -2414,7 +2428,9 @@ export type Database = {
           "project_id": string;
           "reason": string | null;
           "status": string;
+          "superseded_at": string | null;
           "superseded_by": number | null;
+          "superseded_reason": string | null;
           "task_id": string | null;
           "title": string;
         };

@@ -437,7 +437,7 @@ async def test_the_doctor_finds_what_is_wrong(
     assert "gpt-4.1 shuts down on 2027-01-14; then gpt-6-luna is called" in done.stdout
     assert "chains hold, 1 seal," in done.stdout
     assert f"({__version__}, " in done.stdout
-    assert "seal 1 was not made with this key" in (await atlas("doctor", code=7, ATLAS_AUDIT_KEY="another")).stdout
+    assert "seal 1 was made with another key" in (await atlas("doctor", code=7, ATLAS_AUDIT_KEY="another")).stdout
     worker.process.kill()
     await db.execute("alter table atlas.audit disable trigger append_only")
     await db.execute("update atlas.audit set actor = 'x' where id = (select min(id) from atlas.audit)")
