@@ -946,7 +946,8 @@ begin
     perform atlas.end_task(task, 'cancelled', 'cancelled', 'its original went on elsewhere', '{}');
   end if;
   -- receivers know the task from the original, whose word counts
-  update atlas.outbox o set state = 'skipped' where o.task_id = p_task and o.state = 'pending';
+  update atlas.outbox o set state = 'skipped'
+  where o.state = 'pending' and o.out_id = (select t.out_id from atlas.task t where t.id = p_task);
 end
 $$;
 
@@ -1607,20 +1608,22 @@ CREATE FUNCTION atlas.continue_audit() RETURNS boolean
     AS $_$
 declare
   v_last bigint;
-  v_next constant bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+  v_next bigint;
   v_base bigint;
   v_copied bigint;
 begin
   select greatest((select max(a.xact::text::bigint) from (select x.xact from atlas.audit x order by x.xact desc limit 1) a),
     (select c.upto::text::bigint from atlas.audit_checkpoint c order by c.id desc limit 1)) into v_last;
-  -- its own numbers never pass those of running transactions
+  -- read after what it is compared with: a server's own numbers never pass those of its transactions, this one's included
+  v_next := greatest(pg_snapshot_xmax(pg_current_snapshot())::text::bigint, coalesce(pg_current_xact_id_if_assigned()::text::bigint, 0) + 1);
   if v_last is null or v_last < v_next + atlas.xact_base() then
     return false;
   end if;
   lock table atlas.audit in access exclusive mode;
-  v_base := v_last + 1 - pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
-  -- what was written here before anybody noticed is counted again
+  -- what was written here before anybody noticed is counted again, after all that was copied
   select max(a.id) into v_copied from atlas.audit a where a.xact::text::bigint >= v_next + atlas.xact_base();
+  select v_last + 1 - least(pg_snapshot_xmin(pg_current_snapshot())::text::bigint, min(a.xact::text::bigint) - atlas.xact_base())
+  into v_base from atlas.audit a where a.id > v_copied;
   alter table atlas.audit disable trigger append_only;
   update atlas.audit a set xact = (a.xact::text::bigint - atlas.xact_base() + v_base)::text::xid8 where a.id > v_copied;
   alter table atlas.audit enable trigger append_only;
@@ -1820,10 +1823,14 @@ begin
   if length(p_reason) > 2000 then
     perform atlas.refuse('reason', 'is longer than 2,000 characters', 'send its gist', 'AT001', p_verb);
   end if;
+  if exists (select from unnest(p_supersedes) as old (number) where old.number not between 1 and 2147483647) then
+    perform atlas.refuse('supersedes', 'holds what is not a number of a decision', 'see `atlas decisions`', 'AT001', p_verb);
+  end if;
   task := atlas.draft(p_task, p_verb);
   select x.* into result from atlas.decision x where x.task_id = p_task;
   if found then
-    if result.status = p_status and coalesce(cardinality(p_supersedes), 0) = 0 then
+    if result.status = p_status then
+      perform atlas.supersede(task.project_id, old.number::integer, result.number, p_reason) from unnest(p_supersedes) as old (number);
       return result;
     end if;
     raise exception using errcode = 'AT005',
@@ -2492,6 +2499,10 @@ declare
 begin
   select t.* into task from atlas.task t where t.id = p_task_id for no key update;
   if not found then
+    -- a decision outlasts its task
+    if atlas.erase_decisions(array[p_task_id]) > 0 then
+      return;
+    end if;
     raise exception using errcode = 'AT004', message = format('no task %s', p_task_id), hint = 'see atlas.task_history';
   end if;
   if task.finished_at is null then
@@ -2513,18 +2524,19 @@ COMMENT ON FUNCTION atlas.erase(p_task_id uuid) IS 'Removes the texts of an ende
 -- Name: erase_decisions(uuid[]); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
-CREATE FUNCTION atlas.erase_decisions(p_tasks uuid[]) RETURNS void
+CREATE FUNCTION atlas.erase_decisions(p_tasks uuid[]) RETURNS integer
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  update atlas.decision d set title = '[erased]', content = '[erased]', reason = null, superseded_reason = null where d.task_id = any (p_tasks)
+  with erased as (update atlas.decision d set title = '[erased]', content = '[erased]', reason = null, superseded_reason = null where d.task_id = any (p_tasks) returning 1)
+  select count(*)::integer from erased
 $$;
 
 --
 -- Name: FUNCTION erase_decisions(p_tasks uuid[]); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.erase_decisions(p_tasks uuid[]) IS 'Removes the texts of decisions on the replies of tasks. Internal: atlas.erase calls it, a retention does not.';
+COMMENT ON FUNCTION atlas.erase_decisions(p_tasks uuid[]) IS 'Removes the texts of decisions on the replies of tasks; says how many. Internal: atlas.erase calls it, a retention does not.';
 
 --
 -- Name: erase_others(text, integer); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2587,8 +2599,10 @@ begin
   end if;
   erased := coalesce(cardinality(v_tasks), 0);
   if next is null then
-    erased := atlas.erase_others(p_sender_key, v_limit);
+    erased := atlas.erase_others(p_sender_key, v_limit) + atlas.erase_decisions(array(
+      select d.task_id from atlas.decision d where d.asked_by = p_sender_key and d.content <> '[erased]'));
     if erased = 0 and not exists (select from atlas.task t where t.sender_key = p_sender_key) and p_after = '-infinity'
+       and not exists (select from atlas.decision d where d.asked_by = p_sender_key)
        and not exists (select from public.architect_in i where i.data ->> 'role' <> 'architect' and atlas.sender_of(i) = p_sender_key) then
       raise exception using errcode = 'AT004', message = format('nothing was sent by %L', p_sender_key),
         hint = 'see `atlas spend --by sender`';
@@ -6805,7 +6819,8 @@ begin
   delete from atlas.task t where t.id = any (v_tasks);
   -- a command that names a task is answered under its id: that task's reply stays
   v_out := array(select o.id from public.architect_out o
-    where o.task_id = any (v_messages) and not exists (select from atlas.task t where t.id = o.task_id));
+    where o.task_id = any (v_messages)
+      and not exists (select from atlas.task t where t.id = o.task_id or (t.message_task_id = o.task_id and t.out_id = o.id)));
   delete from atlas.outbox o where o.out_id = any (v_out);
   delete from public.architect_out o where o.id = any (v_out);
   delete from public.architect_in i where i.id = any (v_in);

@@ -89,6 +89,10 @@ declare
 begin
   select t.* into task from atlas.task t where t.id = p_task_id for no key update;
   if not found then
+    -- a decision outlasts its task
+    if atlas.erase_decisions(array[p_task_id]) > 0 then
+      return;
+    end if;
     raise exception using errcode = 'AT004', message = format('no task %s', p_task_id), hint = 'see atlas.task_history';
   end if;
   if task.finished_at is null then
@@ -125,8 +129,10 @@ begin
   end if;
   erased := coalesce(cardinality(v_tasks), 0);
   if next is null then
-    erased := atlas.erase_others(p_sender_key, v_limit);
+    erased := atlas.erase_others(p_sender_key, v_limit) + atlas.erase_decisions(array(
+      select d.task_id from atlas.decision d where d.asked_by = p_sender_key and d.content <> '[erased]'));
     if erased = 0 and not exists (select from atlas.task t where t.sender_key = p_sender_key) and p_after = '-infinity'
+       and not exists (select from atlas.decision d where d.asked_by = p_sender_key)
        and not exists (select from public.architect_in i where i.data ->> 'role' <> 'architect' and atlas.sender_of(i) = p_sender_key) then
       raise exception using errcode = 'AT004', message = format('nothing was sent by %L', p_sender_key),
         hint = 'see `atlas spend --by sender`';

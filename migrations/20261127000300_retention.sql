@@ -94,7 +94,8 @@ begin
   delete from atlas.task t where t.id = any (v_tasks);
   -- a command that names a task is answered under its id: that task's reply stays
   v_out := array(select o.id from public.architect_out o
-    where o.task_id = any (v_messages) and not exists (select from atlas.task t where t.id = o.task_id));
+    where o.task_id = any (v_messages)
+      and not exists (select from atlas.task t where t.id = o.task_id or (t.message_task_id = o.task_id and t.out_id = o.id)));
   delete from atlas.outbox o where o.out_id = any (v_out);
   delete from public.architect_out o where o.id = any (v_out);
   delete from public.architect_in i where i.id = any (v_in);

@@ -21,20 +21,22 @@ language plpgsql security definer set search_path = ''
 as $$
 declare
   v_last bigint;
-  v_next constant bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+  v_next bigint;
   v_base bigint;
   v_copied bigint;
 begin
   select greatest((select max(a.xact::text::bigint) from (select x.xact from atlas.audit x order by x.xact desc limit 1) a),
     (select c.upto::text::bigint from atlas.audit_checkpoint c order by c.id desc limit 1)) into v_last;
-  -- its own numbers never pass those of running transactions
+  -- read after what it is compared with: a server's own numbers never pass those of its transactions, this one's included
+  v_next := greatest(pg_snapshot_xmax(pg_current_snapshot())::text::bigint, coalesce(pg_current_xact_id_if_assigned()::text::bigint, 0) + 1);
   if v_last is null or v_last < v_next + atlas.xact_base() then
     return false;
   end if;
   lock table atlas.audit in access exclusive mode;
-  v_base := v_last + 1 - pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
-  -- what was written here before anybody noticed is counted again
+  -- what was written here before anybody noticed is counted again, after all that was copied
   select max(a.id) into v_copied from atlas.audit a where a.xact::text::bigint >= v_next + atlas.xact_base();
+  select v_last + 1 - least(pg_snapshot_xmin(pg_current_snapshot())::text::bigint, min(a.xact::text::bigint) - atlas.xact_base())
+  into v_base from atlas.audit a where a.id > v_copied;
   alter table atlas.audit disable trigger append_only;
   update atlas.audit a set xact = (a.xact::text::bigint - atlas.xact_base() + v_base)::text::xid8 where a.id > v_copied;
   alter table atlas.audit enable trigger append_only;
@@ -87,7 +89,8 @@ begin
     perform atlas.end_task(task, 'cancelled', 'cancelled', 'its original went on elsewhere', '{}');
   end if;
   -- receivers know the task from the original, whose word counts
-  update atlas.outbox o set state = 'skipped' where o.task_id = p_task and o.state = 'pending';
+  update atlas.outbox o set state = 'skipped'
+  where o.state = 'pending' and o.out_id = (select t.out_id from atlas.task t where t.id = p_task);
 end
 $$;
 comment on function atlas.cancel_copy(uuid) is

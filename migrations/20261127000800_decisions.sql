@@ -227,10 +227,14 @@ begin
   if length(p_reason) > 2000 then
     perform atlas.refuse('reason', 'is longer than 2,000 characters', 'send its gist', 'AT001', p_verb);
   end if;
+  if exists (select from unnest(p_supersedes) as old (number) where old.number not between 1 and 2147483647) then
+    perform atlas.refuse('supersedes', 'holds what is not a number of a decision', 'see `atlas decisions`', 'AT001', p_verb);
+  end if;
   task := atlas.draft(p_task, p_verb);
   select x.* into result from atlas.decision x where x.task_id = p_task;
   if found then
-    if result.status = p_status and coalesce(cardinality(p_supersedes), 0) = 0 then
+    if result.status = p_status then
+      perform atlas.supersede(task.project_id, old.number::integer, result.number, p_reason) from unnest(p_supersedes) as old (number);
       return result;
     end if;
     raise exception using errcode = 'AT005',
@@ -265,12 +269,13 @@ comment on function atlas.reject(uuid, text) is
   'Rejects the reply of a task, so that nobody has to wonder. For deciders and admins; again, it changes nothing.';
 grant execute on function atlas.reject(uuid, text) to authenticated, service_role;
 
-create function atlas.erase_decisions(p_tasks uuid[]) returns void
+create function atlas.erase_decisions(p_tasks uuid[]) returns integer
 language sql security definer set search_path = ''
 as $$
-  update atlas.decision d set title = '[erased]', content = '[erased]', reason = null, superseded_reason = null where d.task_id = any (p_tasks)
+  with erased as (update atlas.decision d set title = '[erased]', content = '[erased]', reason = null, superseded_reason = null where d.task_id = any (p_tasks) returning 1)
+  select count(*)::integer from erased
 $$;
-comment on function atlas.erase_decisions(uuid[]) is 'Removes the texts of decisions on the replies of tasks. Internal: atlas.erase calls it, a retention does not.';
+comment on function atlas.erase_decisions(uuid[]) is 'Removes the texts of decisions on the replies of tasks; says how many. Internal: atlas.erase calls it, a retention does not.';
 
 create view atlas.spend_by_decision with (security_invoker = true) as
 select s.day, p.name || ' ADR-' || d.number as decision, count(*) filter (where s.state = 'settled' and s.corrects is null) as calls,

@@ -1967,7 +1967,7 @@ export type Database = {
       };
       "ended_xacts": { Args: Record<PropertyKey, never>; Returns: unknown };
       "erase": { Args: { "p_task_id": string }; Returns: undefined };
-      "erase_decisions": { Args: { "p_tasks": (string)[] }; Returns: undefined };
+      "erase_decisions": { Args: { "p_tasks": (string)[] }; Returns: number };
       "erase_others": { Args: { "p_limit": number; "p_sender_key": string }; Returns: number };
       "erase_sender": {
         Args: { "p_after"?: string; "p_limit"?: number; "p_sender_key": string };

@@ -65,6 +65,7 @@ async def test_one_supersedes_another_and_no_circle_can_be_made(face: Any, datab
         await tasks.accept(tasks_of[0], "known", [])
         second = await tasks.accept(tasks_of[1], "better", [1])
         assert second["number"] == 2
+        assert (await tasks.accept(tasks_of[1], "better", [1]))["number"] == 2, "an answer that was lost is asked for again"
         (old,) = await tasks.decisions(number=1)
         assert (old["status"], old["superseded_by"]) == ("superseded", 2)
         assert (old["reason"], old["superseded_reason"]) == ("known", "better"), "why it was accepted stays"
@@ -135,8 +136,18 @@ async def test_a_decision_outlasts_its_task_and_goes_when_that_is_erased(databas
     assert await db.fetchval("select content from atlas.decision where number = 1") == "# Use Postgres\n"
     await db.execute("select atlas.erase($1)", gone)
     assert await db.fetchval("select content from atlas.decision where number = 2") == "[erased]"
+    late = await answered(db, "Use files")
+    await db.execute("select atlas.accept($1)", late)
+    await db.execute("select atlas.supersede($1, 2, 3)", DEFAULT)
+    await db.execute("select atlas.erase($1)", kept)
+    assert await db.fetchval("select content from atlas.decision where number = 1") == "[erased]", (
+        "its task is gone, and it is found"
+    )
+    await db.execute("update atlas.task set erased_at = now() where id = $1", late)
+    row = await db.fetchrow("select * from atlas.erase_sender('service', now())")
+    assert row["erased"] == 1, "that of a task whose texts a retention had trimmed"
+    assert await db.fetchval("select count(*) from atlas.decision where content <> '[erased]'") == 0
     assert await db.fetchval("select tokens from atlas.spend_by_decision where decision = 'default ADR-1'") == 100
-    await db.execute("select atlas.supersede($1, 1, 2)", DEFAULT)
     assert await db.fetch("select * from atlas.verify_audit()") == []
 
 

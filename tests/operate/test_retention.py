@@ -619,3 +619,37 @@ async def test_the_audit_of_a_copy_in_a_younger_server_goes_on(
     # the key of a seal covers the numbers that were changed here by hand
     assert "seal 2" not in await atlas_on(database, "audit", "verify", "--file", str(file), code=7, ATLAS_AUDIT_KEY=KEY)
     assert "2 seals" in await atlas_on(database, "audit", "verify", "--file", str(file))
+
+
+async def test_a_copy_that_was_sealed_to_its_end_goes_on_too(database: Database, db: asyncpg.Connection) -> None:
+    async with Pool.connect(database.url("atlas_worker")) as bus:
+        await finish(db, "before?")
+        await seal_audit(bus, KEY.encode())
+        async with database.connect("supabase_admin") as admin:
+            await admin.execute("set session_replication_role = replica")
+            # as far ahead as a copy may be, and sealed to its end
+            await admin.execute("update atlas.audit set xact = (xact::text::bigint + 1000000)::text::xid8")
+            await admin.execute("update atlas.audit_checkpoint set upto = (upto::text::bigint + 1000000)::text::xid8")
+        for n in range(5):
+            await finish(db, f"here, before anybody noticed? {n}")
+        assert await seal_audit(bus, KEY.encode()) == 0
+        assert await seal_audit(bus, KEY.encode()) == 16
+    assert await db.fetch("select * from atlas.verify_audit()") == []
+
+
+async def test_the_answer_to_a_younger_command_stays_when_its_question_is_trimmed(db: asyncpg.Connection) -> None:
+    question = await finish(db, "old?")
+    await age(db, question, 9)
+    command = await told(db, question, "ops")
+    await db.execute("select atlas.set_retention('1 day')")
+    assert (await trim(db))[0] == 1
+    assert (
+        await db.fetchval(
+            "select count(*) from public.architect_out o join atlas.task t on t.out_id = o.id where t.id = $1", command
+        )
+        == 1
+    )
+    assert await db.fetch("select * from atlas.verify_audit()") == []
+    await age(db, command, 9)
+    assert (await trim(db))[0] == 1
+    assert await db.fetchval("select count(*) from public.architect_out") == 0
