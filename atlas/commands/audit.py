@@ -57,7 +57,7 @@ def _verify_file(file: Path, known: Settings, found: Found) -> None:
     for problem in proof.problems:
         found("problem", "audit", problem)
     if keys and not proof.seals:
-        found("problem", "audit", "there is no seal: whoever had the file can have written it anew")
+        found("problem", "audit", "the export has no seals: nothing proves that it was not rewritten")
     elif not proof.problems:
         made = "made with this key" if keys else "whose key was not checked (ATLAS_AUDIT_KEY)"
         after = f"; {counted(proof.unsealed, 'row')} after the last one" if proof.unsealed else ""

@@ -132,11 +132,7 @@ class Attempts:
             self._leases.end(attempt)
             self._metrics.ended(result, time.monotonic() - began)
             if run.span.recording:
-                try:
-                    await self._trace(run, result)
-                except Exception:
-                    # whoever collects traces must not end a worker
-                    log.exception("the trace of %s is lost", attempt)
+                await self._trace(run, result)
 
     async def _trace(self, run: Run, result: str) -> None:
         """Hands over the spans of an attempt that has ended, with what its calls have cost."""

@@ -569,7 +569,9 @@ async def test_an_export_with_a_row_twice_or_without_its_seals_is_found(
     )
     rows = [line for line in rest if line["kind"] == "row"]
     file.write_text("".join(json.dumps(line) + "\n" for line in (head | {"seals": 0}, *rows)))
-    assert "there is no seal" in await atlas_on(database, "audit", "verify", "--file", str(file), code=7, ATLAS_AUDIT_KEY=KEY)
+    assert "the export has no seals" in await atlas_on(
+        database, "audit", "verify", "--file", str(file), code=7, ATLAS_AUDIT_KEY=KEY
+    )
     assert "0 seals whose key was not checked" in await atlas_on(database, "audit", "verify", "--file", str(file))
 
 
