@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -23,11 +22,6 @@ class ReplyKind:
     instructions: str
     sections: tuple[str, ...]
     words: int | None = None
-
-    @property
-    def version(self) -> str:
-        """Of its prompt: it changes with each change of a word."""
-        return hashlib.sha256(self.instructions.encode()).hexdigest()[:12]
 
 
 _SOURCES = text_of("sources")

@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import asyncpg
 from ruamel.yaml import YAML
@@ -45,6 +46,13 @@ def test_the_manuals_two_panels_and_its_six_subjects_are_there() -> None:
     rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
     assert rows == ["Now", "Money", "Latency", "Queue", "Models", "Retrieval", "Delivery"]
     assert "graph" not in {panel["type"] for panel in PANELS}, "a type that Grafana has no more"
+
+
+def test_its_picture_shows_each_panel() -> None:
+    """docs/dashboard.svg is drawn by `python -m benchmarks.dashboard`: after a change of the panels it is drawn again."""
+    drawn = ET.parse(ROOT / "docs/dashboard.svg").getroot()  # noqa: S314  our own
+    words = {"".join(text.itertext()).removeprefix("▾ ") for text in drawn.iter("{http://www.w3.org/2000/svg}text")}
+    assert {panel["title"] for panel in DASHBOARD["panels"]} <= words
 
 
 def test_compose_provisions_it() -> None:
