@@ -1,4 +1,4 @@
--- A question may ask for a kind of reply: a record (adr), or a short answer.
+-- A question may ask for a kind of reply: a record (adr), a short answer, a comparison, a review, a plan.
 --
 -- locks: none
 
@@ -40,9 +40,9 @@ begin
     perform atlas.refuse('content', 'must be a string', 'send the question as text');
   end if;
   perform atlas.check_metadata(message -> 'metadata');
-  if message ->> 'role' = 'architect' and message ->> 'msg_type' = 'chat' and message #>> '{metadata,kind}' not in ('adr', 'answer') then
+  if message ->> 'role' = 'architect' and message ->> 'msg_type' = 'chat' and message #>> '{metadata,kind}' not in ('adr', 'answer', 'comparison', 'review', 'plan') then
     perform atlas.refuse('metadata.kind', format('%s is not known', message #> '{metadata,kind}'),
-      'send "adr" or "answer", or leave it out');
+      'send "adr", "answer", "comparison", "review" or "plan", or leave it out');
   end if;
   if message ->> 'role' <> 'architect' then
     return;

@@ -9,9 +9,9 @@ from dataclasses import replace
 from uuid import UUID
 
 from atlas.architect import prompt
-from atlas.architect import record as records
 from atlas.architect.generation import Generation
-from atlas.architect.kinds import RECORD, ReplyKind, asked_kind
+from atlas.architect.judge import Judged, judge
+from atlas.architect.kinds import PROMPTS, ReplyKind, asked_kind
 from atlas.architect.ports import Models, Retriever, Thread
 from atlas.architect.run import GeneratedText, Run
 from atlas.errors import AtlasError
@@ -55,7 +55,7 @@ class Architect:
     async def answer(self, run: Run) -> Completion:
         """The reply to a run's question. Raises what Generation and prompt.build raise."""
         task = run.task
-        kind = asked_kind(task.metadata)
+        kind, why = asked_kind(task.metadata, task.question)
         warnings: list[str] = []
         chain, known = await self._models.current()
         if not chain.models:
@@ -73,27 +73,23 @@ class Architect:
                                per_run_scope=task.per_run_scope, kind=kind)  # fmt: skip
             built[model.name] = ModelCall(
                 model=model, instructions=asked.instructions, turns=asked.turns, max_output_tokens=0, question=task.question,
-                sources=asked.sources, labels=asked.labels,
+                sources=asked.sources, labels=asked.labels, schema=None if model.is_offline else kind.schema,
             )  # fmt: skip
             return built[model.name]
 
         if task.inherited:
             model = known.get(task.inherited.model, Model(name=task.inherited.model))
-            text = await self._generation.resume(run, task.inherited, model, build)
+            text = await self._generation.resume(run, task.inherited, model, build, shaped=kind.schema is not None)
         else:
             text = await self._generation.generate(run, build, chain, window=run.completion_window)
         count = self._vocabularies.counter(text.model.vocabulary or "o200k_base")
         call = built.get(text.model.name) or build(text.model, count, run.per_run)
-        record = await _parsed(text.text)
-        problems = [] if text.refused or text.model.is_offline else records.check(record, call.labels, kind.sections)
-        if problems and not text.truncated:
-            repaired = await self._repair(run, call, text, problems, kind)
+        judged = await _judged(kind, text, call)
+        if judged.problems and not text.truncated:
+            repaired = await self._repair(run, kind, call, text, judged.problems)
             if repaired is not None:
-                text, record, problems = repaired
-        warnings += problems
-        if kind.words is not None and (words := len(text.text.split())) > kind.words:
-            warnings.append(f"it has {words} words, more than the {kind.words} of this kind")
-        return _completion(run, kind, text, record, call, warnings)
+                text, judged = repaired
+        return _completion(run, kind, why, text, judged, call, [*warnings, *judged.warnings])
 
     async def _exchanges(self, parent: UUID, asking: TaskId) -> list[Exchange]:
         """The earlier exchanges of a thread, oldest first."""
@@ -123,11 +119,11 @@ class Architect:
         return found.chunks
 
     async def _repair(
-        self, run: Run, call: ModelCall, text: GeneratedText, problems: list[str], kind: ReplyKind
-    ) -> tuple[GeneratedText, records.Adr, list[str]] | None:
-        """One more call to repair the record, if the budget allows; None: the record stays as it is."""
+        self, run: Run, kind: ReplyKind, call: ModelCall, text: GeneratedText, problems: Sequence[str]
+    ) -> tuple[GeneratedText, Judged] | None:
+        """One more call to repair the reply, if the budget allows; None: it stays as it is."""
         asked = prompt.REPAIR.format(problems="\n".join(f"- {problem}" for problem in problems))
-        turns = (*call.turns, ("assistant", text.text), ("user", asked))
+        turns = (*call.turns, ("assistant", text.json or text.text), ("user", asked))
 
         def build(model: Model, _count: Count, _room: int) -> ModelCall:
             return replace(call, model=model, turns=turns)
@@ -135,24 +131,25 @@ class Architect:
         try:
             repaired = await self._generation.generate(run, build, Chain(models=(text.model,), passed=()), may_wait=False)
         except (Refused, ModelError) as error:
-            log.info("the record is not repaired: %s", error)
+            log.info("the reply is not repaired: %s", error)
             return None
-        record = await _parsed(repaired.text)
-        left = records.check(record, call.labels, kind.sections)
+        judged = await _judged(kind, repaired, call)
         # a repair that made it worse, or was cut or refused, is not taken
-        better = len(left) < len(problems) and not (repaired.truncated or repaired.refused)
-        return (repaired, record, left) if better else None
+        better = len(judged.problems) < len(problems) and not (repaired.truncated or repaired.refused)
+        return (repaired, judged) if better else None
 
 
-async def _parsed(text: str) -> records.Adr:
-    """The parts of a reply. A long one would hold up all other streams, so it is parsed in a thread."""
-    return records.parse(text) if len(text) <= LONG else await asyncio.to_thread(records.parse, text)
+async def _judged(kind: ReplyKind, text: GeneratedText, call: ModelCall) -> Judged:
+    """What is to be said of a reply. A long one would hold up all other streams, so it is judged in a thread."""
+    if len(text.text) <= LONG:
+        return judge(kind, text, call)
+    return await asyncio.to_thread(judge, kind, text, call)
 
 
 def _completion(
-    run: Run, kind: ReplyKind, text: GeneratedText, record: records.Adr, call: ModelCall, warnings: list[str]
+    run: Run, kind: ReplyKind, why: str | None, text: GeneratedText, judged: Judged, call: ModelCall, warnings: list[str]
 ) -> Completion:
-    cited = record.citations
+    cited = judged.document.citations
     metadata: JsonObject = {
         "status": "completed",
         "model": text.model.name,
@@ -176,8 +173,10 @@ def _completion(
         metadata["kind"] = "refusal"
     elif text.model.is_offline:
         metadata["kind"] = "passages"
-    elif kind is not RECORD:
-        metadata["kind"] = kind.name
+    else:
+        metadata |= {"kind": kind.name, "prompts": PROMPTS} | judged.metadata
+        if why is not None:
+            metadata["kind_chosen"] = why
     if warnings:
         metadata["warnings"] = warnings
     for name in ("reply_to", "project"):

@@ -17,8 +17,8 @@ from atlas.llm.models import Model
 from atlas.llm.port import Delta, Finished, Generator, ModelCall, ModelEvent, RateLimits, Snapshot, Started
 from atlas.logs import PROMPTS
 from atlas.metrics.worker import Metrics
+from atlas.record.plan import PlanText
 from atlas.task import NOTHING_USED, Inherited, Usage
-from atlas.text import clean
 from atlas.tracing import names
 
 log = logging.getLogger("atlas.calls")
@@ -77,18 +77,21 @@ class Calls:
         name, attributes = names.call(call.model.name, max_output_tokens=call.max_output_tokens, tier=self._tier)
         run.calls[number] = run.span.child(name, kind="client", attributes=attributes)
         events = self._generator.generate(replace(call, metadata=named))
-        reading = reading or Reading()
+        opening = [call.opening] if call.opening else []
+        reading = reading or Reading(
+            parts=opening, begins=len(call.opening), shape=PlanText() if call.schema and not call.model.is_offline else None
+        )
         reading.fresh, reading.trial = True, entrance == "trial"
         return await self._finish(run, call.model, number, answer["spend_id"], answer["tokens"], events, reading)
 
-    async def resume(self, run: Run, inherited: Inherited, model: Model) -> GeneratedText:
-        """Goes on with the response of an earlier attempt."""
+    async def resume(self, run: Run, inherited: Inherited, model: Model, *, shaped: bool = False) -> GeneratedText:
+        """Goes on with the response of an earlier attempt. shaped: it is JSON, which is read again from its beginning."""
         run.open_response, run.open_call, run.open_model = inherited.response_id, 0, model.name
         run.next_call, run.counted_tokens = 1, inherited.reserved_tokens
         reading = Reading(
-            parts=[inherited.text] if inherited.text else [], last=inherited.sequence_number, begins=inherited.response_offset,
-            age=inherited.age_seconds, window=inherited.completion_window, inherited=inherited.text,
-            response=inherited.response_id,
+            parts=[inherited.text] if inherited.text else [], last=None if shaped else inherited.sequence_number,
+            begins=inherited.response_offset, age=inherited.age_seconds, window=inherited.completion_window,
+            inherited=inherited.text, response=inherited.response_id, shape=PlanText() if shaped else None,
         )  # fmt: skip
         name, attributes = names.call(model.name)
         run.calls[0] = run.span.child(name, kind="client", attributes=attributes)
@@ -153,10 +156,12 @@ class Calls:
     ) -> GeneratedText:
         """Reads a response to its end; resumes it when the way to it breaks."""
         began = time.monotonic()
+        opens = reading.generation is None and reading.fresh and reading.begins > 0
         if reading.generation is None:
             reading.generation = run.next_generation
             run.next_generation += 1
         reading.began = reading.resumable = False
+        wrote = len("".join(reading.parts)) > reading.begins
         cuts = 0
         while True:
             try:
@@ -168,13 +173,16 @@ class Calls:
                             reading.began, reading.resumable = True, event.resumable
                             run.open_response = reading.response = event.response_id if event.resumable else None
                             await self._say_started(run, model, number, event, reading)
+                            if opens:
+                                self._progress.delta(run.task.attempt_id, "".join(reading.parts), None)
                             if reading.fresh:
                                 # it answers: a breaker that waits for this call need not wait for its end
                                 await self._models.learned(model, None, trial=reading.trial)
                         case Started():
                             pass
                         case Delta():
-                            if not reading.parts:
+                            if not wrote:
+                                wrote = True
                                 self._metrics.first_token.observe(since := time.monotonic() - began)
                                 run.calls[number].add({names.TIME_TO_FIRST_TEXT: since})
                             if part := reading.add(event):
@@ -207,7 +215,7 @@ class Calls:
 
     async def _take(self, run: Run, model: Model, number: int, event: Snapshot, reading: Reading) -> None:
         """All of the text so far: what is new of it; where it differs from what readers have, a new generation."""
-        text, whole = clean(event.text), "".join(reading.parts)
+        text, whole = reading.whole(event.text), "".join(reading.parts)
         have = whole[reading.begins :]
         if not text.startswith(have):
             if have.startswith(text):
@@ -220,14 +228,19 @@ class Calls:
             if reading.begins:
                 self._progress.delta(run.task.attempt_id, whole[: reading.begins], None)
             have = ""
-        if part := reading.add(Delta(text=text[len(have) :])):
+        if part := reading.add_shown(text[len(have) :]):
             self._progress.delta(run.task.attempt_id, part, None)
 
     async def _end(self, run: Run, model: Model, number: int, reading: Reading, end: Finished) -> GeneratedText:
         run.open_response = run.open_call = None
         await self._models.learned(model, None, trial=reading.fresh and reading.trial)
+        if part := reading.end():
+            self._progress.delta(run.task.attempt_id, part, None)
         text = "".join(reading.parts)
         if not text[reading.begins :].strip():
             code = "cut_before_text" if end.truncated else "no_text"
             raise NoText(f"{model.name} ended without text", code=code, usage=end.usage)
-        return GeneratedText(text=text, model=model, call=number, usage=end.usage, truncated=end.truncated, refused=end.refused)
+        return GeneratedText(
+            text=text, model=model, call=number, usage=end.usage, truncated=end.truncated, refused=end.refused,
+            json=reading.shape.json if reading.shape else None,
+        )  # fmt: skip

@@ -78,6 +78,8 @@ class Generation:
         Raises Returned when the reservation put the task back; the last ModelError; where no model fits the budget, the first
         Refused; where none has room for the question, the first InputTooLarge.
         """
+        # what an earlier text did not use of its reservation is there for this one
+        await self._calls.settle_finished(run)
         failure: ModelError | None = None
         refusal: Refused | InputTooLarge | None = None
         models = list(chain.models)
@@ -116,18 +118,20 @@ class Generation:
                     models.insert(0, successor)
         raise failure or refusal or Refused("no model is left in the chain: see `atlas doctor`", "no_model")
 
-    async def resume(self, run: Run, inherited: Inherited, model: Model, build: Build) -> GeneratedText:
-        """Goes on with the response of an earlier attempt, and continues it where it was cut.
+    async def resume(
+        self, run: Run, inherited: Inherited, model: Model, build: Build, *, shaped: bool = False
+    ) -> GeneratedText:
+        """Goes on with the response of an earlier attempt, and continues it where it was cut. shaped: it is JSON.
 
         Raises ModelError; kept while the response is still to be had.
         """
         try:
-            text = await self._calls.resume(run, inherited, model)
+            text = await self._calls.resume(run, inherited, model, shaped=shaped)
         except ModelError as error:
             if error.outage:
                 await self._models.learned(model, error)
             raise
-        if not text.truncated:
+        if not text.truncated or shaped:
             return text
         try:
             call, tokens = await self._prepare(run, build, model)
@@ -196,7 +200,8 @@ class Generation:
         """A text, and its continuation where it was cut. The first call reserves what replies usually need; a reply that needs
         more is continued in the same run, so that a day holds as many questions as it can."""
         most = self._limit(run, call, tokens)
-        first = replace(call, max_output_tokens=min(most, call.model.first_output))
+        # half a JSON object cannot be continued: it gets all of the run at once
+        first = replace(call, max_output_tokens=most if call.schema else min(most, call.model.first_output))
         try:
             text = await self._calls.make(run, first, input_tokens=_reserved(call, tokens), may_wait=may_wait)
         except NoText as error:
@@ -212,7 +217,7 @@ class Generation:
 
     async def _continued(self, run: Run, call: ModelCall, tokens: int, text: GeneratedText) -> GeneratedText:
         for _ in range(_MOST_CONTINUATIONS):
-            if not text.truncated or call.model.is_offline:
+            if not text.truncated or call.model.is_offline or call.schema:
                 break
             count = self._vocabularies.counter(call.model.vocabulary)
             turns = (*call.turns, ("assistant", text.text), ("user", CONTINUE))

@@ -64,7 +64,7 @@ def build(
     """
     question = _defused(question)
     room = Room(per_run=per_run)
-    fixed = count(kind.instructions) + count(question) + 4 * MESSAGE_OVERHEAD
+    fixed = count(kind.instructions) + count(question) + 5 * MESSAGE_OVERHEAD
     if fixed > room.input:
         raise InputTooLarge(
             f"the question has {count(question)} tokens, and {max(0, room.input - fixed + count(question))} fit into half of a "
@@ -92,9 +92,10 @@ def build(
             break
         turns[:0] = [("user", asked), ("assistant", answered)]
         left -= size
-    sources = "\n\n".join(kept)
-    body = f"{sources}\n\n{question}" if sources else question
-    turns.append(("user", body))
+    # what stays the same over a thread comes first, so that the provider can cache it; the question stands apart
+    if kept:
+        turns.append(("user", "\n\n".join(kept)))
+    turns.append(("user", question))
     return Prompt(
         instructions=kind.instructions, turns=tuple(turns), sources=tuple(used), labels=tuple(names),
         left_out=len(chunks) - len(used),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from atlas.llm.port import Delta
+from atlas.record.plan import PlanText
 from atlas.text import clean
 
 
@@ -31,6 +32,8 @@ class Reading:
     resumable: bool = False
     response: str | None = None
     """The provider's id of it, where it can be asked for again."""
+    shape: PlanText | None = None
+    """Makes the Markdown that readers get, of a reply that is JSON."""
     half: str = ""
     """The first half of a surrogate pair that came alone: its other half comes with the next delta."""
 
@@ -42,7 +45,29 @@ class Reading:
             text, self.half = text[:-1], text[-1]
         if delta.sequence_number is not None:
             self.last = delta.sequence_number
-        part = clean(text)
-        if part:
-            self.parts.append(part)
-        return part
+        return self._keep(clean(text))
+
+    def whole(self, text: str) -> str:
+        """All of the text so far, as readers get it."""
+        text = clean(text)
+        return self.shape.take(text) if self.shape else text
+
+    def add_shown(self, text: str) -> str:
+        """Takes text as readers get it."""
+        if text:
+            self.parts.append(text)
+        return text
+
+    def end(self) -> str:
+        """What the end adds to what readers have."""
+        if self.shape is None:
+            return ""
+        have, whole = "".join(self.parts)[self.begins :], self.shape.end()
+        if whole.startswith(have):
+            return self.add_shown(whole[len(have) :])
+        # JSON that names a field twice: the reply is what the whole says
+        self.parts = ["".join(self.parts)[: self.begins], whole]
+        return ""
+
+    def _keep(self, text: str) -> str:
+        return self.add_shown(self.shape.add(text) if self.shape and text else text)

@@ -19,6 +19,8 @@ class GeneratedText:
     usage: Usage | None
     truncated: bool
     refused: bool
+    json: str | None = None
+    """What the model wrote, where the text is made of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,7 +78,9 @@ async def ask(
     priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher goes first.")] = None,
     task_id: Annotated[str | None, typer.Option(help="An id of your own: asking again with it asks once.")] = None,
     when: Annotated[str, typer.Option(help="soonest, or cheaper: 2h or 8h; then the reply does not stream.")] = "soonest",
-    kind: Annotated[str, typer.Option(help="adr, or answer: a short one, for a question that decides nothing.")] = "adr",
+    kind: Annotated[
+        str | None, typer.Option(help="adr, answer, comparison, review or plan; without it, Atlas chooses.")
+    ] = None,
     price: Annotated[bool, typer.Option("--price", help="Say what it would cost, and do not ask.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the id and leave.")] = False,
     stream: StreamFlag = False,
@@ -89,8 +91,8 @@ async def ask(
         raise UsageError(f"--when {when!r} is not known", "use soonest, 2h or 8h")
     from atlas.architect.kinds import KINDS  # imported here: it brings a Markdown parser
 
-    if kind not in KINDS:
-        raise UsageError(f"--kind {kind!r} is not known", f"use {' or '.join(KINDS)}")
+    if kind is not None and kind not in KINDS:
+        raise UsageError(f"--kind {kind!r} is not known", f"use one of {', '.join(KINDS)}")
     if price:
         await show_price(project, when, as_json=as_json)
         return
@@ -105,7 +107,7 @@ async def ask(
     async with face() as reads:
         parent_id = str(await reads.find(parent)) if parent else None
         message = chat(text, task_id=own, parent_id=parent_id, project=project, priority=priority,
-                       completion_window=None if when == "soonest" else when, kind=None if kind == "adr" else kind)  # fmt: skip
+                       completion_window=None if when == "soonest" else when, kind=kind)  # fmt: skip
         sent = await reads.submit(message)
         found = UUID(str(sent["task_id"]))
         if not sent["created"]:

@@ -41,6 +41,11 @@ _STREAMABLE = 290.0
 """Seconds for which the provider streams a background response again; then it is polled."""
 
 
+def _speaks_of_formats(error: BadRequest) -> bool:
+    said = str(error).casefold()
+    return any(word in said for word in ("text.format", "json_schema", "response_format", "structured output"))
+
+
 class OpenAIGenerator:
     """Generates with an AsyncOpenAI client, over atlas.llm.transport.watched_client.
 
@@ -61,6 +66,8 @@ class OpenAIGenerator:
         self._idle = idle
         self._poll = poll
         self._patience = patience
+        self._formless: set[str] = set()
+        """Models that take no JSON schema."""
         self._open = 0
         """Streams that are being read."""
 
@@ -83,6 +90,13 @@ class OpenAIGenerator:
                     raw = await self._client.responses.with_raw_response.create(**request, timeout=_LONGEST_CALL)
                 answer: Any = raw.http_response if streams else read_response(raw.http_response.content, name, "call")
         except BadRequest as error:
+            if "text" in request and _speaks_of_formats(error):
+                if name not in self._formless:
+                    log.warning("%s takes no JSON schema: its replies are checked by it all the same", name)
+                self._formless.add(name)
+                async for event in self.generate(call):
+                    yield event
+                return
             if not (background and "background" in str(error)):
                 raise
             if self._background:
@@ -185,6 +199,8 @@ class OpenAIGenerator:
             "service_tier": self._tier,
             "store": self._background,
         }
+        if call.schema and call.model.name not in self._formless:
+            request["text"] = {"format": {"type": "json_schema", "name": "reply", "strict": True, "schema": call.schema}}
         if call.metadata:
             request["metadata"] = call.metadata
         if call.cache_key:

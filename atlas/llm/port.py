@@ -26,6 +26,10 @@ class ModelCall:
     """How the reply cites the sources, one each."""
     cache_key: str = ""
     """Calls with the same key share what the provider caches: the project."""
+    schema: JsonObject | None = None
+    """The JSON Schema that the reply has to follow; without one it is text."""
+    opening: str = ""
+    """What the reply begins with, before what the model writes."""
     completion_window: str = "soonest"
     metadata: dict[str, str] = field(default_factory=dict)
     """What the provider keeps with the response, and its webhook names: task, attempt and call."""

@@ -145,7 +145,7 @@ async def test_the_demo_ends_when_its_worker_dies_and_says_why(tmp_path: Path, o
 
 
 def test_the_demo_with_a_key_calls_openai(tmp_path: Path, openai: OpenAIDouble) -> None:
-    openai.plan(text=ADR.replace("Merges are rare.", "Merges are rare [S1]."))
+    openai.plan(text=ADR.replace("Merges are rare [assumed].", "Merges are rare [S1]."))
     docs = tmp_path / "mine"
     docs.mkdir()
     (docs / "ship.md").write_text("# Shipping\n\nWe ship on Fridays.\n")
@@ -157,7 +157,7 @@ def test_the_demo_with_a_key_calls_openai(tmp_path: Path, openai: OpenAIDouble) 
     assert "0.0006 spent" in done.stdout
     assert "budget       5.00 USD a day" in done.stdout
     assert "mine/ship.md:1-3" in done.stdout
-    assert "We ship on Fridays." in openai.calls[0]["input"][-1]["content"]
+    assert "We ship on Fridays." in openai.calls[0]["input"][0]["content"]
 
 
 MOMENTS = ["Postgres", "migrations", "worker", "knowledge", "stream", "at once"]

@@ -33,7 +33,7 @@ class Plan:
     model: str | None = None
     text: str = ""
     usage: Json | None = field(default_factory=lambda: usage(100, 50))
-    chunk: int = 20
+    chunk: int = 60
     delay: float = 0.0
     before: float = 0.0
     """Seconds before the response begins, which the double makes all the same."""
@@ -174,7 +174,7 @@ class OpenAIDouble:
         text = body["input"][-1]["content"]
         plan = next(p for p in self.plans if p.match in text and p.times > 0 and (p.model is None or p.model == body["model"]))
         plan.times -= 1
-        plan = replace(plan, text=_cited(plan.text, text))
+        plan = replace(plan, text=_cited(plan.text, "\n".join(turn["content"] for turn in body["input"])))
         if body.get("background") and not self.takes_background:
             return _error(400, {"message": "Unknown parameter: 'background'.", "type": "invalid_request_error"})
         if plan.error:

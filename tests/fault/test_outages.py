@@ -16,7 +16,7 @@ from tests.doubles.openai import OpenAIDouble
 from tests.doubles.way import Way
 from tests.support.core import ADR, Json, Workers, ask, command, ended, reply, until
 
-RECORD = ADR.replace("Merges are rare.", "Merges are rare. " * 20)
+RECORD = ADR.replace("Merges are rare [assumed].", "Merges are rare [assumed]. " * 20)
 
 
 @pytest.fixture

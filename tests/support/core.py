@@ -32,21 +32,61 @@ Json = dict[str, Any]
 
 ADR = """# Ship with a pipeline
 
-## Status
-
-Proposed.
-
 ## Context
 
-Merges are rare.
+Merges are rare [assumed].
+
+## Drivers
+
+- Fast feedback.
+
+## Options
+
+### A pipeline
+
+- For: checks each push.
+- Against: one file more.
+
+### By hand
+
+- For: nothing to run.
+- Against: forgotten.
 
 ## Decision
 
-Run checks on each push.
+Run checks on each push [inferred].
 
 ## Consequences
 
 Faster feedback.
+
+## Confirmation
+
+- `make check`: it passes.
+
+## Assumptions and non-goals
+
+None.
+
+## Rollout
+
+One commit; revert it.
+
+## Security
+
+None.
+
+## Open questions
+
+None.
+
+## Constraints
+
+- Each push must be checked.
+
+## Governs
+
+- `ci/**`
 
 ## Work items
 

@@ -1,0 +1,57 @@
+"""What is to be said of a reply: what is wrong with it, what its readers should know, and what it binds. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from atlas.architect.kinds import RECORD, ReplyKind
+from atlas.architect.run import GeneratedText
+from atlas.llm.port import ModelCall
+from atlas.record import decision, plan
+from atlas.record.check import check
+from atlas.record.claims import claims_of
+from atlas.record.parse import ParsedReply, parse
+from atlas.task import JsonObject
+
+_MOST = 10
+"""Warnings that a reply carries at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """problems: in words that a model can fix. warnings: for readers, the problems among them. metadata: of the reply."""
+
+    document: ParsedReply
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    metadata: JsonObject = field(default_factory=dict)
+
+
+def judge(kind: ReplyKind, text: GeneratedText, call: ModelCall) -> Judged:
+    """A refusal, and what no model wrote, follow no form: nothing is wrong with them."""
+    written = text.text[len(call.opening) :] if text.text.startswith(call.opening) else text.text
+    document = parse(written, decision.SECTIONS if kind is RECORD else kind.sections)
+    if text.refused or text.model.is_offline:
+        return Judged(document=document)
+    metadata: JsonObject = {}
+    if kind.schema is not None and (wrong := plan.problems(text.json or "")):
+        # the Markdown that is made of it is as wrong, and says less
+        return Judged(document=document, problems=tuple(wrong), warnings=tuple(wrong))
+    found = check(document, call.labels, kind.sections)
+    if kind.schema is not None and text.json is not None:
+        metadata["work_items"] = plan.work_items(text.json)
+    if kind is RECORD:
+        found += decision.problems(document, call.question)
+        metadata["record"] = decision.binding(document).as_json()
+    if kind.claimed:
+        passages = {
+            label: f"{chunk.place} {chunk.heading}\n{chunk.text}"
+            for label, chunk in zip(call.labels, call.sources, strict=True)
+        }
+        claims = claims_of(document, kind.claimed, passages, call.question)
+        metadata["claims"] = claims.as_json()
+        found += claims.problems
+    warnings = found[:_MOST] + [f"and {len(found) - _MOST} more"] * (len(found) > _MOST)
+    if (words := len(written.split())) > kind.words:
+        warnings.append(f"it has {words} words, more than the {kind.words} of this kind")
+    return Judged(document=document, problems=tuple(found), warnings=tuple(warnings), metadata=metadata)
