@@ -23,6 +23,7 @@ from atlas.database.audit import seal_audit
 from atlas.database.outbox import PostgresOutbox
 from atlas.database.pool import Pool
 from atlas.database.queue import PostgresQueue
+from atlas.diagrams.mermaid import MermaidProcess
 from atlas.errors import AtlasError, SettingsError
 from atlas.extras import missing
 from atlas.llm.book import ModelBook
@@ -200,8 +201,9 @@ async def build(
             calls=calls, generator=writer, progress=progress, models=book, vocabularies=vocabularies, metrics=metrics
         )
         architect = Architect(
-            generation=generation, retriever=retriever, thread=queue, models=book, vocabularies=vocabularies, metrics=metrics
-        )
+            generation=generation, retriever=retriever, thread=queue, models=book, diagrams=MermaidProcess(),
+            vocabularies=vocabularies, metrics=metrics,
+        )  # fmt: skip
         control = Controller(queue, Server(version=__version__, models=settings.chain, started=time.monotonic()), metrics)
         attempts = Attempts(
             queue=queue, architect=architect, generator=writer, control=control, progress=progress, leases=leases,

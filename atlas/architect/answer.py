@@ -12,8 +12,9 @@ from atlas.architect import prompt
 from atlas.architect.generation import Generation
 from atlas.architect.judge import Judged, judge
 from atlas.architect.kinds import PROMPTS, ReplyKind, asked_kind
-from atlas.architect.ports import Models, Retriever, Thread
+from atlas.architect.ports import Diagrams, Models, Retriever, Thread
 from atlas.architect.run import GeneratedText, Run
+from atlas.diagrams.fences import UncheckedDiagrams, diagrams, one_line, without
 from atlas.errors import AtlasError
 from atlas.llm.errors import BadRequest, ModelError, Refused
 from atlas.llm.models import Chain, Model
@@ -42,6 +43,7 @@ class Architect:
         retriever: Retriever,
         thread: Thread,
         models: Models,
+        diagrams: Diagrams,
         vocabularies: Vocabularies,
         metrics: Metrics,
     ) -> None:
@@ -49,6 +51,7 @@ class Architect:
         self._retriever = retriever
         self._thread = thread
         self._models = models
+        self._diagrams = diagrams
         self._vocabularies = vocabularies
         self._metrics = metrics
 
@@ -84,7 +87,7 @@ class Architect:
             text = await self._generation.generate(run, build, chain, window=run.completion_window)
         count = self._vocabularies.counter(text.model.vocabulary or "o200k_base")
         call = built.get(text.model.name) or build(text.model, count, run.per_run)
-        judged = await _judged(kind, text, call)
+        judged = await self._judged(kind, text, call)
         if judged.problems and not text.truncated:
             repaired = await self._repair(run, kind, call, text, judged.problems)
             if repaired is not None:
@@ -133,17 +136,26 @@ class Architect:
         except (Refused, ModelError) as error:
             log.info("the reply is not repaired: %s", error)
             return None
-        judged = await _judged(kind, repaired, call)
+        judged = await self._judged(kind, repaired, call)
         # a repair that made it worse, or was cut or refused, is not taken
         better = len(judged.problems) < len(problems) and not (repaired.truncated or repaired.refused)
         return (repaired, judged) if better else None
 
-
-async def _judged(kind: ReplyKind, text: GeneratedText, call: ModelCall) -> Judged:
-    """What is to be said of a reply. A long one would hold up all other streams, so it is judged in a thread."""
-    if len(text.text) <= LONG:
-        return judge(kind, text, call)
-    return await asyncio.to_thread(judge, kind, text, call)
+    async def _judged(self, kind: ReplyKind, text: GeneratedText, call: ModelCall) -> Judged:
+        """What is to be said of a reply, its diagrams parsed. A long one would hold up all other streams: a thread judges it."""
+        is_long = len(text.text) > LONG
+        judged = await asyncio.to_thread(judge, kind, text, call) if is_long else judge(kind, text, call)
+        if text.refused or text.model.is_offline or not (drawn := diagrams(text.text)):
+            return judged
+        try:
+            errors = await self._diagrams.errors(drawn)
+        except UncheckedDiagrams as error:
+            log.warning("%s", error)
+            return replace(judged, warnings=(*judged.warnings, str(error)))
+        found = [f"the Mermaid diagram {n} does not parse: {one_line(error)}" for n, error in enumerate(errors, 1) if error]
+        return replace(
+            judged, text=without(text.text, errors), problems=(*judged.problems, *found), warnings=(*judged.warnings, *found)
+        )
 
 
 def _completion(
@@ -185,5 +197,5 @@ def _completion(
     if run.span.traceparent:
         metadata["traceparent"] = run.span.traceparent
     return Completion(
-        attempt_id=run.task.attempt_id, content=text.text, metadata=metadata, model=text.model.name, usages=run.usages
+        attempt_id=run.task.attempt_id, content=judged.text, metadata=metadata, model=text.model.name, usages=run.usages
     )

@@ -22,6 +22,8 @@ class Judged:
     """problems: in words that a model can fix. warnings: for readers, the problems among them. metadata: of the reply."""
 
     document: ParsedReply
+    text: str
+    """What readers get."""
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     metadata: JsonObject = field(default_factory=dict)
@@ -32,11 +34,11 @@ def judge(kind: ReplyKind, text: GeneratedText, call: ModelCall) -> Judged:
     written = text.text[len(call.opening) :] if text.text.startswith(call.opening) else text.text
     document = parse(written, decision.SECTIONS if kind is RECORD else kind.sections)
     if text.refused or text.model.is_offline:
-        return Judged(document=document)
+        return Judged(document=document, text=text.text)
     metadata: JsonObject = {}
     if kind.schema is not None and (wrong := plan.problems(text.json or "")):
         # the Markdown that is made of it is as wrong, and says less
-        return Judged(document=document, problems=tuple(wrong), warnings=tuple(wrong))
+        return Judged(document=document, text=text.text, problems=tuple(wrong), warnings=tuple(wrong))
     found = check(document, call.labels, kind.sections)
     if kind.schema is not None and text.json is not None:
         metadata["work_items"] = plan.work_items(text.json)
@@ -54,4 +56,4 @@ def judge(kind: ReplyKind, text: GeneratedText, call: ModelCall) -> Judged:
     warnings = found[:_MOST] + [f"and {len(found) - _MOST} more"] * (len(found) > _MOST)
     if (words := len(written.split())) > kind.words:
         warnings.append(f"it has {words} words, more than the {kind.words} of this kind")
-    return Judged(document=document, problems=tuple(found), warnings=tuple(warnings), metadata=metadata)
+    return Judged(document=document, text=text.text, problems=tuple(found), warnings=tuple(warnings), metadata=metadata)

@@ -75,6 +75,13 @@ class Models(Protocol):
         """Shares a success, or a failure, with the fleet. trial: of the call that was tried."""
 
 
+class Diagrams(Protocol):
+    """Parses diagrams: atlas.diagrams.mermaid.MermaidProcess."""
+
+    async def errors(self, sources: Sequence[str]) -> list[str | None]:
+        """What is wrong with each, None where it parses. Raises UncheckedDiagrams."""
+
+
 class Rates(Protocol):
     """The provider's rate limits: atlas.llm.rates.RateBuckets."""
 
