@@ -40,6 +40,33 @@ class CitedSource(BaseModel):
     cited: bool
 
 
+class ReadFirst(BaseModel):
+    """How a question stands to what is decided."""
+
+    verdict: Literal["decided", "changes", "overlaps", "new", "unknown"]
+    decisions: list[int] | None = None
+    drafts: list[UUID] | None = None
+    opening: str | None = Field(None, description="the line of the reply that says so")
+
+
+class Record(BaseModel):
+    """What an ADR would bind."""
+
+    constraints: list[str]
+    paths: list[str]
+    checks: list[str]
+
+
+class ClaimCounts(BaseModel):
+    """Sentences of an ADR's Context and Decision. unsupported: cited, and the source does not hold it."""
+
+    cited: int
+    inferred: int
+    assumed: int
+    unmarked: int
+    unsupported: list[dict[str, Any]]
+
+
 class Metadata(BaseModel):
     """Everything beside the text. Fields of schema version 2 are optional."""
 
@@ -64,8 +91,17 @@ class Metadata(BaseModel):
         None, description="2h and 8h are cheaper: the reply is not streamed, and comes within that time"
     )
     kind: str | None = Field(
-        None, description="of a question: adr, or answer (short, for what decides nothing); of a reply: what it is"
+        None,
+        description="of a question: adr, answer, comparison, review or plan, else Atlas chooses; of a reply: that, or refusal, "
+        "passages, decided (the decision itself: no model was called)",
     )
+    kind_chosen: str | None = Field(None, description="why Atlas chose this kind")
+    anew: bool | None = Field(None, description="answer also what is decided already")
+    prompts: str | None = Field(None, description="the version of the prompts")
+    read_first: ReadFirst | None = None
+    record: Record | None = None
+    claims: ClaimCounts | None = None
+    work_items: list[dict[str, Any]] | None = Field(None, description="of a plan: docs/schemas/plan.json")
     warnings: list[str] | None = None
     traceparent: str | None = None
     project: str | None = Field(None, description="id or name of one of the sender's projects")

@@ -201,7 +201,7 @@ async def build(
             calls=calls, generator=writer, progress=progress, models=book, vocabularies=vocabularies, metrics=metrics
         )
         architect = Architect(
-            generation=generation, retriever=retriever, thread=queue, models=book, diagrams=MermaidProcess(),
+            generation=generation, retriever=retriever, thread=queue, decisions=queue, models=book, diagrams=MermaidProcess(),
             vocabularies=vocabularies, metrics=metrics,
         )  # fmt: skip
         control = Controller(queue, Server(version=__version__, models=settings.chain, started=time.monotonic()), metrics)

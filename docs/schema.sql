@@ -99,7 +99,13 @@ CREATE TABLE atlas.decision (
     number integer NOT NULL,
     task_id uuid,
     title text NOT NULL,
+    question text DEFAULT ''::text NOT NULL,
     content text NOT NULL,
+    constraints text[] DEFAULT '{}'::text[] NOT NULL,
+    paths text[] DEFAULT '{}'::text[] NOT NULL,
+    checks text[] DEFAULT '{}'::text[] NOT NULL,
+    sources text[] DEFAULT '{}'::text[] NOT NULL,
+    file text,
     status text NOT NULL,
     superseded_by integer,
     asked_by text NOT NULL,
@@ -108,6 +114,7 @@ CREATE TABLE atlas.decision (
     reason text,
     superseded_at timestamp with time zone,
     superseded_reason text,
+    CONSTRAINT decision_file_check CHECK ((length(file) <= 200)),
     CONSTRAINT decision_number_check CHECK ((number > 0)),
     CONSTRAINT decision_reason_check CHECK ((length(reason) <= 2000)),
     CONSTRAINT decision_status_check CHECK ((status = ANY (ARRAY['accepted'::text, 'rejected'::text, 'superseded'::text]))),
@@ -147,10 +154,46 @@ COMMENT ON COLUMN atlas.decision.task_id IS 'The task whose reply it is; null fo
 COMMENT ON COLUMN atlas.decision.title IS 'Its title.';
 
 --
+-- Name: COLUMN decision.question; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.question IS 'The question that it answers; empty for one that was imported.';
+
+--
 -- Name: COLUMN decision.content; Type: COMMENT; Schema: atlas; Owner: -
 --
 
 COMMENT ON COLUMN atlas.decision.content IS 'The record, in Markdown, as it was when it was decided.';
+
+--
+-- Name: COLUMN decision.constraints; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.constraints IS 'What must hold from then on, a sentence each.';
+
+--
+-- Name: COLUMN decision.paths; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.paths IS 'Globs of the files that it governs.';
+
+--
+-- Name: COLUMN decision.checks; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.checks IS 'Commands that verify it in a checkout; Atlas itself runs none.';
+
+--
+-- Name: COLUMN decision.sources; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.sources IS 'What it was written from, each by its hash and place: sha256:<hash> <path>.';
+
+--
+-- Name: COLUMN decision.file; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.file IS 'Its file''s name in the folder of records that it was imported from.';
 
 --
 -- Name: COLUMN decision.status; Type: COMMENT; Schema: atlas; Owner: -
@@ -1252,9 +1295,9 @@ begin
     perform atlas.refuse('content', 'must be a string', 'send the question as text');
   end if;
   perform atlas.check_metadata(message -> 'metadata');
-  if message ->> 'role' = 'architect' and message ->> 'msg_type' = 'chat' and message #>> '{metadata,kind}' not in ('adr', 'answer') then
+  if message ->> 'role' = 'architect' and message ->> 'msg_type' = 'chat' and message #>> '{metadata,kind}' not in ('adr', 'answer', 'comparison', 'review', 'plan') then
     perform atlas.refuse('metadata.kind', format('%s is not known', message #> '{metadata,kind}'),
-      'send "adr" or "answer", or leave it out');
+      'send "adr", "answer", "comparison", "review" or "plan", or leave it out');
   end if;
   if message ->> 'role' <> 'architect' then
     return;
@@ -1286,7 +1329,8 @@ CREATE FUNCTION atlas.check_metadata(metadata jsonb) RETURNS void
     AS $_$
 declare
   known constant text[] := array['tokens', 'model', 'parent_id', 'status', 'schema_ver', 'chunk', 'sources', 'usage', 'error', 'priority',
-    'reply_to', 'sender_key', 'run_after', 'completion_window', 'kind', 'warnings', 'traceparent', 'project', 'truncated'];
+    'reply_to', 'sender_key', 'run_after', 'completion_window', 'kind', 'warnings', 'traceparent', 'project', 'truncated',
+    'anew', 'revises', 'sections', 'answers', 'ask', 'kind_chosen', 'prompts', 'read_first', 'record', 'claims', 'work_items'];
   kind text;
 begin
   if metadata is null then
@@ -1322,6 +1366,9 @@ begin
      and metadata -> 'completion_window' not in ('"soonest"', '"2h"', '"8h"') then
     perform atlas.refuse('metadata.completion_window', format('%s is not known', metadata -> 'completion_window'),
       'send "2h" or "8h" for a later and cheaper reply, or leave it out');
+  end if;
+  if jsonb_typeof(metadata -> 'anew') not in ('boolean', 'null') then
+    perform atlas.refuse('metadata.anew', 'must be true or false', 'leave it out: what is decided is not asked again');
   end if;
   if jsonb_typeof(metadata -> 'priority') <> 'null'
      and not (jsonb_typeof(metadata -> 'priority') = 'number' and metadata ->> 'priority' ~ '^-?[0-9]{1,3}$'
@@ -1840,10 +1887,23 @@ begin
                                 else 'ask again: a new record can be accepted' end;
   end if;
   v_number := atlas.next_decision(task.project_id);
-  insert into atlas.decision (project_id, number, task_id, title, content, status, asked_by, decided_by, reason)
-  select task.project_id, v_number, p_task, task.title, o.data ->> 'content', p_status, task.sender_key, atlas.actor(), p_reason
-  from public.architect_out o where o.id = task.out_id
+  insert into atlas.decision (project_id, number, task_id, title, question, content, constraints, paths, checks, sources, status, asked_by,
+    decided_by, reason)
+  select task.project_id, v_number, p_task, coalesce(nullif(left((regexp_match(x.content, '(?n)^# +(.*\S)'))[1], 500), ''), task.title),
+    i.data ->> 'content', x.content, atlas.texts_of(o.data #> '{metadata,record,constraints}'), atlas.texts_of(o.data #> '{metadata,record,paths}'),
+    atlas.texts_of(o.data #> '{metadata,record,checks}'), (
+      select coalesce(array_agg(format('sha256:%s %s', s.source ->> 'sha256', s.source ->> 'path') order by s.place), '{}')
+      from jsonb_array_elements(case jsonb_typeof(o.data #> '{metadata,sources}') when 'array' then o.data #> '{metadata,sources}' else '[]' end)
+        with ordinality as s (source, place)
+      where s.source -> 'cited' = 'true'),
+    p_status, task.sender_key, atlas.actor(), p_reason
+  from public.architect_out o join public.architect_in i on i.id = task.in_id cross join lateral (
+    -- how it stood to what was decided before it is no part of the record
+    select substr(o.data ->> 'content', 1 + coalesce(length(o.data #>> '{metadata,read_first,opening}'), 0)) as content) x
+  where o.id = task.out_id
   returning * into result;
+  delete from atlas.open_draft d where d.task_id = p_task;
+  perform atlas.index_decision(result);
   perform atlas.announce_decision(result, p_verb);
   perform atlas.supersede(task.project_id, old.number::integer, v_number, p_reason) from unnest(p_supersedes) as old (number);
   return result;
@@ -1855,6 +1915,37 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.decide(p_task uuid, p_status text, p_verb text, p_reason text, p_supersedes bigint[]) IS 'Accepts or rejects the reply of a task. Internal.';
+
+--
+-- Name: decision_chunks(atlas.decision); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.decision_chunks(p_decision atlas.decision) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  with part as (
+    select p.place, p.text, coalesce((regexp_match(p.text, '^## +([^\n]*\S)'))[1], '') as section,
+      (1 + coalesce(sum(length(p.text) - length(replace(p.text, E'\n', '')) + 1) over (order by p.place rows between unbounded preceding and 1 preceding), 0))::integer as line,
+      length(p.text) - length(replace(p.text, E'\n', '')) as more
+    from regexp_split_to_table(p_decision.content, '\n(?=## )') with ordinality as p (text, place)
+  ),
+  kept as (
+    select row_number() over (order by p.place) - 1 as seq, p.line, p.line + p.more as last,
+      format('ADR-%s %s%s', p_decision.number, p_decision.title, case when p.section <> '' then ' > ' || p.section else '' end) as heading,
+      left(btrim(case when p.place = 1 then p_decision.question || E'\n\n' else '' end || p.text, E'\n '), 3000) as text
+    from part p where p.section not in ('Work items', 'Sources', 'Open questions')
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('seq', k.seq, 'heading', k.heading, 'text', k.text, 'tokens', length(k.text) / 4 + 1,
+    'start_line', k.line, 'end_line', k.last) order by k.seq), '[]')
+  from kept k where k.text <> ''
+$$;
+
+--
+-- Name: FUNCTION decision_chunks(p_decision atlas.decision); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.decision_chunks(p_decision atlas.decision) IS 'The parts of a decision by which searches find it. Internal.';
 
 --
 -- Name: defer_upstream(text, integer); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2272,11 +2363,12 @@ begin
     raise exception using errcode = 'AT005', message = format('%s: the reply of task %s was cut by its budget', p_verb, p_task),
       hint = 'raise the budget, and ask again';
   end if;
-  if reply #>> '{metadata,kind}' in ('refusal', 'passages', 'answer') then
+  if coalesce(reply #>> '{metadata,kind}', 'adr') <> 'adr' then
     raise exception using errcode = 'AT005',
       message = format('%s: the reply of task %s is %s, and proposes nothing', p_verb, p_task,
-        case reply #>> '{metadata,kind}' when 'refusal' then 'a refusal' when 'answer' then 'an answer' else 'a list of passages' end),
-      hint = 'ask for a record, with a model';
+        case reply #>> '{metadata,kind}' when 'passages' then 'a list of passages' when 'answer' then 'an answer'
+          when 'decided' then 'a decision already' else 'a ' || (reply #>> '{metadata,kind}') end),
+      hint = 'ask for a record: `atlas ask --kind adr`, with a model';
   end if;
   return found_task;
 end
@@ -2307,6 +2399,26 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.drop_documents(p_project uuid, p_sources text[]) IS 'Drops documents of a project, for its members; says how many there were.';
+
+--
+-- Name: drop_draft(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.drop_draft() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  delete from atlas.open_draft d where d.task_id = new.id;
+  return null;
+end
+$$;
+
+--
+-- Name: FUNCTION drop_draft(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.drop_draft() IS 'What is erased or trimmed is no draft.';
 
 --
 -- Name: drop_post(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2525,11 +2637,19 @@ COMMENT ON FUNCTION atlas.erase(p_task_id uuid) IS 'Removes the texts of an ende
 --
 
 CREATE FUNCTION atlas.erase_decisions(p_tasks uuid[]) RETURNS integer
-    LANGUAGE sql SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  with erased as (update atlas.decision d set title = '[erased]', content = '[erased]', reason = null, superseded_reason = null where d.task_id = any (p_tasks) returning 1)
-  select count(*)::integer from erased
+declare
+  n integer;
+begin
+  perform rag.drop_documents(d.project_id, array_agg('decisions/ADR-' || d.number)) from atlas.decision d where d.task_id = any (p_tasks) group by d.project_id;
+  update atlas.decision d set title = '[erased]', question = '', content = '[erased]', reason = null, superseded_reason = null, constraints = '{}',
+    paths = '{}', checks = '{}', sources = '{}', file = null
+  where d.task_id = any (p_tasks);
+  get diagnostics n = row_count;
+  return n;
+end
 $$;
 
 --
@@ -3140,6 +3260,74 @@ $$;
 COMMENT ON FUNCTION atlas.has_work(p_chats boolean) IS 'Whether a claim would find something now: a plain read. p_chats: questions too.';
 
 --
+-- Name: import_decisions(uuid, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.import_decisions(p_project uuid, p_records jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  record jsonb;
+  old atlas.decision;
+  made atlas.decision;
+  v_number integer;
+  v_added integer := 0;
+begin
+  perform atlas.require_decider(p_project, 'import');
+  if jsonb_typeof(p_records) is distinct from 'array' or jsonb_array_length(p_records) > 2000 then
+    perform atlas.refuse('records', 'must be a list of at most 2,000', 'import fewer files at once', 'AT001', 'import');
+  end if;
+  perform 1 from atlas.project p where p.id = p_project for no key update;
+  for record in select r from jsonb_array_elements(p_records) r loop
+    v_number := (record ->> 'number')::integer;
+    if coalesce(record ->> 'title', '') = '' or coalesce(record ->> 'content', '') = '' or v_number is null or v_number < 1
+       or record ->> 'status' is null or record ->> 'status' not in ('accepted', 'rejected', 'superseded') then
+      perform atlas.refuse('records', format('holds one without a number, title, content or status (%s)', coalesce(record ->> 'file', record ->> 'number', '?')),
+        'see docs/schemas/decision.json', 'AT001', 'import');
+    end if;
+    select d.* into old from atlas.decision d where d.project_id = p_project and d.number = v_number;
+    if found and old.content = record ->> 'content' and old.status = record ->> 'status' and old.superseded_by is not distinct from (record ->> 'superseded_by')::integer then
+      continue;
+    end if;
+    if found then
+      raise exception using errcode = 'AT005', message = format('import: ADR-%s is another record already: %s', v_number, old.title),
+        hint = 'give the file another number, or supersede the decision that is there';
+    end if;
+    insert into atlas.decision (project_id, number, title, content, constraints, paths, checks, sources, file, status, superseded_by, superseded_at, asked_by,
+      decided_by, decided_at)
+    values (p_project, v_number, left(record ->> 'title', 500), record ->> 'content', atlas.texts_of(record -> 'constraints'), atlas.texts_of(record -> 'paths'),
+      atlas.texts_of(record -> 'checks'), atlas.texts_of(record -> 'sources'), left(record ->> 'file', 200), record ->> 'status', (record ->> 'superseded_by')::integer,
+      case when record ->> 'superseded_by' is not null then now() end, atlas.actor(), atlas.actor(), coalesce((record ->> 'decided_at')::timestamptz, now()))
+    returning * into made;
+    perform atlas.index_decision(made);
+    v_added := v_added + 1;
+  end loop;
+  if exists (
+    with recursive chain as (
+      select d.number as start, d.superseded_by as at, 1 as far from atlas.decision d where d.project_id = p_project and d.superseded_by is not null
+      union all
+      select c.start, d.superseded_by, c.far + 1 from chain c join atlas.decision d on d.project_id = p_project and d.number = c.at
+      where d.superseded_by is not null and c.at <> c.start and c.far < 2000)
+    select from chain c where c.at = c.start) then
+    raise exception using errcode = 'AT005', message = 'import: these records supersede each other in a circle',
+      hint = 'exactly one of them can be the newest: correct their files';
+  end if;
+  if v_added > 0 then
+    perform atlas.append_audit(null, 'import_decisions', jsonb_build_object('project_id', p_project, 'records', v_added));
+  end if;
+  return jsonb_build_object('added', v_added, 'unchanged', jsonb_array_length(p_records) - v_added);
+end
+$$;
+
+--
+-- Name: FUNCTION import_decisions(p_project uuid, p_records jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.import_decisions(p_project uuid, p_records jsonb) IS 'Takes records that were decided elsewhere, with their numbers and statuses: [{"number", "title", "content", "status", "superseded_by", "decided_at", "file",
+"constraints", "paths", "checks", "sources"}]. All or none; the same again changes nothing. For deciders and admins; sends no event.';
+
+--
 -- Name: in_context(jsonb, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -3161,6 +3349,33 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.in_context(p_payload jsonb, p_asked jsonb) IS 'An event with the address to which its router sends it, and the trace that its producer began, by what the question''s metadata says.';
+
+--
+-- Name: index_decision(atlas.decision); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.index_decision(p_decision atlas.decision) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_source constant text := 'decisions/ADR-' || p_decision.number;
+begin
+  -- what holds no longer is nothing that a reply may draw on
+  if p_decision.status = 'accepted' then
+    perform rag.put_document(p_decision.project_id, v_source, left(p_decision.title, 200), 'markdown',
+      sha256(convert_to(p_decision.content, 'UTF8')), atlas.decision_chunks(p_decision));
+  else
+    perform rag.drop_documents(p_decision.project_id, array[v_source]);
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION index_decision(p_decision atlas.decision); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.index_decision(p_decision atlas.decision) IS 'Lets searches find a decision while it holds. Internal.';
 
 --
 -- Name: index_document(uuid, text, text, text, bytea, jsonb, text, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3860,6 +4075,31 @@ $$;
 COMMENT ON FUNCTION atlas.next_tasks(p_most integer) IS 'So many ready tasks, in the order in which they are due. Internal.';
 
 --
+-- Name: note_drafts(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.note_drafts() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  insert into atlas.open_draft (task_id, project_id, title, words)
+  select t.id, t.project_id, coalesce(left((regexp_match(n.data ->> 'content', '(?n)^# +(.*\S)'))[1], 500), t.title),
+    atlas.words_of(t.title || ' ' || coalesce((regexp_match(n.data ->> 'content', '(?n)^# +(.*\S)'))[1], ''))
+  from new_rows n join atlas.task t on t.id = n.task_id and t.kind = 'chat'
+  where n.data #>> '{metadata,kind}' = 'adr' and n.data #>> '{metadata,status}' = 'completed' and n.data -> 'metadata' -> 'truncated' is null
+  on conflict do nothing;
+  return null;
+end
+$$;
+
+--
+-- Name: FUNCTION note_drafts(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.note_drafts() IS 'Notes records that somebody has to decide on.';
+
+--
 -- Name: number_part(); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -4353,6 +4593,64 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.raise_notifications() IS 'Says what people should know, at most once a cause an hour: budgets at 80 and 100 %, dead letters, completions.';
+
+--
+-- Name: read_first(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.read_first(p_task uuid) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_project uuid;
+  v_sender uuid;
+  v_key text;
+  v_asked text[];
+  found jsonb;
+begin
+  select t.project_id, t.sender, t.sender_key, atlas.words_of(i.data ->> 'content') into v_project, v_sender, v_key, v_asked
+  from atlas.task t join public.architect_in i on i.id = t.in_id where t.id = p_task;
+  if cardinality(v_asked) is null or cardinality(v_asked) = 0 then
+    return '{"words": [], "found": []}';
+  end if;
+  -- somebody who may not read the project gets no word of it
+  if not (v_project = any (rag.projects_of(p_task))) then
+    return jsonb_build_object('words', v_asked, 'found', '[]'::jsonb);
+  end if;
+  select coalesce(jsonb_agg(x.item order by x.share desc, x.rank, x.at desc), '[]') into found from (
+    (select jsonb_build_object('number', d.number, 'title', d.title, 'status', d.status, 'superseded_by', d.superseded_by,
+        'decided_at', d.decided_at, 'question', d.question, 'words', d.asked, 'share', d.share, 'content', case when d.asked <@ v_asked and v_asked <@ d.asked then d.content end) as item,
+      d.share, case d.status when 'accepted' then 0 when 'rejected' then 1 else 2 end as rank, d.decided_at as at
+    from (
+      select o.*, atlas.words_of(o.question) as asked, (
+        select count(*) from unnest(v_asked) w where w = any (k.words)) / cardinality(v_asked)::real as share
+      from atlas.decision o cross join lateral (select atlas.words_of(o.title || ' ' || o.question || ' ' || array_to_string(o.constraints, ' ')) as words) k
+      where o.project_id = v_project and o.content <> '[erased]' and k.words && v_asked) d
+    order by d.share desc, rank, d.decided_at desc limit 5)
+    union all
+    (select jsonb_build_object('task_id', d.task_id, 'title', d.title, 'words', d.words, 'share', d.share, 'asked_by', t.sender_key), d.share, 3, d.made_at
+    from (
+      select o.*, (select count(*) from unnest(v_asked) w where w = any (o.words)) / cardinality(v_asked)::real as share
+      from (select * from atlas.open_draft o where o.project_id = v_project and o.made_at > now() - interval '30 days' and o.task_id <> p_task
+        order by o.made_at desc limit 50) o
+      where o.words && v_asked) d
+    join atlas.task t on t.id = d.task_id
+    where v_sender is not null or t.sender_key = v_key
+    order by d.share desc, d.made_at desc limit 3)) x;
+  return jsonb_build_object('words', v_asked, 'found', found);
+end
+$$;
+
+--
+-- Name: FUNCTION read_first(p_task uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.read_first(p_task uuid) IS 'What is decided, or proposed just now, that a task''s question speaks of: {"words", "found": [{"number" or "task_id", "title", "words", "share", …}]}, by the
+share of its words. Of what its sender may read.';
 
 --
 -- Name: read_parts(uuid, integer, integer, integer); Type: FUNCTION; Schema: atlas; Owner: -
@@ -6463,6 +6761,7 @@ begin
   end if;
   update atlas.decision d set status = 'superseded', superseded_by = p_by, superseded_at = now(), superseded_reason = p_reason
   where d.project_id = p_project and d.number = p_number returning d.* into old;
+  perform atlas.index_decision(old);
   perform atlas.announce_decision(old, 'supersede');
   return old;
 end
@@ -6599,6 +6898,25 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.task_state(p_task_id uuid) IS 'Where a task stands, why it waits, and its reply once it has ended; null for a task that the caller may not read.';
+
+--
+-- Name: texts_of(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.texts_of(p_list jsonb) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$
+  select coalesce(array_agg(left(e.item #>> '{}', 2000) order by e.place), '{}')
+  from jsonb_array_elements(case jsonb_typeof(p_list) when 'array' then p_list else '[]' end) with ordinality as e (item, place)
+  where jsonb_typeof(e.item) = 'string' and e.place <= 200
+$$;
+
+--
+-- Name: FUNCTION texts_of(p_list jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.texts_of(p_list jsonb) IS 'The strings of a JSON list. Internal.';
 
 --
 -- Name: today(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -7281,6 +7599,23 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.without_texts(p_data jsonb) IS 'A message without what people or models wrote in it. Internal.';
+
+--
+-- Name: words_of(text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.words_of(p_text text) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$
+  select coalesce(array_agg(u.lexeme order by u.positions[1]), '{}') from unnest(rag.terms_of('english', left(p_text, 4000))) u
+$$;
+
+--
+-- Name: FUNCTION words_of(p_text text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.words_of(p_text text) IS 'The words of a text that say something, each once, in their order. Internal.';
 
 --
 -- Name: worst_cost(atlas.model_price, bigint, bigint, numeric); Type: FUNCTION; Schema: atlas; Owner: -
@@ -10155,6 +10490,11 @@ CREATE VIEW atlas.decisions WITH (security_invoker='true') AS
     d.asked_by,
     d.task_id,
     d.project_id,
+    d.question,
+    d.constraints,
+    d.paths,
+    d.checks,
+    d.file,
     ARRAY( SELECT o.number
            FROM atlas.decision o
           WHERE ((o.project_id = d.project_id) AND (o.superseded_by = d.number))
@@ -10245,6 +10585,36 @@ COMMENT ON COLUMN atlas.decisions.task_id IS 'The task whose reply it is.';
 --
 
 COMMENT ON COLUMN atlas.decisions.project_id IS 'The project.';
+
+--
+-- Name: COLUMN decisions.question; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.question IS 'The question that it answers.';
+
+--
+-- Name: COLUMN decisions.constraints; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.constraints IS 'What must hold from then on, a sentence each.';
+
+--
+-- Name: COLUMN decisions.paths; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.paths IS 'Globs of the files that it governs.';
+
+--
+-- Name: COLUMN decisions.checks; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.checks IS 'Commands that verify it in a checkout.';
+
+--
+-- Name: COLUMN decisions.file; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decisions.file IS 'Its file''s name in the folder that it was imported from.';
 
 --
 -- Name: COLUMN decisions.supersedes; Type: COMMENT; Schema: atlas; Owner: -
@@ -10815,6 +11185,54 @@ COMMENT ON COLUMN atlas.notification.raised_at IS 'When it was said.';
 --
 
 COMMENT ON COLUMN atlas.notification.text IS 'The sentence.';
+
+--
+-- Name: open_draft; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.open_draft (
+    task_id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    title text NOT NULL,
+    words text[] NOT NULL,
+    made_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+--
+-- Name: TABLE open_draft; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.open_draft IS 'Records that nobody has decided on yet, by the words of their question and title.';
+
+--
+-- Name: COLUMN open_draft.task_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.open_draft.task_id IS 'The task whose reply it is.';
+
+--
+-- Name: COLUMN open_draft.project_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.open_draft.project_id IS 'Its project.';
+
+--
+-- Name: COLUMN open_draft.title; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.open_draft.title IS 'Its title.';
+
+--
+-- Name: COLUMN open_draft.words; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.open_draft.words IS 'The words of its question and title, as searches reduce them, in their order.';
+
+--
+-- Name: COLUMN open_draft.made_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.open_draft.made_at IS 'When it was completed.';
 
 --
 -- Name: outbox; Type: TABLE; Schema: atlas; Owner: -
@@ -13781,6 +14199,13 @@ ALTER TABLE ONLY atlas.notification
     ADD CONSTRAINT notification_pkey PRIMARY KEY (cause, raised_at);
 
 --
+-- Name: open_draft open_draft_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.open_draft
+    ADD CONSTRAINT open_draft_pkey PRIMARY KEY (task_id);
+
+--
 -- Name: outbox outbox_event_kind_check; Type: CHECK CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -14094,6 +14519,12 @@ CREATE INDEX later_trim_due ON atlas.later_trim USING btree (due);
 --
 
 CREATE INDEX member_user ON atlas.member USING btree (user_id);
+
+--
+-- Name: open_draft_project; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX open_draft_project ON atlas.open_draft USING btree (project_id, made_at);
 
 --
 -- Name: outbox_dead; Type: INDEX; Schema: atlas; Owner: -
@@ -14459,6 +14890,18 @@ CREATE TRIGGER broadcast_cancel AFTER UPDATE OF cancel_requested_at ON atlas.tas
 COMMENT ON TRIGGER broadcast_cancel ON atlas.task IS 'Tells workers over Realtime that a running task was asked to stop.';
 
 --
+-- Name: task drop_draft; Type: TRIGGER; Schema: atlas; Owner: -
+--
+
+CREATE TRIGGER drop_draft AFTER UPDATE OF erased_at ON atlas.task FOR EACH ROW WHEN ((new.erased_at IS NOT NULL)) EXECUTE FUNCTION atlas.drop_draft();
+
+--
+-- Name: TRIGGER drop_draft ON task; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TRIGGER drop_draft ON atlas.task IS 'What is erased or trimmed is no draft.';
+
+--
 -- Name: reply_part number_part; Type: TRIGGER; Schema: atlas; Owner: -
 --
 
@@ -14517,6 +14960,18 @@ CREATE TRIGGER name_event BEFORE INSERT ON public.architect_out FOR EACH ROW WHE
 --
 
 COMMENT ON TRIGGER name_event ON public.architect_out IS 'Gives the start and the reply of a task the ids of their events.';
+
+--
+-- Name: architect_out note_drafts; Type: TRIGGER; Schema: public; Owner: -
+--
+
+CREATE TRIGGER note_drafts AFTER INSERT ON public.architect_out REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION atlas.note_drafts();
+
+--
+-- Name: TRIGGER note_drafts ON architect_out; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON TRIGGER note_drafts ON public.architect_out IS 'Notes records that somebody has to decide on.';
 
 --
 -- Name: architect_in queue_docs_added; Type: TRIGGER; Schema: public; Owner: -
@@ -14645,6 +15100,20 @@ ALTER TABLE ONLY atlas.model_price
 
 ALTER TABLE ONLY atlas.model
     ADD CONSTRAINT model_successor_fkey FOREIGN KEY (successor) REFERENCES atlas.model(name) DEFERRABLE INITIALLY DEFERRED;
+
+--
+-- Name: open_draft open_draft_project_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.open_draft
+    ADD CONSTRAINT open_draft_project_id_fkey FOREIGN KEY (project_id) REFERENCES atlas.project(id) ON DELETE CASCADE;
+
+--
+-- Name: open_draft open_draft_task_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.open_draft
+    ADD CONSTRAINT open_draft_task_id_fkey FOREIGN KEY (task_id) REFERENCES atlas.task(id) ON DELETE CASCADE;
 
 --
 -- Name: outbox outbox_destination_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
@@ -14834,6 +15303,20 @@ ALTER TABLE atlas.decision ENABLE ROW LEVEL SECURITY;
 ALTER TABLE atlas.destination ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: open_draft drafts follow their task; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "drafts follow their task" ON atlas.open_draft FOR SELECT TO authenticated USING ((EXISTS ( SELECT
+   FROM atlas.task t
+  WHERE (t.id = open_draft.task_id))));
+
+--
+-- Name: POLICY "drafts follow their task" ON open_draft; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "drafts follow their task" ON atlas.open_draft IS 'Row level security: drafts follow their task.';
+
+--
 -- Name: price_factor everyone with a login sees the factors; Type: POLICY; Schema: atlas; Owner: -
 --
 
@@ -14934,6 +15417,12 @@ ALTER TABLE atlas.model_state ENABLE ROW LEVEL SECURITY;
 --
 
 ALTER TABLE atlas.notification ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: open_draft; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.open_draft ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: outbox; Type: ROW SECURITY; Schema: atlas; Owner: -
@@ -15777,6 +16266,12 @@ GRANT ALL ON FUNCTION atlas.create_project(p_name text) TO service_role;
 REVOKE ALL ON FUNCTION atlas.decide(p_task uuid, p_status text, p_verb text, p_reason text, p_supersedes bigint[]) FROM PUBLIC;
 
 --
+-- Name: FUNCTION decision_chunks(p_decision atlas.decision); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.decision_chunks(p_decision atlas.decision) FROM PUBLIC;
+
+--
 -- Name: FUNCTION defer_upstream(p_message text, p_limit integer); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -15817,6 +16312,12 @@ REVOKE ALL ON FUNCTION atlas.draft(p_task uuid, p_verb text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION atlas.drop_documents(p_project uuid, p_sources text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.drop_documents(p_project uuid, p_sources text[]) TO authenticated;
 GRANT ALL ON FUNCTION atlas.drop_documents(p_project uuid, p_sources text[]) TO service_role;
+
+--
+-- Name: FUNCTION drop_draft(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.drop_draft() FROM PUBLIC;
 
 --
 -- Name: FUNCTION drop_post(p_task_id uuid, p_part text); Type: ACL; Schema: atlas; Owner: -
@@ -16016,10 +16517,24 @@ GRANT ALL ON FUNCTION atlas.has_work(p_chats boolean) TO service_role;
 GRANT ALL ON FUNCTION atlas.has_work(p_chats boolean) TO atlas_worker;
 
 --
+-- Name: FUNCTION import_decisions(p_project uuid, p_records jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.import_decisions(p_project uuid, p_records jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.import_decisions(p_project uuid, p_records jsonb) TO authenticated;
+GRANT ALL ON FUNCTION atlas.import_decisions(p_project uuid, p_records jsonb) TO service_role;
+
+--
 -- Name: FUNCTION in_context(p_payload jsonb, p_asked jsonb); Type: ACL; Schema: atlas; Owner: -
 --
 
 REVOKE ALL ON FUNCTION atlas.in_context(p_payload jsonb, p_asked jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION index_decision(p_decision atlas.decision); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.index_decision(p_decision atlas.decision) FROM PUBLIC;
 
 --
 -- Name: FUNCTION index_document(p_project uuid, p_source text, p_title text, p_kind text, p_sha256 bytea, p_chunks jsonb, p_commit text, p_repository text); Type: ACL; Schema: atlas; Owner: -
@@ -16219,6 +16734,12 @@ GRANT ALL ON FUNCTION atlas.next_due() TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.next_tasks(p_most integer) FROM PUBLIC;
 
 --
+-- Name: FUNCTION note_drafts(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.note_drafts() FROM PUBLIC;
+
+--
 -- Name: FUNCTION number_part(); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -16320,6 +16841,14 @@ REVOKE ALL ON FUNCTION atlas.raise_lost(p_attempt_id uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION atlas.raise_notifications() FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.raise_notifications() TO service_role;
 GRANT ALL ON FUNCTION atlas.raise_notifications() TO atlas_worker;
+
+--
+-- Name: FUNCTION read_first(p_task uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.read_first(p_task uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.read_first(p_task uuid) TO service_role;
+GRANT ALL ON FUNCTION atlas.read_first(p_task uuid) TO atlas_worker;
 
 --
 -- Name: FUNCTION read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer); Type: ACL; Schema: atlas; Owner: -
@@ -16751,6 +17280,12 @@ GRANT ALL ON FUNCTION atlas.task_state(p_task_id uuid) TO authenticated;
 GRANT ALL ON FUNCTION atlas.task_state(p_task_id uuid) TO service_role;
 
 --
+-- Name: FUNCTION texts_of(p_list jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.texts_of(p_list jsonb) FROM PUBLIC;
+
+--
 -- Name: FUNCTION today(); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -16893,6 +17428,12 @@ GRANT ALL ON FUNCTION atlas.watch_task(p_task_id uuid, p_reader uuid) TO service
 --
 
 REVOKE ALL ON FUNCTION atlas.without_texts(p_data jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION words_of(p_text text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.words_of(p_text text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric); Type: ACL; Schema: atlas; Owner: -
@@ -17456,6 +17997,13 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.model_state TO service_role;
 --
 
 GRANT SELECT ON TABLE atlas.notification TO service_role;
+
+--
+-- Name: TABLE open_draft; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.open_draft TO authenticated;
+GRANT SELECT ON TABLE atlas.open_draft TO service_role;
 
 --
 -- Name: TABLE outbox; Type: ACL; Schema: atlas; Owner: -

@@ -36,7 +36,13 @@ create table atlas.decision (
   number integer not null check (number > 0),
   task_id uuid unique,
   title text not null,
+  question text not null default '',
   content text not null,
+  constraints text[] not null default '{}',
+  paths text[] not null default '{}',
+  checks text[] not null default '{}',
+  sources text[] not null default '{}',
+  file text check (length(file) <= 200),
   status text not null check (status in ('accepted', 'rejected', 'superseded')),
   superseded_by integer,
   asked_by text not null,
@@ -55,7 +61,13 @@ comment on column atlas.decision.project_id is 'The project that decided.';
 comment on column atlas.decision.number is 'Its number in the project, from 1: ADR-7 is 7.';
 comment on column atlas.decision.task_id is 'The task whose reply it is; null for one that was imported.';
 comment on column atlas.decision.title is 'Its title.';
+comment on column atlas.decision.question is 'The question that it answers; empty for one that was imported.';
 comment on column atlas.decision.content is 'The record, in Markdown, as it was when it was decided.';
+comment on column atlas.decision.constraints is 'What must hold from then on, a sentence each.';
+comment on column atlas.decision.paths is 'Globs of the files that it governs.';
+comment on column atlas.decision.checks is 'Commands that verify it in a checkout; Atlas itself runs none.';
+comment on column atlas.decision.sources is 'What it was written from, each by its hash and place: sha256:<hash> <path>.';
+comment on column atlas.decision.file is 'Its file''s name in the folder of records that it was imported from.';
 comment on column atlas.decision.status is 'accepted: it holds. rejected. superseded: it held, until another did.';
 comment on column atlas.decision.superseded_by is 'The number of the decision that holds instead.';
 comment on column atlas.decision.asked_by is 'The sender whose question it answers.';
@@ -73,7 +85,7 @@ grant select on atlas.decision to authenticated, service_role;
 
 create view atlas.decisions with (security_invoker = true) as
 select p.name as project, d.number, d.status, d.title, d.superseded_by, d.superseded_at, d.superseded_reason, d.decided_at, d.decided_by, d.reason, d.asked_by,
-  d.task_id, d.project_id,
+  d.task_id, d.project_id, d.question, d.constraints, d.paths, d.checks, d.file,
   array(select o.number from atlas.decision o where o.project_id = d.project_id and o.superseded_by = d.number order by o.number) as supersedes
 from atlas.decision d join atlas.project p on p.id = d.project_id;
 comment on view atlas.decisions is 'Decisions by project and number; their texts are in atlas.decision.';
@@ -90,6 +102,11 @@ comment on column atlas.decisions.reason is 'Why.';
 comment on column atlas.decisions.asked_by is 'The sender whose question it answers.';
 comment on column atlas.decisions.task_id is 'The task whose reply it is.';
 comment on column atlas.decisions.project_id is 'The project.';
+comment on column atlas.decisions.question is 'The question that it answers.';
+comment on column atlas.decisions.constraints is 'What must hold from then on, a sentence each.';
+comment on column atlas.decisions.paths is 'Globs of the files that it governs.';
+comment on column atlas.decisions.checks is 'Commands that verify it in a checkout.';
+comment on column atlas.decisions.file is 'Its file''s name in the folder that it was imported from.';
 comment on column atlas.decisions.supersedes is 'The numbers of those that it superseded.';
 grant select on atlas.decisions to authenticated, service_role;
 
@@ -133,16 +150,26 @@ begin
     raise exception using errcode = 'AT005', message = format('%s: the reply of task %s was cut by its budget', p_verb, p_task),
       hint = 'raise the budget, and ask again';
   end if;
-  if reply #>> '{metadata,kind}' in ('refusal', 'passages', 'answer') then
+  if coalesce(reply #>> '{metadata,kind}', 'adr') <> 'adr' then
     raise exception using errcode = 'AT005',
       message = format('%s: the reply of task %s is %s, and proposes nothing', p_verb, p_task,
-        case reply #>> '{metadata,kind}' when 'refusal' then 'a refusal' when 'answer' then 'an answer' else 'a list of passages' end),
-      hint = 'ask for a record, with a model';
+        case reply #>> '{metadata,kind}' when 'passages' then 'a list of passages' when 'answer' then 'an answer'
+          when 'decided' then 'a decision already' else 'a ' || (reply #>> '{metadata,kind}') end),
+      hint = 'ask for a record: `atlas ask --kind adr`, with a model';
   end if;
   return found_task;
 end
 $$;
 comment on function atlas.draft(uuid, text) is 'The task whose reply somebody decides on; AT004, AT005 and AT006 say why not. Internal.';
+
+create function atlas.texts_of(p_list jsonb) returns text[]
+language sql immutable parallel safe set search_path = ''
+as $$
+  select coalesce(array_agg(left(e.item #>> '{}', 2000) order by e.place), '{}')
+  from jsonb_array_elements(case jsonb_typeof(p_list) when 'array' then p_list else '[]' end) with ordinality as e (item, place)
+  where jsonb_typeof(e.item) = 'string' and e.place <= 200
+$$;
+comment on function atlas.texts_of(jsonb) is 'The strings of a JSON list. Internal.';
 
 create function atlas.next_decision(p_project uuid) returns integer
 language plpgsql security definer set search_path = ''
@@ -208,6 +235,7 @@ begin
   end if;
   update atlas.decision d set status = 'superseded', superseded_by = p_by, superseded_at = now(), superseded_reason = p_reason
   where d.project_id = p_project and d.number = p_number returning d.* into old;
+  perform atlas.index_decision(old);
   perform atlas.announce_decision(old, 'supersede');
   return old;
 end
@@ -244,10 +272,23 @@ begin
                                 else 'ask again: a new record can be accepted' end;
   end if;
   v_number := atlas.next_decision(task.project_id);
-  insert into atlas.decision (project_id, number, task_id, title, content, status, asked_by, decided_by, reason)
-  select task.project_id, v_number, p_task, task.title, o.data ->> 'content', p_status, task.sender_key, atlas.actor(), p_reason
-  from public.architect_out o where o.id = task.out_id
+  insert into atlas.decision (project_id, number, task_id, title, question, content, constraints, paths, checks, sources, status, asked_by,
+    decided_by, reason)
+  select task.project_id, v_number, p_task, coalesce(nullif(left((regexp_match(x.content, '(?n)^# +(.*\S)'))[1], 500), ''), task.title),
+    i.data ->> 'content', x.content, atlas.texts_of(o.data #> '{metadata,record,constraints}'), atlas.texts_of(o.data #> '{metadata,record,paths}'),
+    atlas.texts_of(o.data #> '{metadata,record,checks}'), (
+      select coalesce(array_agg(format('sha256:%s %s', s.source ->> 'sha256', s.source ->> 'path') order by s.place), '{}')
+      from jsonb_array_elements(case jsonb_typeof(o.data #> '{metadata,sources}') when 'array' then o.data #> '{metadata,sources}' else '[]' end)
+        with ordinality as s (source, place)
+      where s.source -> 'cited' = 'true'),
+    p_status, task.sender_key, atlas.actor(), p_reason
+  from public.architect_out o join public.architect_in i on i.id = task.in_id cross join lateral (
+    -- how it stood to what was decided before it is no part of the record
+    select substr(o.data ->> 'content', 1 + coalesce(length(o.data #>> '{metadata,read_first,opening}'), 0)) as content) x
+  where o.id = task.out_id
   returning * into result;
+  delete from atlas.open_draft d where d.task_id = p_task;
+  perform atlas.index_decision(result);
   perform atlas.announce_decision(result, p_verb);
   perform atlas.supersede(task.project_id, old.number::integer, v_number, p_reason) from unnest(p_supersedes) as old (number);
   return result;
@@ -270,10 +311,18 @@ comment on function atlas.reject(uuid, text) is
 grant execute on function atlas.reject(uuid, text) to authenticated, service_role;
 
 create function atlas.erase_decisions(p_tasks uuid[]) returns integer
-language sql security definer set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
-  with erased as (update atlas.decision d set title = '[erased]', content = '[erased]', reason = null, superseded_reason = null where d.task_id = any (p_tasks) returning 1)
-  select count(*)::integer from erased
+declare
+  n integer;
+begin
+  perform rag.drop_documents(d.project_id, array_agg('decisions/ADR-' || d.number)) from atlas.decision d where d.task_id = any (p_tasks) group by d.project_id;
+  update atlas.decision d set title = '[erased]', question = '', content = '[erased]', reason = null, superseded_reason = null, constraints = '{}',
+    paths = '{}', checks = '{}', sources = '{}', file = null
+  where d.task_id = any (p_tasks);
+  get diagnostics n = row_count;
+  return n;
+end
 $$;
 comment on function atlas.erase_decisions(uuid[]) is 'Removes the texts of decisions on the replies of tasks; says how many. Internal: atlas.erase calls it, a retention does not.';
 

@@ -11,11 +11,12 @@ from uuid import UUID
 from atlas.architect import prompt
 from atlas.architect.generation import Generation
 from atlas.architect.judge import Judged, judge
-from atlas.architect.kinds import PROMPTS, ReplyKind, asked_kind
-from atlas.architect.ports import Diagrams, Models, Retriever, Thread
+from atlas.architect.kinds import COMPARISON, PROMPTS, RECORD, ReplyKind, asked_kind
+from atlas.architect.ports import Decisions, Diagrams, Models, Retriever, Thread
 from atlas.architect.run import GeneratedText, Run
+from atlas.architect.standing import NOTHING, UNKNOWN, LookedUp, Standing, opening_of, read, standing
 from atlas.diagrams.fences import UncheckedDiagrams, diagrams, one_line, without
-from atlas.errors import AtlasError
+from atlas.errors import AtlasError, DatabaseDown
 from atlas.llm.errors import BadRequest, ModelError, Refused
 from atlas.llm.models import Chain, Model
 from atlas.llm.port import ModelCall
@@ -42,6 +43,7 @@ class Architect:
         generation: Generation,
         retriever: Retriever,
         thread: Thread,
+        decisions: Decisions,
         models: Models,
         diagrams: Diagrams,
         vocabularies: Vocabularies,
@@ -50,6 +52,7 @@ class Architect:
         self._generation = generation
         self._retriever = retriever
         self._thread = thread
+        self._decisions = decisions
         self._models = models
         self._diagrams = diagrams
         self._vocabularies = vocabularies
@@ -60,10 +63,14 @@ class Architect:
         task = run.task
         kind, why = asked_kind(task.metadata, task.question)
         warnings: list[str] = []
+        known_first = await self._read_first(run, warnings)
+        if not task.inherited and (found := _stands(run, kind, known_first)).verdict == "decided":
+            return _decided(run, found, warnings)
         chain, known = await self._models.current()
         if not chain.models:
             raise BadRequest("no model is left: " + "; ".join(passed.line for passed in chain.passed), code="no_model")
         chunks = await self._retrieve(run, warnings)
+        stands = _stands(run, kind, known_first, chunks)
         thread = await self._exchanges(task.parent_id, task.task_id) if task.parent_id else []
         if task.parent_id and not thread:
             warnings.append(
@@ -77,6 +84,7 @@ class Architect:
             built[model.name] = ModelCall(
                 model=model, instructions=asked.instructions, turns=asked.turns, max_output_tokens=0, question=task.question,
                 sources=asked.sources, labels=asked.labels, schema=None if model.is_offline else kind.schema,
+                opening=stands.opening,
             )  # fmt: skip
             return built[model.name]
 
@@ -92,7 +100,18 @@ class Architect:
             repaired = await self._repair(run, kind, call, text, judged.problems)
             if repaired is not None:
                 text, judged = repaired
-        return _completion(run, kind, why, text, judged, call, [*warnings, *judged.warnings])
+        return _completion(run, kind, why, text, judged, call, stands, [*warnings, *judged.warnings])
+
+    async def _read_first(self, run: Run, warnings: list[str]) -> LookedUp | None:
+        """What is decided already; None where nobody could look."""
+        try:
+            return read(await self._decisions.read_first(run.task.task_id))
+        except DatabaseDown:
+            raise
+        except AtlasError as error:
+            log.warning("what is decided was not looked up: %s", error)
+            warnings.append("what is decided could not be looked up; this reply may repeat or contradict it")
+            return None
 
     async def _exchanges(self, parent: UUID, asking: TaskId) -> list[Exchange]:
         """The earlier exchanges of a thread, oldest first."""
@@ -142,7 +161,7 @@ class Architect:
         return (repaired, judged) if better else None
 
     async def _judged(self, kind: ReplyKind, text: GeneratedText, call: ModelCall) -> Judged:
-        """What is to be said of a reply, its diagrams parsed. A long one would hold up all other streams: a thread judges it."""
+        """What is to be said of a reply, its diagrams parsed. A thread judges a long one: it would hold up all streams."""
         is_long = len(text.text) > LONG
         judged = await asyncio.to_thread(judge, kind, text, call) if is_long else judge(kind, text, call)
         if text.refused or text.model.is_offline or not (drawn := diagrams(text.text)):
@@ -158,8 +177,44 @@ class Architect:
         )
 
 
+def _stands(run: Run, kind: ReplyKind, known: LookedUp | None, chunks: Sequence[Chunk] = ()) -> Standing:
+    """How the question stands to what is decided. A question within a thread goes on from its own."""
+    if known is None:
+        return UNKNOWN
+    if run.task.parent_id:
+        return NOTHING
+    found = standing(run.task.question, known, chunks, anew=run.task.metadata.get("anew") is True)
+    # what changes nothing contradicts nothing: a short answer, a review
+    return found if found.verdict == "decided" or kind in (RECORD, COMPARISON) else NOTHING
+
+
+def _decided(run: Run, found: Standing, warnings: list[str]) -> Completion:
+    """The decision itself: no model is called."""
+    (decision,) = found.decisions
+    metadata: JsonObject = {"status": "completed", "tokens": 0, "kind": "decided", "read_first": found.as_json(), "sources": []}
+    if warnings:
+        metadata["warnings"] = warnings
+    content = f"{found.opening}{decision.content}"
+    return Completion(
+        attempt_id=run.task.attempt_id, content=content, metadata=metadata | _carried(run), model=None, usages=run.usages
+    )
+
+
+def _carried(run: Run) -> JsonObject:
+    """What a reply has of its question's metadata."""
+    found = {name: run.task.metadata[name] for name in ("reply_to", "project") if run.task.metadata.get(name)}
+    return found | ({"traceparent": run.span.traceparent} if run.span.traceparent else {})
+
+
 def _completion(
-    run: Run, kind: ReplyKind, why: str | None, text: GeneratedText, judged: Judged, call: ModelCall, warnings: list[str]
+    run: Run,
+    kind: ReplyKind,
+    why: str | None,
+    text: GeneratedText,
+    judged: Judged,
+    call: ModelCall,
+    stands: Standing,
+    warnings: list[str],
 ) -> Completion:
     cited = judged.document.citations
     metadata: JsonObject = {
@@ -177,6 +232,7 @@ def _completion(
             for label, chunk in zip(call.labels, call.sources, strict=True)
         ],
     }
+    metadata["read_first"] = stands.as_json() | ({"opening": opening} if (opening := opening_of(judged.text)) else {})
     if text.usage:
         metadata["usage"] = text.usage.as_json()
     if text.truncated:
@@ -191,11 +247,7 @@ def _completion(
             metadata["kind_chosen"] = why
     if warnings:
         metadata["warnings"] = warnings
-    for name in ("reply_to", "project"):
-        if run.task.metadata.get(name):
-            metadata[name] = run.task.metadata[name]
-    if run.span.traceparent:
-        metadata["traceparent"] = run.span.traceparent
+    metadata |= _carried(run)
     return Completion(
         attempt_id=run.task.attempt_id, content=judged.text, metadata=metadata, model=text.model.name, usages=run.usages
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from atlas.architect.kinds import RECORD, ReplyKind
 from atlas.architect.run import GeneratedText
+from atlas.architect.standing import opening_of
 from atlas.llm.port import ModelCall
 from atlas.record import decision, plan
 from atlas.record.check import check
@@ -31,7 +32,7 @@ class Judged:
 
 def judge(kind: ReplyKind, text: GeneratedText, call: ModelCall) -> Judged:
     """A refusal, and what no model wrote, follow no form: nothing is wrong with them."""
-    written = text.text[len(call.opening) :] if text.text.startswith(call.opening) else text.text
+    written = text.text[len(opening_of(text.text)) :]
     document = parse(written, decision.SECTIONS if kind is RECORD else kind.sections)
     if text.refused or text.model.is_offline:
         return Judged(document=document, text=text.text)

@@ -56,6 +56,13 @@ class Thread(Protocol):
         asking task's sender may read."""
 
 
+class Decisions(Protocol):
+    """Looks up what is decided."""
+
+    async def read_first(self, task: TaskId) -> JsonObject:
+        """What is decided, or proposed just now, that a task's question speaks of: atlas.read_first in SQL."""
+
+
 class Models(Protocol):
     """The models as they stand: atlas.llm.book.ModelBook."""
 

@@ -236,8 +236,24 @@ def receipt(task: Row) -> None:
     if warnings:
         facts.append(f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''}")
     tell(" · ".join(facts))
+    for line in of_record(metadata):
+        tell(line)
     for warning in warnings:
         complain(f"warning: {warning}")
+
+
+def of_record(metadata: Row) -> list[str]:
+    """What a reply is, how it stands to what is decided, and what its sentences rest on: a line each."""
+    lines = []
+    if why := metadata.get("kind_chosen"):
+        lines.append(f"{metadata.get('kind')}: {why} (--kind asks for another)")
+    if (metadata.get("read_first") or {}).get("verdict") == "new" and metadata.get("kind") in ("adr", "comparison"):
+        lines.append("new: nothing that is decided speaks of it")
+    if claims := metadata.get("claims"):
+        counts = [f"{claims[name]} {name}" for name in ("cited", "inferred", "assumed", "unmarked") if claims.get(name)]
+        wrong = len(claims.get("unsupported") or ())
+        lines.append(f"claims: {', '.join(counts) or 'none'}" + (f"; {wrong} not in its source" if wrong else ""))
+    return lines
 
 
 def is_refused(task: Row) -> bool:

@@ -15,7 +15,7 @@ from rich.segment import Segment
 
 from atlas.commands.common import JsonFlag, TaskArgument, cell, dump, face, local_worker, runs, show_rows
 from atlas.commands.console import complain, say, tell
-from atlas.commands.following import end_with, receipt, show_stream, unless_interrupted
+from atlas.commands.following import end_with, of_record, receipt, show_stream, unless_interrupted
 from atlas.errors import UsageError
 from atlas.messages import chat
 from atlas.tasks.follow import ENDED
@@ -81,6 +81,7 @@ async def ask(
     kind: Annotated[
         str | None, typer.Option(help="adr, answer, comparison, review or plan; without it, Atlas chooses.")
     ] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="Answer also what is decided already.")] = False,
     price: Annotated[bool, typer.Option("--price", help="Say what it would cost, and do not ask.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the id and leave.")] = False,
     stream: StreamFlag = False,
@@ -107,7 +108,8 @@ async def ask(
     async with face() as reads:
         parent_id = str(await reads.find(parent)) if parent else None
         message = chat(text, task_id=own, parent_id=parent_id, project=project, priority=priority,
-                       completion_window=None if when == "soonest" else when, kind=kind)  # fmt: skip
+                       completion_window=None if when == "soonest" else when, kind=kind,
+                       anew=anew or None)  # fmt: skip
         sent = await reads.submit(message)
         found = UUID(str(sent["task_id"]))
         if not sent["created"]:
@@ -204,6 +206,8 @@ async def show(
         },
         as_json=False, empty="no call yet",
     )  # fmt: skip
+    for line in of_record(found["metadata"]):
+        say(line)
     for warning in found["metadata"].get("warnings", []):
         complain(f"warning: {warning}")
     if found["reply"]:

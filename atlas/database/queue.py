@@ -127,6 +127,10 @@ class PostgresQueue:
             return None
         return Exchange(question=rows[0]["question"], reply=rows[0]["reply"]), rows[0]["parent_id"]
 
+    async def read_first(self, task: TaskId) -> JsonObject:
+        """What is decided, or proposed just now, that a task's question speaks of."""
+        return dict(await self._pool.value("select atlas.read_first($1)", task))
+
     # --- control ------------------------------------------------------------------------------------------------
 
     async def pause(self, reason: str | None) -> None:

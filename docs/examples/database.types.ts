@@ -362,28 +362,42 @@ export type Database = {
       "decision": {
         Row: {
           "asked_by": string;
+          "checks": (string)[];
+          "constraints": (string)[];
           "content": string;
           "decided_at": string;
           "decided_by": string;
+          "file": string | null;
           "number": number;
+          "paths": (string)[];
           "project_id": string;
+          "question": string;
           "reason": string | null;
+          "sources": (string)[];
           "status": string;
           "superseded_at": string | null;
           "superseded_by": number | null;
           "superseded_reason": string | null;
           "task_id": string | null;
           "title": string;
+          "decision_chunks": Json | null;
+          "index_decision": undefined | null;
         };
-        ComputedFields: never;
+        ComputedFields: "decision_chunks" | "index_decision";
         Insert: {
           "asked_by": string;
+          "checks"?: (string)[];
+          "constraints"?: (string)[];
           "content": string;
           "decided_at"?: string;
           "decided_by": string;
+          "file"?: string | null;
           "number": number;
+          "paths"?: (string)[];
           "project_id": string;
+          "question"?: string;
           "reason"?: string | null;
+          "sources"?: (string)[];
           "status": string;
           "superseded_at"?: string | null;
           "superseded_by"?: number | null;
@@ -393,12 +407,18 @@ export type Database = {
         };
         Update: {
           "asked_by"?: string;
+          "checks"?: (string)[];
+          "constraints"?: (string)[];
           "content"?: string;
           "decided_at"?: string;
           "decided_by"?: string;
+          "file"?: string | null;
           "number"?: number;
+          "paths"?: (string)[];
           "project_id"?: string;
+          "question"?: string;
           "reason"?: string | null;
+          "sources"?: (string)[];
           "status"?: string;
           "superseded_at"?: string | null;
           "superseded_by"?: number | null;
@@ -751,6 +771,60 @@ export type Database = {
           "text"?: string;
         };
         Relationships: [];
+      };
+      "open_draft": {
+        Row: {
+          "made_at": string;
+          "project_id": string;
+          "task_id": string;
+          "title": string;
+          "words": (string)[];
+        };
+        ComputedFields: never;
+        Insert: {
+          "made_at"?: string;
+          "project_id": string;
+          "task_id": string;
+          "title": string;
+          "words": (string)[];
+        };
+        Update: {
+          "made_at"?: string;
+          "project_id"?: string;
+          "task_id"?: string;
+          "title"?: string;
+          "words"?: (string)[];
+        };
+        Relationships: [
+          {
+            foreignKeyName: "open_draft_project_id_fkey";
+            columns: ["project_id"];
+            isOneToOne: false;
+            referencedRelation: "project";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "open_draft_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: true;
+            referencedRelation: "dead_letters";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "open_draft_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: true;
+            referencedRelation: "task";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "open_draft_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: true;
+            referencedRelation: "task_history";
+            referencedColumns: ["id"];
+          },
+        ];
       };
       "outbox": {
         Row: {
@@ -1451,11 +1525,16 @@ export type Database = {
       "decisions": {
         Row: {
           "asked_by": string;
+          "checks": (string)[];
+          "constraints": (string)[];
           "decided_at": string;
           "decided_by": string;
+          "file": string | null;
           "number": number;
+          "paths": (string)[];
           "project": string;
           "project_id": string;
+          "question": string;
           "reason": string | null;
           "status": string;
           "superseded_at": string | null;
@@ -1669,12 +1748,18 @@ export type Database = {
         Args: { "p_reason"?: string; "p_supersedes"?: (number)[]; "p_task": string };
         Returns: {
           "asked_by": string;
+          "checks": (string)[];
+          "constraints": (string)[];
           "content": string;
           "decided_at": string;
           "decided_by": string;
+          "file": string | null;
           "number": number;
+          "paths": (string)[];
           "project_id": string;
+          "question": string;
           "reason": string | null;
+          "sources": (string)[];
           "status": string;
           "superseded_at": string | null;
           "superseded_by": number | null;
@@ -1864,12 +1949,18 @@ export type Database = {
         };
         Returns: {
           "asked_by": string;
+          "checks": (string)[];
+          "constraints": (string)[];
           "content": string;
           "decided_at": string;
           "decided_by": string;
+          "file": string | null;
           "number": number;
+          "paths": (string)[];
           "project_id": string;
+          "question": string;
           "reason": string | null;
+          "sources": (string)[];
           "status": string;
           "superseded_at": string | null;
           "superseded_by": number | null;
@@ -1883,6 +1974,15 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      "decision_chunks": {
+        Args: {
+          "p_decision": Omit<
+            Database["atlas"]["Tables"]["decision"]["Row"],
+            Database["atlas"]["Tables"]["decision"]["ComputedFields"]
+          >;
+        };
+        Returns: Json;
       };
       "defer_upstream": { Args: { "p_limit"?: number; "p_message": string }; Returns: number };
       "derive_id": { Args: { "p_count"?: number; "p_name": string }; Returns: string };
@@ -2029,7 +2129,17 @@ export type Database = {
       };
       "grouped": { Args: { "value": number }; Returns: string };
       "has_work": { Args: { "p_chats"?: boolean }; Returns: boolean };
+      "import_decisions": { Args: { "p_project": string; "p_records": Json }; Returns: Json };
       "in_context": { Args: { "p_asked": Json; "p_payload": Json }; Returns: Json };
+      "index_decision": {
+        Args: {
+          "p_decision": Omit<
+            Database["atlas"]["Tables"]["decision"]["Row"],
+            Database["atlas"]["Tables"]["decision"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
       "index_document": {
         Args: {
           "p_chunks": Json;
@@ -2157,6 +2267,7 @@ export type Database = {
       "quote_task": { Args: { "p_project"?: string; "p_tier"?: string; "p_window"?: string }; Returns: Json };
       "raise_lost": { Args: { "p_attempt_id": string }; Returns: undefined };
       "raise_notifications": { Args: Record<PropertyKey, never>; Returns: number };
+      "read_first": { Args: { "p_task": string }; Returns: Json };
       "read_parts": {
         Args: { "p_attempt"?: number; "p_generation"?: number; "p_offset"?: number; "p_task_id": string };
         Returns: {
@@ -2209,12 +2320,18 @@ export type Database = {
         Args: { "p_reason"?: string; "p_task": string };
         Returns: {
           "asked_by": string;
+          "checks": (string)[];
+          "constraints": (string)[];
           "content": string;
           "decided_at": string;
           "decided_by": string;
+          "file": string | null;
           "number": number;
+          "paths": (string)[];
           "project_id": string;
+          "question": string;
           "reason": string | null;
+          "sources": (string)[];
           "status": string;
           "superseded_at": string | null;
           "superseded_by": number | null;
@@ -2421,12 +2538,18 @@ export type Database = {
         Args: { "p_by": number; "p_number": number; "p_project": string; "p_reason"?: string };
         Returns: {
           "asked_by": string;
+          "checks": (string)[];
+          "constraints": (string)[];
           "content": string;
           "decided_at": string;
           "decided_by": string;
+          "file": string | null;
           "number": number;
+          "paths": (string)[];
           "project_id": string;
+          "question": string;
           "reason": string | null;
+          "sources": (string)[];
           "status": string;
           "superseded_at": string | null;
           "superseded_by": number | null;
@@ -2453,6 +2576,7 @@ export type Database = {
       "take_trial": { Args: { "p_model": string }; Returns: boolean };
       "task_progress": { Args: { "p_task_id": string }; Returns: Json };
       "task_state": { Args: { "p_task_id": string }; Returns: Json };
+      "texts_of": { Args: { "p_list": Json }; Returns: (string)[] };
       "today": { Args: Record<PropertyKey, never>; Returns: string };
       "trim_history": {
         Args: { "p_limit"?: number };
@@ -2497,6 +2621,7 @@ export type Database = {
       "watch_ledger": { Args: { "p_every"?: string }; Returns: Json };
       "watch_task": { Args: { "p_reader": string; "p_task_id": string }; Returns: string };
       "without_texts": { Args: { "p_data": Json }; Returns: Json };
+      "words_of": { Args: { "p_text": string }; Returns: (string)[] };
       "worst_cost": {
         Args: {
           "factor"?: number;

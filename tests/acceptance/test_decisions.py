@@ -43,7 +43,7 @@ async def test_a_reply_is_accepted_once_and_gets_the_next_number(face: Any, data
     first, second = await answered(db), await answered(db, "Use SQLite")
     async with face(database) as tasks:
         accepted = await tasks.accept(first, "it is what we know", [])
-        assert (accepted["number"], accepted["status"], accepted["title"]) == (1, "accepted", "Use Postgres?")
+        assert (accepted["number"], accepted["status"], accepted["title"]) == (1, "accepted", "Use Postgres")
         assert await tasks.accept(first, None, []) == accepted, "again, it changes nothing"
         assert (await tasks.reject(second, "too small"))["number"] == 2
         rows = await tasks.decisions(project=DEFAULT)
@@ -181,9 +181,9 @@ async def test_many_decide_at_once_and_each_has_a_number_of_its_own(database: Da
 async def test_by_the_command_line(database: Database, db: asyncpg.Connection) -> None:
     assert "nothing is decided yet" in await atlas_on(database, "decisions")
     await answered(db)
-    assert "ADR-1 accepted: Use Postgres?" in await atlas_on(database, "accept", "last", "--reason", "we know it")
+    assert "ADR-1 accepted: Use Postgres" in await atlas_on(database, "accept", "last", "--reason", "we know it")
     await answered(db, "Use SQLite")
-    assert "ADR-2 accepted: Use SQLite?" in await atlas_on(database, "accept", "last", "--supersedes", "ADR-1")
+    assert "ADR-2 accepted: Use SQLite" in await atlas_on(database, "accept", "last", "--supersedes", "ADR-1")
     listed = await atlas_on(database, "decisions")
     assert "superseded" in listed
     assert (await atlas_on(database, "decisions", "adr-2")).strip() == "# Use SQLite"

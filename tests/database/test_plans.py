@@ -25,7 +25,7 @@ async def test_a_function_that_forbids_full_scans_is_never_compiled(db: asyncpg.
 
 EACH_TASK = {
     "atlas.claim_outbox", "atlas.claim_tasks", "atlas.complete_tasks", "atlas.extend_leases", "atlas.fail_task", "atlas.has_work",
-    "atlas.lease_rate", "atlas.next_due", "atlas.record_progress", "atlas.record_usage", "atlas.release_expired",
+    "atlas.lease_rate", "atlas.next_due", "atlas.read_first", "atlas.record_progress", "atlas.record_usage", "atlas.release_expired",
     "atlas.reserve_tokens", "atlas.settle_outbox", "rag.recall", "rag.remember",
 }  # fmt: skip
 """What a worker calls for each task, or each second: planned once a connection."""

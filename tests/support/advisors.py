@@ -5,6 +5,7 @@ from __future__ import annotations
 DEFINER = {
     "atlas.accept": "accepts a reply of a project, for its deciders: it asks auth.uid() and atlas.member",
     "atlas.reject": "rejects a reply of a project, for its deciders: it asks auth.uid() and atlas.member",
+    "atlas.import_decisions": "adds decisions of a project, for its deciders: it asks auth.uid() and atlas.member",
     "atlas.supersede": "changes which decision of a project holds, for its deciders: it asks auth.uid() and atlas.member",
     "atlas.cancel_task": "cancels the caller's own task alone: it asks auth.uid(), and whose task it is",
     "atlas.my_projects": "policies call it: the projects of auth.uid(), read past the policies that need it",
