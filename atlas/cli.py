@@ -32,7 +32,8 @@ COMMANDS = {
     "accept": ("decisions", "Accept a task's reply as a decision of its project."),
     "reject": ("decisions", "Reject a task's reply, so that nobody has to wonder about it."),
     "supersede": ("decisions", "Let one accepted decision take the place of another."),
-    "decisions": ("decisions", "List what was decided, or print one record."),
+    "decisions": ("decisions", "What was decided: list it, show one, write it into a repository, read it from there."),
+    "check": ("decisions", "Verify a checkout by the commands of the decisions that govern it."),
     "retry": ("tasks", "Retry a failed, cancelled, dead or waiting task."),
     "dlq": ("dlq", "Dead letters: what failed for good."),
     "mirror": ("mirror", "Carry the outbox to Pub/Sub and webhooks; send messages again."),
@@ -51,7 +52,7 @@ COMMANDS = {
     "pause": ("operate", "Stop claims of questions; what runs is finished."),
     "resume": ("operate", "Claim questions again."),
     "control": ("operate", "Send a control message over the bus, and print the worker's answer."),
-    "schema": ("operate", "Print the JSON Schema of the messages."),
+    "schema": ("operate", "Print a JSON Schema: of the messages, of a decision's front matter, of a plan."),
     "erase": (
         "retention",
         "Permanently erase the texts of one task, or of all of a sender's. Ids, amounts and the audit stay.",

@@ -43,7 +43,7 @@ create table atlas.decision (
   checks text[] not null default '{}',
   sources text[] not null default '{}',
   file text check (length(file) <= 200),
-  status text not null check (status in ('accepted', 'rejected', 'superseded')),
+  status text not null check (status in ('proposed', 'accepted', 'rejected', 'deprecated', 'superseded')),
   superseded_by integer,
   asked_by text not null,
   decided_by text not null,
@@ -68,7 +68,7 @@ comment on column atlas.decision.paths is 'Globs of the files that it governs.';
 comment on column atlas.decision.checks is 'Commands that verify it in a checkout; Atlas itself runs none.';
 comment on column atlas.decision.sources is 'What it was written from, each by its hash and place: sha256:<hash> <path>.';
 comment on column atlas.decision.file is 'Its file''s name in the folder of records that it was imported from.';
-comment on column atlas.decision.status is 'accepted: it holds. rejected. superseded: it held, until another did.';
+comment on column atlas.decision.status is 'accepted: it holds. rejected. superseded: it held, until another did. Of imported ones also proposed, and deprecated: it holds no longer.';
 comment on column atlas.decision.superseded_by is 'The number of the decision that holds instead.';
 comment on column atlas.decision.asked_by is 'The sender whose question it answers.';
 comment on column atlas.decision.decided_by is 'Who accepted or rejected it: user:<id> of a login, else role:<database role>.';
@@ -85,13 +85,13 @@ grant select on atlas.decision to authenticated, service_role;
 
 create view atlas.decisions with (security_invoker = true) as
 select p.name as project, d.number, d.status, d.title, d.superseded_by, d.superseded_at, d.superseded_reason, d.decided_at, d.decided_by, d.reason, d.asked_by,
-  d.task_id, d.project_id, d.question, d.constraints, d.paths, d.checks, d.file,
+  d.task_id, d.project_id, d.question, d.constraints, d.paths, d.checks, d.sources, d.file,
   array(select o.number from atlas.decision o where o.project_id = d.project_id and o.superseded_by = d.number order by o.number) as supersedes
 from atlas.decision d join atlas.project p on p.id = d.project_id;
 comment on view atlas.decisions is 'Decisions by project and number; their texts are in atlas.decision.';
 comment on column atlas.decisions.project is 'The name of the project.';
 comment on column atlas.decisions.number is 'Its number in the project: ADR-7 is 7.';
-comment on column atlas.decisions.status is 'accepted, rejected or superseded.';
+comment on column atlas.decisions.status is 'accepted, rejected or superseded; of imported ones also proposed or deprecated.';
 comment on column atlas.decisions.title is 'Its title.';
 comment on column atlas.decisions.superseded_by is 'The number of the decision that holds instead.';
 comment on column atlas.decisions.superseded_at is 'When that took its place.';
@@ -106,6 +106,7 @@ comment on column atlas.decisions.question is 'The question that it answers.';
 comment on column atlas.decisions.constraints is 'What must hold from then on, a sentence each.';
 comment on column atlas.decisions.paths is 'Globs of the files that it governs.';
 comment on column atlas.decisions.checks is 'Commands that verify it in a checkout.';
+comment on column atlas.decisions.sources is 'What it was written from: sha256:<hash> <path>.';
 comment on column atlas.decisions.file is 'Its file''s name in the folder that it was imported from.';
 comment on column atlas.decisions.supersedes is 'The numbers of those that it superseded.';
 grant select on atlas.decisions to authenticated, service_role;

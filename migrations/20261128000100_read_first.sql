@@ -168,7 +168,7 @@ begin
   for record in select r from jsonb_array_elements(p_records) r loop
     v_number := (record ->> 'number')::integer;
     if coalesce(record ->> 'title', '') = '' or coalesce(record ->> 'content', '') = '' or v_number is null or v_number < 1
-       or record ->> 'status' is null or record ->> 'status' not in ('accepted', 'rejected', 'superseded') then
+       or record ->> 'status' is null or record ->> 'status' not in ('proposed', 'accepted', 'rejected', 'deprecated', 'superseded') then
       perform atlas.refuse('records', format('holds one without a number, title, content or status (%s)', coalesce(record ->> 'file', record ->> 'number', '?')),
         'see docs/schemas/decision.json', 'AT001', 'import');
     end if;
@@ -176,19 +176,32 @@ begin
     if found and old.content = record ->> 'content' and old.status = record ->> 'status' and old.superseded_by is not distinct from (record ->> 'superseded_by')::integer then
       continue;
     end if;
-    if found then
+    if found and old.content = record ->> 'content' and old.status = 'superseded' and record ->> 'status' = 'accepted' then
+      -- the file does not know yet: an export tells it
+      continue;
+    end if;
+    if found and (old.task_id is not null or old.file is distinct from record ->> 'file') then
       raise exception using errcode = 'AT005', message = format('import: ADR-%s is another record already: %s', v_number, old.title),
         hint = 'give the file another number, or supersede the decision that is there';
     end if;
+    -- a file that was imported before, and has changed since, is what counts
+    delete from atlas.decision d where d.project_id = p_project and d.number = v_number;
     insert into atlas.decision (project_id, number, title, content, constraints, paths, checks, sources, file, status, superseded_by, superseded_at, asked_by,
       decided_by, decided_at)
     values (p_project, v_number, left(record ->> 'title', 500), record ->> 'content', atlas.texts_of(record -> 'constraints'), atlas.texts_of(record -> 'paths'),
       atlas.texts_of(record -> 'checks'), atlas.texts_of(record -> 'sources'), left(record ->> 'file', 200), record ->> 'status', (record ->> 'superseded_by')::integer,
-      case when record ->> 'superseded_by' is not null then now() end, atlas.actor(), atlas.actor(), coalesce((record ->> 'decided_at')::timestamptz, now()))
+      case when record ->> 'superseded_by' is not null then now() end, atlas.actor(), coalesce(left(record ->> 'owner', 200), atlas.actor()),
+      coalesce((record ->> 'decided_at')::timestamptz, now()))
     returning * into made;
     perform atlas.index_decision(made);
     v_added := v_added + 1;
   end loop;
+  select d.* into old from atlas.decision d where d.project_id = p_project and d.superseded_by is not null
+    and not exists (select from atlas.decision o where o.project_id = p_project and o.number = d.superseded_by) limit 1;
+  if found then
+    raise exception using errcode = 'AT004', message = format('import: ADR-%s is superseded by ADR-%s, which is not there', old.number, old.superseded_by),
+      hint = 'import that one too, or correct the status of the first';
+  end if;
   if exists (
     with recursive chain as (
       select d.number as start, d.superseded_by as at, 1 as far from atlas.decision d where d.project_id = p_project and d.superseded_by is not null
@@ -207,7 +220,7 @@ end
 $$;
 comment on function atlas.import_decisions(uuid, jsonb) is
   'Takes records that were decided elsewhere, with their numbers and statuses: [{"number", "title", "content", "status", "superseded_by", "decided_at", "file",
-"constraints", "paths", "checks", "sources"}]. All or none; the same again changes nothing. For deciders and admins; sends no event.';
+"constraints", "paths", "checks", "sources", "owner"}]. All or none; the same again changes nothing, a changed file replaces what it was. For deciders and admins; sends no event.';
 grant execute on function atlas.import_decisions(uuid, jsonb) to authenticated, service_role;
 
 revoke execute on all functions in schema atlas, rag from public;

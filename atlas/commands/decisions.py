@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from atlas.commands import records
 from atlas.commands.common import JsonFlag, TaskArgument, dump, face, runs, show_rows
 from atlas.commands.console import say
 from atlas.errors import NotFoundError, UsageError
@@ -17,6 +18,7 @@ COLUMNS = {
     "number": "ADR", "status": "STATUS", "superseded_by": "BY", "title": "TITLE", "project": "PROJECT", "decided_at": "DECIDED",
     "reason": "REASON",
 }  # fmt: skip
+STATUSES = ("proposed", "accepted", "rejected", "deprecated", "superseded")
 Number = Annotated[str, typer.Argument(help="A decision: 7, or ADR-7.")]
 
 
@@ -57,24 +59,30 @@ async def supersede(
 
 
 @runs
-async def decisions(
-    number: Annotated[str | None, typer.Argument(help="Print this one, such as 7 or ADR-7; without it, list them.")] = None,
-    status: Annotated[str | None, typer.Option(help="accepted, rejected or superseded.")] = None,
+async def list_decisions(
+    context: typer.Context,
+    status: Annotated[str | None, typer.Option(help=f"{', '.join(STATUSES)}.")] = None,
     project: Project = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List what was decided, or print one record."""
-    if status not in (None, "accepted", "rejected", "superseded"):
-        raise UsageError(f"--status {status} is not known", "use accepted, rejected or superseded")
+    """What was decided: list it, show one, write it into a repository, read it from there, see what is stale."""
+    if context.invoked_subcommand is not None:
+        return
+    if status is not None and status not in STATUSES:
+        raise UsageError(f"--status {status} is not known", f"use one of {', '.join(STATUSES)}")
     async with face() as tasks:
-        if number is not None:
-            found = await _the_one(tasks, number, project)
-            text = await tasks.record(found["project_id"], found["number"])
-            say(dump(found | {"content": text}) if as_json else text)
-            return
         rows = await tasks.decisions(project=await tasks.project(project) if project else None, status=status)
     show_rows(rows, COLUMNS, as_json=as_json, empty="nothing is decided yet: `atlas accept last`",
               right=("number", "superseded_by"), rank=("number", "title", "status", "superseded_by"))  # fmt: skip
+
+
+@runs
+async def show(number: Number, project: Project = None, as_json: JsonFlag = False) -> None:
+    """Print a decision's record, as it was when it was decided."""
+    async with face() as tasks:
+        found = await _the_one(tasks, number, project)
+        text = await tasks.record(found["project_id"], found["number"])
+    say(dump(found | {"content": text}) if as_json else text)
 
 
 async def _the_one(tasks: Tasks, number: str, project: str | None) -> dict[str, Any]:
@@ -103,5 +111,10 @@ def _tell(decision: dict[str, Any], as_json: bool) -> None:
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    for command in (accept, reject, supersede, decisions):
+    for command in (accept, reject, supersede):
         app.command()(command)
+    group = typer.Typer(no_args_is_help=False)
+    group.callback(invoke_without_command=True)(list_decisions)
+    group.command()(show)
+    records.register(group, app)
+    app.add_typer(group, name="decisions")

@@ -16,9 +16,11 @@ from atlas.errors import TaskFailed, UsageError
 from atlas.ids import new_id
 from atlas.messages import control as control_message
 from atlas.messages import json_schema
+from atlas.record import front_matter, plan
 from atlas.tasks.finding import as_uuid
 from atlas.tasks.statements import replies
 
+SCHEMAS = {"message": json_schema, "decision": front_matter.schema, "plan": plan.schema}
 COMMANDS = ("flush_cache", "heartbeat", "set_budget", "escalate", "cancel", "pause", "resume")
 
 
@@ -96,9 +98,13 @@ def _command(command: str, options: list[str]) -> dict[str, Any]:
 
 
 @runs
-async def schema() -> None:
-    """Print the JSON Schema of the messages."""
-    say(json.dumps(json_schema(), indent=2))
+async def schema(
+    of: Annotated[str, typer.Argument(help=f"{', '.join(SCHEMAS)}: of what.", show_default=True)] = "message",
+) -> None:
+    """Print a JSON Schema: of the messages, of a decision's front matter, or of a plan."""
+    if of not in SCHEMAS:
+        raise UsageError(f"there is no schema of {of!r}", f"name one of {', '.join(SCHEMAS)}")
+    say(json.dumps(SCHEMAS[of](), indent=2))
 
 
 def register(app: typer.Typer) -> None:

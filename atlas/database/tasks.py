@@ -9,6 +9,7 @@ from uuid import UUID
 
 from atlas.database.operator import Operator
 from atlas.errors import NotFoundError
+from atlas.task import JsonObject
 from atlas.tasks import statements
 from atlas.tasks.finding import no_such_decision, no_such_task, task_name, the_one
 from atlas.tasks.port import Part
@@ -112,6 +113,12 @@ class PostgresTasks:
         if found is None:
             raise no_such_decision(number)
         return str(found)
+
+    async def import_decisions(self, project: UUID, records: Sequence[JsonObject]) -> Row:
+        if not records:
+            return {"added": 0, "unchanged": 0}
+        found: Row = await self._operator.call("import_decisions", project, list(records))
+        return found
 
     @asynccontextmanager
     async def live(self, task_id: UUID) -> AsyncIterator[None]:

@@ -22,6 +22,7 @@ from atlas.supabase.channel import Patience
 from atlas.supabase.deltas import Deltas
 from atlas.supabase.keys import expiry_of
 from atlas.supabase.session import SessionFile
+from atlas.task import JsonObject
 from atlas.tasks.finding import no_such_decision, no_such_task, task_name, the_one
 from atlas.tasks.port import Live, Part
 from atlas.tasks.statements import COUNTS, SPEND_KEYS
@@ -257,6 +258,9 @@ class RestTasks:
         if not rows:
             raise no_such_decision(number)
         return str(rows[0]["content"])
+
+    async def import_decisions(self, project: UUID, records: Sequence[JsonObject]) -> Row:
+        return dict(await self.call("import_decisions", p_project=str(project), p_records=list(records)))
 
     @asynccontextmanager
     async def live(self, task_id: UUID) -> AsyncIterator[Live | None]:

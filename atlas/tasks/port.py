@@ -99,5 +99,8 @@ class Tasks(Protocol):
     async def record(self, project: UUID, number: int) -> str:
         """The text of a decision, as it was when it was decided. Raises NotFoundError."""
 
+    async def import_decisions(self, project: UUID, records: Sequence[JsonObject]) -> JsonObject:
+        """Takes records that were decided elsewhere: atlas.import_decisions in SQL. Answers {"added", "unchanged"}."""
+
     def live(self, task_id: UUID) -> AbstractAsyncContextManager[Live | None]:
         """Deltas as they are sent; None where the tables are looked at instead."""

@@ -24,7 +24,7 @@ MEMBER = view("member", "project_id", "user_id")
 DECISIONS = view(
     "decisions",
     "project", "number", "status", "title", "decided_at", "decided_by", "reason", "asked_by", "superseded_by", "superseded_at",
-    "superseded_reason", "supersedes", "task_id", "project_id",
+    "superseded_reason", "supersedes", "task_id", "project_id", "question", "constraints", "paths", "checks", "sources", "file",
 )  # fmt: skip
 DECISION = view("decision", "project_id", "number", "content")
 COUNTS = (

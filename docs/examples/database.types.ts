@@ -1536,6 +1536,7 @@ export type Database = {
           "project_id": string;
           "question": string;
           "reason": string | null;
+          "sources": (string)[];
           "status": string;
           "superseded_at": string | null;
           "superseded_by": number | null;

@@ -186,14 +186,14 @@ async def test_by_the_command_line(database: Database, db: asyncpg.Connection) -
     assert "ADR-2 accepted: Use SQLite" in await atlas_on(database, "accept", "last", "--supersedes", "ADR-1")
     listed = await atlas_on(database, "decisions")
     assert "superseded" in listed
-    assert (await atlas_on(database, "decisions", "adr-2")).strip() == "# Use SQLite"
-    found = json.loads(await atlas_on(database, "decisions", "1", "--json"))
+    assert (await atlas_on(database, "decisions", "show", "adr-2")).strip() == "# Use SQLite"
+    found = json.loads(await atlas_on(database, "decisions", "show", "1", "--json"))
     assert (found["superseded_by"], found["content"]) == (2, "# Use Postgres\n")
     await answered(db, "Use files")
     assert "ADR-3 rejected" in await atlas_on(database, "reject", "last", "--reason", "no")
     assert "ADR-3 is rejected" in await atlas_on(database, "supersede", "2", "--by", "3", code=4)
-    assert "no decision ADR-9" in await atlas_on(database, "decisions", "9", code=4)
-    assert "is not a decision" in await atlas_on(database, "decisions", "x7", code=2)
+    assert "no decision ADR-9" in await atlas_on(database, "decisions", "show", "9", code=4)
+    assert "is not a decision" in await atlas_on(database, "decisions", "show", "x7", code=2)
     assert "is not known" in await atlas_on(database, "decisions", "--status", "open", code=2)
     assert "ADR-1" in await atlas_on(database, "spend", "--by", "decision")
 

@@ -1,0 +1,112 @@
+"""Which decisions a checkout has outgrown, and which contradict each other. Pure: it is told what files there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from itertools import combinations
+
+from atlas.task import JsonObject
+
+_REFERENCE = re.compile(r"`([\w.@-]+(?:/[\w.@-]+)+/?)`")
+_SYMBOL = re.compile(r"`([A-Za-z_][\w.]*?)(?:\(\))?`")
+_NEGATION = re.compile(r"\b(?:must\s+not|must\s+never|not|never|no|without)\b", re.IGNORECASE)
+_STOP = frozenset(
+    re.findall(
+        r"\w+",
+        "a an and any all are as at be by each every for from has have in into is it its may must never no not of on only or "
+        "that the their them this these those to use used with without shall should",
+    )
+)
+ALIKE = 0.6
+"""The share of words that two constraints have to share to be compared by a person."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """kind: path, reference, symbol or conflict. number: of the decision; other: of the one that it contradicts."""
+
+    kind: str
+    number: int
+    text: str
+    other: int | None = None
+
+
+def glob(pattern: str) -> re.Pattern[str]:
+    """A glob as .gitignore and CODEOWNERS have it: ** crosses folders, * does not, a folder means all that is in it."""
+    pattern = pattern.removeprefix("./")
+    if pattern.endswith("/"):
+        pattern += "**"
+    out, rest = "", pattern
+    while rest:
+        if rest.startswith("**/"):
+            out, rest = out + "(?:.*/)?", rest[3:]
+        elif rest.startswith("**"):
+            out, rest = out + ".*", rest[2:]
+        elif rest[0] == "*":
+            out, rest = out + "[^/]*", rest[1:]
+        elif rest[0] == "?":
+            out, rest = out + "[^/]", rest[1:]
+        elif rest[0] == "[" and "]" in rest:
+            part, rest = rest[: rest.index("]") + 1], rest[rest.index("]") + 1 :]
+            out += translate(part).removeprefix("(?s:").removesuffix(r")\Z")
+        else:
+            out, rest = out + re.escape(rest[0]), rest[1:]
+    return re.compile(f"{out}(?:/.*)?\\Z" if not pattern.endswith("*") else f"{out}\\Z")
+
+
+def governs(paths: Sequence[str], files: Iterable[str]) -> bool:
+    """Whether globs are for one of these files; none are for all."""
+    if not paths:
+        return True
+    patterns = [glob(path) for path in paths]
+    return any(pattern.match(file) for file in files for pattern in patterns)
+
+
+def gone(row: JsonObject, content: str, files: Sequence[str], has_symbol: Callable[[str], bool]) -> list[Finding]:
+    """What an accepted record speaks of that is not there any more. has_symbol: whether a name stands anywhere in the code."""
+    found = [
+        Finding(kind="path", number=row["number"], text=f"no file matches {path}")
+        for path in row["paths"]
+        if not any(glob(path).match(file) for file in files)
+    ]
+    known = set(files) | {"/".join(file.split("/")[:depth]) for file in files for depth in range(1, file.count("/") + 1)}
+    context = _context(content)
+    tops = {file.split("/")[0] for file in files}
+    for reference in dict.fromkeys(_REFERENCE.findall(context)):
+        path = reference.rstrip("/")
+        # only what begins in a folder of this repository can be gone from it
+        if path.split("/")[0] in tops and path not in known and not any(file.endswith(f"/{path}") for file in known):
+            found.append(Finding(kind="reference", number=row["number"], text=f"{path} is gone"))
+    found += [
+        Finding(kind="symbol", number=row["number"], text=f"{symbol} is nowhere in the code")
+        for symbol in dict.fromkeys(_SYMBOL.findall(context))
+        if re.search(r"[a-z][A-Z]|_|[A-Z][a-z]+[A-Z]", symbol) and "/" not in symbol and not has_symbol(symbol.split(".")[-1])
+    ]
+    return found
+
+
+def conflicts(rows: Sequence[JsonObject]) -> list[Finding]:
+    """Constraints of two accepted decisions that say nearly the same, but for a not: somebody has to read them."""
+    all_of = [(row["number"], text, *_sense(text)) for row in rows for text in row["constraints"]]
+    return [
+        Finding(kind="conflict", number=one[0], other=two[0], text=f"“{one[1]}” and “{two[1]}”")
+        for one, two in combinations(all_of, 2)
+        if one[0] != two[0]
+        and one[3] != two[3]
+        and one[2]
+        and two[2]
+        and len(one[2] & two[2]) >= ALIKE * min(len(one[2]), len(two[2]))
+    ]
+
+
+def _sense(constraint: str) -> tuple[frozenset[str], bool]:
+    words = {re.sub(r"(?:ies|es|s|ed|ing)$", "", word) for word in re.findall(r"[a-z0-9]+", constraint.lower())}
+    return frozenset(words - _STOP - {""}), bool(_NEGATION.search(constraint))
+
+
+def _context(content: str) -> str:
+    match = re.search(r"^##[ \t]+(?:Context\b.*?)\n(.*?)(?=^## |\Z)", content, re.DOTALL | re.MULTILINE | re.IGNORECASE)
+    return match[1] if match else ""
