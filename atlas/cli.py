@@ -34,6 +34,7 @@ COMMANDS = {
     "supersede": ("decisions", "Let one accepted decision take the place of another."),
     "decisions": ("decisions", "What was decided: list it, show one, write it into a repository, read it from there."),
     "check": ("decisions", "Verify a checkout by the commands of the decisions that govern it."),
+    "mcp": ("mcp", "Serve agents by the Model Context Protocol, over standard input and output."),
     "retry": ("tasks", "Retry a failed, cancelled, dead or waiting task."),
     "dlq": ("dlq", "Dead letters: what failed for good."),
     "mirror": ("mirror", "Carry the outbox to Pub/Sub and webhooks; send messages again."),

@@ -9,7 +9,8 @@ _RAG = dict.fromkeys(("bs4", "fastapi", "pathspec", "pypdf", "tree_sitter", "wat
 _PUBSUB = dict.fromkeys(("google", "grpc"), ("pubsub", "a destination of kind pubsub"))
 _OTEL = {"opentelemetry": ("otel", "OTEL_EXPORTER_OTLP_ENDPOINT")}
 _MODELS = {"sentence_transformers": ("models", "RAG_EMBEDDER=local")}
-_EXTRA_OF = _STACK | _RAG | _PUBSUB | _OTEL | _MODELS
+_MCP = dict.fromkeys(("mcp", "mcp_types"), ("mcp", "atlas mcp"))
+_EXTRA_OF = _STACK | _RAG | _PUBSUB | _OTEL | _MODELS | _MCP
 """The extra that brings a package, and what needs it."""
 
 

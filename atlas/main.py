@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
@@ -25,6 +26,7 @@ from starlette.routing import Route
 from atlas import __version__, logs, loop
 from atlas.environment import environment
 from atlas.errors import AtlasError, SettingsError
+from atlas.extras import missing
 from atlas.local.address import database_url
 from atlas.metrics.process import CONTENT_TYPE
 from atlas.rotation import ignore_early, reads_again
@@ -34,6 +36,9 @@ from atlas.settings import Settings
 from atlas.task import JsonObject
 from atlas.tls import load_again, server_options
 from atlas.variables import load
+
+if TYPE_CHECKING:
+    from atlas.mcp.http import McpEndpoint
 
 log = logging.getLogger("atlas.main")
 
@@ -56,6 +61,9 @@ def create_app(service: Service | None = None) -> Starlette:
             else:
                 running = service
             app.state.service = running
+            if (endpoint := agents_endpoint(running.settings)) is not None:
+                app.router.routes.append(endpoint.route)
+                await stack.enter_async_context(endpoint.running())
             stack.enter_context(reads_again(running.current))
             app.state.worker = worker = asyncio.create_task(running.run(stopping), name="service")
             worker.add_done_callback(_say_death)
@@ -73,6 +81,23 @@ def create_app(service: Service | None = None) -> Starlette:
         Route("/metrics", _metrics),
     ]
     return Starlette(routes=routes, lifespan=lifespan)
+
+
+def agents_endpoint(settings: Settings) -> McpEndpoint | None:
+    """/mcp, where Supabase is there to say who calls, and the package is installed."""
+    if settings.supabase_url is None or settings.public_key is None:
+        return None
+    try:
+        # imported here: it takes most of a second, which nobody without Supabase should wait for
+        from atlas.mcp.http import McpEndpoint
+        from atlas.mcp.server import server_of
+    except ModuleNotFoundError as error:
+        if missing(error) is None:
+            raise
+        return None
+    from atlas.supabase.tasks import connect_as
+
+    return McpEndpoint(server_of(lambda token: connect_as(settings, token or "")))
 
 
 def _say_death(worker: asyncio.Task[None]) -> None:

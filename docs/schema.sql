@@ -1948,6 +1948,23 @@ $$;
 COMMENT ON FUNCTION atlas.decision_chunks(p_decision atlas.decision) IS 'The parts of a decision by which searches find it. Internal.';
 
 --
+-- Name: decision_of(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.decision_of(p_task uuid) RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select format('ADR-%s %s%s', d.number, d.status, coalesce(' by ADR-' || d.superseded_by, '')) from atlas.decision d where d.task_id = p_task
+$$;
+
+--
+-- Name: FUNCTION decision_of(p_task uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.decision_of(p_task uuid) IS 'How the decision on a task''s reply stands; null where nobody decided. Internal.';
+
+--
 -- Name: defer_upstream(text, integer); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -4227,6 +4244,37 @@ $$;
 COMMENT ON FUNCTION atlas.pause(p_reason text) IS 'Stops claims of questions; running ones finish, control messages go on.';
 
 --
+-- Name: planned_items(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.planned_items(p_task uuid, p_verb text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  t atlas.task;
+  items jsonb;
+begin
+  select x.* into t from atlas.task x where x.id = p_task;
+  if not found or not (atlas.is_service() or atlas.owns_task(p_task)) then
+    raise exception using errcode = 'AT004', message = format('no task %s', p_task), hint = 'see `atlas tasks` or atlas.task_history for the ids';
+  end if;
+  select o.data #> '{metadata,work_items}' into items from public.architect_out o where o.id = t.out_id;
+  if jsonb_typeof(items) is distinct from 'array' or jsonb_array_length(items) = 0 then
+    raise exception using errcode = 'AT005', message = format('%s: the reply of task %s has no work items', p_verb, p_task),
+      hint = 'ask for a plan: `atlas ask --kind plan`';
+  end if;
+  return items;
+end
+$$;
+
+--
+-- Name: FUNCTION planned_items(p_task uuid, p_verb text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.planned_items(p_task uuid, p_verb text) IS 'The work items of a reply that the caller may read; AT004 and AT005 say why not. Internal.';
+
+--
 -- Name: price_factor_of(text, text); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -4684,6 +4732,26 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) IS 'The parts of a running reply after a place, in order: a reader that joins late, or lost its socket, goes on from here.';
+
+--
+-- Name: read_source(text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.read_source(p_sha256 text) RETURNS TABLE(source text, heading text, start_line integer, end_line integer, text text)
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $_$
+  select d.source, p.heading, c.start_line, c.end_line, p.text
+  from rag.passage p join rag.chunk c on c.passage_id = p.id join rag.document d on d.id = c.document_id
+  where p.sha256 = case when p_sha256 ~ '^[0-9a-f]{64}$' then decode(p_sha256, 'hex') end
+  order by d.source, c.seq limit 20
+$_$;
+
+--
+-- Name: FUNCTION read_source(p_sha256 text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.read_source(p_sha256 text) IS 'A passage by its hash, and where it stands: of documents that the caller may read.';
 
 --
 -- Name: ready_projects(integer, integer); Type: FUNCTION; Schema: atlas; Owner: -
@@ -5400,6 +5468,72 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.report_progress(p_every interval) IS 'Emits how far running tasks with a reply_to have come, each at most once in so long; says how many.';
+
+--
+-- Name: report_work_item(uuid, integer, text, text, text, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.report_work_item(p_task uuid, p_number integer, p_state text, p_commit text DEFAULT NULL::text, p_note text DEFAULT NULL::text, p_deviations jsonb DEFAULT '[]'::jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+  item atlas.work_item;
+  d atlas.decision;
+  one jsonb;
+begin
+  perform atlas.planned_items(p_task, 'report_work_item');
+  select w.* into item from atlas.work_item w where w.task_id = p_task and w.number = p_number for no key update;
+  if not found then
+    raise exception using errcode = 'AT005', message = format('report_work_item: nobody has taken item %s of task %s', p_number, p_task),
+      hint = 'take it first: atlas.take_work_item';
+  end if;
+  if item.taken_by <> atlas.actor() and not atlas.is_service() then
+    raise exception using errcode = 'AT006', message = format('report_work_item: item %s is %s''s', p_number, item.taken_by), hint = 'whoever took it reports on it';
+  end if;
+  if p_state is null or p_state not in ('taken', 'done', 'blocked', 'dropped') then
+    perform atlas.refuse('state', format('%s is not known', coalesce(p_state, 'null')), 'send taken, done, blocked or dropped', 'AT001', 'report_work_item');
+  end if;
+  if p_commit !~ '^[0-9a-f]{7,64}$' then
+    perform atlas.refuse('commit', 'is not the hash of a commit', 'send 7 to 64 hexadecimal digits', 'AT001', 'report_work_item');
+  end if;
+  if length(p_note) > 4000 then
+    perform atlas.refuse('note', 'is longer than 4,000 characters', 'send its gist', 'AT001', 'report_work_item');
+  end if;
+  if jsonb_typeof(p_deviations) is distinct from 'array' or jsonb_array_length(p_deviations) > 50 then
+    perform atlas.refuse('deviations', 'must be a list of at most 50', 'send [{"constraint", "reason"}]', 'AT001', 'report_work_item');
+  end if;
+  select x.* into d from atlas.decision x where x.task_id = p_task;
+  for one in select e from jsonb_array_elements(p_deviations) e loop
+    if d.number is null then
+      perform atlas.refuse('deviations', 'are from constraints of a decision, and this is a plan', 'say it in the note', 'AT001', 'report_work_item');
+    end if;
+    if not coalesce(one ->> 'constraint' = any (d.constraints), false) then
+      perform atlas.refuse('deviations', format('names no constraint of ADR-%s: %s', d.number, left(coalesce(one ->> 'constraint', 'null'), 100)),
+        'send a constraint as the decision has it', 'AT001', 'report_work_item');
+    end if;
+    if coalesce(one ->> 'reason', '') = '' or length(one ->> 'reason') > 2000 then
+      perform atlas.refuse('deviations', 'needs a reason of at most 2,000 characters', 'say why it does not hold there', 'AT001', 'report_work_item');
+    end if;
+    insert into atlas.deviation (project_id, number, task_id, item, constraint_text, reason, commit, reported_by)
+    values (d.project_id, d.number, p_task, p_number, one ->> 'constraint', one ->> 'reason', p_commit, atlas.actor());
+  end loop;
+  update atlas.work_item w set state = p_state, commit = coalesce(p_commit, w.commit), note = coalesce(p_note, w.note), updated_at = now()
+  where w.task_id = p_task and w.number = p_number;
+  perform atlas.append_audit(p_task, 'report_work_item', jsonb_strip_nulls(jsonb_build_object('item', p_number, 'state', p_state, 'commit', p_commit,
+    'deviations', nullif(jsonb_array_length(p_deviations), 0))));
+  return jsonb_strip_nulls(jsonb_build_object('number', p_number, 'state', p_state, 'decision', atlas.decision_of(p_task), 'changed',
+    case when atlas.decision_of(p_task) is distinct from item.decision_seen then
+      format('%s when you took the item, %s now: read it again before you go on', coalesce(item.decision_seen, 'not decided'), atlas.decision_of(p_task)) end));
+end
+$_$;
+
+--
+-- Name: FUNCTION report_work_item(p_task uuid, p_number integer, p_state text, p_commit text, p_note text, p_deviations jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.report_work_item(p_task uuid, p_number integer, p_state text, p_commit text, p_note text, p_deviations jsonb) IS 'How far an item is: state, commit, note, and deviations [{"constraint", "reason"}], which are recorded on the decision. By who took it. "changed" says that
+the decision is not what it was when the item was taken.';
 
 --
 -- Name: request_export(uuid, text, text, text, uuid); Type: FUNCTION; Schema: atlas; Owner: -
@@ -6857,6 +6991,140 @@ $$;
 COMMENT ON FUNCTION atlas.take_trial(p_model text) IS 'Whether the caller may call a model now: its breaker is closed, or half open and this is the one call that is tried.';
 
 --
+-- Name: work_item; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.work_item (
+    task_id uuid NOT NULL,
+    number integer NOT NULL,
+    state text NOT NULL,
+    taken_by text NOT NULL,
+    taken_at timestamp with time zone DEFAULT now() NOT NULL,
+    decision_seen text,
+    commit text,
+    note text,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT work_item_commit_check CHECK ((commit ~ '^[0-9a-f]{7,64}$'::text)),
+    CONSTRAINT work_item_note_check CHECK ((length(note) <= 4000)),
+    CONSTRAINT work_item_number_check CHECK (((number >= 1) AND (number <= 200))),
+    CONSTRAINT work_item_state_check CHECK ((state = ANY (ARRAY['taken'::text, 'done'::text, 'blocked'::text, 'dropped'::text])))
+);
+
+--
+-- Name: TABLE work_item; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.work_item IS 'The state of work items that somebody has taken; the others are open.';
+
+--
+-- Name: COLUMN work_item.task_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.work_item.task_id IS 'The task whose reply asks for it.';
+
+--
+-- Name: COLUMN work_item.number; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.work_item.number IS 'Its place in the reply, from 1.';
+
+--
+-- Name: COLUMN work_item.state; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.work_item.state IS 'taken, done, blocked or dropped.';
+
+--
+-- Name: COLUMN work_item.taken_by; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.work_item.taken_by IS 'Who works on it: user:<id> of a login, else role:<database role>.';
+
+--
+-- Name: COLUMN work_item.taken_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.work_item.taken_at IS 'Since when.';
+
+--
+-- Name: COLUMN work_item.decision_seen; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.work_item.decision_seen IS 'How the decision stood when it was taken, such as accepted.';
+
+--
+-- Name: COLUMN work_item.commit; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.work_item.commit IS 'The commit that does it.';
+
+--
+-- Name: COLUMN work_item.note; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.work_item.note IS 'What whoever works on it says of it.';
+
+--
+-- Name: COLUMN work_item.updated_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.work_item.updated_at IS 'When it was last reported on.';
+
+--
+-- Name: take_work_item(uuid, integer); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.take_work_item(p_task uuid, p_number integer) RETURNS atlas.work_item
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+  items jsonb := atlas.planned_items(p_task, 'take_work_item');
+  v_decision text := atlas.decision_of(p_task);
+  v_waits integer;
+  found_item atlas.work_item;
+begin
+  perform 1 from atlas.task t where t.id = p_task for no key update;
+  if p_number not between 1 and jsonb_array_length(items) then
+    raise exception using errcode = 'AT004', message = format('task %s has no work item %s', p_task, p_number),
+      hint = format('it has %s', jsonb_array_length(items));
+  end if;
+  if v_decision is not null and v_decision !~ ' accepted$' then
+    raise exception using errcode = 'AT005', message = format('take_work_item: %s', v_decision), hint = 'work on what holds: see `atlas decisions`';
+  end if;
+  if v_decision is null and exists (select from atlas.open_draft d where d.task_id = p_task) then
+    raise exception using errcode = 'AT005', message = format('take_work_item: the record of task %s is not accepted yet', p_task),
+      hint = 'a decider accepts it: `atlas accept`';
+  end if;
+  select min(n.number) into v_waits from atlas.work_items(p_task) w cross join unnest(w.depends_on) as n (number)
+  left join atlas.work_item o on o.task_id = p_task and o.number = n.number
+  where w.number = p_number and n.number < p_number and o.state is distinct from 'done' and o.state is distinct from 'dropped';
+  if v_waits is not null then
+    raise exception using errcode = 'AT005', message = format('take_work_item: item %s depends on item %s, which is not done', p_number, v_waits),
+      hint = 'take that one first';
+  end if;
+  insert into atlas.work_item as w (task_id, number, state, taken_by, decision_seen) values (p_task, p_number, 'taken', atlas.actor(), v_decision)
+  on conflict (task_id, number) do update set state = 'taken', taken_by = excluded.taken_by, taken_at = now(), updated_at = now(),
+    decision_seen = excluded.decision_seen
+  where w.state = 'dropped' or w.taken_by = excluded.taken_by and w.state <> 'done'
+  returning w.* into found_item;
+  if found_item is null then
+    select w.* into found_item from atlas.work_item w where w.task_id = p_task and w.number = p_number;
+    raise exception using errcode = 'AT005', message = format('take_work_item: item %s is %s, by %s', p_number, found_item.state, found_item.taken_by),
+      hint = 'take another one: atlas.work_items shows which are open';
+  end if;
+  perform atlas.append_audit(p_task, 'take_work_item', jsonb_build_object('item', p_number));
+  return found_item;
+end
+$_$;
+
+--
+-- Name: FUNCTION take_work_item(p_task uuid, p_number integer); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.take_work_item(p_task uuid, p_number integer) IS 'The caller works on an item from now on. Of an accepted record or a plan, where what it depends on is done; AT005 says who else has it.';
+
+--
 -- Name: task_progress(uuid); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -7629,6 +7897,32 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.words_of(p_text text) IS 'The words of a text that say something, each once, in their order. Internal.';
+
+--
+-- Name: work_items(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.work_items(p_task uuid) RETURNS TABLE(number integer, title text, state text, taken_by text, taken_at timestamp with time zone, commit text, note text, depends_on integer[], item jsonb, decision text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+begin
+  return query
+  select i.place::integer, i.one ->> 'title', coalesce(w.state, 'open'), w.taken_by, w.taken_at, w.commit, w.note,
+    array(select e::integer from jsonb_array_elements_text(case jsonb_typeof(i.one -> 'depends_on') when 'array' then i.one -> 'depends_on' else '[]' end) e
+      where e ~ '^\d{1,4}$'),
+    i.one, atlas.decision_of(p_task)
+  from jsonb_array_elements(atlas.planned_items(p_task, 'work_items')) with ordinality as i (one, place)
+  left join atlas.work_item w on w.task_id = p_task and w.number = i.place
+  order by i.place;
+end
+$_$;
+
+--
+-- Name: FUNCTION work_items(p_task uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.work_items(p_task uuid) IS 'The work items of a reply, with how far each is: open, taken, done, blocked, dropped. For who may read it.';
 
 --
 -- Name: worst_cost(atlas.model_price, bigint, bigint, numeric); Type: FUNCTION; Schema: atlas; Owner: -
@@ -10786,6 +11080,104 @@ COMMENT ON CONSTRAINT target_fits_kind ON atlas.destination IS 'A topic for Pub/
 --
 
 COMMENT ON CONSTRAINT webhooks_are_signed ON atlas.destination IS 'A webhook names the secret that signs it.';
+
+--
+-- Name: deviation; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.deviation (
+    id bigint NOT NULL,
+    project_id uuid NOT NULL,
+    number integer NOT NULL,
+    task_id uuid NOT NULL,
+    item integer NOT NULL,
+    constraint_text text NOT NULL,
+    reason text NOT NULL,
+    commit text,
+    reported_by text NOT NULL,
+    reported_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT deviation_constraint_text_check CHECK ((length(constraint_text) <= 2000)),
+    CONSTRAINT deviation_reason_check CHECK (((reason <> ''::text) AND (length(reason) <= 2000)))
+);
+
+--
+-- Name: TABLE deviation; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.deviation IS 'Where work was done otherwise than a decision''s constraint asks for, and why.';
+
+--
+-- Name: COLUMN deviation.id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.deviation.id IS 'Its number.';
+
+--
+-- Name: COLUMN deviation.project_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.deviation.project_id IS 'The project of the decision.';
+
+--
+-- Name: COLUMN deviation.number; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.deviation.number IS 'The decision.';
+
+--
+-- Name: COLUMN deviation.task_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.deviation.task_id IS 'The task whose work item it was.';
+
+--
+-- Name: COLUMN deviation.item; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.deviation.item IS 'The work item.';
+
+--
+-- Name: COLUMN deviation.constraint_text; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.deviation.constraint_text IS 'The constraint.';
+
+--
+-- Name: COLUMN deviation.reason; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.deviation.reason IS 'Why it does not hold there.';
+
+--
+-- Name: COLUMN deviation.commit; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.deviation.commit IS 'The commit.';
+
+--
+-- Name: COLUMN deviation.reported_by; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.deviation.reported_by IS 'Who said so.';
+
+--
+-- Name: COLUMN deviation.reported_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.deviation.reported_at IS 'When.';
+
+--
+-- Name: deviation_id_seq; Type: SEQUENCE; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.deviation ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME atlas.deviation_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 --
 -- Name: id_key; Type: TABLE; Schema: atlas; Owner: -
@@ -14149,6 +14541,13 @@ ALTER TABLE ONLY atlas.destination
     ADD CONSTRAINT destination_pkey PRIMARY KEY (id);
 
 --
+-- Name: deviation deviation_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.deviation
+    ADD CONSTRAINT deviation_pkey PRIMARY KEY (id);
+
+--
 -- Name: id_key id_key_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -14328,6 +14727,13 @@ ALTER TABLE ONLY atlas.task
 
 ALTER TABLE ONLY atlas.watch
     ADD CONSTRAINT watch_pkey PRIMARY KEY (task_id, reader);
+
+--
+-- Name: work_item work_item_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.work_item
+    ADD CONSTRAINT work_item_pkey PRIMARY KEY (task_id, number);
 
 --
 -- Name: worker worker_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
@@ -14521,6 +14927,12 @@ CREATE INDEX audit_xact ON atlas.audit USING btree (xact);
 --
 
 CREATE INDEX budget_day_scope ON atlas.budget_day USING btree (scope, day);
+
+--
+-- Name: deviation_decision; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX deviation_decision ON atlas.deviation USING btree (project_id, number);
 
 --
 -- Name: inbound_received; Type: INDEX; Schema: atlas; Owner: -
@@ -15101,6 +15513,13 @@ ALTER TABLE ONLY atlas.decision
     ADD CONSTRAINT decision_project_id_superseded_by_fkey FOREIGN KEY (project_id, superseded_by) REFERENCES atlas.decision(project_id, number) DEFERRABLE INITIALLY DEFERRED;
 
 --
+-- Name: deviation deviation_project_id_number_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.deviation
+    ADD CONSTRAINT deviation_project_id_number_fkey FOREIGN KEY (project_id, number) REFERENCES atlas.decision(project_id, number) ON DELETE CASCADE;
+
+--
 -- Name: member member_project_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -15183,6 +15602,13 @@ ALTER TABLE ONLY atlas.task
 
 ALTER TABLE ONLY atlas.watch
     ADD CONSTRAINT watch_task_id_fkey FOREIGN KEY (task_id) REFERENCES atlas.task(id);
+
+--
+-- Name: work_item work_item_task_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.work_item
+    ADD CONSTRAINT work_item_task_id_fkey FOREIGN KEY (task_id) REFERENCES atlas.task(id) ON DELETE CASCADE;
 
 --
 -- Name: chunk chunk_document_id_fkey; Type: FK CONSTRAINT; Schema: rag; Owner: -
@@ -15323,6 +15749,12 @@ ALTER TABLE atlas.decision ENABLE ROW LEVEL SECURITY;
 ALTER TABLE atlas.destination ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: deviation; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.deviation ENABLE ROW LEVEL SECURITY;
+
+--
 -- Name: open_draft drafts follow their task; Type: POLICY; Schema: atlas; Owner: -
 --
 
@@ -15449,6 +15881,18 @@ ALTER TABLE atlas.open_draft ENABLE ROW LEVEL SECURITY;
 --
 
 ALTER TABLE atlas.outbox ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: deviation people see deviations of their projects; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "people see deviations of their projects" ON atlas.deviation FOR SELECT TO authenticated USING ((project_id IN ( SELECT atlas.my_projects() AS my_projects)));
+
+--
+-- Name: POLICY "people see deviations of their projects" ON deviation; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "people see deviations of their projects" ON atlas.deviation IS 'Row level security: people see deviations of their projects.';
 
 --
 -- Name: attempt people see the attempts of tasks they see; Type: POLICY; Schema: atlas; Owner: -
@@ -15669,6 +16113,26 @@ COMMENT ON POLICY "the knowledge service reads all of it" ON atlas.project IS 'R
 --
 
 ALTER TABLE atlas.watch ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: work_item work items follow their task; Type: POLICY; Schema: atlas; Owner: -
+--
+
+CREATE POLICY "work items follow their task" ON atlas.work_item FOR SELECT TO authenticated USING ((EXISTS ( SELECT
+   FROM atlas.task t
+  WHERE (t.id = work_item.task_id))));
+
+--
+-- Name: POLICY "work items follow their task" ON work_item; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON POLICY "work items follow their task" ON atlas.work_item IS 'Row level security: work items follow their task.';
+
+--
+-- Name: work_item; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.work_item ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: worker; Type: ROW SECURITY; Schema: atlas; Owner: -
@@ -16292,6 +16756,12 @@ REVOKE ALL ON FUNCTION atlas.decide(p_task uuid, p_status text, p_verb text, p_r
 REVOKE ALL ON FUNCTION atlas.decision_chunks(p_decision atlas.decision) FROM PUBLIC;
 
 --
+-- Name: FUNCTION decision_of(p_task uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.decision_of(p_task uuid) FROM PUBLIC;
+
+--
 -- Name: FUNCTION defer_upstream(p_message text, p_limit integer); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -16788,6 +17258,12 @@ GRANT ALL ON FUNCTION atlas.pause(p_reason text) TO service_role;
 GRANT ALL ON FUNCTION atlas.pause(p_reason text) TO atlas_worker;
 
 --
+-- Name: FUNCTION planned_items(p_task uuid, p_verb text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.planned_items(p_task uuid, p_verb text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION price_factor_of(p_tier text, p_window text); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -16877,6 +17353,14 @@ GRANT ALL ON FUNCTION atlas.read_first(p_task uuid) TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) TO authenticated;
 GRANT ALL ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) TO service_role;
+
+--
+-- Name: FUNCTION read_source(p_sha256 text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.read_source(p_sha256 text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.read_source(p_sha256 text) TO authenticated;
+GRANT ALL ON FUNCTION atlas.read_source(p_sha256 text) TO service_role;
 
 --
 -- Name: FUNCTION ready_projects(p_rank integer, p_most integer); Type: ACL; Schema: atlas; Owner: -
@@ -17033,6 +17517,14 @@ REVOKE ALL ON FUNCTION atlas.reply_metadata(p_parent uuid, p_metadata jsonb) FRO
 REVOKE ALL ON FUNCTION atlas.report_progress(p_every interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.report_progress(p_every interval) TO service_role;
 GRANT ALL ON FUNCTION atlas.report_progress(p_every interval) TO atlas_worker;
+
+--
+-- Name: FUNCTION report_work_item(p_task uuid, p_number integer, p_state text, p_commit text, p_note text, p_deviations jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.report_work_item(p_task uuid, p_number integer, p_state text, p_commit text, p_note text, p_deviations jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.report_work_item(p_task uuid, p_number integer, p_state text, p_commit text, p_note text, p_deviations jsonb) TO authenticated;
+GRANT ALL ON FUNCTION atlas.report_work_item(p_task uuid, p_number integer, p_state text, p_commit text, p_note text, p_deviations jsonb) TO service_role;
 
 --
 -- Name: FUNCTION request_export(p_task_id uuid, p_what text, p_repository text, p_reply_to text, p_event_id uuid); Type: ACL; Schema: atlas; Owner: -
@@ -17284,6 +17776,21 @@ GRANT ALL ON FUNCTION atlas.take_trial(p_model text) TO service_role;
 GRANT ALL ON FUNCTION atlas.take_trial(p_model text) TO atlas_worker;
 
 --
+-- Name: TABLE work_item; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.work_item TO authenticated;
+GRANT SELECT ON TABLE atlas.work_item TO service_role;
+
+--
+-- Name: FUNCTION take_work_item(p_task uuid, p_number integer); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.take_work_item(p_task uuid, p_number integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.take_work_item(p_task uuid, p_number integer) TO authenticated;
+GRANT ALL ON FUNCTION atlas.take_work_item(p_task uuid, p_number integer) TO service_role;
+
+--
 -- Name: FUNCTION task_progress(p_task_id uuid); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -17454,6 +17961,14 @@ REVOKE ALL ON FUNCTION atlas.without_texts(p_data jsonb) FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION atlas.words_of(p_text text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION work_items(p_task uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.work_items(p_task uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.work_items(p_task uuid) TO authenticated;
+GRANT ALL ON FUNCTION atlas.work_items(p_task uuid) TO service_role;
 
 --
 -- Name: FUNCTION worst_cost(price atlas.model_price, input bigint, output bigint, factor numeric); Type: ACL; Schema: atlas; Owner: -
@@ -17972,6 +18487,13 @@ GRANT SELECT ON TABLE atlas.decisions TO service_role;
 --
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.destination TO service_role;
+
+--
+-- Name: TABLE deviation; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.deviation TO authenticated;
+GRANT SELECT ON TABLE atlas.deviation TO service_role;
 
 --
 -- Name: TABLE identity; Type: ACL; Schema: atlas; Owner: -

@@ -45,6 +45,8 @@ def judge(kind: ReplyKind, text: GeneratedText, call: ModelCall) -> Judged:
         metadata["work_items"] = plan.work_items(text.json)
     if kind is RECORD:
         found += decision.problems(document, call.question)
+        if document.work_items:
+            metadata["work_items"] = [{"title": item.title, "body": item.body} for item in document.work_items]
         metadata["record"] = decision.binding(document).as_json()
     if kind.claimed:
         passages = {

@@ -101,7 +101,7 @@ def _command(command: str, options: list[str]) -> dict[str, Any]:
 async def schema(
     of: Annotated[str, typer.Argument(help=f"{', '.join(SCHEMAS)}: of what.", show_default=True)] = "message",
 ) -> None:
-    """Print a JSON Schema: of the messages, of a decision's front matter, or of a plan."""
+    """Print a JSON Schema: of the messages, of a decision's front matter, of a plan."""
     if of not in SCHEMAS:
         raise UsageError(f"there is no schema of {of!r}", f"name one of {', '.join(SCHEMAS)}")
     say(json.dumps(SCHEMAS[of](), indent=2))

@@ -120,6 +120,33 @@ class PostgresTasks:
         found: Row = await self._operator.call("import_decisions", project, list(records))
         return found
 
+    async def deviations(self, project: UUID, number: int) -> list[Row]:
+        return await self._operator.rows(statements.deviations(project, number))
+
+    async def work_items(self, task_id: UUID) -> list[Row]:
+        return await self._operator.call_rows("work_items", task_id)
+
+    async def take_work_item(self, task_id: UUID, number: int) -> Row:
+        (row,) = await self._operator.call_rows("take_work_item", task_id, number)
+        return row
+
+    async def report_work_item(
+        self, task_id: UUID, number: int, state: str, *, commit: str | None = None, note: str | None = None,
+        deviations: Sequence[JsonObject] = (),
+    ) -> Row:  # fmt: skip
+        # an empty list says nothing of its type: the function's own default is one
+        said = (list(deviations),) if deviations else ()
+        found: Row = await self._operator.call("report_work_item", task_id, number, state, commit, note, *said)
+        return found
+
+    async def search(self, query: str, *, limit: int, project: UUID | None) -> list[Row]:
+        # an operator is a member of nothing: what is shared, and one project
+        rows = await self._operator.call_rows("search_knowledge", query, limit, project or await self.project("default"))
+        return [{**row, "sha256": row["sha256"].hex()} for row in rows]
+
+    async def read_source(self, sha256: str) -> list[Row]:
+        return await self._operator.call_rows("read_source", sha256)
+
     @asynccontextmanager
     async def live(self, task_id: UUID) -> AsyncIterator[None]:
         """Operators look at the tables: they are near."""

@@ -155,7 +155,7 @@ def _part(key: str, value: Any, over: bool) -> Iterator[str]:
         titles = [_line(str(item.get("title", ""))) if isinstance(item, dict) else "" for item in value]
         for number, item in enumerate(value, 1):
             if isinstance(item, dict):
-                yield from _item(item, titles, over or number < len(value))
+                yield from _item(item, titles[: number - 1], over or number < len(value))
     elif key == "open_questions" and isinstance(value, list):
         yield "\n\n## Open questions\n\n" + _list([_line(str(entry)) for entry in value], over)
     elif key == "sources" and isinstance(value, list) and over:
@@ -175,8 +175,12 @@ def _item(item: JsonObject, titles: list[str], whole: bool) -> Iterator[str]:
             yield f"\n\n#### {'Context' if key == 'context' else 'Technical Spec'}\n\n{_text(value, over)}"
         elif key == "acceptance" and isinstance(value, list):
             yield "\n\n#### Acceptance\n\n" + _list([_line(str(entry)) for entry in value], over)
-        elif key == "depends_on" and isinstance(value, list) and value and over:
-            known = [titles[number - 1] for number in value if isinstance(number, int) and 0 < number <= len(titles)]
+        elif (
+            key == "depends_on"
+            and isinstance(value, list)
+            and over
+            and (known := [titles[number - 1] for number in value if isinstance(number, int) and 0 < number <= len(titles)])
+        ):
             yield "\n\n#### Depends on\n\n" + _list(known, over)
         if not over:
             return

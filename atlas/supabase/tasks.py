@@ -85,6 +85,21 @@ async def connect(settings: Settings, *, patience: Patience | None = None) -> As
         await asyncio.gather(*client._background_tasks, return_exceptions=True)
 
 
+@asynccontextmanager
+async def connect_as(settings: Settings, token: str) -> AsyncIterator[RestTasks]:
+    """What the login of an access token may read. Whether the token is one says each call's answer: NotAllowed."""
+    key = settings.public_key
+    if key is None:
+        raise UsageError("there is no key for logins", "set SUPABASE_PUBLISHABLE_KEY (or SUPABASE_ANON_KEY)")
+    async with httpx.AsyncClient(timeout=30, follow_redirects=False) as http:
+        options = AsyncClientOptions(
+            schema="atlas", headers={"Authorization": f"Bearer {token}"}, auto_refresh_token=False, persist_session=False,
+            httpx_client=http,
+        )  # fmt: skip
+        client = await guarded(acreate_client(str(settings.supabase_url), key, options=options))
+        yield RestTasks(client, settings)
+
+
 class SessionTokens:
     """Realtime's token is the session's; it is refreshed where it is about to run out."""
 
@@ -261,6 +276,33 @@ class RestTasks:
 
     async def import_decisions(self, project: UUID, records: Sequence[JsonObject]) -> Row:
         return dict(await self.call("import_decisions", p_project=str(project), p_records=list(records)))
+
+    async def deviations(self, project: UUID, number: int) -> list[Row]:
+        query = self._table("deviation").select("*").eq("project_id", str(project)).eq("number", str(number)).order("id")
+        return await self._all(query)
+
+    async def work_items(self, task_id: UUID) -> list[Row]:
+        return [typed(row) for row in await self.call("work_items", p_task=str(task_id))]
+
+    async def take_work_item(self, task_id: UUID, number: int) -> Row:
+        return await self._decided("take_work_item", p_task=str(task_id), p_number=number)
+
+    async def report_work_item(
+        self, task_id: UUID, number: int, state: str, *, commit: str | None = None, note: str | None = None,
+        deviations: Sequence[JsonObject] = (),
+    ) -> Row:  # fmt: skip
+        return dict(await self.call(
+            "report_work_item", p_task=str(task_id), p_number=number, p_state=state, p_commit=commit, p_note=note,
+            p_deviations=list(deviations),
+        ))  # fmt: skip
+
+    async def search(self, query: str, *, limit: int, project: UUID | None) -> list[Row]:
+        named = None if project is None else str(project)
+        rows = await self.call("search_knowledge", p_query=query, p_top_k=limit, p_project=named)
+        return [{**row, "sha256": row["sha256"].removeprefix("\\x")} for row in rows]
+
+    async def read_source(self, sha256: str) -> list[Row]:
+        return list(await self.call("read_source", p_sha256=sha256))
 
     @asynccontextmanager
     async def live(self, task_id: UUID) -> AsyncIterator[Live | None]:

@@ -102,5 +102,26 @@ class Tasks(Protocol):
     async def import_decisions(self, project: UUID, records: Sequence[JsonObject]) -> JsonObject:
         """Takes records that were decided elsewhere: atlas.import_decisions in SQL. Answers {"added", "unchanged"}."""
 
+    async def deviations(self, project: UUID, number: int) -> list[JsonObject]:
+        """Where work was done otherwise than a decision asks for, oldest first."""
+
+    async def work_items(self, task_id: UUID) -> list[JsonObject]:
+        """The work items of a reply, with how far each is: atlas.work_items in SQL."""
+
+    async def take_work_item(self, task_id: UUID, number: int) -> JsonObject:
+        """The caller works on an item from now on: atlas.take_work_item in SQL."""
+
+    async def report_work_item(
+        self, task_id: UUID, number: int, state: str, *, commit: str | None = None, note: str | None = None,
+        deviations: Sequence[JsonObject] = (),
+    ) -> JsonObject:  # fmt: skip
+        """How far an item is: atlas.report_work_item in SQL. Answers with how the decision stands."""
+
+    async def search(self, query: str, *, limit: int, project: UUID | None) -> list[JsonObject]:
+        """Passages that the caller may read, best first, by their words: atlas.search_knowledge in SQL."""
+
+    async def read_source(self, sha256: str) -> list[JsonObject]:
+        """A passage by its hash, and where it stands; none where it is not there, or may not be read."""
+
     def live(self, task_id: UUID) -> AbstractAsyncContextManager[Live | None]:
         """Deltas as they are sent; None where the tables are looked at instead."""

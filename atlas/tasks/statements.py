@@ -26,6 +26,9 @@ DECISIONS = view(
     "project", "number", "status", "title", "decided_at", "decided_by", "reason", "asked_by", "superseded_by", "superseded_at",
     "superseded_reason", "supersedes", "task_id", "project_id", "question", "constraints", "paths", "checks", "sources", "file",
 )  # fmt: skip
+DEVIATION = view(
+    "deviation", "id", "project_id", "number", "item", "constraint_text", "reason", "commit", "reported_by", "reported_at"
+)
 DECISION = view("decision", "project_id", "number", "content")
 COUNTS = (
     "calls", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "tokens", "usd",
@@ -61,6 +64,12 @@ def decisions(project: UUID | None, status: str | None, number: int | None) -> s
 def record(project: UUID, number: int) -> sa.Select[Any]:
     """The text of a decision."""
     return sa.select(DECISION.c.content).where(DECISION.c.project_id == project, DECISION.c.number == number)
+
+
+def deviations(project: UUID, number: int) -> sa.Select[Any]:
+    """Deviations from a decision, oldest first."""
+    query = sa.select(DEVIATION).where(DEVIATION.c.project_id == project, DEVIATION.c.number == number)
+    return query.order_by(DEVIATION.c.id)
 
 
 def project_ids(name: str) -> sa.Select[Any]:

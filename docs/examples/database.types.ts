@@ -502,6 +502,61 @@ export type Database = {
         };
         Relationships: [];
       };
+      "deviation": {
+        Row: {
+          "commit": string | null;
+          "constraint_text": string;
+          "id": number;
+          "item": number;
+          "number": number;
+          "project_id": string;
+          "reason": string;
+          "reported_at": string;
+          "reported_by": string;
+          "task_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "commit"?: string | null;
+          "constraint_text": string;
+          "id"?: never;
+          "item": number;
+          "number": number;
+          "project_id": string;
+          "reason": string;
+          "reported_at"?: string;
+          "reported_by": string;
+          "task_id": string;
+        };
+        Update: {
+          "commit"?: string | null;
+          "constraint_text"?: string;
+          "id"?: never;
+          "item"?: number;
+          "number"?: number;
+          "project_id"?: string;
+          "reason"?: string;
+          "reported_at"?: string;
+          "reported_by"?: string;
+          "task_id"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "deviation_project_id_number_fkey";
+            columns: ["project_id", "number"];
+            isOneToOne: false;
+            referencedRelation: "decision";
+            referencedColumns: ["project_id", "number"];
+          },
+          {
+            foreignKeyName: "deviation_project_id_number_fkey";
+            columns: ["project_id", "number"];
+            isOneToOne: false;
+            referencedRelation: "decisions";
+            referencedColumns: ["project_id", "number"];
+          },
+        ];
+      };
       "id_key": {
         Row: {
           "key": string;
@@ -1412,6 +1467,65 @@ export type Database = {
           },
         ];
       };
+      "work_item": {
+        Row: {
+          "commit": string | null;
+          "decision_seen": string | null;
+          "note": string | null;
+          "number": number;
+          "state": string;
+          "taken_at": string;
+          "taken_by": string;
+          "task_id": string;
+          "updated_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "commit"?: string | null;
+          "decision_seen"?: string | null;
+          "note"?: string | null;
+          "number": number;
+          "state": string;
+          "taken_at"?: string;
+          "taken_by": string;
+          "task_id": string;
+          "updated_at"?: string;
+        };
+        Update: {
+          "commit"?: string | null;
+          "decision_seen"?: string | null;
+          "note"?: string | null;
+          "number"?: number;
+          "state"?: string;
+          "taken_at"?: string;
+          "taken_by"?: string;
+          "task_id"?: string;
+          "updated_at"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "work_item_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "dead_letters";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "work_item_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "task";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "work_item_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "task_history";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       "worker": {
         Row: {
           "concurrency": number;
@@ -1985,6 +2099,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      "decision_of": { Args: { "p_task": string }; Returns: string };
       "defer_upstream": { Args: { "p_limit"?: number; "p_message": string }; Returns: number };
       "derive_id": { Args: { "p_count"?: number; "p_name": string }; Returns: string };
       "distance": { Args: { "p_one": string; "p_other": string }; Returns: number };
@@ -2240,6 +2355,7 @@ export type Database = {
       "open_day": { Args: { "p_day": string; "p_scope": string }; Returns: undefined };
       "owns_task": { Args: { "task": string }; Returns: boolean };
       "pause": { Args: { "p_reason"?: string }; Returns: undefined };
+      "planned_items": { Args: { "p_task": string; "p_verb": string }; Returns: Json };
       "price_factor_of": { Args: { "p_tier": string; "p_window": string }; Returns: number };
       "price_on": {
         Args: { "day": string; "model_name": string };
@@ -2276,6 +2392,16 @@ export type Database = {
           "generation": number;
           "offset": number;
           "seq": number;
+          "text": string;
+        }[];
+      };
+      "read_source": {
+        Args: { "p_sha256": string };
+        Returns: {
+          "end_line": number;
+          "heading": string;
+          "source": string;
+          "start_line": number;
           "text": string;
         }[];
       };
@@ -2386,6 +2512,17 @@ export type Database = {
       };
       "reply_metadata": { Args: { "p_metadata": Json; "p_parent": string }; Returns: Json };
       "report_progress": { Args: { "p_every": string }; Returns: number };
+      "report_work_item": {
+        Args: {
+          "p_commit"?: string;
+          "p_deviations"?: Json;
+          "p_note"?: string;
+          "p_number": number;
+          "p_state": string;
+          "p_task": string;
+        };
+        Returns: Json;
+      };
       "request_export": {
         Args: {
           "p_event_id"?: string;
@@ -2575,6 +2712,26 @@ export type Database = {
       };
       "take_probes": { Args: Record<PropertyKey, never>; Returns: string[] };
       "take_trial": { Args: { "p_model": string }; Returns: boolean };
+      "take_work_item": {
+        Args: { "p_number": number; "p_task": string };
+        Returns: {
+          "commit": string | null;
+          "decision_seen": string | null;
+          "note": string | null;
+          "number": number;
+          "state": string;
+          "taken_at": string;
+          "taken_by": string;
+          "task_id": string;
+          "updated_at": string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "work_item";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "task_progress": { Args: { "p_task_id": string }; Returns: Json };
       "task_state": { Args: { "p_task_id": string }; Returns: Json };
       "texts_of": { Args: { "p_list": Json }; Returns: (string)[] };
@@ -2623,6 +2780,21 @@ export type Database = {
       "watch_task": { Args: { "p_reader": string; "p_task_id": string }; Returns: string };
       "without_texts": { Args: { "p_data": Json }; Returns: Json };
       "words_of": { Args: { "p_text": string }; Returns: (string)[] };
+      "work_items": {
+        Args: { "p_task": string };
+        Returns: {
+          "commit": string;
+          "decision": string;
+          "depends_on": (number)[];
+          "item": Json;
+          "note": string;
+          "number": number;
+          "state": string;
+          "taken_at": string;
+          "taken_by": string;
+          "title": string;
+        }[];
+      };
       "worst_cost": {
         Args: {
           "factor"?: number;
