@@ -29,6 +29,8 @@ COMMANDS = {
     "tasks": ("tasks", "List questions, newest first."),
     "show": ("tasks", "Show a task: question, reply, attempts, calls."),
     "cancel": ("tasks", "Cancel a task: at once when it is queued, by its worker when it runs."),
+    "revise": ("tasks", "Revise a reply: sections that need not change stay as they are, to the letter."),
+    "diff": ("tasks", "Show what changed between two versions of a record, by section and sentence."),
     "accept": ("decisions", "Accept a task's reply as a decision of its project."),
     "reject": ("decisions", "Reject a task's reply, so that nobody has to wonder about it."),
     "supersede": ("decisions", "Let one accepted decision take the place of another."),

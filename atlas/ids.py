@@ -19,3 +19,11 @@ def new_id(now_ms: int | None = None, random: bytes | None = None) -> UUID:
 def short_id(task_id: object) -> str:
     """What people name a task by: its millisecond, and twelve random bits of those that were made in the same one."""
     return str(task_id)[:18]
+
+
+def as_uuid(text: object) -> UUID | None:
+    """The text as a UUID, None where it is not one."""
+    try:
+        return UUID(str(text))
+    except ValueError:
+        return None

@@ -96,6 +96,8 @@ class Metadata(BaseModel):
         "passages, decided (the decision itself: no model was called)",
     )
     kind_chosen: str | None = Field(None, description="why Atlas chose this kind")
+    revises: UUID | None = Field(None, description="the task whose reply this one revises, section by section")
+    sections: list[str] | None = Field(None, description="of a revision: the sections that were written anew")
     anew: bool | None = Field(None, description="answer also what is decided already")
     prompts: str | None = Field(None, description="the version of the prompts")
     read_first: ReadFirst | None = None

@@ -1367,6 +1367,9 @@ begin
     perform atlas.refuse('metadata.completion_window', format('%s is not known', metadata -> 'completion_window'),
       'send "2h" or "8h" for a later and cheaper reply, or leave it out');
   end if;
+  if jsonb_typeof(metadata -> 'revises') <> 'null' and atlas.as_uuid(metadata ->> 'revises') is null then
+    perform atlas.refuse('metadata.revises', format('%s is not a UUID', metadata -> 'revises'), 'send the id of the task whose reply is to be revised');
+  end if;
   if jsonb_typeof(metadata -> 'anew') not in ('boolean', 'null') then
     perform atlas.refuse('metadata.anew', 'must be true or false', 'leave it out: what is decided is not asked again');
   end if;
@@ -1905,7 +1908,12 @@ begin
   delete from atlas.open_draft d where d.task_id = p_task;
   perform atlas.index_decision(result);
   perform atlas.announce_decision(result, p_verb);
-  perform atlas.supersede(task.project_id, old.number::integer, v_number, p_reason) from unnest(p_supersedes) as old (number);
+  perform atlas.supersede(task.project_id, old.number::integer, v_number, p_reason) from (
+    select unnest(p_supersedes) as number
+    union
+    -- a revision of what holds takes its place
+    select d.number from public.architect_out o join atlas.decision d on d.task_id = atlas.as_uuid(o.data #>> '{metadata,revises}')
+    where o.id = task.out_id and d.project_id = task.project_id and d.status = 'accepted' and p_status = 'accepted') as old (number);
   return result;
 end
 $$;
@@ -3154,6 +3162,29 @@ $$;
 COMMENT ON FUNCTION atlas.get_delivery(p_task_id uuid) IS 'State, address and reply of a task, for the function that delivers it.';
 
 --
+-- Name: get_reply(uuid, uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.get_reply(p_task_id uuid, p_for uuid) RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select jsonb_build_object('question', i.data -> 'content', 'content', o.data -> 'content', 'metadata', o.data -> 'metadata')
+  from atlas.task f
+  join atlas.task t on t.id = p_task_id and t.kind = 'chat' and t.state = 'completed' and t.project_id = f.project_id and t.erased_at is null
+  join public.architect_in i on i.id = t.in_id
+  join public.architect_out o on o.id = t.out_id
+  where f.id = p_for and (f.sender is null or t.sender = f.sender
+    or exists (select from atlas.member m where m.user_id = f.sender and m.project_id = t.project_id))
+$$;
+
+--
+-- Name: FUNCTION get_reply(p_task_id uuid, p_for uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.get_reply(p_task_id uuid, p_for uuid) IS 'A reply of the same project with its question and metadata, for a task whose sender may read it; null where there is none.';
+
+--
 -- Name: get_task(uuid); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -4119,6 +4150,9 @@ begin
   from new_rows n join atlas.task t on t.id = n.task_id and t.kind = 'chat'
   where n.data #>> '{metadata,kind}' = 'adr' and n.data #>> '{metadata,status}' = 'completed' and n.data -> 'metadata' -> 'truncated' is null
   on conflict do nothing;
+  -- a revision takes the place of what it revises
+  delete from atlas.open_draft d using new_rows n
+  where d.task_id = atlas.as_uuid(n.data #>> '{metadata,revises}') and n.data #>> '{metadata,status}' = 'completed';
   return null;
 end
 $$;
@@ -16969,6 +17003,14 @@ GRANT ALL ON FUNCTION atlas.get_budgets() TO atlas_worker;
 
 REVOKE ALL ON FUNCTION atlas.get_delivery(p_task_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.get_delivery(p_task_id uuid) TO service_role;
+
+--
+-- Name: FUNCTION get_reply(p_task_id uuid, p_for uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.get_reply(p_task_id uuid, p_for uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.get_reply(p_task_id uuid, p_for uuid) TO service_role;
+GRANT ALL ON FUNCTION atlas.get_reply(p_task_id uuid, p_for uuid) TO atlas_worker;
 
 --
 -- Name: FUNCTION get_task(p_task_id uuid); Type: ACL; Schema: atlas; Owner: -

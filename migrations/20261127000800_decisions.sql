@@ -291,7 +291,12 @@ begin
   delete from atlas.open_draft d where d.task_id = p_task;
   perform atlas.index_decision(result);
   perform atlas.announce_decision(result, p_verb);
-  perform atlas.supersede(task.project_id, old.number::integer, v_number, p_reason) from unnest(p_supersedes) as old (number);
+  perform atlas.supersede(task.project_id, old.number::integer, v_number, p_reason) from (
+    select unnest(p_supersedes) as number
+    union
+    -- a revision of what holds takes its place
+    select d.number from public.architect_out o join atlas.decision d on d.task_id = atlas.as_uuid(o.data #>> '{metadata,revises}')
+    where o.id = task.out_id and d.project_id = task.project_id and d.status = 'accepted' and p_status = 'accepted') as old (number);
   return result;
 end
 $$;

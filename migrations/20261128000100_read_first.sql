@@ -40,6 +40,9 @@ begin
   from new_rows n join atlas.task t on t.id = n.task_id and t.kind = 'chat'
   where n.data #>> '{metadata,kind}' = 'adr' and n.data #>> '{metadata,status}' = 'completed' and n.data -> 'metadata' -> 'truncated' is null
   on conflict do nothing;
+  -- a revision takes the place of what it revises
+  delete from atlas.open_draft d using new_rows n
+  where d.task_id = atlas.as_uuid(n.data #>> '{metadata,revises}') and n.data #>> '{metadata,status}' = 'completed';
   return null;
 end
 $$;
@@ -149,6 +152,21 @@ comment on function atlas.read_first(uuid) is
   'What is decided, or proposed just now, that a task''s question speaks of: {"words", "found": [{"number" or "task_id", "title", "words", "share", …}]}, by the
 share of its words. Of what its sender may read.';
 grant execute on function atlas.read_first(uuid) to service_role, atlas_worker;
+
+create function atlas.get_reply(p_task_id uuid, p_for uuid) returns jsonb
+language sql stable security definer set search_path = ''
+as $$
+  select jsonb_build_object('question', i.data -> 'content', 'content', o.data -> 'content', 'metadata', o.data -> 'metadata')
+  from atlas.task f
+  join atlas.task t on t.id = p_task_id and t.kind = 'chat' and t.state = 'completed' and t.project_id = f.project_id and t.erased_at is null
+  join public.architect_in i on i.id = t.in_id
+  join public.architect_out o on o.id = t.out_id
+  where f.id = p_for and (f.sender is null or t.sender = f.sender
+    or exists (select from atlas.member m where m.user_id = f.sender and m.project_id = t.project_id))
+$$;
+comment on function atlas.get_reply(uuid, uuid) is
+  'A reply of the same project with its question and metadata, for a task whose sender may read it; null where there is none.';
+grant execute on function atlas.get_reply(uuid, uuid) to service_role, atlas_worker;
 
 create function atlas.import_decisions(p_project uuid, p_records jsonb) returns jsonb
 language plpgsql security definer set search_path = ''

@@ -45,6 +45,9 @@ begin
     perform atlas.refuse('metadata.completion_window', format('%s is not known', metadata -> 'completion_window'),
       'send "2h" or "8h" for a later and cheaper reply, or leave it out');
   end if;
+  if jsonb_typeof(metadata -> 'revises') <> 'null' and atlas.as_uuid(metadata ->> 'revises') is null then
+    perform atlas.refuse('metadata.revises', format('%s is not a UUID', metadata -> 'revises'), 'send the id of the task whose reply is to be revised');
+  end if;
   if jsonb_typeof(metadata -> 'anew') not in ('boolean', 'null') then
     perform atlas.refuse('metadata.anew', 'must be true or false', 'leave it out: what is decided is not asked again');
   end if;

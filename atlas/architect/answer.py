@@ -13,15 +13,20 @@ from atlas.architect.generation import Generation
 from atlas.architect.judge import Judged, judge
 from atlas.architect.kinds import COMPARISON, PROMPTS, RECORD, ReplyKind, asked_kind
 from atlas.architect.ports import Decisions, Diagrams, Models, Retriever, Thread
+from atlas.architect.prompt import InputTooLarge
+from atlas.architect.revision import Revised, revised, revision_of
+from atlas.architect.room import how_to_raise
 from atlas.architect.run import GeneratedText, Run
-from atlas.architect.standing import NOTHING, UNKNOWN, LookedUp, Standing, opening_of, read, standing
+from atlas.architect.standing import NOTHING, UNKNOWN, LookedUp, Standing, read, standing
 from atlas.diagrams.fences import UncheckedDiagrams, diagrams, one_line, without
 from atlas.errors import AtlasError, DatabaseDown
+from atlas.ids import as_uuid
 from atlas.llm.errors import BadRequest, ModelError, Refused
 from atlas.llm.models import Chain, Model
 from atlas.llm.port import ModelCall
 from atlas.llm.tokens import Count, Vocabularies
 from atlas.metrics.worker import Metrics
+from atlas.record.opening import opening_of
 from atlas.task import Chunk, Completion, Exchange, JsonObject, TaskId
 from atlas.tracing import names
 
@@ -61,7 +66,8 @@ class Architect:
     async def answer(self, run: Run) -> Completion:
         """The reply to a run's question. Raises what Generation and prompt.build raise."""
         task = run.task
-        kind, why = asked_kind(task.metadata, task.question)
+        revised = await self._revised(run)
+        kind, why = (revision_of(revised), None) if revised else asked_kind(task.metadata, task.question)
         warnings: list[str] = []
         known_first = await self._read_first(run, warnings)
         if not task.inherited and (found := _stands(run, kind, known_first)).verdict == "decided":
@@ -71,7 +77,10 @@ class Architect:
             raise BadRequest("no model is left: " + "; ".join(passed.line for passed in chain.passed), code="no_model")
         chunks = await self._retrieve(run, warnings)
         stands = _stands(run, kind, known_first, chunks)
-        thread = await self._exchanges(task.parent_id, task.task_id) if task.parent_id else []
+        if revised:
+            thread = [revised.exchange]
+        else:
+            thread = await self._exchanges(task.parent_id, task.task_id) if task.parent_id else []
         if task.parent_id and not thread:
             warnings.append(
                 f"parent {task.parent_id} was left out: there is no such question in this project that you may read"
@@ -81,6 +90,11 @@ class Architect:
         def build(model: Model, count: Count, room: int) -> ModelCall:
             asked = prompt.build(task.question, thread=thread, chunks=chunks, per_run=room, count=count, key=task.label_key,
                                per_run_scope=task.per_run_scope, kind=kind)  # fmt: skip
+            if revised and not any(role == "assistant" for role, _ in asked.turns):
+                raise InputTooLarge(
+                    f"the reply that is to be revised does not fit into half of a run of {room}: "
+                    f"{how_to_raise(task.per_run_scope)}"
+                )
             built[model.name] = ModelCall(
                 model=model, instructions=asked.instructions, turns=asked.turns, max_output_tokens=0, question=task.question,
                 sources=asked.sources, labels=asked.labels, schema=None if model.is_offline else kind.schema,
@@ -95,12 +109,19 @@ class Architect:
             text = await self._generation.generate(run, build, chain, window=run.completion_window)
         count = self._vocabularies.counter(text.model.vocabulary or "o200k_base")
         call = built.get(text.model.name) or build(text.model, count, run.per_run)
-        judged = await self._judged(kind, text, call)
+        judged = await self._judged(kind, text, call, revised)
         if judged.problems and not text.truncated:
-            repaired = await self._repair(run, kind, call, text, judged.problems)
+            repaired = await self._repair(run, kind, call, text, judged.problems, revised)
             if repaired is not None:
                 text, judged = repaired
-        return _completion(run, kind, why, text, judged, call, stands, [*warnings, *judged.warnings])
+        return _completion(run, kind, why, text, judged, call, stands, revised, [*warnings, *judged.warnings])
+
+    async def _revised(self, run: Run) -> Revised | None:
+        """What a question revises. Raises NotFoundError and WrongState where that cannot be."""
+        named = as_uuid(run.task.metadata.get("revises"))
+        if named is None:
+            return None
+        return revised(await self._decisions.get_reply(named, run.task.task_id), named)
 
     async def _read_first(self, run: Run, warnings: list[str]) -> LookedUp | None:
         """What is decided already; None where nobody could look."""
@@ -141,7 +162,13 @@ class Architect:
         return found.chunks
 
     async def _repair(
-        self, run: Run, kind: ReplyKind, call: ModelCall, text: GeneratedText, problems: Sequence[str]
+        self,
+        run: Run,
+        kind: ReplyKind,
+        call: ModelCall,
+        text: GeneratedText,
+        problems: Sequence[str],
+        revised: Revised | None,
     ) -> tuple[GeneratedText, Judged] | None:
         """One more call to repair the reply, if the budget allows; None: it stays as it is."""
         asked = prompt.REPAIR.format(problems="\n".join(f"- {problem}" for problem in problems))
@@ -155,16 +182,16 @@ class Architect:
         except (Refused, ModelError) as error:
             log.info("the reply is not repaired: %s", error)
             return None
-        judged = await self._judged(kind, repaired, call)
+        judged = await self._judged(kind, repaired, call, revised)
         # a repair that made it worse, or was cut or refused, is not taken
         better = len(judged.problems) < len(problems) and not (repaired.truncated or repaired.refused)
         return (repaired, judged) if better else None
 
-    async def _judged(self, kind: ReplyKind, text: GeneratedText, call: ModelCall) -> Judged:
+    async def _judged(self, kind: ReplyKind, text: GeneratedText, call: ModelCall, revised: Revised | None) -> Judged:
         """What is to be said of a reply, its diagrams parsed. A thread judges a long one: it would hold up all streams."""
         is_long = len(text.text) > LONG
-        judged = await asyncio.to_thread(judge, kind, text, call) if is_long else judge(kind, text, call)
-        if text.refused or text.model.is_offline or not (drawn := diagrams(text.text)):
+        judged = await asyncio.to_thread(judge, kind, text, call, revised) if is_long else judge(kind, text, call, revised)
+        if text.refused or text.model.is_offline or not (drawn := diagrams(judged.text)):
             return judged
         try:
             errors = await self._diagrams.errors(drawn)
@@ -173,7 +200,7 @@ class Architect:
             return replace(judged, warnings=(*judged.warnings, str(error)))
         found = [f"the Mermaid diagram {n} does not parse: {one_line(error)}" for n, error in enumerate(errors, 1) if error]
         return replace(
-            judged, text=without(text.text, errors), problems=(*judged.problems, *found), warnings=(*judged.warnings, *found)
+            judged, text=without(judged.text, errors), problems=(*judged.problems, *found), warnings=(*judged.warnings, *found)
         )
 
 
@@ -181,7 +208,7 @@ def _stands(run: Run, kind: ReplyKind, known: LookedUp | None, chunks: Sequence[
     """How the question stands to what is decided. A question within a thread goes on from its own."""
     if known is None:
         return UNKNOWN
-    if run.task.parent_id:
+    if run.task.parent_id or run.task.metadata.get("revises"):
         return NOTHING
     found = standing(run.task.question, known, chunks, anew=run.task.metadata.get("anew") is True)
     # what changes nothing contradicts nothing: a short answer, a review
@@ -214,6 +241,7 @@ def _completion(
     judged: Judged,
     call: ModelCall,
     stands: Standing,
+    revised: Revised | None,
     warnings: list[str],
 ) -> Completion:
     cited = judged.document.citations
@@ -232,6 +260,9 @@ def _completion(
             for label, chunk in zip(call.labels, call.sources, strict=True)
         ],
     }
+    if revised:
+        metadata["revises"] = str(revised.task)
+        metadata["sources"] += [source | {"cited": source["id"] in cited} for source in revised.sources]
     metadata["read_first"] = stands.as_json() | ({"opening": opening} if (opening := opening_of(judged.text)) else {})
     if text.usage:
         metadata["usage"] = text.usage.as_json()

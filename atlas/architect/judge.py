@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from atlas.architect.kinds import RECORD, ReplyKind
+from atlas.architect.revision import Revised
 from atlas.architect.run import GeneratedText
-from atlas.architect.standing import opening_of
 from atlas.llm.port import ModelCall
 from atlas.record import decision, plan
+from atlas.record.changes import splice
 from atlas.record.check import check
 from atlas.record.claims import claims_of
+from atlas.record.opening import opening_of
 from atlas.record.parse import ParsedReply, parse
 from atlas.task import JsonObject
 
@@ -30,20 +32,30 @@ class Judged:
     metadata: JsonObject = field(default_factory=dict)
 
 
-def judge(kind: ReplyKind, text: GeneratedText, call: ModelCall) -> Judged:
-    """A refusal, and what no model wrote, follow no form: nothing is wrong with them."""
+def judge(kind: ReplyKind, text: GeneratedText, call: ModelCall, revised: Revised | None = None) -> Judged:
+    """A refusal, and what no model wrote, follow no form: nothing is wrong with them. revised: what the text changes."""
+    metadata: JsonObject = {}
+    labels = list(call.labels)
+    if revised and not (text.refused or text.model.is_offline):
+        whole, changed = splice(revised.content, text.text, kind.sections)
+        if not changed:
+            nothing = ("no section was written anew: write those that change, each under its '## ' heading",)
+            document = parse(whole, decision.SECTIONS)
+            return Judged(document=document, text=whole, problems=nothing, warnings=nothing)
+        metadata["sections"] = changed
+        labels += [source["id"] for source in revised.sources]
+        text = replace(text, text=whole)
     written = text.text[len(opening_of(text.text)) :]
-    document = parse(written, decision.SECTIONS if kind is RECORD else kind.sections)
+    document = parse(written, decision.SECTIONS if kind.name == RECORD.name else kind.sections)
     if text.refused or text.model.is_offline:
         return Judged(document=document, text=text.text)
-    metadata: JsonObject = {}
     if kind.schema is not None and (wrong := plan.problems(text.json or "")):
         # the Markdown that is made of it is as wrong, and says less
         return Judged(document=document, text=text.text, problems=tuple(wrong), warnings=tuple(wrong))
-    found = check(document, call.labels, kind.sections)
+    found = check(document, labels, kind.sections)
     if kind.schema is not None and text.json is not None:
         metadata["work_items"] = plan.work_items(text.json)
-    if kind is RECORD:
+    if kind.name == RECORD.name:
         found += decision.problems(document, call.question)
         if document.work_items:
             metadata["work_items"] = [{"title": item.title, "body": item.body} for item in document.work_items]

@@ -57,7 +57,10 @@ class Thread(Protocol):
 
 
 class Decisions(Protocol):
-    """Looks up what is decided."""
+    """Looks up what is decided, and what was replied."""
+
+    async def get_reply(self, task: UUID, asking: TaskId) -> JsonObject | None:
+        """A reply with its question and metadata; None where there is none that the asking task's sender may read."""
 
     async def read_first(self, task: TaskId) -> JsonObject:
         """What is decided, or proposed just now, that a task's question speaks of: atlas.read_first in SQL."""

@@ -22,6 +22,7 @@ _SOURCE_TAG = re.compile(r"<(\s*/?\s*source)", re.IGNORECASE)
 
 REPAIR = text_of("repair")
 CONTINUE = text_of("continue")
+REVISE = text_of("revise")
 
 
 class InputTooLarge(AtlasError):

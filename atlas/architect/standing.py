@@ -91,15 +91,6 @@ class Standing:
         return f"Overlaps with an open draft{whose}: {_plain(draft.title)} (task {draft.task_id})."
 
 
-_OPENING = re.compile(r"> (?:Already decided in ADR-|Would change ADR-|Overlaps with an open draft)[^\n]*\n\n")
-
-
-def opening_of(reply: str) -> str:
-    """The line with which a reply begins, of a standing, and the empty one after it; nothing where there is none."""
-    match = _OPENING.match(reply)
-    return match[0] if match else ""
-
-
 NOTHING = Standing(verdict="new")
 UNKNOWN = Standing(verdict="unknown")
 

@@ -13,11 +13,10 @@ from atlas.commands.common import JsonFlag, dump, operator, runs
 from atlas.commands.console import say
 from atlas.database.tasks import PostgresTasks
 from atlas.errors import TaskFailed, UsageError
-from atlas.ids import new_id
+from atlas.ids import as_uuid, new_id
 from atlas.messages import control as control_message
 from atlas.messages import json_schema
 from atlas.record import front_matter, plan
-from atlas.tasks.finding import as_uuid
 from atlas.tasks.statements import replies
 
 SCHEMAS = {"message": json_schema, "decision": front_matter.schema, "plan": plan.schema}

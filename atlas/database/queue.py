@@ -127,6 +127,11 @@ class PostgresQueue:
             return None
         return Exchange(question=rows[0]["question"], reply=rows[0]["reply"]), rows[0]["parent_id"]
 
+    async def get_reply(self, task: UUID, asking: TaskId) -> JsonObject | None:
+        """A reply that the asking task's sender may read: {"question", "content", "metadata"}."""
+        found = await self._pool.value("select atlas.get_reply($1, $2)", task, asking)
+        return None if found is None else dict(found)
+
     async def read_first(self, task: TaskId) -> JsonObject:
         """What is decided, or proposed just now, that a task's question speaks of."""
         return dict(await self._pool.value("select atlas.read_first($1)", task))

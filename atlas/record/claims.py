@@ -15,7 +15,7 @@ from atlas.task import JsonObject
 
 _MARK = re.compile(r"\[(S\d+|inferred|assumed)\]", re.IGNORECASE)
 _FENCE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1|\Z)", re.DOTALL | re.MULTILINE)
-_END = re.compile(r"(?<=[.!?])((?:\s*\[(?:S\d+|inferred|assumed)\])*)\s+(?=[A-Z\"'“`*(_])")
+_END = re.compile(r"(?<=[.!?])((?:\s*\[(?:S\d+|inferred|assumed)\])*)\s+(?=[A-Z0-9\"'“`*(_])")
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|cf|vs|approx|no|fig)\.$", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*")
 _NAME = re.compile(

@@ -37,11 +37,3 @@ def no_such_task(task_id: UUID, whose: str = "") -> NotFoundError:
 def no_such_decision(number: int) -> NotFoundError:
     """The error of a decision that is not there, or may not be read."""
     return NotFoundError(f"no decision ADR-{number}", "see `atlas decisions`")
-
-
-def as_uuid(text: str) -> UUID | None:
-    """The text as a UUID, None where it is not one."""
-    try:
-        return UUID(text)
-    except ValueError:
-        return None

@@ -2225,6 +2225,7 @@ export type Database = {
       "flush_cache": { Args: Record<PropertyKey, never>; Returns: undefined };
       "get_budgets": { Args: Record<PropertyKey, never>; Returns: Json };
       "get_delivery": { Args: { "p_task_id": string }; Returns: Json };
+      "get_reply": { Args: { "p_for": string; "p_task_id": string }; Returns: Json };
       "get_task": { Args: { "p_task_id": string }; Returns: Json };
       "get_thread": {
         Args: { "p_for": string; "p_task_id": string };

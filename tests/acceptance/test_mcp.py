@@ -258,26 +258,29 @@ async def test_each_request_is_answered_for_its_own_login(database: Database, db
     task = await answered(db, "Use keys", sender=ANN, kind="adr", record=BINDS, work_items=ITEMS, project="payments")
     await db.execute("update atlas.task set project_id = $2 where id = $1", task, project)
     await db.execute("select atlas.accept($1)", task)
-    async with served(database, workers) as (worker, tokens, _):
-        async with over_http(worker, tokens[ANN]) as ann, over_http(worker, tokens[BOB]) as bob:
-            for _ in range(3):
-                one, two = await asyncio.gather(ann.call_tool("decisions", {}), bob.call_tool("decisions", {}))
-                assert "ADR-1 Use keys" in said(one)
-                assert said(two) == "No decision governs this."
-            taken = await bob.call_tool("take_work_item", {"task": str(task), "item": 1})
-            assert taken.is_error
-            assert "no task" in said(taken)
-            assert not (await ann.call_tool("take_work_item", {"task": str(task), "item": 1})).is_error
-            wrong = await ann.call_tool("report_work_item", {"task": str(task), "item": 2, "state": "done"})
-            assert "nobody has taken item 2" in said(wrong)
-            lie = {"task": str(task), "item": 1, "state": "done", "deviations": [{"constraint": "Be nice.", "reason": "x"}]}
-            assert "names no constraint of ADR-1" in said(await ann.call_tool("report_work_item", lie))
-            resource = await ann.read_resource("atlas://decisions/payments/1")
-            assert resource.contents[0].text == "# Use keys\n"  # type: ignore[union-attr]
-            with pytest.raises(MCPError, match="no decision ADR-9"):
-                await ann.read_resource("atlas://decisions/payments/9")
-            with pytest.raises(MCPError, match="is not a decision"):
-                await ann.read_resource("atlas://decisions/payments/x")
+    async with (
+        served(database, workers) as (worker, tokens, _),
+        over_http(worker, tokens[ANN]) as ann,
+        over_http(worker, tokens[BOB]) as bob,
+    ):
+        for _ in range(3):
+            one, two = await asyncio.gather(ann.call_tool("decisions", {}), bob.call_tool("decisions", {}))
+            assert "ADR-1 Use keys" in said(one)
+            assert said(two) == "No decision governs this."
+        taken = await bob.call_tool("take_work_item", {"task": str(task), "item": 1})
+        assert taken.is_error
+        assert "no task" in said(taken)
+        assert not (await ann.call_tool("take_work_item", {"task": str(task), "item": 1})).is_error
+        wrong = await ann.call_tool("report_work_item", {"task": str(task), "item": 2, "state": "done"})
+        assert "nobody has taken item 2" in said(wrong)
+        lie = {"task": str(task), "item": 1, "state": "done", "deviations": [{"constraint": "Be nice.", "reason": "x"}]}
+        assert "names no constraint of ADR-1" in said(await ann.call_tool("report_work_item", lie))
+        resource = await ann.read_resource("atlas://decisions/payments/1")
+        assert resource.contents[0].text == "# Use keys\n"  # type: ignore[union-attr]
+        with pytest.raises(MCPError, match="no decision ADR-9"):
+            await ann.read_resource("atlas://decisions/payments/9")
+        with pytest.raises(MCPError, match="is not a decision"):
+            await ann.read_resource("atlas://decisions/payments/x")
 
 
 async def test_who_lies_or_sends_too_much_gets_nowhere(database: Database, db: asyncpg.Connection, workers: Workers) -> None:

@@ -8,7 +8,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from atlas.architect.standing import NearRecord, is_same, opening_of
+from atlas.architect.standing import NearRecord, is_same
+from atlas.record.opening import opening_of
 from atlas.task import JsonObject
 from benchmarks.read_first import SET, measured
 from tests.doubles.openai import OpenAIDouble

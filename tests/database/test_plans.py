@@ -42,7 +42,7 @@ SELDOM = {
     "atlas.raise_notifications", "atlas.report_progress", "atlas.seal_audit", "atlas.take_orphans", "atlas.take_probes", "atlas.trim_inbound",
     "atlas.attempt_spend", "atlas.trim_history", "atlas.trim_messages", "atlas.trim_outbox", "atlas.watch_audit", "atlas.watch_ledger",
     # when something is wrong, or somebody asks for it
-    "atlas.adopt_outbox", "atlas.cancel_task", "atlas.defer_upstream", "atlas.escalate", "atlas.get_thread", "atlas.record_destination",
+    "atlas.adopt_outbox", "atlas.cancel_task", "atlas.defer_upstream", "atlas.escalate", "atlas.get_reply", "atlas.get_thread", "atlas.record_destination",
     "atlas.record_model", "atlas.record_probe", "atlas.record_rate", "atlas.take_trial", "rag.record_usage",
     # expressions, which the statement around them takes in
     "atlas.caller_role", "atlas.cost", "atlas.is_service", "atlas.price_factor_of", "atlas.price_on", "atlas.today", "atlas.worst_cost",
