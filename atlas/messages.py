@@ -97,6 +97,9 @@ class Metadata(BaseModel):
     )
     kind_chosen: str | None = Field(None, description="why Atlas chose this kind")
     revises: UUID | None = Field(None, description="the task whose reply this one revises, section by section")
+    replays: UUID | None = Field(
+        None, description="the task whose prompt is asked again, by the model that `model` names, if any"
+    )
     sections: list[str] | None = Field(None, description="of a revision: the sections that were written anew")
     anew: bool | None = Field(None, description="answer also what is decided already")
     prompts: str | None = Field(None, description="the version of the prompts")

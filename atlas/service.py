@@ -166,6 +166,16 @@ class BatchedMoney:
         self._metrics.settled(model, usage)
 
 
+class BatchedPrompts:
+    """atlas.architect.ports.Prompts: prompts of many calls in one commit."""
+
+    def __init__(self, queue: PostgresQueue) -> None:
+        self._keep: Batcher[JsonObject, None] = Batcher(queue.keep_prompts)
+
+    async def keep(self, prompt: JsonObject) -> None:
+        await self._keep.submit(prompt)
+
+
 @asynccontextmanager
 async def build(
     settings: Settings, url: str, *, generator: Generator | None = None, worker_id: UUID | None = None
@@ -194,8 +204,8 @@ async def build(
         leases = Leases(queue, worker_id := worker_id or uuid4(), metrics, lease=limits.lease)
         progress = ProgressWriter(partial(queue.record_progress, rate=settings.atlas_realtime_rate), leases.lost)
         calls = Calls(
-            generator=writer, money=BatchedMoney(queue, metrics), progress=progress, models=book, rates=RateBuckets(queue),
-            metrics=metrics, tier=settings.openai_service_tier,
+            generator=writer, money=BatchedMoney(queue, metrics), prompts=BatchedPrompts(queue), progress=progress, models=book,
+            rates=RateBuckets(queue), metrics=metrics, tier=settings.openai_service_tier,
         )  # fmt: skip
         generation = Generation(
             calls=calls, generator=writer, progress=progress, models=book, vocabularies=vocabularies, metrics=metrics

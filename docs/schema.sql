@@ -1330,7 +1330,7 @@ CREATE FUNCTION atlas.check_metadata(metadata jsonb) RETURNS void
 declare
   known constant text[] := array['tokens', 'model', 'parent_id', 'status', 'schema_ver', 'chunk', 'sources', 'usage', 'error', 'priority',
     'reply_to', 'sender_key', 'run_after', 'completion_window', 'kind', 'warnings', 'traceparent', 'project', 'truncated',
-    'anew', 'revises', 'sections', 'answers', 'ask', 'kind_chosen', 'prompts', 'read_first', 'record', 'claims', 'work_items'];
+    'anew', 'replays', 'revises', 'sections', 'answers', 'ask', 'kind_chosen', 'prompts', 'read_first', 'record', 'claims', 'work_items'];
   kind text;
 begin
   if metadata is null then
@@ -1367,9 +1367,11 @@ begin
     perform atlas.refuse('metadata.completion_window', format('%s is not known', metadata -> 'completion_window'),
       'send "2h" or "8h" for a later and cheaper reply, or leave it out');
   end if;
-  if jsonb_typeof(metadata -> 'revises') <> 'null' and atlas.as_uuid(metadata ->> 'revises') is null then
-    perform atlas.refuse('metadata.revises', format('%s is not a UUID', metadata -> 'revises'), 'send the id of the task whose reply is to be revised');
-  end if;
+  foreach kind in array array['revises', 'replays'] loop
+    if jsonb_typeof(metadata -> kind) <> 'null' and atlas.as_uuid(metadata ->> kind) is null then
+      perform atlas.refuse('metadata.' || kind, format('%s is not a UUID', metadata -> kind), 'send the id of the task whose reply it is');
+    end if;
+  end loop;
   if jsonb_typeof(metadata -> 'anew') not in ('boolean', 'null') then
     perform atlas.refuse('metadata.anew', 'must be true or false', 'leave it out: what is decided is not asked again');
   end if;
@@ -2463,6 +2465,26 @@ $$;
 COMMENT ON FUNCTION atlas.drop_post(p_task_id uuid, p_part text) IS 'A post was refused for certain, or is gone: the next call makes it anew.';
 
 --
+-- Name: drop_prompts(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.drop_prompts() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  delete from atlas.prompt p where p.task_id = new.id;
+  return null;
+end
+$$;
+
+--
+-- Name: FUNCTION drop_prompts(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.drop_prompts() IS 'What is erased or trimmed has no prompt.';
+
+--
 -- Name: due_again(atlas.task, text, interval); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -3162,6 +3184,29 @@ $$;
 COMMENT ON FUNCTION atlas.get_delivery(p_task_id uuid) IS 'State, address and reply of a task, for the function that delivers it.';
 
 --
+-- Name: get_prompt(uuid, uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.get_prompt(p_task uuid, p_for uuid) RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select jsonb_build_object('model', p.model, 'version', p.version, 'parameters', p.parameters, 'turns', atlas.prompt_turns(p.body), 'sources', (
+    select coalesce(jsonb_agg(s.one || jsonb_build_object('text', t.text) order by s.place), '[]')
+    from jsonb_array_elements(p.sources) with ordinality as s (one, place) left join atlas.prompt_text t on t.sha256 = decode(s.one ->> 'text_sha256', 'hex')))
+  from atlas.prompt p join atlas.attempt a on a.id = p.attempt_id
+  where p.task_id = p_task and atlas.get_reply(p_task, p_for) is not null
+  -- the first call of the last attempt: a repair or a continuation holds what was written
+  order by a.number desc, p.call limit 1
+$$;
+
+--
+-- Name: FUNCTION get_prompt(p_task uuid, p_for uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.get_prompt(p_task uuid, p_for uuid) IS 'What was asked for a reply, for a task whose sender may read that: it is asked again. Null where nothing is kept.';
+
+--
 -- Name: get_reply(uuid, uuid); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -3648,6 +3693,47 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.keep_message() IS 'Keeps the message of a task for as long as there is the task.';
+
+--
+-- Name: keep_prompts(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.keep_prompts(p_items jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_tasks uuid[];
+  v_details jsonb[];
+begin
+  insert into atlas.prompt_text as t (sha256, text)
+  select distinct on (1) decode(s.key, 'hex'), s.value #>> '{}'
+  from jsonb_array_elements(p_items) i cross join lateral jsonb_each(i -> 'texts') s order by 1
+  on conflict (sha256) do update set seen_at = now() where t.seen_at < now() - interval '12 hours';
+  with kept as (
+    insert into atlas.prompt (attempt_id, call, task_id, model, version, parameters, body, sources, texts, sha256)
+    select a.id, (i ->> 'call')::integer, a.task_id, i ->> 'model', i ->> 'version', i -> 'parameters', i -> 'body', i -> 'sources',
+      array(select decode(k, 'hex') from jsonb_object_keys(i -> 'texts') k), decode(i ->> 'sha256', 'hex')
+    from jsonb_array_elements(p_items) i join atlas.attempt a on a.id = (i ->> 'attempt_id')::uuid
+    on conflict (attempt_id, call) do nothing
+    returning task_id, call, sha256
+  )
+  select array_agg(k.task_id order by k.task_id, k.call),
+    array_agg(jsonb_build_object('call', k.call, 'sha256', encode(k.sha256, 'hex')) order by k.task_id, k.call) into v_tasks, v_details from kept k;
+  if v_tasks is not null then
+    perform atlas.append_audits('keep_prompt', v_tasks, v_details);
+  end if;
+end
+$$;
+
+--
+-- Name: FUNCTION keep_prompts(p_items jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.keep_prompts(p_items jsonb) IS 'Keeps prompts before they are sent: [{"attempt_id", "call", "model", "version", "parameters", "body", "sources", "texts", "sha256"}].';
 
 --
 -- Name: known_documents(uuid, text[]); Type: FUNCTION; Schema: atlas; Owner: -
@@ -4149,6 +4235,7 @@ begin
     atlas.words_of(t.title || ' ' || coalesce((regexp_match(n.data ->> 'content', '(?n)^# +(.*\S)'))[1], ''))
   from new_rows n join atlas.task t on t.id = n.task_id and t.kind = 'chat'
   where n.data #>> '{metadata,kind}' = 'adr' and n.data #>> '{metadata,status}' = 'completed' and n.data -> 'metadata' -> 'truncated' is null
+    and n.data -> 'metadata' -> 'replays' is null
   on conflict do nothing;
   -- a revision takes the place of what it revises
   delete from atlas.open_draft d using new_rows n
@@ -4378,6 +4465,27 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.project_of(sender uuid, named text) IS 'The project of a message: named, else the sender''s first, else default.';
+
+--
+-- Name: prompt_turns(jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.prompt_turns(p_body jsonb) RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select coalesce(jsonb_agg(jsonb_build_array(turn.one -> 0, (
+      select string_agg(case jsonb_typeof(piece.one) when 'string' then piece.one #>> '{}'
+        else coalesce((select t.text from atlas.prompt_text t where t.sha256 = decode(piece.one ->> 'sha256', 'hex')), '') end, '' order by piece.place)
+      from jsonb_array_elements(turn.one -> 1) with ordinality as piece (one, place))) order by turn.place), '[]')
+  from jsonb_array_elements(p_body) with ordinality as turn (one, place)
+$$;
+
+--
+-- Name: FUNCTION prompt_turns(p_body jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.prompt_turns(p_body jsonb) IS 'The turns of a prompt with all their text: [[role, text]]. Internal.';
 
 --
 -- Name: protocols(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -4766,6 +4874,30 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) IS 'The parts of a running reply after a place, in order: a reader that joins late, or lost its socket, goes on from here.';
+
+--
+-- Name: read_prompts(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.read_prompts(p_task uuid) RETURNS TABLE(attempt integer, call integer, model text, version text, parameters jsonb, turns jsonb, sources jsonb, sha256 text, made_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if not (atlas.is_service() or atlas.owns_task(p_task)) then
+    raise exception using errcode = 'AT004', message = format('no task %s', p_task), hint = 'see `atlas tasks` or atlas.task_history for the ids';
+  end if;
+  return query
+  select a.number, p.call, p.model, p.version, p.parameters, atlas.prompt_turns(p.body), p.sources, encode(p.sha256, 'hex'), p.made_at
+  from atlas.prompt p join atlas.attempt a on a.id = p.attempt_id where p.task_id = p_task order by a.number, p.call;
+end
+$$;
+
+--
+-- Name: FUNCTION read_prompts(p_task uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.read_prompts(p_task uuid) IS 'What models were asked for a task, whole: [[role, text]] beginning with the instructions. For who may read the task.';
 
 --
 -- Name: read_source(text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -7414,6 +7546,35 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.trim_parts(p_before timestamp with time zone, p_limit integer) IS 'Deletes the parts of the next replies that were complete before a time. Internal.';
+
+--
+-- Name: trim_prompt_texts(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.trim_prompt_texts() RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  n integer;
+begin
+  if not pg_try_advisory_xact_lock(hashtext('atlas.prompt_text'), 0) then
+    return 0;
+  end if;
+  delete from atlas.prompt_text t where t.sha256 in (
+    select o.sha256 from atlas.prompt_text o
+    where o.seen_at < now() - interval '1 day' and not exists (select from (select unnest(p.texts) as sha256 from atlas.prompt p) used where used.sha256 = o.sha256)
+    limit 10000);
+  get diagnostics n = row_count;
+  return n;
+end
+$$;
+
+--
+-- Name: FUNCTION trim_prompt_texts(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.trim_prompt_texts() IS 'Removes shared texts that no prompt has any more, a day after one last did. Says how many.';
 
 --
 -- Name: trim_tasks(timestamp with time zone, integer); Type: FUNCTION; Schema: atlas; Owner: -
@@ -12029,6 +12190,133 @@ COMMENT ON COLUMN atlas.price_factor.name IS 'Its name in the provider''s API.';
 COMMENT ON COLUMN atlas.price_factor.factor IS '0.5 is half the price.';
 
 --
+-- Name: prompt; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.prompt (
+    attempt_id uuid NOT NULL,
+    call integer NOT NULL,
+    task_id uuid NOT NULL,
+    model text NOT NULL,
+    version text NOT NULL,
+    parameters jsonb NOT NULL,
+    body jsonb NOT NULL,
+    sources jsonb NOT NULL,
+    texts bytea[] NOT NULL,
+    sha256 bytea NOT NULL,
+    made_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT prompt_call_check CHECK ((call >= 0)),
+    CONSTRAINT prompt_sha256_check CHECK ((length(sha256) = 32))
+);
+
+--
+-- Name: TABLE prompt; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.prompt IS 'What a model was asked in each call. atlas.read_prompts puts the texts together.';
+
+--
+-- Name: COLUMN prompt.attempt_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.prompt.attempt_id IS 'The attempt.';
+
+--
+-- Name: COLUMN prompt.call; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.prompt.call IS 'The call of the attempt, from 0.';
+
+--
+-- Name: COLUMN prompt.task_id; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.prompt.task_id IS 'The task.';
+
+--
+-- Name: COLUMN prompt.model; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.prompt.model IS 'The model.';
+
+--
+-- Name: COLUMN prompt.version; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.prompt.version IS 'The version of the prompts.';
+
+--
+-- Name: COLUMN prompt.parameters; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.prompt.parameters IS 'Kind of reply, output limit, effort, service tier, JSON Schema.';
+
+--
+-- Name: COLUMN prompt.body; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.prompt.body IS 'Instructions and turns, [[role, [piece]]]: a piece is text, or {"sha256"} of atlas.prompt_text.';
+
+--
+-- Name: COLUMN prompt.sources; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.prompt.sources IS 'What the sources are called in it, and where they stand.';
+
+--
+-- Name: COLUMN prompt.texts; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.prompt.texts IS 'The hashes of its shared texts.';
+
+--
+-- Name: COLUMN prompt.sha256; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.prompt.sha256 IS 'The hash of the whole, as the audit has it.';
+
+--
+-- Name: COLUMN prompt.made_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.prompt.made_at IS 'When it was sent.';
+
+--
+-- Name: prompt_text; Type: TABLE; Schema: atlas; Owner: -
+--
+
+CREATE TABLE atlas.prompt_text (
+    sha256 bytea NOT NULL,
+    text text NOT NULL,
+    seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT prompt_text_sha256_check CHECK ((length(sha256) = 32))
+);
+
+--
+-- Name: TABLE prompt_text; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TABLE atlas.prompt_text IS 'Instructions and passages of prompts, once each by their hash.';
+
+--
+-- Name: COLUMN prompt_text.sha256; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.prompt_text.sha256 IS 'SHA-256 of the text in UTF-8.';
+
+--
+-- Name: COLUMN prompt_text.text; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.prompt_text.text IS 'The text.';
+
+--
+-- Name: COLUMN prompt_text.seen_at; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.prompt_text.seen_at IS 'When a prompt last had it, give or take a day.';
+
+--
 -- Name: queue_status; Type: VIEW; Schema: atlas; Owner: -
 --
 
@@ -14714,6 +15002,20 @@ ALTER TABLE ONLY atlas.project
     ADD CONSTRAINT project_pkey PRIMARY KEY (id);
 
 --
+-- Name: prompt prompt_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.prompt
+    ADD CONSTRAINT prompt_pkey PRIMARY KEY (attempt_id, call);
+
+--
+-- Name: prompt_text prompt_text_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.prompt_text
+    ADD CONSTRAINT prompt_text_pkey PRIMARY KEY (sha256);
+
+--
 -- Name: rate_bucket rate_bucket_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -15027,6 +15329,12 @@ CREATE INDEX outbox_pending ON atlas.outbox USING btree (destination_id, "positi
 --
 
 CREATE INDEX outbox_task ON atlas.outbox USING btree (task_id, destination_id, "position") WHERE (state = ANY (ARRAY['pending'::text, 'dead'::text]));
+
+--
+-- Name: prompt_task; Type: INDEX; Schema: atlas; Owner: -
+--
+
+CREATE INDEX prompt_task ON atlas.prompt USING btree (task_id);
 
 --
 -- Name: reply_part_task; Type: INDEX; Schema: atlas; Owner: -
@@ -15368,6 +15676,18 @@ CREATE TRIGGER drop_draft AFTER UPDATE OF erased_at ON atlas.task FOR EACH ROW W
 COMMENT ON TRIGGER drop_draft ON atlas.task IS 'What is erased or trimmed is no draft.';
 
 --
+-- Name: task drop_prompts; Type: TRIGGER; Schema: atlas; Owner: -
+--
+
+CREATE TRIGGER drop_prompts AFTER UPDATE OF erased_at ON atlas.task FOR EACH ROW WHEN ((new.erased_at IS NOT NULL)) EXECUTE FUNCTION atlas.drop_prompts();
+
+--
+-- Name: TRIGGER drop_prompts ON task; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TRIGGER drop_prompts ON atlas.task IS 'What is erased or trimmed has no prompt.';
+
+--
 -- Name: reply_part number_part; Type: TRIGGER; Schema: atlas; Owner: -
 --
 
@@ -15601,6 +15921,20 @@ ALTER TABLE ONLY atlas.outbox
 
 ALTER TABLE ONLY atlas.outbox
     ADD CONSTRAINT outbox_out_id_fkey FOREIGN KEY (out_id) REFERENCES public.architect_out(id);
+
+--
+-- Name: prompt prompt_attempt_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.prompt
+    ADD CONSTRAINT prompt_attempt_id_fkey FOREIGN KEY (attempt_id) REFERENCES atlas.attempt(id) ON DELETE CASCADE;
+
+--
+-- Name: prompt prompt_task_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE ONLY atlas.prompt
+    ADD CONSTRAINT prompt_task_id_fkey FOREIGN KEY (task_id) REFERENCES atlas.task(id) ON DELETE CASCADE;
 
 --
 -- Name: reply_part reply_part_attempt_id_fkey; Type: FK CONSTRAINT; Schema: atlas; Owner: -
@@ -16087,6 +16421,18 @@ ALTER TABLE atlas.price_factor ENABLE ROW LEVEL SECURITY;
 --
 
 ALTER TABLE atlas.project ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: prompt; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.prompt ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: prompt_text; Type: ROW SECURITY; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.prompt_text ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: rate_bucket; Type: ROW SECURITY; Schema: atlas; Owner: -
@@ -16851,6 +17197,12 @@ REVOKE ALL ON FUNCTION atlas.drop_post(p_task_id uuid, p_part text) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.drop_post(p_task_id uuid, p_part text) TO service_role;
 
 --
+-- Name: FUNCTION drop_prompts(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.drop_prompts() FROM PUBLIC;
+
+--
 -- Name: FUNCTION due_again(p_task atlas.task, p_kind text, p_retry_after interval); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -17005,6 +17357,14 @@ REVOKE ALL ON FUNCTION atlas.get_delivery(p_task_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.get_delivery(p_task_id uuid) TO service_role;
 
 --
+-- Name: FUNCTION get_prompt(p_task uuid, p_for uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.get_prompt(p_task uuid, p_for uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.get_prompt(p_task uuid, p_for uuid) TO service_role;
+GRANT ALL ON FUNCTION atlas.get_prompt(p_task uuid, p_for uuid) TO atlas_worker;
+
+--
 -- Name: FUNCTION get_reply(p_task_id uuid, p_for uuid); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -17120,6 +17480,14 @@ REVOKE ALL ON FUNCTION atlas.keep_late_text(p_attempt_id uuid, p_task atlas.task
 --
 
 REVOKE ALL ON FUNCTION atlas.keep_message() FROM PUBLIC;
+
+--
+-- Name: FUNCTION keep_prompts(p_items jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.keep_prompts(p_items jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.keep_prompts(p_items jsonb) TO service_role;
+GRANT ALL ON FUNCTION atlas.keep_prompts(p_items jsonb) TO atlas_worker;
 
 --
 -- Name: FUNCTION known_documents(p_project uuid, p_sources text[]); Type: ACL; Schema: atlas; Owner: -
@@ -17328,6 +17696,12 @@ GRANT ALL ON FUNCTION atlas.price_on(model_name text, day date) TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.project_of(sender uuid, named text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION prompt_turns(p_body jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.prompt_turns(p_body jsonb) FROM PUBLIC;
+
+--
 -- Name: FUNCTION protocols(); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -17395,6 +17769,14 @@ GRANT ALL ON FUNCTION atlas.read_first(p_task uuid) TO atlas_worker;
 REVOKE ALL ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) TO authenticated;
 GRANT ALL ON FUNCTION atlas.read_parts(p_task_id uuid, p_attempt integer, p_generation integer, p_offset integer) TO service_role;
+
+--
+-- Name: FUNCTION read_prompts(p_task uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.read_prompts(p_task uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.read_prompts(p_task uuid) TO authenticated;
+GRANT ALL ON FUNCTION atlas.read_prompts(p_task uuid) TO service_role;
 
 --
 -- Name: FUNCTION read_source(p_sha256 text); Type: ACL; Schema: atlas; Owner: -
@@ -17900,6 +18282,14 @@ GRANT ALL ON FUNCTION atlas.trim_outbox(p_keep interval, p_limit integer) TO atl
 --
 
 REVOKE ALL ON FUNCTION atlas.trim_parts(p_before timestamp with time zone, p_limit integer) FROM PUBLIC;
+
+--
+-- Name: FUNCTION trim_prompt_texts(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.trim_prompt_texts() FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.trim_prompt_texts() TO service_role;
+GRANT ALL ON FUNCTION atlas.trim_prompt_texts() TO atlas_worker;
 
 --
 -- Name: FUNCTION trim_tasks(p_before timestamp with time zone, p_limit integer); Type: ACL; Schema: atlas; Owner: -
@@ -18614,6 +19004,18 @@ GRANT SELECT ON TABLE atlas.post TO service_role;
 
 GRANT SELECT ON TABLE atlas.price_factor TO authenticated;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE atlas.price_factor TO service_role;
+
+--
+-- Name: TABLE prompt; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.prompt TO service_role;
+
+--
+-- Name: TABLE prompt_text; Type: ACL; Schema: atlas; Owner: -
+--
+
+GRANT SELECT ON TABLE atlas.prompt_text TO service_role;
 
 --
 -- Name: TABLE queue_status; Type: ACL; Schema: atlas; Owner: -

@@ -39,6 +39,7 @@ begin
     atlas.words_of(t.title || ' ' || coalesce((regexp_match(n.data ->> 'content', '(?n)^# +(.*\S)'))[1], ''))
   from new_rows n join atlas.task t on t.id = n.task_id and t.kind = 'chat'
   where n.data #>> '{metadata,kind}' = 'adr' and n.data #>> '{metadata,status}' = 'completed' and n.data -> 'metadata' -> 'truncated' is null
+    and n.data -> 'metadata' -> 'replays' is null
   on conflict do nothing;
   -- a revision takes the place of what it revises
   delete from atlas.open_draft d using new_rows n

@@ -8,7 +8,7 @@ as $$
 declare
   known constant text[] := array['tokens', 'model', 'parent_id', 'status', 'schema_ver', 'chunk', 'sources', 'usage', 'error', 'priority',
     'reply_to', 'sender_key', 'run_after', 'completion_window', 'kind', 'warnings', 'traceparent', 'project', 'truncated',
-    'anew', 'revises', 'sections', 'answers', 'ask', 'kind_chosen', 'prompts', 'read_first', 'record', 'claims', 'work_items'];
+    'anew', 'replays', 'revises', 'sections', 'answers', 'ask', 'kind_chosen', 'prompts', 'read_first', 'record', 'claims', 'work_items'];
   kind text;
 begin
   if metadata is null then
@@ -45,9 +45,11 @@ begin
     perform atlas.refuse('metadata.completion_window', format('%s is not known', metadata -> 'completion_window'),
       'send "2h" or "8h" for a later and cheaper reply, or leave it out');
   end if;
-  if jsonb_typeof(metadata -> 'revises') <> 'null' and atlas.as_uuid(metadata ->> 'revises') is null then
-    perform atlas.refuse('metadata.revises', format('%s is not a UUID', metadata -> 'revises'), 'send the id of the task whose reply is to be revised');
-  end if;
+  foreach kind in array array['revises', 'replays'] loop
+    if jsonb_typeof(metadata -> kind) <> 'null' and atlas.as_uuid(metadata ->> kind) is null then
+      perform atlas.refuse('metadata.' || kind, format('%s is not a UUID', metadata -> kind), 'send the id of the task whose reply it is');
+    end if;
+  end loop;
   if jsonb_typeof(metadata -> 'anew') not in ('boolean', 'null') then
     perform atlas.refuse('metadata.anew', 'must be true or false', 'leave it out: what is decided is not asked again');
   end if;

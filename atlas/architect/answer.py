@@ -11,11 +11,12 @@ from uuid import UUID
 from atlas.architect import prompt
 from atlas.architect.generation import Generation
 from atlas.architect.judge import Judged, judge
-from atlas.architect.kinds import COMPARISON, PROMPTS, RECORD, ReplyKind, asked_kind
+from atlas.architect.kept import asked_again
+from atlas.architect.kinds import COMPARISON, KINDS, PROMPTS, RECORD, ReplyKind, asked_kind
 from atlas.architect.ports import Decisions, Diagrams, Models, Retriever, Thread
 from atlas.architect.prompt import InputTooLarge
 from atlas.architect.revision import Revised, revised, revision_of
-from atlas.architect.room import how_to_raise
+from atlas.architect.room import Room, how_to_raise
 from atlas.architect.run import GeneratedText, Run
 from atlas.architect.standing import NOTHING, UNKNOWN, LookedUp, Standing, read, standing
 from atlas.diagrams.fences import UncheckedDiagrams, diagrams, one_line, without
@@ -67,7 +68,10 @@ class Architect:
         """The reply to a run's question. Raises what Generation and prompt.build raise."""
         task = run.task
         revised = await self._revised(run)
+        replayed = await self._replayed(run)
         kind, why = (revision_of(revised), None) if revised else asked_kind(task.metadata, task.question)
+        if replayed:
+            kind = KINDS.get(str(replayed["parameters"].get("kind")), kind)
         warnings: list[str] = []
         known_first = await self._read_first(run, warnings)
         if not task.inherited and (found := _stands(run, kind, known_first)).verdict == "decided":
@@ -75,7 +79,9 @@ class Architect:
         chain, known = await self._models.current()
         if not chain.models:
             raise BadRequest("no model is left: " + "; ".join(passed.line for passed in chain.passed), code="no_model")
-        chunks = await self._retrieve(run, warnings)
+        if replayed and (asked_model := task.metadata.get("model")):
+            chain = Chain(models=(known.get(str(asked_model), Model(name=str(asked_model))),), passed=())
+        chunks = () if replayed else await self._retrieve(run, warnings)
         stands = _stands(run, kind, known_first, chunks)
         if revised:
             thread = [revised.exchange]
@@ -88,6 +94,13 @@ class Architect:
         built: dict[str, ModelCall] = {}
 
         def build(model: Model, count: Count, room: int) -> ModelCall:
+            if replayed:
+                built[model.name] = again = asked_again(replayed, model, kind, task.question)
+                if again.input_tokens(count) > Room(per_run=room).input:
+                    raise InputTooLarge(
+                        f"the prompt does not fit into half of a run of {room}: {how_to_raise(task.per_run_scope)}"
+                    )
+                return again
             asked = prompt.build(task.question, thread=thread, chunks=chunks, per_run=room, count=count, key=task.label_key,
                                per_run_scope=task.per_run_scope, kind=kind)  # fmt: skip
             if revised and not any(role == "assistant" for role, _ in asked.turns):
@@ -98,7 +111,7 @@ class Architect:
             built[model.name] = ModelCall(
                 model=model, instructions=asked.instructions, turns=asked.turns, max_output_tokens=0, question=task.question,
                 sources=asked.sources, labels=asked.labels, schema=None if model.is_offline else kind.schema,
-                opening=stands.opening,
+                opening=stands.opening, kind=kind.name,
             )  # fmt: skip
             return built[model.name]
 
@@ -122,6 +135,15 @@ class Architect:
         if named is None:
             return None
         return revised(await self._decisions.get_reply(named, run.task.task_id), named)
+
+    async def _replayed(self, run: Run) -> JsonObject | None:
+        """What was asked for a reply that is to be written once more. Raises WrongState where it is not kept any more."""
+        named = as_uuid(run.task.metadata.get("replays"))
+        if named is None:
+            return None
+        found = await self._decisions.get_prompt(named, run.task.task_id)
+        asked_again(found, Model(name="offline"), RECORD, "")
+        return found
 
     async def _read_first(self, run: Run, warnings: list[str]) -> LookedUp | None:
         """What is decided already; None where nobody could look."""
@@ -208,7 +230,7 @@ def _stands(run: Run, kind: ReplyKind, known: LookedUp | None, chunks: Sequence[
     """How the question stands to what is decided. A question within a thread goes on from its own."""
     if known is None:
         return UNKNOWN
-    if run.task.parent_id or run.task.metadata.get("revises"):
+    if run.task.parent_id or {"revises", "replays"} & set(run.task.metadata):
         return NOTHING
     found = standing(run.task.question, known, chunks, anew=run.task.metadata.get("anew") is True)
     # what changes nothing contradicts nothing: a short answer, a review
@@ -260,6 +282,8 @@ def _completion(
             for label, chunk in zip(call.labels, call.sources, strict=True)
         ],
     }
+    if replays := run.task.metadata.get("replays"):
+        metadata["replays"] = str(replays)
     if revised:
         metadata["revises"] = str(revised.task)
         metadata["sources"] += [source | {"cited": source["id"] in cited} for source in revised.sources]

@@ -8,7 +8,8 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from atlas.architect.ports import Models, Money, Progress, Rates
+from atlas.architect.kept import kept
+from atlas.architect.ports import Models, Money, Progress, Prompts, Rates
 from atlas.architect.reading import Reading
 from atlas.architect.run import FinishedCall, GeneratedText, Run
 from atlas.backoff import full_jitter, pause_after
@@ -31,11 +32,12 @@ class Calls:
     """Makes calls for runs. tier: the service tier that is asked for, and reserved at its price."""
 
     def __init__(
-        self, *, generator: Generator, money: Money, progress: Progress, models: Models, rates: Rates, metrics: Metrics,
-        tier: str = "default",
+        self, *, generator: Generator, money: Money, prompts: Prompts, progress: Progress, models: Models, rates: Rates,
+        metrics: Metrics, tier: str = "default",
     ) -> None:  # fmt: skip
         self._generator = generator
         self._money = money
+        self._prompts = prompts
         self._progress = progress
         self._models = models
         self._rates = rates
@@ -70,6 +72,8 @@ class Calls:
         if entrance == "shut":
             await self._settle(run, answer["spend_id"], answer["tokens"], NOTHING_USED, call.model.name)
             raise UpstreamFailed(f"the breaker of {call.model.name} is open", code="breaker_open")
+        if not call.model.is_offline:
+            await self._prompts.keep(kept(call, run.task.attempt_id, number, self._tier))
         named = {"task": str(run.task.task_id), "attempt": str(run.task.attempt_id), "call": str(answer["spend_id"])}
         if PROMPTS.isEnabledFor(logging.DEBUG):
             turns = "\n\n".join(f"{role}: {text}" for role, text in call.turns)

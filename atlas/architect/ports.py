@@ -48,6 +48,13 @@ class Money(Protocol):
         """Settles a call that does not end its task; usage None: not known, so all of it counts."""
 
 
+class Prompts(Protocol):
+    """Keeps what models are asked."""
+
+    async def keep(self, prompt: JsonObject) -> None:
+        """Stored before this returns: an item of atlas.keep_prompts in SQL."""
+
+
 class Thread(Protocol):
     """Looks up earlier exchanges."""
 
@@ -61,6 +68,9 @@ class Decisions(Protocol):
 
     async def get_reply(self, task: UUID, asking: TaskId) -> JsonObject | None:
         """A reply with its question and metadata; None where there is none that the asking task's sender may read."""
+
+    async def get_prompt(self, task: UUID, asking: TaskId) -> JsonObject | None:
+        """What was asked for such a reply; None where nothing is kept of it."""
 
     async def read_first(self, task: TaskId) -> JsonObject:
         """What is decided, or proposed just now, that a task's question speaks of: atlas.read_first in SQL."""

@@ -16,11 +16,8 @@ from rich.segment import Segment
 from atlas.commands.common import JsonFlag, TaskArgument, cell, dump, face, local_worker, runs, show_rows
 from atlas.commands.console import complain, say, tell
 from atlas.commands.following import end_with, of_record, receipt, show_stream, unless_interrupted
-from atlas.errors import UsageError, WrongState
-from atlas.ids import short_id
+from atlas.errors import UsageError
 from atlas.messages import chat
-from atlas.record.changes import changes
-from atlas.record.opening import opening_of
 from atlas.tasks.follow import ENDED
 from atlas.tasks.port import Tasks
 from atlas.text import visible
@@ -113,61 +110,11 @@ async def ask(
         message = chat(text, task_id=own, parent_id=parent_id, project=project, priority=priority,
                        completion_window=None if when == "soonest" else when, kind=kind,
                        anew=anew or None)  # fmt: skip
-        await _send(reads, message, detach=detach, raw=stream, as_json=as_json)
+        await send(reads, message, detach=detach, raw=stream, as_json=as_json)
 
 
-@runs
-async def revise(
-    task: TaskArgument,
-    change: Annotated[
-        str | None, typer.Argument(help="What has to change; `-` reads standard input.", show_default=False)
-    ] = None,
-    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read it from a file.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the id and leave.")] = False,
-    stream: StreamFlag = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Revise a reply: sections that need not change stay as they are, to the letter."""
-    text = question_of(change, file)
-    async with face() as reads:
-        old = await reads.task(await reads.find(task))
-        if old["state"] != "completed":
-            raise WrongState(f"task {short_id(old['id'])} is {old['state']}", "a completed reply can be revised")
-        message = chat(text, revises=str(old["id"]), project=old["metadata"].get("project"))
-        await _send(reads, message, detach=detach, raw=stream, as_json=as_json)
-
-
-@runs
-async def diff(
-    task: TaskArgument,
-    other: Annotated[str | None, typer.Argument(help="The earlier version; without it, what the task revises.")] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Show what changed between two versions of a record, by section and sentence."""
-    async with face() as reads:
-        new = await reads.task(await reads.find(task))
-        named = other or new["metadata"].get("revises")
-        if named is None:
-            raise UsageError(f"task {short_id(new['id'])} revises nothing", "name the earlier version: atlas diff TASK EARLIER")
-        old = await reads.task(await reads.find(named))
-    for one in (old, new):
-        if not one["reply"]:
-            raise WrongState(f"task {short_id(one['id'])} is {one['state']}, without a reply", "compare two that are completed")
-    found = changes(*(one["reply"][len(opening_of(one["reply"])) :] for one in (old, new)))
-    if as_json:
-        say(dump([{"section": c.name, "state": c.state, "removed": c.removed, "added": c.added} for c in found]))
-        return
-    for change in found:
-        if change.state != "same":
-            say(f"## {change.name} ({change.state})")
-            for sign, lines in (("-", change.removed), ("+", change.added)):
-                for line in lines:
-                    say(f"{sign} {line}")
-            say()
-    tell(f"the same: {', '.join(change.name for change in found if change.state == 'same') or 'nothing'}")
-
-
-async def _send(reads: Tasks, message: dict[str, Any], *, detach: bool, raw: bool, as_json: bool) -> None:
+async def send(reads: Tasks, message: dict[str, Any], *, detach: bool, raw: bool, as_json: bool) -> None:
+    """Sends a question, and follows it unless somebody wants to leave."""
     sent = await reads.submit(message)
     found = UUID(str(sent["task_id"]))
     if not sent["created"]:
@@ -302,5 +249,5 @@ async def retry(task: TaskArgument, as_json: JsonFlag = False) -> None:
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    for command in (ask, revise, diff, tail, tasks, show, cancel, retry):
+    for command in (ask, tail, tasks, show, cancel, retry):
         app.command()(command)

@@ -132,6 +132,20 @@ class PostgresQueue:
         found = await self._pool.value("select atlas.get_reply($1, $2)", task, asking)
         return None if found is None else dict(found)
 
+    async def keep_prompts(self, items: Sequence[JsonObject]) -> list[None]:
+        """Keeps what models are about to be asked."""
+        await self._pool.value("select atlas.keep_prompts($1)", list(items))
+        return [None] * len(items)
+
+    async def get_prompt(self, task: UUID, asking: TaskId) -> JsonObject | None:
+        """What was asked for a reply that the asking task's sender may read."""
+        found = await self._pool.value("select atlas.get_prompt($1, $2)", task, asking)
+        return None if found is None else dict(found)
+
+    async def trim_prompt_texts(self) -> int:
+        """Removes texts that no prompt has any more; says how many."""
+        return int(await self._pool.value("select atlas.trim_prompt_texts()"))
+
     async def read_first(self, task: TaskId) -> JsonObject:
         """What is decided, or proposed just now, that a task's question speaks of."""
         return dict(await self._pool.value("select atlas.read_first($1)", task))

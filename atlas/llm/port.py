@@ -28,6 +28,8 @@ class ModelCall:
     """Calls with the same key share what the provider caches: the project."""
     schema: JsonObject | None = None
     """The JSON Schema that the reply has to follow; without one it is text."""
+    kind: str = ""
+    """The kind of reply that it asks for."""
     opening: str = ""
     """What the reply begins with, before what the model writes."""
     completion_window: str = "soonest"

@@ -16,7 +16,7 @@ HEAD = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class RecordSection:
     """A level 2 heading with all that follows it, to the next one; HEAD: what stands before the first."""
 
     name: str
@@ -33,16 +33,16 @@ class SectionChange:
     added: tuple[str, ...] = ()
 
 
-def sections(markdown: str) -> list[Section]:
+def sections(markdown: str) -> list[RecordSection]:
     """The sections of a record in their order. Together their texts are the record."""
     lines = markdown.splitlines(keepends=True)
     marks = [mark for mark in headings(markdown.replace("\r\n", "\n").replace("\r", "\n")) if mark.level == 2]
     starts = [mark.start for mark in marks]
     found = []
     if starts[:1] != [0]:
-        found.append(Section(name=HEAD, text="".join(lines[: starts[0] if starts else len(lines)])))
+        found.append(RecordSection(name=HEAD, text="".join(lines[: starts[0] if starts else len(lines)])))
     for mark, end in zip(marks, [*starts[1:], len(lines)], strict=False):
-        found.append(Section(name=mark.text, text="".join(lines[mark.start : end])))
+        found.append(RecordSection(name=mark.text, text="".join(lines[mark.start : end])))
     return found
 
 
@@ -61,7 +61,7 @@ def splice(original: str, rewritten: str, order: Sequence[str]) -> tuple[str, li
                 continue
             # what stands before a title is kept as it was
             was = re.search(r"(?m)^# \S", kept[0].text) if kept and kept[0].name == HEAD else None
-            new = Section(name=HEAD, text=(kept[0].text[: was.start()] if was else "") + new.text[title.start() :])
+            new = RecordSection(name=HEAD, text=(kept[0].text[: was.start()] if was else "") + new.text[title.start() :])
         # where a name stands twice, the first of one is the first of the other
         places = [n for n, old in enumerate(kept) if _plain(old.name) == _plain(new.name)]
         place = places[seen[_plain(new.name)]] if seen[_plain(new.name)] < len(places) else None
@@ -69,13 +69,13 @@ def splice(original: str, rewritten: str, order: Sequence[str]) -> tuple[str, li
         if place is None:
             after = [n for n, old in enumerate(kept) if _rank(old.name, order) <= _rank(new.name, order)]
             place = after[-1] + 1 if after else len(kept)
-            kept.insert(place, Section(name=new.name, text=""))
+            kept.insert(place, RecordSection(name=new.name, text=""))
         elif kept[place].text.strip() == new.text.strip():
             continue
         is_last = place == len(kept) - 1
         if place and not kept[place - 1].text.endswith("\n\n"):
-            kept[place - 1] = Section(name=kept[place - 1].name, text=kept[place - 1].text.rstrip("\n") + "\n\n")
-        kept[place] = Section(name=kept[place].name or new.name, text=new.text.strip() + ("\n" if is_last else "\n\n"))
+            kept[place - 1] = RecordSection(name=kept[place - 1].name, text=kept[place - 1].text.rstrip("\n") + "\n\n")
+        kept[place] = RecordSection(name=kept[place].name or new.name, text=new.text.strip() + ("\n" if is_last else "\n\n"))
         changed.append(new.name or "title")
     return "".join(section.text for section in kept), changed
 

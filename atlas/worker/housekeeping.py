@@ -47,6 +47,9 @@ class Upkeep(Protocol):
     async def trim_history(self) -> JsonObject:
         """Trims some of what the retention no longer keeps: {"tasks", "texts", "parts"}, a number each."""
 
+    async def trim_prompt_texts(self) -> int:
+        """Removes texts that no prompt has any more; says how many."""
+
     async def watch_ledger(self) -> JsonObject:
         """Proves the books, unless another worker has done so lately: {"wrong": rows, "rows": those found now}."""
 
@@ -85,6 +88,7 @@ class Housekeeping:
             (self.check_books, 60.0),
             (self.check_audit, 300.0),
             (self.trim, 60.0),
+            (self.trim_prompts, 21_600.0),
         ]
 
     async def every(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
@@ -150,6 +154,10 @@ class Housekeeping:
             await asyncio.sleep(0.05)
         if total["tasks"] or total["texts"]:
             log.info("retention: %d tasks trimmed, the texts of %d erased", total["tasks"], total["texts"])
+
+    async def trim_prompts(self) -> None:
+        if trimmed := await self._upkeep.trim_prompt_texts():
+            log.info("%d texts of prompts trimmed", trimmed)
 
     async def check_audit(self) -> None:
         broken = await self._upkeep.watch_audit()

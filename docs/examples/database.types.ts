@@ -1022,6 +1022,97 @@ export type Database = {
         };
         Relationships: [];
       };
+      "prompt": {
+        Row: {
+          "attempt_id": string;
+          "body": NonNullable<Json>;
+          "call": number;
+          "made_at": string;
+          "model": string;
+          "parameters": NonNullable<Json>;
+          "sha256": string;
+          "sources": NonNullable<Json>;
+          "task_id": string;
+          "texts": (string)[];
+          "version": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "attempt_id": string;
+          "body": NonNullable<Json>;
+          "call": number;
+          "made_at"?: string;
+          "model": string;
+          "parameters": NonNullable<Json>;
+          "sha256": string;
+          "sources": NonNullable<Json>;
+          "task_id": string;
+          "texts": (string)[];
+          "version": string;
+        };
+        Update: {
+          "attempt_id"?: string;
+          "body"?: NonNullable<Json>;
+          "call"?: number;
+          "made_at"?: string;
+          "model"?: string;
+          "parameters"?: NonNullable<Json>;
+          "sha256"?: string;
+          "sources"?: NonNullable<Json>;
+          "task_id"?: string;
+          "texts"?: (string)[];
+          "version"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "prompt_attempt_id_fkey";
+            columns: ["attempt_id"];
+            isOneToOne: false;
+            referencedRelation: "attempt";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "prompt_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "dead_letters";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "prompt_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "task";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "prompt_task_id_fkey";
+            columns: ["task_id"];
+            isOneToOne: false;
+            referencedRelation: "task_history";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "prompt_text": {
+        Row: {
+          "seen_at": string;
+          "sha256": string;
+          "text": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "seen_at"?: string;
+          "sha256": string;
+          "text": string;
+        };
+        Update: {
+          "seen_at"?: string;
+          "sha256"?: string;
+          "text"?: string;
+        };
+        Relationships: [];
+      };
       "rate_bucket": {
         Row: {
           "as_of": string;
@@ -2225,6 +2316,7 @@ export type Database = {
       "flush_cache": { Args: Record<PropertyKey, never>; Returns: undefined };
       "get_budgets": { Args: Record<PropertyKey, never>; Returns: Json };
       "get_delivery": { Args: { "p_task_id": string }; Returns: Json };
+      "get_prompt": { Args: { "p_for": string; "p_task": string }; Returns: Json };
       "get_reply": { Args: { "p_for": string; "p_task_id": string }; Returns: Json };
       "get_task": { Args: { "p_task_id": string }; Returns: Json };
       "get_thread": {
@@ -2294,6 +2386,7 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "keep_prompts": { Args: { "p_items": Json }; Returns: undefined };
       "known_documents": {
         Args: { "p_project": string; "p_sources": (string)[] };
         Returns: {
@@ -2379,6 +2472,7 @@ export type Database = {
         };
       };
       "project_of": { Args: { "named": string; "sender": string }; Returns: string };
+      "prompt_turns": { Args: { "p_body": Json }; Returns: Json };
       "protocols": { Args: Record<PropertyKey, never>; Returns: unknown };
       "provide_topic": { Args: { "p_target": string }; Returns: string };
       "queue_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
@@ -2394,6 +2488,20 @@ export type Database = {
           "offset": number;
           "seq": number;
           "text": string;
+        }[];
+      };
+      "read_prompts": {
+        Args: { "p_task": string };
+        Returns: {
+          "attempt": number;
+          "call": number;
+          "made_at": string;
+          "model": string;
+          "parameters": Json;
+          "sha256": string;
+          "sources": Json;
+          "turns": Json;
+          "version": string;
         }[];
       };
       "read_source": {
@@ -2749,6 +2857,7 @@ export type Database = {
       "trim_messages": { Args: { "p_keep"?: string }; Returns: number };
       "trim_outbox": { Args: { "p_keep": string; "p_limit"?: number }; Returns: number };
       "trim_parts": { Args: { "p_before": string; "p_limit": number }; Returns: number };
+      "trim_prompt_texts": { Args: Record<PropertyKey, never>; Returns: number };
       "trim_tasks": { Args: { "p_before": string; "p_limit": number }; Returns: number };
       "trim_texts": { Args: { "p_before": string; "p_limit": number }; Returns: number };
       "uid": { Args: Record<PropertyKey, never>; Returns: string };

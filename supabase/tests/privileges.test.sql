@@ -1,7 +1,7 @@
 -- What each role may do with each table, view and function: denials first. Row level security is in rows.test.sql.
 begin;
 set local search_path = public, extensions;
-select plan(312);
+select plan(322);
 
 -- anon
 select table_privs_are('atlas', 'attempt', 'anon', array[]::text[]);
@@ -15,6 +15,8 @@ select table_privs_are('atlas', 'control', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'decision', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'decisions', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'open_draft', 'anon', array[]::text[]);
+select table_privs_are('atlas', 'prompt', 'anon', array[]::text[]);
+select table_privs_are('atlas', 'prompt_text', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'deviation', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'work_item', 'anon', array[]::text[]);
 select table_privs_are('atlas', 'spend_by_decision', 'anon', array[]::text[]);
@@ -78,6 +80,8 @@ select table_privs_are('atlas', 'control', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'decision', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'decisions', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'open_draft', 'atlas_worker', array[]::text[]);
+select table_privs_are('atlas', 'prompt', 'atlas_worker', array[]::text[]);
+select table_privs_are('atlas', 'prompt_text', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'deviation', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'work_item', 'atlas_worker', array[]::text[]);
 select table_privs_are('atlas', 'spend_by_decision', 'atlas_worker', array[]::text[]);
@@ -136,6 +140,8 @@ select table_privs_are('atlas', 'control', 'authenticated', array[]::text[]);
 select table_privs_are('atlas', 'decision', 'authenticated', array['SELECT']::text[]);
 select table_privs_are('atlas', 'decisions', 'authenticated', array['SELECT']::text[]);
 select table_privs_are('atlas', 'open_draft', 'authenticated', array['SELECT']::text[]);
+select table_privs_are('atlas', 'prompt', 'authenticated', array[]::text[]);
+select table_privs_are('atlas', 'prompt_text', 'authenticated', array[]::text[]);
 select table_privs_are('atlas', 'deviation', 'authenticated', array['SELECT']::text[]);
 select table_privs_are('atlas', 'work_item', 'authenticated', array['SELECT']::text[]);
 select table_privs_are('atlas', 'spend_by_decision', 'authenticated', array['SELECT']::text[]);
@@ -204,6 +210,8 @@ select table_privs_are('atlas', 'control', 'service_role', array['SELECT']::text
 select table_privs_are('atlas', 'decision', 'service_role', array['SELECT']::text[]);
 select table_privs_are('atlas', 'decisions', 'service_role', array['SELECT']::text[]);
 select table_privs_are('atlas', 'open_draft', 'service_role', array['SELECT']::text[]);
+select table_privs_are('atlas', 'prompt', 'service_role', array['SELECT']::text[]);
+select table_privs_are('atlas', 'prompt_text', 'service_role', array['SELECT']::text[]);
 select table_privs_are('atlas', 'deviation', 'service_role', array['SELECT']::text[]);
 select table_privs_are('atlas', 'work_item', 'service_role', array['SELECT']::text[]);
 select table_privs_are('atlas', 'spend_by_decision', 'service_role', array['SELECT']::text[]);
@@ -267,6 +275,8 @@ select table_privs_are('atlas', 'control', 'atlas_rag', array[]::text[]);
 select table_privs_are('atlas', 'decision', 'atlas_rag', array[]::text[]);
 select table_privs_are('atlas', 'decisions', 'atlas_rag', array[]::text[]);
 select table_privs_are('atlas', 'open_draft', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'prompt', 'atlas_rag', array[]::text[]);
+select table_privs_are('atlas', 'prompt_text', 'atlas_rag', array[]::text[]);
 select table_privs_are('atlas', 'deviation', 'atlas_rag', array[]::text[]);
 select table_privs_are('atlas', 'work_item', 'atlas_rag', array[]::text[]);
 select table_privs_are('atlas', 'spend_by_decision', 'atlas_rag', array[]::text[]);
@@ -320,7 +330,7 @@ select table_privs_are('rag', 'usage', 'atlas_rag', array[]::text[]);
 
 -- no table without a line above
 select is((select count(*)::integer from pg_class c join pg_namespace n on n.oid = c.relnamespace
-  where c.relkind in ('r', 'v') and n.nspname in ('atlas', 'rag')), 59, 'every table and view of atlas and rag stands here');
+  where c.relkind in ('r', 'v') and n.nspname in ('atlas', 'rag')), 61, 'every table and view of atlas and rag stands here');
 -- a sender writes its message, and whose it is; nothing else
 select column_privs_are('public', 'architect_in', 'data', 'authenticated', array['INSERT', 'SELECT']);
 select column_privs_are('public', 'architect_in', 'task_id', 'authenticated', array['SELECT']);
@@ -330,10 +340,10 @@ select is((select array_agg(n.nspname || '.' || p.proname order by n.nspname || 
    where n.nspname in ('atlas', 'rag') and has_function_privilege('anon', p.oid, 'execute')), null, 'anon calls nothing');
 select is((select array_agg(n.nspname || '.' || p.proname order by n.nspname || '.' || p.proname) from pg_proc p join pg_namespace n on n.oid = p.pronamespace
    where n.nspname in ('atlas', 'rag') and has_function_privilege('authenticated', p.oid, 'execute')), array[
-  'atlas.accept', 'atlas.as_uuid', 'atlas.caller_role', 'atlas.cancel_task', 'atlas.drop_documents', 'atlas.find_task', 'atlas.get_task', 'atlas.import_decisions', 'atlas.index_document', 'atlas.is_service', 'atlas.known_documents', 'atlas.list_repositories', 'atlas.my_projects', 'atlas.my_scopes', 'atlas.names_of', 'atlas.new_id', 'atlas.owns_task', 'atlas.quote_task', 'atlas.read_parts', 'atlas.read_source', 'atlas.reject', 'atlas.report_work_item', 'atlas.retry_task', 'atlas.search_knowledge', 'atlas.set_budget', 'atlas.stale_documents', 'atlas.submit_task', 'atlas.supersede', 'atlas.take_work_item', 'atlas.task_progress', 'atlas.task_state', 'atlas.today', 'atlas.uid', 'atlas.watch_task', 'atlas.work_items', 'rag.candidates', 'rag.search'], 'people call these and no other');
+  'atlas.accept', 'atlas.as_uuid', 'atlas.caller_role', 'atlas.cancel_task', 'atlas.drop_documents', 'atlas.find_task', 'atlas.get_task', 'atlas.import_decisions', 'atlas.index_document', 'atlas.is_service', 'atlas.known_documents', 'atlas.list_repositories', 'atlas.my_projects', 'atlas.my_scopes', 'atlas.names_of', 'atlas.new_id', 'atlas.owns_task', 'atlas.quote_task', 'atlas.read_parts', 'atlas.read_prompts', 'atlas.read_source', 'atlas.reject', 'atlas.report_work_item', 'atlas.retry_task', 'atlas.search_knowledge', 'atlas.set_budget', 'atlas.stale_documents', 'atlas.submit_task', 'atlas.supersede', 'atlas.take_work_item', 'atlas.task_progress', 'atlas.task_state', 'atlas.today', 'atlas.uid', 'atlas.watch_task', 'atlas.work_items', 'rag.candidates', 'rag.search'], 'people call these and no other');
 select is((select array_agg(n.nspname || '.' || p.proname order by n.nspname || '.' || p.proname) from pg_proc p join pg_namespace n on n.oid = p.pronamespace
    where n.nspname in ('atlas', 'rag') and has_function_privilege('atlas_worker', p.oid, 'execute')), array[
-  'atlas.adopt_outbox', 'atlas.attempt_spend', 'atlas.audit_digest', 'atlas.caller_role', 'atlas.cancel_task', 'atlas.check_ledger', 'atlas.claim_outbox', 'atlas.claim_tasks', 'atlas.complete_tasks', 'atlas.cost', 'atlas.defer_upstream', 'atlas.end_holds', 'atlas.escalate', 'atlas.extend_leases', 'atlas.fail_task', 'atlas.flush_cache', 'atlas.get_budgets', 'atlas.get_reply', 'atlas.get_thread', 'atlas.has_work', 'atlas.is_service', 'atlas.lease_rate', 'atlas.list_destinations', 'atlas.list_models', 'atlas.mark_worker', 'atlas.measure_models', 'atlas.next_due', 'atlas.pause', 'atlas.price_factor_of', 'atlas.price_on', 'atlas.protocols', 'atlas.provide_topic', 'atlas.queue_metrics', 'atlas.raise_notifications', 'atlas.read_first', 'atlas.record_destination', 'atlas.record_model', 'atlas.record_probe', 'atlas.record_progress', 'atlas.record_rate', 'atlas.record_usage', 'atlas.register_worker', 'atlas.release_expired', 'atlas.report_progress', 'atlas.reserve_tokens', 'atlas.resume', 'atlas.seal_audit', 'atlas.set_budget', 'atlas.set_spend_rules', 'atlas.settle_outbox', 'atlas.take_orphans', 'atlas.take_probes', 'atlas.take_trial', 'atlas.today', 'atlas.trim_history', 'atlas.trim_inbound', 'atlas.trim_messages', 'atlas.trim_outbox', 'atlas.watch_audit', 'atlas.watch_ledger', 'atlas.worst_cost', 'rag.embedding_indexes', 'rag.recall', 'rag.record_usage', 'rag.remember', 'rag.search_task'], 'workers call these and no other');
+  'atlas.adopt_outbox', 'atlas.attempt_spend', 'atlas.audit_digest', 'atlas.caller_role', 'atlas.cancel_task', 'atlas.check_ledger', 'atlas.claim_outbox', 'atlas.claim_tasks', 'atlas.complete_tasks', 'atlas.cost', 'atlas.defer_upstream', 'atlas.end_holds', 'atlas.escalate', 'atlas.extend_leases', 'atlas.fail_task', 'atlas.flush_cache', 'atlas.get_budgets', 'atlas.get_prompt', 'atlas.get_reply', 'atlas.get_thread', 'atlas.has_work', 'atlas.is_service', 'atlas.keep_prompts', 'atlas.lease_rate', 'atlas.list_destinations', 'atlas.list_models', 'atlas.mark_worker', 'atlas.measure_models', 'atlas.next_due', 'atlas.pause', 'atlas.price_factor_of', 'atlas.price_on', 'atlas.protocols', 'atlas.provide_topic', 'atlas.queue_metrics', 'atlas.raise_notifications', 'atlas.read_first', 'atlas.record_destination', 'atlas.record_model', 'atlas.record_probe', 'atlas.record_progress', 'atlas.record_rate', 'atlas.record_usage', 'atlas.register_worker', 'atlas.release_expired', 'atlas.report_progress', 'atlas.reserve_tokens', 'atlas.resume', 'atlas.seal_audit', 'atlas.set_budget', 'atlas.set_spend_rules', 'atlas.settle_outbox', 'atlas.take_orphans', 'atlas.take_probes', 'atlas.take_trial', 'atlas.today', 'atlas.trim_history', 'atlas.trim_inbound', 'atlas.trim_messages', 'atlas.trim_outbox', 'atlas.trim_prompt_texts', 'atlas.watch_audit', 'atlas.watch_ledger', 'atlas.worst_cost', 'rag.embedding_indexes', 'rag.recall', 'rag.record_usage', 'rag.remember', 'rag.search_task'], 'workers call these and no other');
 select is((select array_agg(n.nspname || '.' || p.proname order by n.nspname || '.' || p.proname) from pg_proc p join pg_namespace n on n.oid = p.pronamespace
    where n.nspname in ('atlas', 'rag') and has_function_privilege('atlas_rag', p.oid, 'execute')), array[
   'atlas.protocols', 'rag.add_job', 'rag.advance_epochs', 'rag.candidates', 'rag.claim_index', 'rag.claim_job', 'rag.collect_passages', 'rag.drop_documents', 'rag.embedding_indexes', 'rag.end_job', 'rag.extend_job', 'rag.finish_item', 'rag.forget_repository', 'rag.index_status', 'rag.known_documents', 'rag.known_vectors', 'rag.missing_vectors', 'rag.open_index', 'rag.put_document', 'rag.put_vectors', 'rag.record_repository', 'rag.record_usage', 'rag.refresh_all', 'rag.search', 'rag.search_task', 'rag.serve_index', 'rag.stale_documents'], 'the knowledge service calls these and no other');
