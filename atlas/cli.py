@@ -44,6 +44,10 @@ COMMANDS = {
     "export": ("mirror", "Export a spec: to a file (stdout), a pull request, or issues."),
     "spend": ("money", "What was spent, in tokens and dollars; apart, what is held and what was presumed not made."),
     "budget": ("money", "Budgets: what a run and a day may cost."),
+    "eval": (
+        "evaluate",
+        "Score replies to a set of design questions: form, citations, claims, constraints, contradictions, length, cost.",
+    ),
     "reconcile": ("reconcile", "Ask the provider about held and unknown calls, and compare its usage with the books."),
     "index": ("knowledge", "Index what the team knows: files, folders and Git repositories."),
     "search": ("search", "Search what is indexed, as a task would."),

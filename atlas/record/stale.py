@@ -90,7 +90,7 @@ def gone(row: JsonObject, content: str, files: Sequence[str], has_symbol: Callab
 
 def conflicts(rows: Sequence[JsonObject]) -> list[Finding]:
     """Constraints of two accepted decisions that say nearly the same, but for a not: somebody has to read them."""
-    all_of = [(row["number"], text, *_sense(text)) for row in rows for text in row["constraints"]]
+    all_of = [(row["number"], text, *sense(text)) for row in rows for text in row["constraints"]]
     return [
         Finding(kind="conflict", number=one[0], other=two[0], text=f"“{one[1]}” and “{two[1]}”")
         for one, two in combinations(all_of, 2)
@@ -102,7 +102,8 @@ def conflicts(rows: Sequence[JsonObject]) -> list[Finding]:
     ]
 
 
-def _sense(constraint: str) -> tuple[frozenset[str], bool]:
+def sense(constraint: str) -> tuple[frozenset[str], bool]:
+    """The words of a sentence that say something, and whether it denies."""
     words = {re.sub(r"(?:ies|es|s|ed|ing)$", "", word) for word in re.findall(r"[a-z0-9]+", constraint.lower())}
     return frozenset(words - _STOP - {""}), bool(_NEGATION.search(constraint))
 
