@@ -3353,6 +3353,68 @@ $$;
 COMMENT ON FUNCTION atlas.has_work(p_chats boolean) IS 'Whether a claim would find something now: a plain read. p_chats: questions too.';
 
 --
+-- Name: hear_issue(text, text, text, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.hear_issue(p_address text, p_number text, p_state text, p_login text) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+  v_task uuid;
+  v_item integer;
+begin
+  select p.task_id, 1 + substr(p.part, 7)::integer into v_task, v_item from atlas.post p
+  where p.part ~ '^issue:\d{1,3}$' and p.address = p_address and p.external_id = p_number and p.state = 'posted';
+  if v_task is null or not exists (select from atlas.task t where t.id = v_task) then
+    return jsonb_build_object('ignored', 'it is no issue of a work item');
+  end if;
+  insert into atlas.work_item as w (task_id, number, state, taken_by, decision_seen)
+  values (v_task, v_item, p_state, left('github:' || p_login, 200), atlas.decision_of(v_task))
+  on conflict (task_id, number) do update set state = excluded.state, updated_at = now();
+  perform atlas.append_audit(v_task, 'report_work_item', jsonb_build_object('item', v_item, 'state', p_state, 'by', left('github:' || p_login, 200)));
+  return jsonb_build_object('task_id', v_task, 'item', v_item, 'state', p_state);
+end
+$_$;
+
+--
+-- Name: FUNCTION hear_issue(p_address text, p_number text, p_state text, p_login text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.hear_issue(p_address text, p_number text, p_state text, p_login text) IS 'An issue that was filed from a work item was closed or reopened: the item is done, dropped, or taken again.';
+
+--
+-- Name: hear_pull(text, text, boolean, text, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.hear_pull(p_address text, p_number text, p_merged boolean, p_login text, p_url text) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_task uuid;
+  d atlas.decision;
+begin
+  select p.task_id into v_task from atlas.post p where p.part = 'pull_request' and p.address = p_address and p.external_id = p_number and p.state = 'posted';
+  if v_task is null then
+    return jsonb_build_object('ignored', 'it is no pull request of a record');
+  end if;
+  d := atlas.decide(v_task, case when p_merged then 'accepted' else 'rejected' end, case when p_merged then 'accept' else 'reject' end,
+    left(format('%s was %s by %s', p_url, case when p_merged then 'merged' else 'closed' end, p_login), 2000), '{}');
+  update atlas.decision x set decided_by = left('github:' || p_login, 200) where x.task_id = v_task and x.decided_by = atlas.actor();
+  return jsonb_build_object('task_id', v_task, 'number', d.number, 'status', d.status);
+exception when sqlstate 'AT005' or sqlstate 'AT004' then
+  return jsonb_build_object('ignored', sqlerrm);
+end
+$$;
+
+--
+-- Name: FUNCTION hear_pull(p_address text, p_number text, p_merged boolean, p_login text, p_url text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.hear_pull(p_address text, p_number text, p_merged boolean, p_login text, p_url text) IS 'The pull request of a record was merged, which accepts it, or closed, which rejects it. What is decided already stays so.';
+
+--
 -- Name: import_decisions(uuid, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -17407,6 +17469,20 @@ REVOKE ALL ON FUNCTION atlas.grouped(value numeric) FROM PUBLIC;
 REVOKE ALL ON FUNCTION atlas.has_work(p_chats boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.has_work(p_chats boolean) TO service_role;
 GRANT ALL ON FUNCTION atlas.has_work(p_chats boolean) TO atlas_worker;
+
+--
+-- Name: FUNCTION hear_issue(p_address text, p_number text, p_state text, p_login text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.hear_issue(p_address text, p_number text, p_state text, p_login text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.hear_issue(p_address text, p_number text, p_state text, p_login text) TO service_role;
+
+--
+-- Name: FUNCTION hear_pull(p_address text, p_number text, p_merged boolean, p_login text, p_url text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.hear_pull(p_address text, p_number text, p_merged boolean, p_login text, p_url text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.hear_pull(p_address text, p_number text, p_merged boolean, p_login text, p_url text) TO service_role;
 
 --
 -- Name: FUNCTION import_decisions(p_project uuid, p_records jsonb); Type: ACL; Schema: atlas; Owner: -

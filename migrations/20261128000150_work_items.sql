@@ -213,6 +213,52 @@ comment on function atlas.report_work_item(uuid, integer, text, text, text, json
 the decision is not what it was when the item was taken.';
 grant execute on function atlas.report_work_item(uuid, integer, text, text, text, jsonb) to authenticated, service_role;
 
+-- What becomes of a record's pull request and of issues filed from work items, as the router hears it.
+create function atlas.hear_pull(p_address text, p_number text, p_merged boolean, p_login text, p_url text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_task uuid;
+  d atlas.decision;
+begin
+  select p.task_id into v_task from atlas.post p where p.part = 'pull_request' and p.address = p_address and p.external_id = p_number and p.state = 'posted';
+  if v_task is null then
+    return jsonb_build_object('ignored', 'it is no pull request of a record');
+  end if;
+  d := atlas.decide(v_task, case when p_merged then 'accepted' else 'rejected' end, case when p_merged then 'accept' else 'reject' end,
+    left(format('%s was %s by %s', p_url, case when p_merged then 'merged' else 'closed' end, p_login), 2000), '{}');
+  update atlas.decision x set decided_by = left('github:' || p_login, 200) where x.task_id = v_task and x.decided_by = atlas.actor();
+  return jsonb_build_object('task_id', v_task, 'number', d.number, 'status', d.status);
+exception when sqlstate 'AT005' or sqlstate 'AT004' then
+  return jsonb_build_object('ignored', sqlerrm);
+end
+$$;
+comment on function atlas.hear_pull(text, text, boolean, text, text) is
+  'The pull request of a record was merged, which accepts it, or closed, which rejects it. What is decided already stays so.';
+grant execute on function atlas.hear_pull(text, text, boolean, text, text) to service_role;
+
+create function atlas.hear_issue(p_address text, p_number text, p_state text, p_login text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_task uuid;
+  v_item integer;
+begin
+  select p.task_id, 1 + substr(p.part, 7)::integer into v_task, v_item from atlas.post p
+  where p.part ~ '^issue:\d{1,3}$' and p.address = p_address and p.external_id = p_number and p.state = 'posted';
+  if v_task is null or not exists (select from atlas.task t where t.id = v_task) then
+    return jsonb_build_object('ignored', 'it is no issue of a work item');
+  end if;
+  insert into atlas.work_item as w (task_id, number, state, taken_by, decision_seen)
+  values (v_task, v_item, p_state, left('github:' || p_login, 200), atlas.decision_of(v_task))
+  on conflict (task_id, number) do update set state = excluded.state, updated_at = now();
+  perform atlas.append_audit(v_task, 'report_work_item', jsonb_build_object('item', v_item, 'state', p_state, 'by', left('github:' || p_login, 200)));
+  return jsonb_build_object('task_id', v_task, 'item', v_item, 'state', p_state);
+end
+$$;
+comment on function atlas.hear_issue(text, text, text, text) is 'An issue that was filed from a work item was closed or reopened: the item is done, dropped, or taken again.';
+grant execute on function atlas.hear_issue(text, text, text, text) to service_role;
+
 create function atlas.read_source(p_sha256 text) returns table (source text, heading text, start_line integer, end_line integer, text text)
 language sql stable set search_path = ''
 as $$

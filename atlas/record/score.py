@@ -72,8 +72,10 @@ def score(
     case: Case, name: str, text: str, sections: Sequence[str], *, passages: dict[str, str] | None = None,
     decided: Sequence[JsonObject] = (), tokens: int | None = None, usd: float | None = None,
 ) -> Scores:  # fmt: skip
-    """passages: the texts of the sources by label; None: what the reply lists under Sources is all that is known. decided: accepted
-    decisions, with number and constraints."""
+    """passages: the texts of the sources by label; None: what the reply lists under Sources is all that is known.
+
+    decided: accepted decisions, with number and constraints.
+    """
     document = parse(text, decision.SECTIONS if case.kind == "adr" else sections)
     listed = set(re.findall(r"\[(S\d+)\]", without_code(document.sections.get("Sources", ""))))
     labels = set(passages) if passages is not None else listed

@@ -2338,6 +2338,14 @@ export type Database = {
       };
       "grouped": { Args: { "value": number }; Returns: string };
       "has_work": { Args: { "p_chats"?: boolean }; Returns: boolean };
+      "hear_issue": {
+        Args: { "p_address": string; "p_login": string; "p_number": string; "p_state": string };
+        Returns: Json;
+      };
+      "hear_pull": {
+        Args: { "p_address": string; "p_login": string; "p_merged": boolean; "p_number": string; "p_url": string };
+        Returns: Json;
+      };
       "import_decisions": { Args: { "p_project": string; "p_records": Json }; Returns: Json };
       "in_context": { Args: { "p_asked": Json; "p_payload": Json }; Returns: Json };
       "index_decision": {

@@ -252,3 +252,84 @@ Deno.test("a command stands at the very start of a comment", () => {
   assert.deepEqual(commandOf("/atlas issues"), { command: "issues", question: "" });
   for (const text of ["", "atlas x", "/atlasx", "x\n/atlas y", "`/atlas`"]) assert.equal(commandOf(text), null);
 });
+
+Deno.test("a record's pull request decides it, and issues of work items say how far they are", () =>
+  withDb(async (db) => {
+    const take = handler({ db, github: github(), secrets: [SECRET], ...quiet });
+    const send = async (event: string, payload: unknown) => await (await take(delivery(event, payload))).json();
+    const repository = { id: 1, full_name: "o/r" }, sender = { id: 583231, login: "octocat", type: "User" };
+    const record = async () => {
+      const [row] = await db`select gen_random_uuid() as id`;
+      const data = { task_id: row!.id, role: "architect", msg_type: "chat", content: "Which?", metadata: {} };
+      await db`insert into public.architect_in (data) values (${db.json(data)})`;
+      const reply = {
+        ...data,
+        msg_type: "spec",
+        content: "# Use one\n",
+        metadata: { status: "completed", kind: "adr" },
+      };
+      const [out] = await db`insert into public.architect_out (data, task_id) values (${db.json(reply)}, ${
+        row!.id
+      }) returning id`;
+      await db`update atlas.task set state = 'completed', out_id = ${out!.id}, finished_at = now() where id = ${
+        row!.id
+      }`;
+      return row!.id as string;
+    };
+    const post = async (task: string, part: string, pull: number) =>
+      await db`insert into atlas.post (task_id, part, event_id, address, state, lease_expires_at, external_id) values (${task}, ${part}, ${crypto.randomUUID()}, 'github:o/r', 'posted', now(), ${
+        String(pull)
+      })`;
+    const [merged, closed, pull] = [await record(), await record(), number()];
+    await post(merged, "pull_request", pull);
+    await post(closed, "pull_request", pull + 1);
+    const of = (n: number, isMerged: boolean) => ({
+      action: "closed",
+      repository,
+      sender,
+      pull_request: { number: n, merged: isMerged, html_url: `https://github.com/o/r/pull/${n}` },
+    });
+    assert.equal((await send("pull_request", of(pull, true))).status, "accepted");
+    assert.equal((await send("pull_request", of(pull + 1, false))).status, "rejected");
+    assert.match((await send("pull_request", of(pull + 1, true))).ignored, /already, rejected/);
+    assert.match((await send("pull_request", of(pull + 2, true))).ignored, /no pull request of a record/);
+    const [row] = await db`select decided_by, reason from atlas.decision where task_id = ${merged}`;
+    assert.deepEqual({ ...row }, {
+      decided_by: "github:octocat",
+      reason: `https://github.com/o/r/pull/${pull} was merged by octocat`,
+    });
+
+    await post(merged, "issue:0", pull + 10);
+    const moved = (action: string, why: string | null) => ({
+      action,
+      repository,
+      sender,
+      issue: { number: pull + 10, state_reason: why },
+    });
+    for (
+      const [action, why, state] of [["closed", "completed", "done"], ["reopened", "reopened", "taken"], [
+        "closed",
+        "not_planned",
+        "dropped",
+      ]] as const
+    ) {
+      assert.equal((await send("issues", moved(action, why))).state, state);
+      const [item] = await db`select state, taken_by from atlas.work_item where task_id = ${merged} and number = 1`;
+      assert.deepEqual({ ...item }, { state, taken_by: "github:octocat" });
+    }
+    const other = { ...moved("closed", "completed"), issue: { number: pull + 99, state_reason: "completed" } };
+    assert.match((await send("issues", other)).ignored, /no issue of a work item/);
+  }));
+
+Deno.test("who may not write does not decide", () =>
+  withDb(async (db) => {
+    const take = handler({ db, github: github(), secrets: [SECRET], ...quiet });
+    const payload = {
+      action: "closed",
+      repository: { id: 1, full_name: "o/r" },
+      sender: { id: 7, login: "mallory", type: "User" },
+      pull_request: { number: 7, merged: false, html_url: "x" },
+    };
+    const answered = await (await take(delivery("pull_request", payload))).json();
+    assert.match(answered.ignored, /mallory may not write/);
+  }));

@@ -66,6 +66,10 @@ async function handle(request: Request, deps: Deps): Promise<Response> {
   }
   const payload = asObject(asText(raw));
   if (event === "push") return await push(payload, deps);
+  if (event === "pull_request" && text(payload, "action") === "closed") return await pullClosed(payload, deps);
+  if (event === "issues" && ["closed", "reopened"].includes(text(payload, "action"))) {
+    return await issueMoved(payload, deps);
+  }
   const wish = wishOf(event, payload);
   if (wish === null) return Response.json({ ignored: `${event} asks for nothing` });
   if (wish.who.isBot) return Response.json({ ignored: "a bot wrote it" });
@@ -73,6 +77,48 @@ async function handle(request: Request, deps: Deps): Promise<Response> {
     return Response.json({ ignored: `${wish.who.login} may not write to ${wish.repository}` });
   }
   return wish.command === "ask" ? await ask(wish, delivery, deps) : await exportSpec(wish, deps);
+}
+
+/** A record's pull request: merged, it is accepted; closed, it is rejected. Only one that we opened counts. */
+async function pullClosed(payload: JsonObject, deps: Deps): Promise<Response> {
+  const { repository, number, who } = named(payload, "pull_request");
+  if (repository === null) return Response.json({ ignored: "it names no pull request" });
+  const merged = get(payload, "pull_request", "merged") === true;
+  // who merges may write; who closes may be somebody whose pull request it is
+  if (!merged && (who.isBot || !await patiently(deps, () => mayWrite(deps.github, repository, who.login)))) {
+    return Response.json({ ignored: `${who.login} may not write to ${repository}` });
+  }
+  const [row] = await deps.db`select atlas.hear_pull(${`github:${repository}`}, ${
+    String(number)
+  }, ${merged}, ${who.login}, ${text(payload, "pull_request", "html_url")}) as said`;
+  return Response.json(row!.said);
+}
+
+/** An issue that was filed from a work item says how far that is. */
+async function issueMoved(payload: JsonObject, deps: Deps): Promise<Response> {
+  const { repository, number, who } = named(payload, "issue");
+  if (repository === null) return Response.json({ ignored: "it names no issue" });
+  if (!who.isBot && !await patiently(deps, () => mayWrite(deps.github, repository, who.login))) {
+    return Response.json({ ignored: `${who.login} may not write to ${repository}` });
+  }
+  const state = text(payload, "action") === "reopened"
+    ? "taken"
+    : text(payload, "issue", "state_reason") === "not_planned"
+    ? "dropped"
+    : "done";
+  const [row] = await deps.db`select atlas.hear_issue(${`github:${repository}`}, ${
+    String(number)
+  }, ${state}, ${who.login}) as said`;
+  return Response.json(row!.said);
+}
+
+function named(
+  payload: JsonObject,
+  thing: string,
+): { repository: string | null; number: number; who: Request_["who"] } {
+  const repository = text(payload, "repository", "full_name"), number = Number(text(payload, thing, "number"));
+  const known = isRepository(repository) && Number.isSafeInteger(number) && number > 0;
+  return { repository: known ? repository : null, number, who: person(get(payload, "sender")) };
 }
 
 function wishOf(event: string, payload: JsonObject): Request_ | null {
