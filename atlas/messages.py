@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from atlas.ids import new_id
 
-Status = Literal["queued", "in_progress", "completed", "failed", "cancelled", "dead_lettered", "ok"]
+Status = Literal["queued", "in_progress", "needs_input", "completed", "failed", "cancelled", "dead_lettered", "ok"]
 
 
 class ChunkInfo(BaseModel):
@@ -95,6 +95,7 @@ class Metadata(BaseModel):
         description="of a question: adr, answer, comparison, review or plan, else Atlas chooses; of a reply: that, or refusal, "
         "passages, decided (the decision itself: no model was called)",
     )
+    ask: dict[str, Any] | None = Field(None, description="of a reply that is needs_input: the question back, {text, choices}")
     kind_chosen: str | None = Field(None, description="why Atlas chose this kind")
     revises: UUID | None = Field(None, description="the task whose reply this one revises, section by section")
     replays: UUID | None = Field(

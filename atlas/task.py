@@ -185,6 +185,16 @@ class SettledCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionBack:
+    """What the architect has to know before it answers: what ask_back takes."""
+
+    attempt_id: AttemptId
+    content: str
+    metadata: JsonObject
+    usages: dict[str, JsonObject] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """A finished reply, ready to be stored: what complete_tasks takes."""
 

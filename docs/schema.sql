@@ -630,6 +630,76 @@ $$;
 COMMENT ON FUNCTION atlas.announce_decision(p_decision atlas.decision, p_event text) IS 'A decision''s row of the audit, and its event. Internal.';
 
 --
+-- Name: answer_at(text, text, text, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.answer_at(p_source text, p_event_id text, p_reply_to text, p_answer text) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_task uuid;
+begin
+  select i.task_id into v_task from atlas.inbound i where (i.source, i.event_id) = (p_source, p_event_id);
+  if found then
+    return v_task;
+  end if;
+  select t.id into v_task from public.architect_in i join atlas.task t on t.in_id = i.id
+  where i.data #>> '{metadata,reply_to}' = p_reply_to and t.kind = 'chat' and t.state = 'needs_input'
+  order by t.queued_at desc limit 1 for no key update of t;
+  if v_task is null or btrim(coalesce(p_answer, '')) = '' then
+    return null;
+  end if;
+  insert into atlas.inbound (source, event_id, task_id) values (p_source, p_event_id, v_task) on conflict do nothing;
+  if found then
+    perform atlas.answer_task(v_task, left(p_answer, 20000));
+  end if;
+  return v_task;
+end
+$$;
+
+--
+-- Name: FUNCTION answer_at(p_source text, p_event_id text, p_reply_to text, p_answer text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.answer_at(p_source text, p_event_id text, p_reply_to text, p_answer text) IS 'Answers, in a thread outside, the task there that asked back; says which. Null where none did: then it is a question. Once a delivery.';
+
+--
+-- Name: answer_task(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.answer_task(p_task_id uuid, p_answer text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  task atlas.task;
+begin
+  select t.* into task from atlas.task t where t.id = p_task_id for no key update;
+  if not found or not (atlas.is_service() or atlas.owns_task(p_task_id)) then
+    raise exception using errcode = 'AT004', message = format('no task %s', p_task_id), hint = 'see `atlas tasks` or atlas.task_history for the ids';
+  end if;
+  if task.state <> 'needs_input' then
+    raise exception using errcode = 'AT005', message = format('answer_task: task %s is %s, and asks nothing', p_task_id, task.state),
+      hint = case when task.answered is not null then 'it was answered already' else 'a task that is needs_input can be answered' end;
+  end if;
+  if btrim(coalesce(p_answer, ''), E' \t\r\n') = '' or length(p_answer) > 20000 then
+    perform atlas.refuse('answer', 'is empty, or longer than 20,000 characters', 'say it in a sentence', 'AT001', 'answer_task');
+  end if;
+  update atlas.task t set state = 'queued', answered = p_answer, run_after = now(), out_id = null where t.id = p_task_id;
+  perform atlas.append_audit(p_task_id, 'answer_task', jsonb_build_object('sha256', encode(sha256(convert_to(p_answer, 'UTF8')), 'hex')));
+  perform atlas.wake_workers();
+  return 'queued';
+end
+$$;
+
+--
+-- Name: FUNCTION answer_task(p_task_id uuid, p_answer text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.answer_task(p_task_id uuid, p_answer text) IS 'Answers what a task asked back: it is queued again. For who may read the task.';
+
+--
 -- Name: append_audit(uuid, text, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
 --
 
@@ -711,6 +781,43 @@ $_$;
 --
 
 COMMENT ON FUNCTION atlas.as_uuid(value text) IS 'The text as a UUID, or null where it is none.';
+
+--
+-- Name: ask_back(uuid, text, jsonb, jsonb); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.ask_back(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb DEFAULT '{}'::jsonb) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  task atlas.task;
+  reply_id bigint;
+begin
+  select t.* into task from atlas.task t
+  where t.id = (select a.task_id from atlas.attempt a where a.id = p_attempt_id) and t.attempt_id = p_attempt_id for no key update;
+  if not found then
+    perform atlas.raise_lost(p_attempt_id);
+  end if;
+  if task.asked is not null then
+    raise exception using errcode = 'AT005', message = format('ask_back: task %s has asked back already', task.id), hint = 'answer with what is known';
+  end if;
+  reply_id := atlas.reply(task, 'spec', p_content, p_metadata || jsonb_build_object('status', 'needs_input'));
+  update atlas.attempt a set state = 'released', finished_at = now() where a.id = p_attempt_id;
+  update atlas.task t set state = 'needs_input', attempt_id = null, out_id = reply_id, asked = p_content, model = p_metadata ->> 'model',
+    error_code = null, error_message = null, outage_since = null
+  where t.id = task.id;
+  perform atlas.append_audit(task.id, 'ask_back', jsonb_build_object('attempt', task.attempts, 'sha256', encode(sha256(convert_to(p_content, 'UTF8')), 'hex')));
+  perform atlas.settle_attempts(array[p_attempt_id], jsonb_build_object(p_attempt_id, p_usages));
+  return 'needs_input';
+end
+$$;
+
+--
+-- Name: FUNCTION ask_back(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.ask_back(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb) IS 'Ends an attempt with a question to whoever asked: the task waits for atlas.answer_task. Its money is settled.';
 
 --
 -- Name: attempt_spend(uuid); Type: FUNCTION; Schema: atlas; Owner: -
@@ -1028,11 +1135,11 @@ begin
     perform atlas.end_task(task, 'cancelled', 'cancelled', 'cancelled on request', p_usages);
     return 'cancelled';
   end if;
-  if task.state not in ('queued', 'running') then
+  if task.state not in ('queued', 'running', 'needs_input') then
     return task.state;
   end if;
   -- a held call ends by itself; a response that is under way is stopped by a worker
-  if task.state = 'queued' and not exists (select from atlas.spend s where s.task_id = task.id and s.state = 'reserved') then
+  if task.state in ('queued', 'needs_input') and not exists (select from atlas.spend s where s.task_id = task.id and s.state = 'reserved') then
     perform atlas.end_task(task, 'cancelled', 'cancelled', 'cancelled before it ran', '{}');
     return 'cancelled';
   end if;
@@ -2113,6 +2220,8 @@ CREATE TABLE atlas.task (
     error_code text,
     error_message text,
     erased_at timestamp with time zone,
+    asked text,
+    answered text,
     CONSTRAINT a_question_has_its_messages_id CHECK (((kind = 'control'::text) OR (id = message_task_id))),
     CONSTRAINT task_attempts_check CHECK ((attempts >= 0)),
     CONSTRAINT task_check CHECK (((state = 'running'::text) = (attempt_id IS NOT NULL))),
@@ -2125,7 +2234,6 @@ CREATE TABLE atlas.task (
     CONSTRAINT task_losses_check CHECK ((losses >= 0)),
     CONSTRAINT task_max_attempts_check CHECK ((max_attempts > 0)),
     CONSTRAINT task_priority_check CHECK (((priority >= '-100'::integer) AND (priority <= 100))),
-    CONSTRAINT task_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'dead_lettered'::text]))),
     CONSTRAINT task_wait_reason_check CHECK ((wait_reason = ANY (ARRAY['scheduled'::text, 'retry'::text, 'reserved_budget'::text, 'settled_budget'::text, 'upstream'::text, 'held'::text, 'response'::text])))
 )
 WITH (fillfactor='60');
@@ -2152,7 +2260,7 @@ COMMENT ON COLUMN atlas.task.kind IS 'chat or control.';
 -- Name: COLUMN task.state; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON COLUMN atlas.task.state IS 'queued, running, completed, failed, cancelled or dead_lettered.';
+COMMENT ON COLUMN atlas.task.state IS 'queued, running, needs_input, completed, failed, cancelled or dead_lettered.';
 
 --
 -- Name: COLUMN task.title; Type: COMMENT; Schema: atlas; Owner: -
@@ -2352,6 +2460,18 @@ COMMENT ON COLUMN atlas.task.error_message IS 'Why it ended without a reply.';
 --
 
 COMMENT ON COLUMN atlas.task.erased_at IS 'When its texts were erased; null: they are there.';
+
+--
+-- Name: COLUMN task.asked; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.asked IS 'What the architect asked back; at most once.';
+
+--
+-- Name: COLUMN task.answered; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.task.answered IS 'What was answered to that.';
 
 --
 -- Name: CONSTRAINT a_question_has_its_messages_id ON task; Type: COMMENT; Schema: atlas; Owner: -
@@ -3138,6 +3258,48 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.flush_cache() IS 'Makes every worker drop what it cached of the team''s knowledge.';
+
+--
+-- Name: forget_asked(); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.forget_asked() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  update atlas.task t set asked = null, answered = null where t.id = new.id and (t.asked is not null or t.answered is not null);
+  return null;
+end
+$$;
+
+--
+-- Name: FUNCTION forget_asked(); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.forget_asked() IS 'What is erased or trimmed asked nothing.';
+
+--
+-- Name: get_asked(uuid); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.get_asked(p_task_id uuid) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+begin
+  return (select jsonb_build_object('asked', t.asked, 'answered', t.answered) from atlas.task t where t.id = p_task_id and t.answered is not null);
+end
+$$;
+
+--
+-- Name: FUNCTION get_asked(p_task_id uuid); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.get_asked(p_task_id uuid) IS 'What a task asked back, and was answered; null where it did not.';
 
 --
 -- Name: get_budgets(); Type: FUNCTION; Schema: atlas; Owner: -
@@ -15120,6 +15282,13 @@ ALTER TABLE ONLY atlas.task
     ADD CONSTRAINT task_pkey PRIMARY KEY (id);
 
 --
+-- Name: task task_state_check; Type: CHECK CONSTRAINT; Schema: atlas; Owner: -
+--
+
+ALTER TABLE atlas.task
+    ADD CONSTRAINT task_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'needs_input'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'dead_lettered'::text]))) NOT VALID;
+
+--
 -- Name: watch watch_pkey; Type: CONSTRAINT; Schema: atlas; Owner: -
 --
 
@@ -15748,6 +15917,18 @@ CREATE TRIGGER drop_prompts AFTER UPDATE OF erased_at ON atlas.task FOR EACH ROW
 --
 
 COMMENT ON TRIGGER drop_prompts ON atlas.task IS 'What is erased or trimmed has no prompt.';
+
+--
+-- Name: task forget_asked; Type: TRIGGER; Schema: atlas; Owner: -
+--
+
+CREATE TRIGGER forget_asked AFTER UPDATE OF erased_at ON atlas.task FOR EACH ROW WHEN ((new.erased_at IS NOT NULL)) EXECUTE FUNCTION atlas.forget_asked();
+
+--
+-- Name: TRIGGER forget_asked ON task; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON TRIGGER forget_asked ON atlas.task IS 'What is erased or trimmed asked nothing.';
 
 --
 -- Name: reply_part number_part; Type: TRIGGER; Schema: atlas; Owner: -
@@ -16984,6 +17165,21 @@ REVOKE ALL ON FUNCTION atlas.announce_budgets(p_scopes text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION atlas.announce_decision(p_decision atlas.decision, p_event text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION answer_at(p_source text, p_event_id text, p_reply_to text, p_answer text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.answer_at(p_source text, p_event_id text, p_reply_to text, p_answer text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.answer_at(p_source text, p_event_id text, p_reply_to text, p_answer text) TO service_role;
+
+--
+-- Name: FUNCTION answer_task(p_task_id uuid, p_answer text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.answer_task(p_task_id uuid, p_answer text) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.answer_task(p_task_id uuid, p_answer text) TO authenticated;
+GRANT ALL ON FUNCTION atlas.answer_task(p_task_id uuid, p_answer text) TO service_role;
+
+--
 -- Name: FUNCTION append_audit(p_task uuid, p_event text, p_detail jsonb); Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -17008,6 +17204,14 @@ REVOKE ALL ON FUNCTION atlas.as_timestamp(value text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION atlas.as_uuid(value text) FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.as_uuid(value text) TO authenticated;
 GRANT ALL ON FUNCTION atlas.as_uuid(value text) TO service_role;
+
+--
+-- Name: FUNCTION ask_back(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.ask_back(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.ask_back(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb) TO service_role;
+GRANT ALL ON FUNCTION atlas.ask_back(p_attempt_id uuid, p_content text, p_metadata jsonb, p_usages jsonb) TO atlas_worker;
 
 --
 -- Name: FUNCTION attempt_spend(p_attempt uuid); Type: ACL; Schema: atlas; Owner: -
@@ -17402,6 +17606,20 @@ GRANT ALL ON FUNCTION atlas.finish_post(p_task_id uuid, p_part text, p_external_
 REVOKE ALL ON FUNCTION atlas.flush_cache() FROM PUBLIC;
 GRANT ALL ON FUNCTION atlas.flush_cache() TO service_role;
 GRANT ALL ON FUNCTION atlas.flush_cache() TO atlas_worker;
+
+--
+-- Name: FUNCTION forget_asked(); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.forget_asked() FROM PUBLIC;
+
+--
+-- Name: FUNCTION get_asked(p_task_id uuid); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.get_asked(p_task_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION atlas.get_asked(p_task_id uuid) TO service_role;
+GRANT ALL ON FUNCTION atlas.get_asked(p_task_id uuid) TO atlas_worker;
 
 --
 -- Name: FUNCTION get_budgets(); Type: ACL; Schema: atlas; Owner: -

@@ -28,7 +28,7 @@ from atlas.llm.port import ModelCall
 from atlas.llm.tokens import Count, Vocabularies
 from atlas.metrics.worker import Metrics
 from atlas.record.opening import opening_of
-from atlas.task import Chunk, Completion, Exchange, JsonObject, TaskId
+from atlas.task import Chunk, Completion, Exchange, JsonObject, QuestionBack, TaskId
 from atlas.tracing import names
 
 log = logging.getLogger("atlas.architect")
@@ -64,7 +64,7 @@ class Architect:
         self._vocabularies = vocabularies
         self._metrics = metrics
 
-    async def answer(self, run: Run) -> Completion:
+    async def answer(self, run: Run) -> Completion | QuestionBack:
         """The reply to a run's question. Raises what Generation and prompt.build raise."""
         task = run.task
         revised = await self._revised(run)
@@ -102,7 +102,8 @@ class Architect:
                     )
                 return again
             asked = prompt.build(task.question, thread=thread, chunks=chunks, per_run=room, count=count, key=task.label_key,
-                               per_run_scope=task.per_run_scope, kind=kind)  # fmt: skip
+                               per_run_scope=task.per_run_scope, kind=kind,
+                               asked=known_first.asked if known_first else None)  # fmt: skip
             if revised and not any(role == "assistant" for role, _ in asked.turns):
                 raise InputTooLarge(
                     f"the reply that is to be revised does not fit into half of a run of {room}: "
@@ -123,6 +124,8 @@ class Architect:
         count = self._vocabularies.counter(text.model.vocabulary or "o200k_base")
         call = built.get(text.model.name) or build(text.model, count, run.per_run)
         judged = await self._judged(kind, text, call, revised)
+        if judged.question is not None and known_first and known_first.asked is None and not (revised or replayed):
+            return _question_back(run, kind, text, judged)
         if judged.problems and not text.truncated:
             repaired = await self._repair(run, kind, call, text, judged.problems, revised)
             if repaired is not None:
@@ -246,6 +249,18 @@ def _decided(run: Run, found: Standing, warnings: list[str]) -> Completion:
     content = f"{found.opening}{decision.content}"
     return Completion(
         attempt_id=run.task.attempt_id, content=content, metadata=metadata | _carried(run), model=None, usages=run.usages
+    )
+
+
+def _question_back(run: Run, kind: ReplyKind, text: GeneratedText, judged: Judged) -> QuestionBack:
+    """The question that the architect asks instead of an answer."""
+    assert judged.question is not None
+    metadata: JsonObject = {
+        "kind": kind.name, "model": text.model.name, "tokens": text.usage.tokens if text.usage else 0, "prompts": PROMPTS,
+        "ask": {"text": judged.question.text, "choices": list(judged.question.choices)},
+    }  # fmt: skip
+    return QuestionBack(
+        attempt_id=run.task.attempt_id, content=judged.text, metadata=metadata | _carried(run), usages=run.usages
     )
 
 

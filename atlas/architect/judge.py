@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 
-from atlas.architect.kinds import RECORD, ReplyKind
+from atlas.architect.kinds import COMPARISON, RECORD, ReplyKind
 from atlas.architect.revision import Revised
 from atlas.architect.run import GeneratedText
 from atlas.llm.port import ModelCall
@@ -13,11 +14,19 @@ from atlas.record.changes import splice
 from atlas.record.check import check
 from atlas.record.claims import claims_of
 from atlas.record.opening import opening_of
-from atlas.record.parse import ParsedReply, parse
+from atlas.record.parse import ParsedReply, entries, parse
 from atlas.task import JsonObject
 
 _MOST = 10
 """Warnings that a reply carries at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackQuestion:
+    """A question back: one sentence, and what can be answered to it."""
+
+    text: str
+    choices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +39,8 @@ class Judged:
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     metadata: JsonObject = field(default_factory=dict)
+    question: BackQuestion | None = None
+    """It asks something instead of answering."""
 
 
 def judge(kind: ReplyKind, text: GeneratedText, call: ModelCall, revised: Revised | None = None) -> Judged:
@@ -49,6 +60,9 @@ def judge(kind: ReplyKind, text: GeneratedText, call: ModelCall, revised: Revise
     document = parse(written, decision.SECTIONS if kind.name == RECORD.name else kind.sections)
     if text.refused or text.model.is_offline:
         return Judged(document=document, text=text.text)
+    if kind.name in (RECORD.name, COMPARISON.name) and (asks := _question(document, written)):
+        again = "answer the question in the form that was asked for: what is open is an assumption, or an open question"
+        return Judged(document=document, text=text.text, problems=(again,), warnings=("it asks something back",), question=asks)
     if kind.schema is not None and (wrong := plan.problems(text.json or "")):
         # the Markdown that is made of it is as wrong, and says less
         return Judged(document=document, text=text.text, problems=tuple(wrong), warnings=tuple(wrong))
@@ -72,3 +86,13 @@ def judge(kind: ReplyKind, text: GeneratedText, call: ModelCall, revised: Revise
     if (words := len(written.split())) > kind.words:
         warnings.append(f"it has {words} words, more than the {kind.words} of this kind")
     return Judged(document=document, text=text.text, problems=tuple(found), warnings=tuple(warnings), metadata=metadata)
+
+
+def _question(document: ParsedReply, written: str) -> BackQuestion | None:
+    """What a reply asks, where it is a question and nothing else."""
+    if document.title.strip().casefold() != "question" or document.sections or len(written) > 4_000:
+        return None
+    body = written.split("\n", 1)[-1] if written.lstrip().startswith("#") else written
+    choices = tuple(entries(body))[:5]
+    text = " ".join(re.split(r"(?m)^[ \t]*[-*+][ \t]", body.split("# Question", 1)[-1])[0].split())
+    return BackQuestion(text=text[:500], choices=choices) if text.endswith("?") else None

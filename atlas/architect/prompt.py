@@ -23,6 +23,7 @@ _SOURCE_TAG = re.compile(r"<(\s*/?\s*source)", re.IGNORECASE)
 REPAIR = text_of("repair")
 CONTINUE = text_of("continue")
 REVISE = text_of("revise")
+ANSWERED = text_of("answered")
 
 
 class InputTooLarge(AtlasError):
@@ -56,16 +57,20 @@ def labels(key: UUID) -> Iterator[str]:
 
 def build(
     question: str, *, thread: Sequence[Exchange], chunks: Sequence[Chunk], per_run: int, count: Count, key: UUID,
-    per_run_scope: str | None = None, kind: ReplyKind = RECORD,
+    per_run_scope: str | None = None, kind: ReplyKind = RECORD, asked: Exchange | None = None,
 ) -> Prompt:  # fmt: skip
     """A prompt whose input is at most half of the run, and whose sources are at most a third of it.
 
     thread: oldest first; the latest exchanges that fit are kept. chunks: best first; those that fit are kept. key: what the
-    labels come from. kind: what is asked for. Raises InputTooLarge when not even the question fits.
+    labels come from. kind: what is asked for.
+    asked: what was asked back about the question, and the answer. Raises InputTooLarge when not even the question fits.
     """
     question = _defused(question)
     room = Room(per_run=per_run)
-    fixed = count(kind.instructions) + count(question) + 5 * MESSAGE_OVERHEAD
+    back = (_defused(asked.question), ANSWERED.format(answer=_defused(asked.reply))) if asked else ()
+    fixed = (
+        sum(count(text) + MESSAGE_OVERHEAD for text in back) + count(kind.instructions) + count(question) + 5 * MESSAGE_OVERHEAD
+    )
     if fixed > room.input:
         raise InputTooLarge(
             f"the question has {count(question)} tokens, and {max(0, room.input - fixed + count(question))} fit into half of a "
@@ -87,16 +92,18 @@ def build(
             left -= size
     turns: list[Turn] = []
     for exchange in reversed(thread):
-        asked, answered = _defused(exchange.question), _defused(exchange.reply)
-        size = count(asked) + count(answered) + 2 * MESSAGE_OVERHEAD
+        said, answered = _defused(exchange.question), _defused(exchange.reply)
+        size = count(said) + count(answered) + 2 * MESSAGE_OVERHEAD
         if size > left:
             break
-        turns[:0] = [("user", asked), ("assistant", answered)]
+        turns[:0] = [("user", said), ("assistant", answered)]
         left -= size
     # what stays the same over a thread comes first, so that the provider can cache it; the question stands apart
     if kept:
         turns.append(("user", "\n\n".join(kept)))
     turns.append(("user", question))
+    if back:
+        turns += [("assistant", back[0]), ("user", back[1])]
     return Prompt(
         instructions=kind.instructions, turns=tuple(turns), sources=tuple(used), labels=tuple(names),
         left_out=len(chunks) - len(used),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from atlas.task import Chunk, JsonObject
+from atlas.task import Chunk, Exchange, JsonObject
 
 ENOUGH = 0.5
 """The share of a question's words that a decision or draft has to hold to be spoken of. Measured: benchmarks.read_first."""
@@ -101,12 +101,16 @@ class LookedUp:
 
     words: tuple[str, ...] = ()
     found: tuple[NearRecord, ...] = field(default_factory=tuple)
+    asked: Exchange | None = None
+    """What the architect asked back, and what was answered to that."""
 
 
 def read(answer: JsonObject) -> LookedUp:
     """From what atlas.read_first answers."""
     fields = set(NearRecord.__dataclass_fields__)
+    asked = answer.get("asked")
     return LookedUp(
+        asked=Exchange(question=asked["asked"], reply=asked["answered"]) if asked else None,
         words=tuple(answer["words"]),
         found=tuple(
             NearRecord(

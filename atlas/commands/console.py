@@ -13,11 +13,12 @@ EXIT_BUDGET = 6
 EXIT_DOCTOR = 7
 EXIT_TRUNCATED = 8
 EXIT_REFUSED = 9
+EXIT_ASKED = 10
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a defect; 2 wrong words or settings; 3 Postgres or the stack is down; 4 the database refused it; "
     "5 the task ended without a reply; 6 a budget check failed; 7 the doctor found a problem; "
-    "8 the reply is cut short; 9 the model refused; 130 interrupted."
+    "8 the reply is cut short; 9 the model refused; 10 the architect asks back; 130 interrupted."
 )
 
 

@@ -16,7 +16,7 @@ from atlas.errors import UsageError
 from atlas.messages import chat
 from atlas.rag.quality.plot import bars
 from atlas.record.opening import opening_of
-from atlas.record.score import Case, Scores, read_cases, score, summed
+from atlas.record.score import EvalCase, ReplyScores, read_cases, score, summed
 from atlas.shipped import folder
 from atlas.task import JsonObject
 from atlas.tasks.follow import Ended, follow
@@ -66,7 +66,7 @@ async def evaluate(
         raise typer.Exit(1)
 
 
-def _cases(path: Path | None) -> list[Case]:
+def _cases(path: Path | None) -> list[EvalCase]:
     path = path or folder("examples") / "eval" / "team.json"
     try:
         return read_cases(json.loads(path.read_text(encoding="utf-8")), path.name)
@@ -74,7 +74,7 @@ def _cases(path: Path | None) -> list[Case]:
         raise UsageError(f"{path} cannot be read ({error})", "name a JSON file such as examples/eval/team.json") from None
 
 
-def _recorded(cases: list[Case], replies: Path) -> list[Scores]:
+def _recorded(cases: list[EvalCase], replies: Path) -> list[ReplyScores]:
     by_id = {case.id: case for case in cases}
     found = []
     for path in sorted(replies.glob("*.md")):
@@ -88,7 +88,7 @@ def _recorded(cases: list[Case], replies: Path) -> list[Scores]:
     return found
 
 
-async def _asked(cases: list[Case], models: list[str], project: str | None) -> list[Scores]:
+async def _asked(cases: list[EvalCase], models: list[str], project: str | None) -> list[ReplyScores]:
     found = []
     async with face() as tasks:
         decided = await tasks.decisions(project=await tasks.project(project) if project else None, status="accepted")
@@ -116,7 +116,7 @@ async def _reply(tasks: Tasks, message: dict[str, Any]) -> JsonObject:
     raise AssertionError("a task that is followed ends")
 
 
-async def _scored(tasks: Tasks, case: Case, reply: JsonObject, decided: list[JsonObject]) -> Scores:
+async def _scored(tasks: Tasks, case: EvalCase, reply: JsonObject, decided: list[JsonObject]) -> ReplyScores:
     text = reply["reply"][len(opening_of(reply["reply"])) :]
     passages = {}
     for source in reply["metadata"].get("sources") or ():

@@ -19,7 +19,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from atlas.commands.common import cell
-from atlas.commands.console import EXIT_REFUSED, EXIT_TRUNCATED, complain, say, spoken, tell
+from atlas.commands.console import EXIT_ASKED, EXIT_REFUSED, EXIT_TRUNCATED, complain, say, spoken, tell
 from atlas.errors import AtlasError, StackError, TaskFailed
 from atlas.ids import short_id
 from atlas.tasks.follow import Changed, Ended, Event, MoreText, Restart, follow
@@ -182,7 +182,7 @@ async def show_stream(
             if shows_text:
                 screen.text = written
     if not quiet:
-        if not raw and task["state"] == "completed":
+        if not raw and task["state"] in ("completed", "needs_input"):
             say(written, end="")
         if written and not written.endswith("\n"):
             say()
@@ -271,7 +271,10 @@ def end_with(task: Row) -> None:
 
 
 def fail_unless_completed(task: Row) -> None:
-    """Raises TaskFailed for a task that ended without a reply."""
+    """Raises TaskFailed for a task that ended without a reply; one that asks back ends with a code of its own."""
+    if task["state"] == "needs_input":
+        tell(f'it asks back: atlas answer {short_id(task["id"])} "…"')
+        raise typer.Exit(EXIT_ASKED)
     if task["state"] != "completed":
         short = short_id(task["id"])
         hint = {"cancelled": "ask again", "dead_lettered": f"`atlas retry {short}` retries it"}.get(task["state"])

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from atlas.commands.common import JsonFlag, agreed, counted, dump, runs, settings, show_rows
 from atlas.commands.console import complain, say, tell
+from atlas.commands.records import outgrown
 from atlas.commands.search import opened_for_caller, project_id
 from atlas.errors import AtlasError, NotFoundError, UsageError
 from atlas.llm.tokens import Vocabularies
@@ -83,6 +84,10 @@ async def add(
             report = await index_paths(known, folders, project=project, pruning=asked)
             kept = report.stale
             _show(report, as_json=as_json)
+            for folder in folders if not as_json else ():
+                if (folder / ".git").exists():
+                    for line in await outgrown(folder, project):
+                        complain(line)
         commits = {url: await _index_url(known, url, ref, project=project, pruning=asked, as_json=as_json) for url in urls}
         if watch:
             async with asyncio.TaskGroup() as group:

@@ -19,6 +19,7 @@ from atlas.task import JsonObject
 from atlas.tasks.port import Tasks
 
 MOST_FILES = 2_000
+SHOWN = 5
 LARGEST = 1_000_000
 """Bytes of a record, and of a file whose symbols are looked at."""
 
@@ -107,6 +108,24 @@ async def check_decisions(folder: Checkout = Path(), project: Project = None, as
               empty=f"{len(holding)} decisions hold, and nothing speaks against them")  # fmt: skip
     if found:
         raise typer.Exit(1)
+
+
+async def outgrown(folder: Path, project: str | None) -> list[str]:
+    """What accepted decisions speak of and a repository does not have any more, in a few lines."""
+    async with face() as tasks:
+        try:
+            rows, texts = await _decided(tasks, project)
+        except UsageError:
+            # of several projects: `atlas decisions check --project` says it
+            return []
+    holding = [row for row in rows if row["status"] == "accepted"]
+    if not holding:
+        return []
+    here = list_files(folder)
+    has = symbols_of(folder, here)
+    found = [one for row in holding for one in stale.gone(row, texts[row["number"]], here, has)]
+    lines = [f"ADR-{one.number}: {one.text}" for one in found[:SHOWN]]
+    return lines + ([f"and {len(found) - SHOWN} more: see `atlas decisions check`"] if len(found) > SHOWN else [])
 
 
 @runs

@@ -26,7 +26,7 @@ StreamFlag = Annotated[
     bool,
     typer.Option("--stream", help="Print the text as it is written, also what a repair replaces; else the final reply, once."),
 ]
-STATES = ("queued", "running", "completed", "failed", "cancelled", "dead_lettered")
+STATES = ("queued", "running", "needs_input", "completed", "failed", "cancelled", "dead_lettered")
 
 
 def question_of(words: str | None, file: Path | None) -> str:
@@ -123,10 +123,11 @@ async def send(reads: Tasks, message: dict[str, Any], *, detach: bool, raw: bool
         say(dump({"task_id": found, "state": sent["state"], "created": sent["created"]}) if as_json else str(found))
         return
     tell(f"task {found}")
-    await _follow(reads, found, raw=raw, as_json=as_json)
+    await follow_to_end(reads, found, raw=raw, as_json=as_json)
 
 
-async def _follow(reads: Tasks, task_id: UUID, *, raw: bool, as_json: bool) -> None:
+async def follow_to_end(reads: Tasks, task_id: UUID, *, raw: bool, as_json: bool) -> None:
+    """Shows a reply as it is written, then what it cost; ends with the exit code of how it ended."""
     following = show_stream(reads, task_id, quiet=as_json, raw=raw, worker=local_worker())
     task = await unless_interrupted(following, task_id, lambda: reads.cancel(task_id))
     if as_json:
@@ -144,7 +145,7 @@ async def tail(
 ) -> None:
     """Follow a task's reply, from its beginning."""
     async with face() as reads:
-        await _follow(reads, await reads.find(task), raw=stream, as_json=as_json)
+        await follow_to_end(reads, await reads.find(task), raw=stream, as_json=as_json)
 
 
 @runs

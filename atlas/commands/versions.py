@@ -1,4 +1,4 @@
-"""revise, diff, replay: versions of a reply."""
+"""answer, revise, diff, replay: what is said to a reply, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,31 @@ import typer
 from atlas.commands.common import JsonFlag, TaskArgument, dump, face, local_worker, runs, show_rows
 from atlas.commands.console import say, tell
 from atlas.commands.following import end_with, fail_unless_completed, show_stream, unless_interrupted
-from atlas.commands.tasks import StreamFlag, question_of, send
+from atlas.commands.tasks import StreamFlag, follow_to_end, question_of, send
 from atlas.errors import UsageError, WrongState
 from atlas.ids import short_id
 from atlas.messages import chat
 from atlas.record.changes import SectionChange, changes
 from atlas.record.opening import opening_of
+
+
+@runs
+async def answer(
+    task: TaskArgument,
+    text: Annotated[str | None, typer.Argument(help="The answer; `-` reads standard input.", show_default=False)] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the state and leave.")] = False,
+    stream: StreamFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Answer what a task asked back, and follow it."""
+    said = question_of(text, None)
+    async with face() as reads:
+        found = await reads.find(task)
+        state = await reads.answer(found, said)
+        if detach:
+            say(dump({"task_id": found, "state": state}) if as_json else state)
+            return
+        await follow_to_end(reads, found, raw=stream, as_json=as_json)
 
 
 @runs
@@ -124,5 +143,5 @@ def _show_changes(found: Sequence[SectionChange]) -> None:
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    for command in (revise, diff, replay):
+    for command in (answer, revise, diff, replay):
         app.command()(command)

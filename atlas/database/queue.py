@@ -147,8 +147,13 @@ class PostgresQueue:
         return int(await self._pool.value("select atlas.trim_prompt_texts()"))
 
     async def read_first(self, task: TaskId) -> JsonObject:
-        """What is decided, or proposed just now, that a task's question speaks of."""
-        return dict(await self._pool.value("select atlas.read_first($1)", task))
+        """What is decided, or proposed just now, that a task's question speaks of; and what it asked back and was answered."""
+        (row,) = await self._pool.rows("select atlas.read_first($1) as found, atlas.get_asked($1) as asked", task)
+        return {**row["found"], "asked": row["asked"]}
+
+    async def ask_back(self, attempt: AttemptId, content: str, metadata: JsonObject, usages: JsonObject) -> str:
+        """Says the state the task is in now: needs_input."""
+        return str(await self._pool.value("select atlas.ask_back($1, $2, $3, $4)", attempt, content, metadata, usages))
 
     # --- control ------------------------------------------------------------------------------------------------
 

@@ -74,6 +74,9 @@ class PostgresTasks:
     async def cancel(self, task_id: UUID) -> str:
         return str(await self._operator.call("cancel_task", task_id))
 
+    async def answer(self, task_id: UUID, text: str) -> str:
+        return str(await self._operator.call("answer_task", task_id, text))
+
     async def retry(self, task_id: UUID) -> str:
         return str(await self._operator.call("retry_task", task_id))
 

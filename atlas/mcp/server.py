@@ -45,6 +45,7 @@ def server_of(opened: Open) -> MCPServer:
     for work, title, kind in (
         (tools.ask, "Ask the architect", ASKS),
         (tools.get_task, "Get a task", READS),
+        (tools.answer, "Answer what was asked back", WRITES),
         (tools.search, "Search", READS),
         (tools.decisions, "Decisions that govern files", READS),
         (tools.get_decision, "Get a decision", READS),

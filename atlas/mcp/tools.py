@@ -125,6 +125,16 @@ class Tools:
         return answer(texts.of_task(found, f"atlas://tasks/{found['id']}"), task_id=str(found["id"]), state=found["state"])
 
     @tool
+    async def answer(
+        self, task: TaskId, text: Annotated[str, Field(description="The answer.", min_length=1, max_length=20_000)]
+    ) -> CallToolResult:
+        """Answer what a task asked back (its state is needs_input); it goes on then."""
+        async with self.caller() as tasks:
+            found = await tasks.find(task)
+            state = await tasks.answer(found, text)
+        return answer(f"Task {found} is {state}.", task_id=str(found), state=state)
+
+    @tool
     async def search(
         self,
         query: Annotated[str, Field(description="What to look for.", min_length=2, max_length=8_000)],

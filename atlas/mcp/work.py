@@ -91,9 +91,17 @@ class LongWork(Extension):
         return {}
 
     async def update(self, context: Any, params: Any) -> JsonObject:
-        """Takes nothing: no task asks back over this protocol yet."""
+        """Takes the answer to what the task asked back: the first text among the responses."""
         require_client_extension(context, IDENTIFIER)
-        await self._task(params.task_id)
+        found = await self._task(params.task_id)
+        said = next((value for value in params.input_responses.values() if isinstance(value, str) and value.strip()), None)
+        if said is None:
+            raise MCPError(code=INVALID_PARAMS, message="answer with a text")
+        try:
+            async with self._tools.caller() as tasks:
+                await tasks.answer(found["id"], said)
+        except AtlasError as error:
+            raise MCPError(code=INVALID_PARAMS, message=error.line) from error
         return {}
 
     async def intercept_tool_call(self, params: Any, context: Any, call_next: Any) -> Any:
@@ -142,5 +150,6 @@ def _wire(found: JsonObject) -> JsonObject:
     return {
         "taskId": str(found["id"]), "status": _STATES[found["state"]], "createdAt": found["queued_at"].isoformat(),
         "lastUpdatedAt": ended.isoformat(), "ttlMs": None, "pollIntervalMs": POLL_MS,
+        **({"statusMessage": str(found["reply"])} if found["state"] == "needs_input" else {}),
         **({"statusMessage": str(found["wait_reason"])} if found["wait_reason"] else {}),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Scores of replies to questions whose good answers are known in part: by rules, no model is asked. Pure."""
+"""ReplyScores of replies to questions whose good answers are known in part: by rules, no model is asked. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENOUGH = 0.6
 """The share of the words of an expected constraint that a reply has to hold in one sentence."""
 
 
-class Case(BaseModel):
+class EvalCase(BaseModel):
     """A question, with what a good reply says and what it must not say."""
 
     model_config = ConfigDict(extra="forbid")
@@ -34,7 +34,7 @@ class Case(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
+class ReplyScores:
     """One reply. structure: 1 where nothing is wrong with its form. coverage: of the expected constraints; None: none are."""
 
     case: str
@@ -52,14 +52,14 @@ class Scores:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-def read_cases(data: object, name: str) -> list[Case]:
+def read_cases(data: object, name: str) -> list[EvalCase]:
     """Raises UsageError that names the case and the field."""
     if not isinstance(data, list) or not data:
         raise UsageError(f"{name} is not a list of cases", "see examples/eval/team.json")
     cases = []
     for number, one in enumerate(data, 1):
         try:
-            cases.append(Case.model_validate(one))
+            cases.append(EvalCase.model_validate(one))
         except ValueError as error:
             said = " ".join(str(error).splitlines()[1:3])
             raise UsageError(f"{name}: case {number} is not one ({said})", "see examples/eval/team.json") from None
@@ -69,9 +69,9 @@ def read_cases(data: object, name: str) -> list[Case]:
 
 
 def score(
-    case: Case, name: str, text: str, sections: Sequence[str], *, passages: dict[str, str] | None = None,
+    case: EvalCase, name: str, text: str, sections: Sequence[str], *, passages: dict[str, str] | None = None,
     decided: Sequence[JsonObject] = (), tokens: int | None = None, usd: float | None = None,
-) -> Scores:  # fmt: skip
+) -> ReplyScores:  # fmt: skip
     """passages: the texts of the sources by label; None: what the reply lists under Sources is all that is known.
 
     decided: accepted decisions, with number and constraints.
@@ -93,7 +93,7 @@ def score(
     mine = {"number": 0, "constraints": list(binds.constraints)}
     against = [one for one in stale.conflicts([mine, *decided]) if 0 in (one.number, one.other)]
     proposed = " ".join(said).casefold()
-    return Scores(
+    return ReplyScores(
         case=case.id, name=name, structure=round(1 / (1 + len(wrong)), 3),
         citations=None if not cited else round(len(cited & labels) / len(cited), 3),
         unsupported=len(claims.unsupported) + len(claims.unmarked) if claims else 0,
@@ -103,7 +103,7 @@ def score(
     )  # fmt: skip
 
 
-def summed(scores: Sequence[Scores]) -> list[JsonObject]:
+def summed(scores: Sequence[ReplyScores]) -> list[JsonObject]:
     """A row a name: means of what is a share, sums of what is counted."""
     rows = []
     for name in dict.fromkeys(one.name for one in scores):

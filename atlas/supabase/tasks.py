@@ -213,6 +213,9 @@ class RestTasks:
     async def cancel(self, task_id: UUID) -> str:
         return str(await self.call("cancel_task", p_task_id=str(task_id)))
 
+    async def answer(self, task_id: UUID, text: str) -> str:
+        return str(await self.call("answer_task", p_task_id=str(task_id), p_answer=text))
+
     async def retry(self, task_id: UUID) -> str:
         return str(await self.call("retry_task", p_task_id=str(task_id)))
 

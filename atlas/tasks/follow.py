@@ -16,6 +16,8 @@ from atlas.task import JsonObject
 from atlas.tasks.port import Part, Tasks
 
 ENDED = frozenset({"completed", "failed", "cancelled", "dead_lettered"})
+STOPPED = ENDED | {"needs_input"}
+"""Nothing more comes by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +123,9 @@ async def follow(reads: Tasks, task_id: UUID, *, poll: float = 0.1, live_poll: f
             row = await reads.state(task_id)
             for part in await reads.parts_after(task_id, reader.attempt, reader.generation, reader.offset):
                 reader.feed(part)
-            if row["state"] in ENDED:
+            if row["state"] in STOPPED:
                 task = await reads.task(task_id)
-                if row["state"] == "completed":
+                if row["state"] in ("completed", "needs_input"):
                     reader.finish(task["reply"] or "")
                 for event in reader.take():
                     yield event

@@ -67,6 +67,9 @@ class Tasks(Protocol):
     async def cancel(self, task_id: UUID) -> str:
         """Asks for a task's end; answers the state it is in now."""
 
+    async def answer(self, task_id: UUID, text: str) -> str:
+        """Answers what a task asked back: atlas.answer_task in SQL. Says the state it is in now."""
+
     async def retry(self, task_id: UUID) -> str:
         """Queues a task that ended without a reply again; answers the state it is in now."""
 

@@ -16,7 +16,7 @@ from atlas.llm.errors import BadRequest, CallHeld, ContextOverflow, ModelError, 
 from atlas.llm.port import Generator
 from atlas.logs import about
 from atlas.metrics.worker import Metrics
-from atlas.task import Completion, JsonObject, Usage
+from atlas.task import Completion, JsonObject, QuestionBack, Usage
 from atlas.text import clean
 from atlas.tracing import names
 from atlas.tracing.port import Tracer
@@ -68,9 +68,14 @@ class Attempts:
                 await self._stopped(run, "cancelled")
                 return "cancelled"
             if task.kind == "control":
-                completion = await self._control.execute(task)
+                completion: Completion | QuestionBack = await self._control.execute(task)
             else:
                 completion = await self._architect.answer(run)
+            if isinstance(completion, QuestionBack):
+                await self._progress.flush([task.attempt_id])
+                await self._queue.ask_back(completion.attempt_id, completion.content, completion.metadata, completion.usages)
+                self._count(run)
+                return "waiting"
             await self._store(completion)
             self._count(run)
         except Returned as error:

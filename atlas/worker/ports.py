@@ -48,6 +48,9 @@ class Queue(Protocol):
     ) -> str:
         """Says the state the task is in now."""
 
+    async def ask_back(self, attempt: AttemptId, content: str, metadata: JsonObject, usages: JsonObject) -> str:
+        """Ends an attempt with a question back; says the state."""
+
     async def cancel_task(self, task: TaskId, attempt: AttemptId | None = None, usages: JsonObject | None = None) -> str:
         """With an attempt: confirms that its call was stopped. Without: asks for it."""
 

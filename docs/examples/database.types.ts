@@ -1377,6 +1377,8 @@ export type Database = {
       "task": {
         Row: {
           "adopted_at": string | null;
+          "answered": string | null;
+          "asked": string | null;
           "attempt_id": string | null;
           "attempts": number;
           "cancel_requested_at": string | null;
@@ -1418,6 +1420,8 @@ export type Database = {
         ComputedFields: "go_on_with" | "inherited_response";
         Insert: {
           "adopted_at"?: string | null;
+          "answered"?: string | null;
+          "asked"?: string | null;
           "attempt_id"?: string | null;
           "attempts"?: number;
           "cancel_requested_at"?: string | null;
@@ -1456,6 +1460,8 @@ export type Database = {
         };
         Update: {
           "adopted_at"?: string | null;
+          "answered"?: string | null;
+          "asked"?: string | null;
           "attempt_id"?: string | null;
           "attempts"?: number;
           "cancel_requested_at"?: string | null;
@@ -2021,6 +2027,11 @@ export type Database = {
         };
         Returns: undefined;
       };
+      "answer_at": {
+        Args: { "p_answer": string; "p_event_id": string; "p_reply_to": string; "p_source": string };
+        Returns: string;
+      };
+      "answer_task": { Args: { "p_answer": string; "p_task_id": string }; Returns: string };
       "append_audit": { Args: { "p_detail"?: Json; "p_event": string; "p_task": string }; Returns: undefined };
       "append_audits": {
         Args: { "p_details": (Json)[]; "p_event": string; "p_tasks": (string)[] };
@@ -2028,6 +2039,10 @@ export type Database = {
       };
       "as_timestamp": { Args: { "value": string }; Returns: string };
       "as_uuid": { Args: { "value": string }; Returns: string };
+      "ask_back": {
+        Args: { "p_attempt_id": string; "p_content": string; "p_metadata": Json; "p_usages"?: Json };
+        Returns: string;
+      };
       "attempt_spend": {
         Args: { "p_attempt": string };
         Returns: {
@@ -2198,6 +2213,8 @@ export type Database = {
         Args: { "p_task": string; "p_verb": string };
         Returns: {
           "adopted_at": string | null;
+          "answered": string | null;
+          "asked": string | null;
           "attempt_id": string | null;
           "attempts": number;
           "cancel_requested_at": string | null;
@@ -2314,6 +2331,7 @@ export type Database = {
         Returns: undefined;
       };
       "flush_cache": { Args: Record<PropertyKey, never>; Returns: undefined };
+      "get_asked": { Args: { "p_task_id": string }; Returns: Json };
       "get_budgets": { Args: Record<PropertyKey, never>; Returns: Json };
       "get_delivery": { Args: { "p_task_id": string }; Returns: Json };
       "get_prompt": { Args: { "p_for": string; "p_task": string }; Returns: Json };

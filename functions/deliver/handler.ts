@@ -2,6 +2,7 @@ import { Webhook } from "standardwebhooks";
 import { Busy, guarded, Refused, Upstream, UserError } from "../_shared/errors.ts";
 import { githubAddress } from "../_shared/github.ts";
 import { asObject, asText, get, type JsonObject, readBody, text, UUID } from "../_shared/http.ts";
+import { harmless } from "../_shared/markdown.ts";
 import type { Message, Metadata } from "../_shared/message.ts";
 import { slackAddress } from "../_shared/slack.ts";
 import { exportSpec } from "./export.ts";
@@ -89,6 +90,9 @@ async function deliver(deps: Deps, event: string, type: string, data: JsonObject
 async function showEnd(thread: Thread, task: string, message: Message): Promise<void> {
   const { metadata } = message;
   if (metadata.status === "completed") return await thread.reply(message.content, footer(task, metadata));
+  if (metadata.status === "needs_input") {
+    return await thread.show(`${harmless(message.content)}\n\nAnswer here, as you asked.`);
+  }
   const error = (metadata.error ?? {}) as JsonObject;
   const [why, code] = ["message", "code"].map((name) => text(error, name) || metadata.status);
   await thread.show(`Atlas could not answer: ${why} (\`${code}\`)`);

@@ -166,6 +166,12 @@ export function commandOf(body: string): Pick<Request_, "command" | "question"> 
 }
 
 async function ask(wish: Request_, delivery: string, deps: Deps): Promise<Response> {
+  if (wish.question !== "") {
+    const address = `github:${wish.repository}#${wish.number}`;
+    const [row] = await deps
+      .db`select atlas.answer_at('github', ${`answer:${wish.key}`}, ${address}, ${wish.question}) as task`;
+    if (row?.task) return Response.json({ task_id: row.task, state: "queued", created: false });
+  }
   const room = await contextRoom(deps.db);
   const where = `${wish.isPull ? "pull request" : "issue"} ${wish.repository}#${wish.number}`;
   const quoted = [

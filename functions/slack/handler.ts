@@ -111,6 +111,10 @@ async function mention(payload: JsonObject, deps: Deps): Promise<Response> {
   // the message's own place names it, so that a second event about it is no second task
   const message = chat(question, { reply_to: `slack:${team}:${channel}:${thread}` });
   const writer = { provider: "slack" as const, id: `${team}:${user}` };
+  const name = `answer:${team}:${channel}:${stamp}`;
+  const answered = await deps
+    .db`select atlas.answer_at('slack', ${name}, ${`slack:${team}:${channel}:${thread}`}, ${question}) as task`;
+  if (answered[0]?.task) return Response.json({ task_id: answered[0].task, state: "queued", created: false });
   const accepted = await soon(
     accept(deps.db, { source: "slack", id }, message, `slack:${team}:${channel}:${stamp}`, writer),
   );

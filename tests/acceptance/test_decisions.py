@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,7 +17,8 @@ import pytest
 from atlas.errors import NotFoundError, WrongState
 from atlas.tasks.port import Tasks
 from tests.contract.test_tasks import FACES
-from tests.support.core import ROOT, Database, ask, atlas_on, books_wrong, claim, reserve, used
+from tests.doubles.openai import OpenAIDouble
+from tests.support.core import ADR, ROOT, Database, Workers, ask, atlas_on, books_wrong, claim, reserve, used
 from tests.support.people import ANN, BOB, acting
 
 DEFAULT = UUID("00000000-0000-0000-0000-000000000001")
@@ -198,21 +200,31 @@ async def test_by_the_command_line(database: Database, db: asyncpg.Connection) -
     assert "ADR-1" in await atlas_on(database, "spend", "--by", "decision")
 
 
-async def test_the_documents_commands_work_as_they_stand(database: Database, db: asyncpg.Connection) -> None:
+async def test_the_documents_commands_work_as_they_stand(
+    database: Database, db: asyncpg.Connection, workers: Workers, openai: OpenAIDouble, tmp_path: Path
+) -> None:
     await db.execute(
         "insert into auth.users (id, email) values ($1, 'ann@example.com') on conflict (id) do update set email = excluded.email",
         ANN,
     )
     await db.execute("select atlas.create_project('payments')")
+    openai.plan(text=ADR)
+    await workers.start(openai_api_key="sk-test", openai_base_url=openai.url)
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/deciding.md").read_text(), re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
-    assert len(lines) == 7
-    for line in lines:
+    assert len(lines) == 15
+    (tmp_path / "ci").mkdir()
+    (tmp_path / "ci/build.yml").write_text("jobs: {}\n")
+    for number, line in enumerate(lines):
         words = shlex.split(line)[1:]
-        if "last" in words:
-            await answered(db, "Use Postgres")
+        if "last" in words and words[0] != "diff":
+            await atlas_on(database, "ask", "--anew", f"Which of the {number}?")
         if words[0] == "supersede":
-            await atlas_on(database, "accept", str(await answered(db, "One database")))
-        await atlas_on(database, *words)
+            await atlas_on(database, "ask", "--anew", "Which one database?")
+            await atlas_on(database, "accept", "last")
+        await atlas_on(database, *words, cwd=tmp_path)
     rows = await db.fetch("select number, status from atlas.decision order by number")
     assert [tuple(row) for row in rows] == [(1, "superseded"), (2, "superseded"), (3, "accepted"), (4, "rejected")]
+    assert (tmp_path / "docs/adr/0003-ship-with-a-pipeline.md").is_file()
+    assert "Each push must be checked." in (tmp_path / "AGENTS.md").read_text()
+    assert len(json.loads((tmp_path / "cases.json").read_text())) == 2

@@ -14,7 +14,7 @@ from atlas.architect.kinds import KINDS
 from atlas.architect.room import LEAST_OUTPUT, Room
 from atlas.errors import UsageError
 from atlas.llm.tokens import Vocabularies
-from atlas.record.score import Case, read_cases, score
+from atlas.record.score import EvalCase, read_cases, score
 from atlas.settings import Settings
 from atlas.task import Chunk
 from tests.acceptance.test_decisions import answered
@@ -27,7 +27,7 @@ GOOD = ADR.replace("- Each push must be checked.", "- The pipeline must answer w
 BAD = "# X\n\n## Decision\n\nWe use a long-lived cloud key [S9].\n\n## Sources\n\nNone.\n"
 
 
-def case(**changes: object) -> Case:
+def case(**changes: object) -> EvalCase:
     return CASES[0].model_copy(update=changes)
 
 
@@ -101,7 +101,7 @@ def test_a_set_that_is_not_one_is_named(broken: object) -> None:
 
 @pytest.mark.budget
 @pytest.mark.parametrize("one", CASES, ids=lambda one: one.id)
-def test_no_prompt_exceeds_the_budget_of_a_run(one: Case) -> None:
+def test_no_prompt_exceeds_the_budget_of_a_run(one: EvalCase) -> None:
     """The manual's Phase 2: whoever makes a prompt so long that its run has no room for sources and a reply fails here."""
     per_run = Settings.model_fields["token_budget_per_run"].default
     count = Vocabularies().counter("o200k_base")

@@ -33,7 +33,18 @@ from tests.support.people import ANN, BOB
 
 BINDS = {"constraints": ["Handlers must be idempotent."], "paths": ["src/**"], "checks": ["pytest tests/api"]}
 ITEMS = [{"title": "Add the key", "body": "#### Context\n\nThere is none."}, {"title": "Use it", "body": "#### Context\n\nx"}]
-TOOLS = ["ask", "check", "decisions", "get_decision", "get_task", "report_work_item", "search", "take_work_item", "work_items"]
+TOOLS = [
+    "answer",
+    "ask",
+    "check",
+    "decisions",
+    "get_decision",
+    "get_task",
+    "report_work_item",
+    "search",
+    "take_work_item",
+    "work_items",
+]
 
 
 class Created(types.Result):

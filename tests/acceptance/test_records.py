@@ -217,6 +217,8 @@ async def test_a_checkout_that_outgrew_its_decisions_is_told_so(
         ("ADR-1", "symbol", "OldClient is nowhere in the code"),
         ("ADR-1, ADR-2", "conflict", "“Handlers must use the client library.” and “Handlers must not use the client library.”"),
     ]  # fmt: skip
+    indexed = await atlas_on(database, "index", str(folder), cwd=tmp_path)
+    assert "ADR-1: src/gone.py is gone" in indexed, "a repository that is indexed is looked at"
     listed = await atlas_on(database, "check", str(folder))
     assert "false --really" in listed
     assert "not run" in listed

@@ -24,7 +24,7 @@ async def test_a_function_that_forbids_full_scans_is_never_compiled(db: asyncpg.
 
 
 EACH_TASK = {
-    "atlas.claim_outbox", "atlas.claim_tasks", "atlas.complete_tasks", "atlas.extend_leases", "atlas.fail_task", "atlas.has_work", "atlas.keep_prompts",
+    "atlas.claim_outbox", "atlas.claim_tasks", "atlas.complete_tasks", "atlas.extend_leases", "atlas.fail_task", "atlas.has_work", "atlas.get_asked", "atlas.keep_prompts",
     "atlas.lease_rate", "atlas.next_due", "atlas.read_first", "atlas.record_progress", "atlas.record_usage", "atlas.release_expired",
     "atlas.reserve_tokens", "atlas.settle_outbox", "rag.recall", "rag.remember",
 }  # fmt: skip
@@ -42,7 +42,7 @@ SELDOM = {
     "atlas.raise_notifications", "atlas.report_progress", "atlas.seal_audit", "atlas.take_orphans", "atlas.take_probes", "atlas.trim_inbound",
     "atlas.attempt_spend", "atlas.trim_history", "atlas.trim_prompt_texts", "atlas.trim_messages", "atlas.trim_outbox", "atlas.watch_audit", "atlas.watch_ledger",
     # when something is wrong, or somebody asks for it
-    "atlas.adopt_outbox", "atlas.cancel_task", "atlas.defer_upstream", "atlas.escalate", "atlas.get_prompt", "atlas.get_reply", "atlas.get_thread", "atlas.record_destination",
+    "atlas.adopt_outbox", "atlas.ask_back", "atlas.cancel_task", "atlas.defer_upstream", "atlas.escalate", "atlas.get_prompt", "atlas.get_reply", "atlas.get_thread", "atlas.record_destination",
     "atlas.record_model", "atlas.record_probe", "atlas.record_rate", "atlas.take_trial", "rag.record_usage",
     # expressions, which the statement around them takes in
     "atlas.caller_role", "atlas.cost", "atlas.is_service", "atlas.price_factor_of", "atlas.price_on", "atlas.today", "atlas.worst_cost",

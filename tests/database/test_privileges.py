@@ -146,7 +146,7 @@ async def test_a_user_changes_nothing_in_atlas(database: Database, db: asyncpg.C
 
 
 USERS_MAY_CALL = {
-    "accept", "as_uuid", "caller_role", "cancel_task", "candidates", "drop_documents", "find_task", "get_task", "import_decisions",
+    "accept", "answer_task", "as_uuid", "caller_role", "cancel_task", "candidates", "drop_documents", "find_task", "get_task", "import_decisions",
     "index_document",
     "is_service", "known_documents", "list_repositories", "my_projects", "my_scopes", "names_of", "new_id", "owns_task", "quote_task", "read_parts",
     "read_prompts", "read_source", "reject", "report_work_item", "retry_task", "search", "search_knowledge", "set_budget", "stale_documents", "submit_task", "supersede", "take_work_item", "task_progress",

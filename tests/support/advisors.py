@@ -7,6 +7,7 @@ DEFINER = {
     "atlas.reject": "rejects a reply of a project, for its deciders: it asks auth.uid() and atlas.member",
     "atlas.import_decisions": "adds decisions of a project, for its deciders: it asks auth.uid() and atlas.member",
     "atlas.read_prompts": "reads prompts of tasks that the caller may read: it asks atlas.owns_task",
+    "atlas.answer_task": "answers a task that the caller may read: it asks atlas.owns_task",
     "atlas.work_items": "reads work items of tasks that the caller may read: it asks atlas.owns_task",
     "atlas.take_work_item": "takes a work item of a task that the caller may read: it asks atlas.owns_task",
     "atlas.report_work_item": "reports on a work item that the caller has taken: it compares atlas.actor()",
