@@ -114,8 +114,8 @@ CREATE TABLE atlas.decision (
     reason text,
     superseded_at timestamp with time zone,
     superseded_reason text,
-    CONSTRAINT decision_file_check CHECK ((length(file) <= 200)),
-    CONSTRAINT decision_number_check CHECK ((number > 0)),
+    CONSTRAINT decision_file_check CHECK ((file ~ '^[A-Za-z0-9][^/\\]{0,195}\.md$'::text)),
+    CONSTRAINT decision_number_check CHECK ((number >= 0)),
     CONSTRAINT decision_reason_check CHECK ((length(reason) <= 2000)),
     CONSTRAINT decision_status_check CHECK ((status = ANY (ARRAY['proposed'::text, 'accepted'::text, 'rejected'::text, 'deprecated'::text, 'superseded'::text]))),
     CONSTRAINT decision_superseded_reason_check CHECK ((length(superseded_reason) <= 2000)),
@@ -1479,6 +1479,9 @@ begin
       perform atlas.refuse('metadata.' || kind, format('%s is not a UUID', metadata -> kind), 'send the id of the task whose reply it is');
     end if;
   end loop;
+  if metadata ->> 'revises' is not null and metadata ->> 'replays' is not null then
+    perform atlas.refuse('metadata.replays', 'cannot go with revises', 'send one of them');
+  end if;
   if jsonb_typeof(metadata -> 'anew') not in ('boolean', 'null') then
     perform atlas.refuse('metadata.anew', 'must be true or false', 'leave it out: what is decided is not asked again');
   end if;
@@ -1986,6 +1989,8 @@ begin
     perform atlas.refuse('supersedes', 'holds what is not a number of a decision', 'see `atlas decisions`', 'AT001', p_verb);
   end if;
   task := atlas.draft(p_task, p_verb);
+  perform 1 from atlas.project p where p.id = task.project_id for no key update;
+  perform rag.lock_terms(rag.scope_of(task.project_id));
   select x.* into result from atlas.decision x where x.task_id = p_task;
   if found then
     if result.status = p_status then
@@ -2510,6 +2515,10 @@ begin
     raise exception using errcode = 'AT005', message = format('%s: the reply of task %s was cut by its budget', p_verb, p_task),
       hint = 'raise the budget, and ask again';
   end if;
+  if reply #>> '{metadata,replays}' is not null then
+    raise exception using errcode = 'AT005', message = format('%s: the reply of task %s is a replay of another', p_verb, p_task),
+      hint = 'decide on the reply that it replays';
+  end if;
   if coalesce(reply #>> '{metadata,kind}', 'adr') <> 'adr' then
     raise exception using errcode = 'AT005',
       message = format('%s: the reply of task %s is %s, and proposes nothing', p_verb, p_task,
@@ -2810,7 +2819,7 @@ CREATE FUNCTION atlas.erase_decisions(p_tasks uuid[]) RETURNS integer
 declare
   n integer;
 begin
-  perform rag.drop_documents(d.project_id, array_agg('decisions/ADR-' || d.number)) from atlas.decision d where d.task_id = any (p_tasks) group by d.project_id;
+  perform rag.drop_documents(d.project_id, array_agg('decision:ADR-' || d.number)) from atlas.decision d where d.task_id = any (p_tasks) group by d.project_id;
   update atlas.decision d set title = '[erased]', question = '', content = '[erased]', reason = null, superseded_reason = null, constraints = '{}',
     paths = '{}', checks = '{}', sources = '{}', file = null
   where d.task_id = any (p_tasks);
@@ -3358,6 +3367,7 @@ CREATE FUNCTION atlas.get_prompt(p_task uuid, p_for uuid) RETURNS jsonb
     from jsonb_array_elements(p.sources) with ordinality as s (one, place) left join atlas.prompt_text t on t.sha256 = decode(s.one ->> 'text_sha256', 'hex')))
   from atlas.prompt p join atlas.attempt a on a.id = p.attempt_id
   where p.task_id = p_task and atlas.get_reply(p_task, p_for) is not null
+    and (p.sources = '[]' or (select t.project_id from atlas.task t where t.id = p_task) = any (rag.projects_of(p_for)))
   -- the first call of the last attempt: a repair or a continuation holds what was written
   order by a.number desc, p.call limit 1
 $$;
@@ -3583,7 +3593,7 @@ COMMENT ON FUNCTION atlas.hear_pull(p_address text, p_number text, p_merged bool
 CREATE FUNCTION atlas.import_decisions(p_project uuid, p_records jsonb) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
-    AS $$
+    AS $_$
 declare
   record jsonb;
   old atlas.decision;
@@ -3596,9 +3606,24 @@ begin
     perform atlas.refuse('records', 'must be a list of at most 2,000', 'import fewer files at once', 'AT001', 'import');
   end if;
   perform 1 from atlas.project p where p.id = p_project for no key update;
+  perform rag.lock_terms(rag.scope_of(p_project));
   for record in select r from jsonb_array_elements(p_records) r loop
+    if coalesce(record ->> 'number', '') !~ '^\d{1,9}$' or coalesce(record ->> 'superseded_by', '0') !~ '^\d{1,9}$'
+       or record ->> 'decided_at' is not null and atlas.as_timestamp(record ->> 'decided_at') is null then
+      perform atlas.refuse('records', format('holds one whose number, successor or date is none (%s)', coalesce(record ->> 'file', record ->> 'number', '?')),
+        'see docs/schemas/decision.json', 'AT001', 'import');
+    end if;
+    if (record ->> 'status' = 'superseded') <> (record ->> 'superseded_by' is not null) or record ->> 'superseded_by' = record ->> 'number' then
+      perform atlas.refuse('records', format('holds one that is superseded by nothing, or by itself, or that is not superseded by something (%s)',
+        coalesce(record ->> 'file', record ->> 'number')), 'say superseded by another one, or another status', 'AT001', 'import');
+    end if;
+    if record ->> 'file' !~ '^[A-Za-z0-9][^/\\]{0,195}\.md$' or exists (
+      select from unnest(atlas.texts_of(record -> 'paths')) g (path) where g.path !~ '^[^`\s<>:\\]{1,200}$' or g.path ~ '(^[/~]|(^|/)\.\.(/|$))') then
+      perform atlas.refuse('records', format('holds one whose file is not a name, or whose paths are not globs inside of a repository (%s)',
+        left(coalesce(record ->> 'file', record ->> 'number'), 100)), 'see docs/schemas/decision.json', 'AT001', 'import');
+    end if;
     v_number := (record ->> 'number')::integer;
-    if coalesce(record ->> 'title', '') = '' or coalesce(record ->> 'content', '') = '' or v_number is null or v_number < 1
+    if coalesce(record ->> 'title', '') = '' or coalesce(record ->> 'content', '') = '' or v_number is null
        or record ->> 'status' is null or record ->> 'status' not in ('proposed', 'accepted', 'rejected', 'deprecated', 'superseded') then
       perform atlas.refuse('records', format('holds one without a number, title, content or status (%s)', coalesce(record ->> 'file', record ->> 'number', '?')),
         'see docs/schemas/decision.json', 'AT001', 'import');
@@ -3648,7 +3673,7 @@ begin
   end if;
   return jsonb_build_object('added', v_added, 'unchanged', jsonb_array_length(p_records) - v_added);
 end
-$$;
+$_$;
 
 --
 -- Name: FUNCTION import_decisions(p_project uuid, p_records jsonb); Type: COMMENT; Schema: atlas; Owner: -
@@ -3689,7 +3714,7 @@ CREATE FUNCTION atlas.index_decision(p_decision atlas.decision) RETURNS void
     SET search_path TO ''
     AS $$
 declare
-  v_source constant text := 'decisions/ADR-' || p_decision.number;
+  v_source constant text := 'decision:ADR-' || p_decision.number;
 begin
   -- what holds no longer is nothing that a reply may draw on
   if p_decision.status = 'accepted' then
@@ -4463,7 +4488,7 @@ begin
   on conflict do nothing;
   -- a revision takes the place of what it revises
   delete from atlas.open_draft d using new_rows n
-  where d.task_id = atlas.as_uuid(n.data #>> '{metadata,revises}') and n.data #>> '{metadata,status}' = 'completed';
+  where d.task_id = atlas.as_uuid(n.data #>> '{metadata,revises}') and exists (select from atlas.open_draft o where o.task_id = n.task_id);
   return null;
 end
 $$;
@@ -5113,7 +5138,11 @@ begin
   end if;
   return query
   select a.number, p.call, p.model, p.version, p.parameters, atlas.prompt_turns(p.body), p.sources, encode(p.sha256, 'hex'), p.made_at
-  from atlas.prompt p join atlas.attempt a on a.id = p.attempt_id where p.task_id = p_task order by a.number, p.call;
+  from atlas.prompt p join atlas.attempt a on a.id = p.attempt_id join atlas.task t on t.id = p.task_id
+  where p.task_id = p_task
+    -- passages are of the project: who has left it reads none
+    and (p.sources = '[]' or atlas.is_service() or t.project_id in (select atlas.my_projects()))
+  order by a.number, p.call;
 end
 $$;
 
@@ -7277,6 +7306,8 @@ declare
 begin
   perform atlas.require_decider(p_project, 'supersede');
   perform 1 from atlas.project p where p.id = p_project for no key update;
+  -- before any decision, as who erases does
+  perform rag.lock_terms(rag.scope_of(p_project));
   select d.* into old from atlas.decision d where d.project_id = p_project and d.number = p_number;
   select d.status into by_status from atlas.decision d where d.project_id = p_project and d.number = p_by;
   if length(p_reason) > 2000 then
@@ -7496,7 +7527,7 @@ begin
   insert into atlas.work_item as w (task_id, number, state, taken_by, decision_seen) values (p_task, p_number, 'taken', atlas.actor(), v_decision)
   on conflict (task_id, number) do update set state = 'taken', taken_by = excluded.taken_by, taken_at = now(), updated_at = now(),
     decision_seen = excluded.decision_seen
-  where w.state = 'dropped' or w.taken_by = excluded.taken_by and w.state <> 'done'
+  where w.state = 'dropped' or w.taken_by = excluded.taken_by and w.state <> 'done' or w.taken_by like 'github:%' and w.state = 'taken'
   returning w.* into found_item;
   if found_item is null then
     select w.* into found_item from atlas.work_item w where w.task_id = p_task and w.number = p_number;
@@ -7785,7 +7816,7 @@ begin
   if not pg_try_advisory_xact_lock(hashtext('atlas.prompt_text'), 0) then
     return 0;
   end if;
-  delete from atlas.prompt_text t where t.sha256 in (
+  delete from atlas.prompt_text t where t.seen_at < now() - interval '1 day' and t.sha256 in (
     select o.sha256 from atlas.prompt_text o
     where o.seen_at < now() - interval '1 day' and not exists (select from (select unnest(p.texts) as sha256 from atlas.prompt p) used where used.sha256 = o.sha256)
     limit 10000);

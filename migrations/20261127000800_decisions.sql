@@ -33,7 +33,7 @@ budget.warning, budget.spent, decision.accepted, decision.rejected, decision.sup
 
 create table atlas.decision (
   project_id uuid not null references atlas.project (id) on delete cascade,
-  number integer not null check (number > 0),
+  number integer not null check (number >= 0),
   task_id uuid unique,
   title text not null,
   question text not null default '',
@@ -42,7 +42,7 @@ create table atlas.decision (
   paths text[] not null default '{}',
   checks text[] not null default '{}',
   sources text[] not null default '{}',
-  file text check (length(file) <= 200),
+  file text check (file ~ '^[A-Za-z0-9][^/\\]{0,195}\.md$'),
   status text not null check (status in ('proposed', 'accepted', 'rejected', 'deprecated', 'superseded')),
   superseded_by integer,
   asked_by text not null,
@@ -151,6 +151,10 @@ begin
     raise exception using errcode = 'AT005', message = format('%s: the reply of task %s was cut by its budget', p_verb, p_task),
       hint = 'raise the budget, and ask again';
   end if;
+  if reply #>> '{metadata,replays}' is not null then
+    raise exception using errcode = 'AT005', message = format('%s: the reply of task %s is a replay of another', p_verb, p_task),
+      hint = 'decide on the reply that it replays';
+  end if;
   if coalesce(reply #>> '{metadata,kind}', 'adr') <> 'adr' then
     raise exception using errcode = 'AT005',
       message = format('%s: the reply of task %s is %s, and proposes nothing', p_verb, p_task,
@@ -215,6 +219,8 @@ declare
 begin
   perform atlas.require_decider(p_project, 'supersede');
   perform 1 from atlas.project p where p.id = p_project for no key update;
+  -- before any decision, as who erases does
+  perform rag.lock_terms(rag.scope_of(p_project));
   select d.* into old from atlas.decision d where d.project_id = p_project and d.number = p_number;
   select d.status into by_status from atlas.decision d where d.project_id = p_project and d.number = p_by;
   if length(p_reason) > 2000 then
@@ -260,6 +266,8 @@ begin
     perform atlas.refuse('supersedes', 'holds what is not a number of a decision', 'see `atlas decisions`', 'AT001', p_verb);
   end if;
   task := atlas.draft(p_task, p_verb);
+  perform 1 from atlas.project p where p.id = task.project_id for no key update;
+  perform rag.lock_terms(rag.scope_of(task.project_id));
   select x.* into result from atlas.decision x where x.task_id = p_task;
   if found then
     if result.status = p_status then
@@ -322,7 +330,7 @@ as $$
 declare
   n integer;
 begin
-  perform rag.drop_documents(d.project_id, array_agg('decisions/ADR-' || d.number)) from atlas.decision d where d.task_id = any (p_tasks) group by d.project_id;
+  perform rag.drop_documents(d.project_id, array_agg('decision:ADR-' || d.number)) from atlas.decision d where d.task_id = any (p_tasks) group by d.project_id;
   update atlas.decision d set title = '[erased]', question = '', content = '[erased]', reason = null, superseded_reason = null, constraints = '{}',
     paths = '{}', checks = '{}', sources = '{}', file = null
   where d.task_id = any (p_tasks);

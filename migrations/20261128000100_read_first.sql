@@ -43,7 +43,7 @@ begin
   on conflict do nothing;
   -- a revision takes the place of what it revises
   delete from atlas.open_draft d using new_rows n
-  where d.task_id = atlas.as_uuid(n.data #>> '{metadata,revises}') and n.data #>> '{metadata,status}' = 'completed';
+  where d.task_id = atlas.as_uuid(n.data #>> '{metadata,revises}') and exists (select from atlas.open_draft o where o.task_id = n.task_id);
   return null;
 end
 $$;
@@ -93,7 +93,7 @@ create function atlas.index_decision(p_decision atlas.decision) returns void
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  v_source constant text := 'decisions/ADR-' || p_decision.number;
+  v_source constant text := 'decision:ADR-' || p_decision.number;
 begin
   -- what holds no longer is nothing that a reply may draw on
   if p_decision.status = 'accepted' then
@@ -184,9 +184,24 @@ begin
     perform atlas.refuse('records', 'must be a list of at most 2,000', 'import fewer files at once', 'AT001', 'import');
   end if;
   perform 1 from atlas.project p where p.id = p_project for no key update;
+  perform rag.lock_terms(rag.scope_of(p_project));
   for record in select r from jsonb_array_elements(p_records) r loop
+    if coalesce(record ->> 'number', '') !~ '^\d{1,9}$' or coalesce(record ->> 'superseded_by', '0') !~ '^\d{1,9}$'
+       or record ->> 'decided_at' is not null and atlas.as_timestamp(record ->> 'decided_at') is null then
+      perform atlas.refuse('records', format('holds one whose number, successor or date is none (%s)', coalesce(record ->> 'file', record ->> 'number', '?')),
+        'see docs/schemas/decision.json', 'AT001', 'import');
+    end if;
+    if (record ->> 'status' = 'superseded') <> (record ->> 'superseded_by' is not null) or record ->> 'superseded_by' = record ->> 'number' then
+      perform atlas.refuse('records', format('holds one that is superseded by nothing, or by itself, or that is not superseded by something (%s)',
+        coalesce(record ->> 'file', record ->> 'number')), 'say superseded by another one, or another status', 'AT001', 'import');
+    end if;
+    if record ->> 'file' !~ '^[A-Za-z0-9][^/\\]{0,195}\.md$' or exists (
+      select from unnest(atlas.texts_of(record -> 'paths')) g (path) where g.path !~ '^[^`\s<>:\\]{1,200}$' or g.path ~ '(^[/~]|(^|/)\.\.(/|$))') then
+      perform atlas.refuse('records', format('holds one whose file is not a name, or whose paths are not globs inside of a repository (%s)',
+        left(coalesce(record ->> 'file', record ->> 'number'), 100)), 'see docs/schemas/decision.json', 'AT001', 'import');
+    end if;
     v_number := (record ->> 'number')::integer;
-    if coalesce(record ->> 'title', '') = '' or coalesce(record ->> 'content', '') = '' or v_number is null or v_number < 1
+    if coalesce(record ->> 'title', '') = '' or coalesce(record ->> 'content', '') = '' or v_number is null
        or record ->> 'status' is null or record ->> 'status' not in ('proposed', 'accepted', 'rejected', 'deprecated', 'superseded') then
       perform atlas.refuse('records', format('holds one without a number, title, content or status (%s)', coalesce(record ->> 'file', record ->> 'number', '?')),
         'see docs/schemas/decision.json', 'AT001', 'import');

@@ -139,7 +139,7 @@ begin
   insert into atlas.work_item as w (task_id, number, state, taken_by, decision_seen) values (p_task, p_number, 'taken', atlas.actor(), v_decision)
   on conflict (task_id, number) do update set state = 'taken', taken_by = excluded.taken_by, taken_at = now(), updated_at = now(),
     decision_seen = excluded.decision_seen
-  where w.state = 'dropped' or w.taken_by = excluded.taken_by and w.state <> 'done'
+  where w.state = 'dropped' or w.taken_by = excluded.taken_by and w.state <> 'done' or w.taken_by like 'github:%' and w.state = 'taken'
   returning w.* into found_item;
   if found_item is null then
     select w.* into found_item from atlas.work_item w where w.task_id = p_task and w.number = p_number;

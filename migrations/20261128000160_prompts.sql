@@ -97,7 +97,11 @@ begin
   end if;
   return query
   select a.number, p.call, p.model, p.version, p.parameters, atlas.prompt_turns(p.body), p.sources, encode(p.sha256, 'hex'), p.made_at
-  from atlas.prompt p join atlas.attempt a on a.id = p.attempt_id where p.task_id = p_task order by a.number, p.call;
+  from atlas.prompt p join atlas.attempt a on a.id = p.attempt_id join atlas.task t on t.id = p.task_id
+  where p.task_id = p_task
+    -- passages are of the project: who has left it reads none
+    and (p.sources = '[]' or atlas.is_service() or t.project_id in (select atlas.my_projects()))
+  order by a.number, p.call;
 end
 $$;
 comment on function atlas.read_prompts(uuid) is 'What models were asked for a task, whole: [[role, text]] beginning with the instructions. For who may read the task.';
@@ -111,6 +115,7 @@ as $$
     from jsonb_array_elements(p.sources) with ordinality as s (one, place) left join atlas.prompt_text t on t.sha256 = decode(s.one ->> 'text_sha256', 'hex')))
   from atlas.prompt p join atlas.attempt a on a.id = p.attempt_id
   where p.task_id = p_task and atlas.get_reply(p_task, p_for) is not null
+    and (p.sources = '[]' or (select t.project_id from atlas.task t where t.id = p_task) = any (rag.projects_of(p_for)))
   -- the first call of the last attempt: a repair or a continuation holds what was written
   order by a.number desc, p.call limit 1
 $$;
@@ -141,7 +146,7 @@ begin
   if not pg_try_advisory_xact_lock(hashtext('atlas.prompt_text'), 0) then
     return 0;
   end if;
-  delete from atlas.prompt_text t where t.sha256 in (
+  delete from atlas.prompt_text t where t.seen_at < now() - interval '1 day' and t.sha256 in (
     select o.sha256 from atlas.prompt_text o
     where o.seen_at < now() - interval '1 day' and not exists (select from (select unnest(p.texts) as sha256 from atlas.prompt p) used where used.sha256 = o.sha256)
     limit 10000);

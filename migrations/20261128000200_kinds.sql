@@ -50,6 +50,9 @@ begin
       perform atlas.refuse('metadata.' || kind, format('%s is not a UUID', metadata -> kind), 'send the id of the task whose reply it is');
     end if;
   end loop;
+  if metadata ->> 'revises' is not null and metadata ->> 'replays' is not null then
+    perform atlas.refuse('metadata.replays', 'cannot go with revises', 'send one of them');
+  end if;
   if jsonb_typeof(metadata -> 'anew') not in ('boolean', 'null') then
     perform atlas.refuse('metadata.anew', 'must be true or false', 'leave it out: what is decided is not asked again');
   end if;

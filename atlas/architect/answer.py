@@ -20,7 +20,7 @@ from atlas.architect.room import Room, how_to_raise
 from atlas.architect.run import GeneratedText, Run
 from atlas.architect.standing import NOTHING, UNKNOWN, LookedUp, Standing, read, standing
 from atlas.diagrams.fences import UncheckedDiagrams, diagrams, one_line, without
-from atlas.errors import AtlasError, DatabaseDown
+from atlas.errors import AtlasError, DatabaseDown, WrongState
 from atlas.ids import as_uuid
 from atlas.llm.errors import BadRequest, ModelError, Refused
 from atlas.llm.models import Chain, Model
@@ -80,7 +80,9 @@ class Architect:
         if not chain.models:
             raise BadRequest("no model is left: " + "; ".join(passed.line for passed in chain.passed), code="no_model")
         if replayed and (asked_model := task.metadata.get("model")):
-            chain = Chain(models=(known.get(str(asked_model), Model(name=str(asked_model))),), passed=())
+            if str(asked_model) not in known:
+                raise WrongState(f"model {asked_model} is not known here", f"name one of {', '.join(sorted(known))}")
+            chain = Chain(models=(known[str(asked_model)],), passed=())
         chunks = () if replayed else await self._retrieve(run, warnings)
         stands = _stands(run, kind, known_first, chunks)
         if revised:

@@ -76,7 +76,7 @@ def judge(kind: ReplyKind, text: GeneratedText, call: ModelCall, revised: Revise
         metadata["record"] = decision.binding(document).as_json()
     if kind.claimed:
         passages = {
-            label: f"{chunk.place} {chunk.heading}\n{chunk.text}"
+            label: f"{chunk.title}\n{chunk.heading}\n{chunk.text}"
             for label, chunk in zip(call.labels, call.sources, strict=True)
         }
         claims = claims_of(document, kind.claimed, passages, call.question)

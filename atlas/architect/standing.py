@@ -1,7 +1,7 @@
 """How a question stands to what is decided already. Pure; what was found comes from atlas.read_first in SQL.
 
-A question is answered by a decision only where it is the same question: the same words that say something, in the same order
-unless nothing turns on it, with the same numbers and negations. So what is near is never taken for decided.
+A question is answered by a decision only where it is the same question: the same words that say something and the same small
+words on which a question may turn, each in the same order, and the same numbers. So what is near is never taken for decided.
 """
 
 from __future__ import annotations
@@ -18,15 +18,25 @@ ENOUGH = 0.5
 LEAST_WORDS = 2
 """Fewer words in common say nothing."""
 
-_NEGATION = re.compile(r"\b(?:not|no|never|without|stop|avoid|un\w+ing|n't)\b|n't\b", re.IGNORECASE)
-_QUALIFIER = re.compile(r"\b(?:once|only|all|same|own|more|most|few|again|other|both)\b", re.IGNORECASE)
-"""What searches leave out, and questions turn on."""
-_OPEN = re.compile(r"\b(how|which|what|where|when|who|why)\b", re.IGNORECASE)
-_DIRECTION = re.compile(r"\b(?:from|to|into|onto|over|than|before|after|instead|by|of|for|on|in|with)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_SOURCE = re.compile(r"decisions/ADR-(\d+)\Z")
+_SOURCE = re.compile(r"decision:ADR-(\d+)\Z")
 _ASKING = frozenset({"use", "should", "need", "want", "would", "could", "question", "pleas", "best", "way", "team"})
 """Words of asking, as searches reduce them: they say nothing of what is asked."""
+_FORMAL = frozenset(
+    re.findall(
+        r"\w+",
+        "i me my myself yours your you he him his she her its itself they them their what which who whom this that "
+        "these those had having and but if or because as until while at by for with about against between into through "
+        "during before after above below to from up down in out on off over under again further then once here there "
+        "when where why how all any both each few more most other some such no nor not only own same so than too very s "
+        "t will just don now of",
+    )
+)
+"""Small words that searches leave out, and on which a question may turn: of Postgres's English stop words, all but articles,
+forms of do and be, and those of asking (we, our, should)."""
+_OPEN = frozenset({"how", "which", "what", "where", "when", "who", "why"})
+LONGEST = 4_000
+"""Characters of a question whose words are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +58,7 @@ class NearRecord:
 
     @property
     def name(self) -> str:
-        return f"ADR-{self.number}" if self.number else f"task {self.task_id}"
+        return f"ADR-{self.number}" if self.number is not None else f"task {self.task_id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,14 +139,14 @@ def standing(question: str, known: LookedUp, chunks: Sequence[Chunk] = (), *, an
     for one in known.found:
         if one.status == "accepted" and one.content and not anew and is_same(question, known.words, one.question, one.words):
             return Standing(verdict="decided", decisions=(one,))
-    near = {one.number: one for one in known.found if one.number and _is_near(asked, one)}
+    near = {one.number: one for one in known.found if one.number is not None and _is_near(asked, one)}
     # vectors find what has other words; their threshold is that of the search
     hits = {
         int(match[1]) for chunk in chunks[:3] if chunk.similarity_kind == "cosine" and (match := _SOURCE.match(chunk.source))
     }
     near |= {one.number: one for one in known.found if one.number in hits}
     for number in hits - set(near):
-        title = next(chunk.title for chunk in chunks if chunk.source == f"decisions/ADR-{number}")
+        title = next(chunk.title for chunk in chunks if chunk.source == f"decision:ADR-{number}")
         near[number] = NearRecord(number=number, title=title, share=0.0, status="accepted")
     # what was superseded is spoken of by what superseded it
     holding = tuple(one for one in near.values() if one.status != "superseded")
@@ -152,17 +162,18 @@ def is_same(question: str, words: Sequence[str], other: str, others: Sequence[st
     one, two = _telling(words), _telling(others)
     if set(one) != set(two) or not one:
         return False
-    if any(_all(pattern, question) != _all(pattern, other) for pattern in (_NUMBER, _NEGATION, _QUALIFIER)):
+    if max(len(question), len(other)) > LONGEST and question != other:
         return False
-    if _all(_OPEN, question)[:1] != _all(_OPEN, other)[:1]:
-        # one asks how, the other whether
+    numbers = [sorted(_NUMBER.findall(text)) for text in (question, other)]
+    small = _formal(question)
+    if numbers[0] != numbers[1] or small != _formal(other):
         return False
-    return one == two or not (_DIRECTION.search(question) or _DIRECTION.search(other))
+    # without a small word between them, nothing turns on their order
+    return one == two or set(small) <= _OPEN
 
 
-def _all(pattern: re.Pattern[str], text: str) -> list[str]:
-    found = [word.lower() for word in pattern.findall(text)]
-    return found if pattern is _OPEN else sorted(found)
+def _formal(question: str) -> list[str]:
+    return [word for word in re.findall(r"[^\W\d_]+", question.lower()) if word in _FORMAL]
 
 
 def _is_near(asked: Sequence[str], one: NearRecord) -> bool:

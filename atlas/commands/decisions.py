@@ -99,7 +99,7 @@ async def _the_one(tasks: Tasks, number: str, project: str | None) -> dict[str, 
 
 def _number(text: str) -> int:
     plain = text.strip().lower().removeprefix("adr-")
-    if not plain.isdecimal() or not 0 < int(plain) < 2**31:
+    if not plain.isdecimal() or not 0 <= int(plain) < 2**31:
         raise UsageError(f"{text!r} is not a decision", "give its number, such as 7 or ADR-7")
     return int(plain)
 

@@ -55,7 +55,7 @@ async def export(
     changed: list[str] = []
     for row in rows:
         name, text = files.file_of(row, texts[row["number"]], row["supersedes"], kind)
-        _write(target / name, text, folder, changed)
+        _write(_inside(target, name), text, folder, changed)
     holding = [row for row in rows if row["status"] == "accepted" and row["constraints"] and stale.governs(row["paths"], here)]
     named = agent_files or [name for name in ("AGENTS.md", "CLAUDE.md") if (folder / name).is_file()] or ["AGENTS.md"]
     for name in named:
@@ -215,7 +215,7 @@ def _is_ours(record: files.FiledRecord, known: dict[int, JsonObject], texts: dic
     row = known.get(record.number)
     if row is None:
         return False
-    text = (source / record.file).read_text(encoding="utf-8")
+    text = (source / record.file).read_bytes().decode("utf-8")
     kinds: tuple[files.Format, ...] = ("atlas", "madr", "nygard")
     return any(files.file_of(row, texts[record.number], row["supersedes"], kind) == (record.file, text) for kind in kinds)
 
@@ -236,7 +236,7 @@ def _records_in(folder: Path) -> dict[str, str]:
                 f"{path} is larger than {LARGEST:,} bytes", "a record is a text for people: move it out of the folder"
             )
         try:
-            found[path.name] = path.read_text(encoding="utf-8")
+            found[path.name] = path.read_bytes().decode("utf-8")
         except UnicodeDecodeError as error:
             raise UsageError(f"{path} is not UTF-8", "save it as UTF-8") from error
     return found
@@ -260,7 +260,7 @@ def _write(path: Path, text: str, folder: Path, changed: list[str]) -> None:
     if path.is_file() and path.read_bytes() == text.encode():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(text.encode())
     changed.append(str(path.relative_to(folder.resolve())))
 
 

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 
 from atlas.errors import AtlasError
 
-_FENCE = re.compile(r"^( {0,3})(`{3,}|~{3,})[ \t]*mermaid\b[^\n]*\n(.*?)(?:^ {0,3}\2[`~]*[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(
+    r"^([ \t>]*)(`{3,}|~{3,})[ \t]*mermaid\b[^\n]*\n(.*?)(?:^[ \t>]*\2[`~]*[ \t]*$|\Z)",
+    re.DOTALL | re.MULTILINE | re.IGNORECASE,
+)
+"""Also in lists and quotes, however deep."""
 
 
 class UncheckedDiagrams(AtlasError):
@@ -16,7 +20,7 @@ class UncheckedDiagrams(AtlasError):
 
 def diagrams(markdown: str) -> list[str]:
     """The sources of its Mermaid fences, in order."""
-    return [match[3] for match in _FENCE.finditer(markdown)]
+    return [re.sub(rf"(?m)^{re.escape(match[1])}", "", match[3]) for match in _FENCE.finditer(markdown)]
 
 
 def without(markdown: str, errors: Sequence[str | None]) -> str:
@@ -25,7 +29,7 @@ def without(markdown: str, errors: Sequence[str | None]) -> str:
 
     def shown(match: re.Match[str]) -> str:
         error = next(left, None)
-        return match[0] if error is None else f"> A diagram is left out here: it does not parse ({one_line(error)})."
+        return match[0] if error is None else f"{match[1]}> A diagram is left out here: it does not parse ({one_line(error)})."
 
     return _FENCE.sub(shown, markdown)
 

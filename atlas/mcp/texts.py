@@ -98,12 +98,9 @@ def of_price(quote: JsonObject) -> str:
     models = quote.get("models") or []
     if not models:
         return "Nobody knows the price: no worker is alive."
-    first = models[0]
-    worst, likely = first.get("worst_usd"), first.get("likely_usd")
-    if worst is None:
-        return f"{first['model']} has no price on record; nothing bounds what it costs but the budget in tokens."
-    return (
-        f"It costs at most ${float(worst):.4f}"
-        + (f", likely ${float(likely):.4f}" if likely is not None else "")
-        + f" ({first['model']})."
-    )
+    if any(row.get("worst_usd") is None for row in models):
+        unpriced = ", ".join(row["model"] for row in models if row.get("worst_usd") is None)
+        return f"{unpriced} has no price on record; nothing bounds what it costs but the budget in tokens."
+    worst, likely = max(float(row["worst_usd"]) for row in models), models[0].get("likely_usd")
+    names = " > ".join(row["model"] for row in models)
+    return f"It costs at most ${worst:.4f}" + (f", likely ${float(likely):.4f}" if likely is not None else "") + f" ({names})."

@@ -25,7 +25,7 @@ LONGEST_QUESTION = 100_000
 Project = Annotated[
     str | None, Field(description="A project's name or id; needed only where you are in several.", max_length=100)
 ]
-DecisionNumber = Annotated[int, Field(description="The decision's number: 7 for ADR-7.", ge=1, le=2**31 - 1)]
+DecisionNumber = Annotated[int, Field(description="The decision's number: 7 for ADR-7.", ge=0, le=2**31 - 1)]
 TaskId = Annotated[
     str, Field(description="The task's id, or a unique beginning of at least 4 characters.", min_length=4, max_length=100)
 ]
@@ -108,12 +108,19 @@ class Tools:
         """The message's receipt; the price where it was not agreed to."""
         quote = await tasks.quote(await tasks.project(project) if project else None, "soonest")
         price = texts.of_price(quote)
-        worst = next((row["worst_usd"] for row in quote.get("models") or []), None)
+        models = quote.get("models") or []
+        # a fallback may be dearer than the first
+        known = bool(models) and all(row["worst_usd"] is not None for row in models)
+        worst = max(row["worst_usd"] for row in models) if known else None
         if at_most_usd is None:
             return answer(
                 f"{price} To ask it, call ask again with at_most_usd.", worst_usd=None if worst is None else float(worst)
             )
-        if worst is not None and float(worst) > at_most_usd:
+        if worst is None:
+            return refused(
+                UsageError(f"nobody knows what it may cost: {price}", "give the models prices, or ask by `atlas ask`")
+            )
+        if float(worst) > at_most_usd:
             return refused(UsageError(f"it may cost ${float(worst):.4f}, more than at_most_usd", "raise it, or ask for less"))
         return await tasks.submit(chat(question, kind=kind, anew=anew or None, project=project))
 

@@ -18,7 +18,7 @@ def section(rows: Sequence[JsonObject]) -> str:
     lines = [BEGIN, "## Decisions that hold", ""]
     lines += ["Obey these. What contradicts one needs a decision that supersedes it: ask for one.", ""]
     for row in rows:
-        paths = ", ".join(f"`{path}`" for path in row["paths"]) or "everything"
+        paths = ", ".join(f"`{_line(path).replace('`', '')}`" for path in row["paths"]) or "everything"
         lines += [f"- ADR-{row['number']} {_line(row['title'])} ({paths}):"]
         lines += [f"  - {_line(constraint)}" for constraint in row["constraints"]]
     if not rows:

@@ -35,8 +35,9 @@ class SectionChange:
 
 def sections(markdown: str) -> list[RecordSection]:
     """The sections of a record in their order. Together their texts are the record."""
-    lines = markdown.splitlines(keepends=True)
-    marks = [mark for mark in headings(markdown.replace("\r\n", "\n").replace("\r", "\n")) if mark.level == 2]
+    lines = [f"{line}\n" for line in markdown.split("\n")]
+    lines[-1] = lines[-1][:-1]
+    marks = [mark for mark in headings(markdown.replace("\r", " ")) if mark.level == 2]
     starts = [mark.start for mark in marks]
     found = []
     if starts[:1] != [0]:
@@ -73,9 +74,11 @@ def splice(original: str, rewritten: str, order: Sequence[str]) -> tuple[str, li
         elif kept[place].text.strip() == new.text.strip():
             continue
         is_last = place == len(kept) - 1
-        if place and not kept[place - 1].text.endswith("\n\n"):
-            kept[place - 1] = RecordSection(name=kept[place - 1].name, text=kept[place - 1].text.rstrip("\n") + "\n\n")
-        kept[place] = RecordSection(name=kept[place].name or new.name, text=new.text.strip() + ("\n" if is_last else "\n\n"))
+        # what stands before it is kept to the letter: an empty line that it lacks is the new section's
+        before = kept[place - 1].text if place else "\n\n"
+        lead = "" if not before or before.endswith(("\n\n", "\n\r\n")) else "\n" if before.endswith("\n") else "\n\n"
+        text = lead + new.text.strip() + ("\n" if is_last else "\n\n")
+        kept[place] = RecordSection(name=kept[place].name or new.name, text=text)
         changed.append(new.name or "title")
     return "".join(section.text for section in kept), changed
 

@@ -17,7 +17,16 @@ _MARK = re.compile(r"\[(S\d+|inferred|assumed)\]", re.IGNORECASE)
 _FENCE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1|\Z)", re.DOTALL | re.MULTILINE)
 _END = re.compile(r"(?<=[.!?])((?:\s*\[(?:S\d+|inferred|assumed)\])*)\s+(?=[A-Z0-9\"'“`*(_])")
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|cf|vs|approx|no|fig)\.$", re.IGNORECASE)
-_NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*")
+_NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?:[kKM](?!\w))?")
+_TIMES = {"k": 1_000, "M": 1_000_000}
+_CALENDAR = frozenset(
+    re.findall(
+        r"\w+",
+        "january february march april may june july august september october november december monday tuesday "
+        "wednesday thursday friday saturday sunday",
+    )
+)
+"""Capitalised, and no names."""
 _NAME = re.compile(
     r"`([^`\n]+)`|\b((?:[A-Za-z]+[a-z][A-Z]\w*|\w+_\w+|[A-Z]{2,}\d*|[A-Z][a-z]+(?=[ -][A-Z][a-z])|[A-Z][a-z]{2,}))\b"
 )
@@ -111,13 +120,18 @@ def _missing(sentence: str, passage: str, question: str) -> tuple[str, ...]:
         opens = match.start() == 0 or plain[: match.start()].strip("*_\"'“( ") == ""
         if opens and not match[1] and re.fullmatch(r"[A-Z][a-z]+", name):
             continue
-        if " ".join(name.casefold().split()) not in folded:
+        plain_name = " ".join(name.casefold().split())
+        if plain_name in _CALENDAR and not match[1]:
+            continue
+        if not re.search(rf"(?<!\w){re.escape(plain_name)}(?!\w)", folded):
             missing.append(name)
     return tuple(dict.fromkeys(missing))
 
 
 def _number(text: str) -> str:
     plain = text.replace(",", "")
+    if plain[-1] in "kKM":
+        plain = f"{float(plain[:-1]) * _TIMES['M' if plain[-1] == 'M' else 'k']:.6f}"
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 

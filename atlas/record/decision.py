@@ -42,11 +42,11 @@ def binding(document: ParsedReply) -> Obligations:
     """What a record says in Constraints, Governs and Confirmation, as far as it is in form."""
     sections = document.sections
     paths = [code_of(entry) for entry in entries(sections.get("Governs", ""))]
-    checks = [code_of(entry) for entry in entries(sections.get("Confirmation", ""))]
+    checks = [code_of(entry) for entry in entries(sections.get("Confirmation", "")) if entry.startswith("`")]
     return Obligations(
         constraints=tuple(entry for entry in entries(sections.get("Constraints", "")) if _MUST.search(entry)),
-        paths=tuple(path for path in paths if path and _is_glob(path)),
-        checks=tuple(check for check in checks if check and " " in check),
+        paths=tuple(path for path in paths if path and is_glob(path)),
+        checks=tuple(check for check in checks if check),
     )
 
 
@@ -74,14 +74,23 @@ def problems(document: ParsedReply, question: str) -> list[str]:
     ]
     for entry in entries(sections.get("Governs", "")):
         path = code_of(entry)
-        if path is None or not _is_glob(path):
+        if path is None or not is_glob(path):
             found.append(f"'{entry}' in '## Governs' is not a relative path or glob in backticks")
     if gives_amounts(question) and not sections.get("Load and cost"):
         found.append("the question gives numbers, and the section '## Load and cost' is missing")
     return found
 
 
-def _is_glob(path: str) -> bool:
+def binds(sentence: str) -> bool:
+    """Whether it says must or must not."""
+    return _MUST.search(sentence) is not None
+
+
+def is_glob(path: str) -> bool:
+    """Whether it names files inside of a repository."""
     return (
-        not path.startswith(("/", "~")) and ".." not in path.split("/") and not re.search(r"\s|\\|:", path) and len(path) <= 200
+        not path.startswith(("/", "~"))
+        and ".." not in path.split("/")
+        and not re.search(r"[\s\\:`<>]", path)
+        and len(path) <= 200
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from atlas.errors import UsageError
@@ -21,8 +21,9 @@ from atlas.task import JsonObject
 Format = Literal["atlas", "madr", "nygard"]
 
 _STATUSES = {
-    "proposed": "proposed", "draft": "proposed", "pending": "proposed", "accepted": "accepted", "approved": "accepted",
-    "done": "accepted", "rejected": "rejected", "declined": "rejected", "deprecated": "deprecated", "superseded": "superseded",
+    "proposed": "proposed", "draft": "proposed", "pending": "proposed", "review": "proposed", "open": "proposed",
+    "accepted": "accepted", "approved": "accepted", "done": "accepted", "implemented": "accepted", "adopted": "accepted",
+    "rejected": "rejected", "declined": "rejected", "deprecated": "deprecated", "superseded": "superseded",
     "superceded": "superseded",
 }  # fmt: skip
 _BY = re.compile(r"super[cs]eded\s+by\b[^\d\n]*?(\d+)", re.IGNORECASE)
@@ -36,7 +37,7 @@ _NUMBER = re.compile(r"\A(\d{1,6})[-_ .]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FiledRecord:
-    """A record as its file has it. content: without a front matter of Atlas's own, else the whole file."""
+    """A record as its file has it. content: the whole file."""
 
     file: str
     number: int
@@ -46,6 +47,7 @@ class FiledRecord:
     date: dt.date | None = None
     owner: str | None = None
     superseded_by: int | None = None
+    supersedes: tuple[int, ...] = ()
     binds: decision.Obligations = field(default_factory=decision.Obligations)
     sources: tuple[str, ...] = ()
 
@@ -61,14 +63,15 @@ class FiledRecord:
 
 def read_file(text: str, file: str) -> FiledRecord:
     """Raises UsageError for a file that is no record, and says what it lacks."""
-    text = text.replace("\r\n", "\n")
     fields, body = split(text, file)
+    body = body.removeprefix("\ufeff").replace("\r\n", "\n")
     document = parse(body, decision.SECTIONS)
     if fields is not None and is_ours(fields):
         front = validated(fields, file)
         return FiledRecord(
-            file=file, number=front.number, title=document.title or file, status=front.status, content=body.lstrip("\n"),
-            date=front.date, owner=front.owner, superseded_by=front.superseded_by, sources=tuple(front.sources),
+            file=file, number=front.number, title=document.title or file, status=front.status, content=text,
+            date=front.date, owner=front.owner, superseded_by=front.superseded_by, supersedes=tuple(front.supersedes),
+            sources=tuple(front.sources),
             binds=decision.Obligations(
                 constraints=tuple(front.constraints), paths=tuple(front.paths), checks=tuple(front.checks)
             ),
@@ -82,7 +85,7 @@ def read_file(text: str, file: str) -> FiledRecord:
     found = _DATE.search(body)
     return FiledRecord(
         file=file, number=int(number[1]), title=_TITLE.sub("", document.title) or file, status=status, content=text,
-        date=date if isinstance(date, dt.date) else dt.date.fromisoformat(found[1]) if found else None, superseded_by=by,
+        date=date if isinstance(date, dt.date) else _date(found[1], file) if found else None, superseded_by=by,
         binds=decision.binding(document),
     )  # fmt: skip
 
@@ -97,6 +100,11 @@ def read_folder(files: dict[str, str]) -> list[FiledRecord]:
                 f"{other.file} and {name} are both ADR-{record.number}", "give one of them another number; nothing was imported"
             )
         records[record.number] = record
+    for record in list(records.values()):
+        for number in record.supersedes:
+            # whichever of the two says so
+            if (old := records.get(number)) is not None and old.status == "accepted":
+                records[number] = replace(old, status="superseded", superseded_by=record.number)
     return [records[number] for number in sorted(records)]
 
 
@@ -105,14 +113,14 @@ def format_of(text: str, file: str) -> Format:
     fields, body = split(text.replace("\r\n", "\n"), file)
     if is_ours(fields):
         return "atlas"
-    return "nygard" if fields is None and _STATUS_SECTION.search(body) else "madr"
+    return "nygard" if fields is None and _STATUS_SECTION.search(body.replace("\r\n", "\n")) else "madr"
 
 
 def file_of(row: JsonObject, content: str, supersedes: list[int], kind: Format = "atlas") -> tuple[str, str]:
     """The name and the text of a decision's file. row: of atlas.decisions. kind: how one is written that has no file yet."""
     name = row["file"] or f"{row['number']:04}-{slug(row['title'])}.md"
     fields, body = split(content, name)
-    if row["file"] and not is_ours(fields) and (fields is not None or _status_of(fields, body)):
+    if row["file"] and not is_ours(fields):
         return name, _with_status(content, fields, row)
     date = _day(row["decided_at"])
     if kind == "nygard":
@@ -123,10 +131,11 @@ def file_of(row: JsonObject, content: str, supersedes: list[int], kind: Format =
         return name, f"---\nstatus: {_status_line(row).lower()}\ndate: {date}\n{owner}---\n\n{content}"
     front = FrontMatter(
         number=row["number"], status=row["status"], date=date, owner=row["decided_by"], supersedes=supersedes,
-        superseded_by=row["superseded_by"], constraints=row["constraints"], paths=row["paths"], checks=row["checks"],
+        superseded_by=row["superseded_by"], constraints=[one for one in row["constraints"] if decision.binds(one)],
+        paths=[one for one in row["paths"] if decision.is_glob(one)], checks=row["checks"],
         sources=row["sources"],
     )  # fmt: skip
-    return name, written(front) + content
+    return name, written(front) + body.lstrip("\n")
 
 
 def slug(title: str) -> str:
@@ -145,14 +154,19 @@ def _status_of(fields: JsonObject | None, body: str) -> str:
 
 
 def _read_status(said: str, file: str) -> tuple[Status, int | None]:
-    by = _BY.search(said)
+    by = next((line for line in said.splitlines() if re.search(r"super[cs]eded\s+by\b", line, re.IGNORECASE)), None)
     if by is not None:
-        return "superseded", int(by[1])
-    word = re.match(r"\W*(\w+)", said)
-    status = _STATUSES.get(word[1].lower()) if word else None
+        # the number of the file that it links to, rather than one in its title
+        target = re.search(r"\]\([^)]*?(\d{1,6})[-_][^)]*\)", by) or _BY.search(by)
+        if target is not None:
+            return "superseded", int(target[1])
+    if not said:
+        # optional in MADR 4: what stands in the folder holds
+        return "accepted", None
+    status = next((_STATUSES[word] for word in re.findall(r"[a-z]+", said.lower()) if word in _STATUSES), None)
     if status is None:
         raise UsageError(
-            f"{file} has no status that is known" + (f" ({said.splitlines()[0][:40]})" if said else ""),
+            f"{file} has no status that is known ({said.splitlines()[0][:40]})",
             "write proposed, accepted, rejected, deprecated, or superseded by and a number: in the front matter or ## Status",
         )
     if status == "superseded":
@@ -176,8 +190,19 @@ def _with_status(content: str, fields: JsonObject | None, row: JsonObject) -> st
         head = content[: len(content) - len(body)]
         return _STATUS_FIELD.sub(lambda match: f"{match[1]}{line.lower()}", head, count=1) + body
     if (match := _STATUS_SECTION.search(content)) is not None:
-        return f"{content[: match.start(1)]}{line}\n\n{content[match.end(1) :]}"
-    return _STATUS_LINE.sub(lambda match: match[0].replace(match[1], line), content, count=1)
+        # its first line is the status; what else stands there is kept
+        first = match.start(1) + len(match[1].split("\n", 1)[0].rstrip("\r"))
+        return f"{content[: match.start(1)]}{line}{content[first:]}"
+    if _STATUS_LINE.search(content):
+        return _STATUS_LINE.sub(lambda match: match[0].replace(match[1], line), content, count=1)
+    return re.sub(r"(?m)^(# .*)$", lambda match: f"{match[1].rstrip()}\n\n* Status: {line}", content, count=1)
+
+
+def _date(text: str, file: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{file}: there is no day {text}", "correct its date") from None
 
 
 def _without_title(content: str) -> str:

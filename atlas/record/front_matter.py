@@ -7,14 +7,15 @@ import re
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from atlas.errors import UsageError
+from atlas.record.decision import is_glob
 from atlas.task import JsonObject
 
 Status = Literal["proposed", "accepted", "rejected", "deprecated", "superseded"]
 
-_BLOCK = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _LONGEST = 100_000
 """Characters of a front matter that is parsed."""
 
@@ -25,12 +26,18 @@ def _binds(sentence: str) -> str:
     return sentence
 
 
+def _names_files(path: str) -> str:
+    if not is_glob(path):
+        raise ValueError("a path is a glob inside of the repository")
+    return path
+
+
 class FrontMatter(BaseModel):
     """What Atlas writes at the head of a record's file."""
 
     model_config = ConfigDict(extra="forbid")
 
-    number: int = Field(ge=1, description="its number in the project: ADR-7 is 7")
+    number: int = Field(ge=0, le=999_999_999, description="its number in the project: ADR-7 is 7")
     status: Status
     date: dt.date = Field(description="when it was decided")
     owner: str = Field(description="who decided it")
@@ -39,9 +46,17 @@ class FrontMatter(BaseModel):
     constraints: list[Annotated[str, AfterValidator(_binds)]] = Field(
         default=[], description="what must or must not be, a sentence each"
     )
-    paths: list[str] = Field(default=[], description="globs of the files that it governs, relative to the repository")
+    paths: list[Annotated[str, AfterValidator(_names_files)]] = Field(
+        default=[], description="globs of the files that it governs, relative to the repository"
+    )
     checks: list[str] = Field(default=[], description="commands that verify it in a checkout: `atlas check` runs them")
     sources: list[str] = Field(default=[], description="what it was written from: sha256:<hash> <path>")
+
+    @model_validator(mode="after")
+    def _says_by_what(self) -> FrontMatter:
+        if (self.status == "superseded") != (self.superseded_by is not None):
+            raise ValueError("superseded goes with superseded_by, and with nothing else")
+        return self
 
 
 def schema() -> JsonObject:
@@ -61,10 +76,12 @@ def split(text: str, name: str) -> tuple[JsonObject | None, str]:
     try:
         if len(match[1]) > _LONGEST:
             raise ValueError(f"it is longer than {_LONGEST} characters")
+        # MADR 3 writes names as @ann, which YAML wants in quotes
+        block = re.sub(r"(?m)^([\w-]+:[ \t]+)([@`][^\n]*)$", lambda line: f"{line[1]}{line[2]!r}", match[1])
         # aliases can make megabytes of a few lines
-        if re.search(r"(?m)^[^\"'#\n]*[\s:\[,-]&\w", match[1]):
+        if any(isinstance(token, (yaml.AnchorToken, yaml.AliasToken)) for token in yaml.scan(block)):
             raise ValueError("it has anchors")
-        found = yaml.safe_load(match[1])
+        found = yaml.safe_load(block)
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError(
             f"{name}: its front matter cannot be read ({_gist(error)})", "correct the block between the --- lines"
@@ -87,7 +104,7 @@ def validated(fields: JsonObject, name: str) -> FrontMatter:
         return FrontMatter.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(map(str, first["loc"])) or "status"
         raise UsageError(
             f"{name}: its front matter breaks the schema at {place} ({first['msg']})", "see `atlas schema decision`"
         ) from None

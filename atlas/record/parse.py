@@ -11,7 +11,7 @@ from atlas.markdown import headings
 _CITATION = re.compile(r"\[(S\d+)\]")
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`", re.DOTALL)
 _ITEM = re.compile(r"^[ \t]*(?:[-*+]|\d+[.)])[ \t]+(.*(?:\n(?![ \t]*(?:[-*+]|\d+[.)])[ \t])(?![ \t]*\n).+)*)", re.MULTILINE)
-_NOTHING = re.compile(r"none\b|nothing\b|n/a\b", re.IGNORECASE)
+_NOTHING = re.compile(r"(?:none|nothing|n/a)\W*\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

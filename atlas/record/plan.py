@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -198,9 +199,27 @@ def _line(text: str) -> str:
 
 
 def _text(text: str, done: bool) -> str:
-    """A paragraph of a field; headings in it become bold lines, so that they do not end its section."""
+    """A paragraph of a field. What would be a heading in it becomes bold, so that it does not end its section; code stays."""
     lines = text.strip().split("\n")
-    if not done and lines[-1].lstrip().startswith("#"):
-        # it is not known yet where the heading ends
+    if not done and lines[-1].lstrip()[:1] in ("#", "=", "-", "`", "~"):
+        # it is not known yet what the line becomes
         lines = lines[:-1]
-    return "\n".join(f"**{line.strip(' #')}**" if line.lstrip().startswith("#") else line.rstrip() for line in lines).rstrip()
+    shown: list[str] = []
+    fence = ""
+    for line in lines:
+        plain = line.strip()
+        if fence:
+            fence = "" if plain.startswith(fence) and not plain.strip(fence[0]) else fence
+            shown.append(line.rstrip())
+        elif opening := re.match(r"(`{3,}|~{3,})", plain):
+            fence = opening[1]
+            shown.append(line.rstrip())
+        elif plain.startswith("#"):
+            shown.append(f"**{plain.strip(' #')}**")
+        elif re.fullmatch(r"=+|-{2,}", plain):
+            shown.append(f"\\{plain}")
+        else:
+            shown.append(line.rstrip())
+    if done and fence:
+        shown.append(fence)
+    return "\n".join(shown).rstrip()

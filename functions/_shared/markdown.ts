@@ -137,3 +137,8 @@ export function titleOf(spec: string, otherwise: string): { title: string; slug:
   );
   return { title, slug: slug.replace(/^-|-$/g, "") || "decision" };
 }
+
+/** A reply without the line that says how its question stood to what was decided before. */
+export function withoutOpening(spec: string): string {
+  return spec.replace(/^> (?:Already decided in ADR-|Would change ADR-|Overlaps with an open draft)[^\n]*\n\n/, "");
+}

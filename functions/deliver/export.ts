@@ -3,7 +3,7 @@ import type { Db } from "../_shared/db.ts";
 import { Refused } from "../_shared/errors.ts";
 import { type GitHub, githubAddress, isOurs } from "../_shared/github.ts";
 import { type Json, type JsonObject, text } from "../_shared/http.ts";
-import { harmless, titleOf, workItems } from "../_shared/markdown.ts";
+import { harmless, titleOf, withoutOpening, workItems } from "../_shared/markdown.ts";
 import type { Message } from "../_shared/message.ts";
 import { drop, once } from "../_shared/posts.ts";
 import { GitHubThread, marker } from "./github.ts";
@@ -33,8 +33,8 @@ export async function exportSpec(deps: Deps, event: string, data: JsonObject): P
     task,
     event,
     repository,
-    content: message.content,
-    ...titleOf(message.content, String(row?.found?.title ?? "")),
+    content: withoutOpening(message.content),
+    ...titleOf(withoutOpening(message.content), String(row?.found?.title ?? "")),
   };
   const said = text(data, "export") === "issues"
     ? await issues(deps.db, github, spec, message.metadata.truncated === true)

@@ -76,6 +76,8 @@ async def test_a_bomb_ends_and_the_others_are_parsed() -> None:
 
 def test_fences_are_found_and_left_out_one_by_one() -> None:
     text = f"a\n\n{GOOD}\n\n~~~ mermaid\nx\n~~~\n\n```text\n```mermaid\n```\n\n{BROKEN}"
+    deep = "- a\n\n      ```mermaid\n      flowchart LR\n        a --> b\n      ```\n\n> ```mermaid\n> pie\n> ```\n"
+    assert diagrams(deep) == ["flowchart LR\n  a --> b\n", "pie\n"]
     assert diagrams(GOOD) == ["flowchart LR\n  a[Client] --> b[(Postgres)]\n"]
     assert len(diagrams(f"{GOOD}\n\n{BROKEN}")) == 2
     assert without(GOOD, [None]) == GOOD

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas.architect.kinds import ANSWER, COMPARISON, KINDS, PLAN, RECORD, REVIEW, choose
+from atlas.markdown import headings
 from atlas.record import decision, plan
 from tests.doubles.openai import OpenAIDouble
 from tests.support.core import ADR, Database, Workers, ask, atlas_on, ended, reply
@@ -167,7 +168,7 @@ def test_atlas_chooses_by_the_words_of_the_question(question: str, kind: Any) ->
     assert (found.name, bool(why)) == (kind.name, True)
 
 
-TEXTS = st.text(alphabet=st.sampled_from('ab #\n"\\`-é🚀'), max_size=12)
+TEXTS = st.text(alphabet=st.sampled_from('ab #\n"\\`-=~é🚀'), max_size=14)
 ITEMS = st.fixed_dictionaries(
     {
         "title": TEXTS, "context": TEXTS, "technical_spec": TEXTS, "acceptance": st.lists(TEXTS, max_size=3),
@@ -216,3 +217,13 @@ def test_the_schema_is_what_structured_output_takes() -> None:
                 walk(part)
 
     walk(plan.schema())
+
+
+def test_code_in_a_plan_stays_code_and_nothing_else_becomes_a_heading() -> None:
+    item = WORK["items"][0] | {"technical_spec": "# Steps\n\n```bash\n# install\n#!/bin/sh\n```\n\nTitle\n---\nText"}
+    shown = plan.render(json.dumps(WORK | {"items": [item]}), whole=True)
+    assert "```bash\n# install\n#!/bin/sh\n```" in shown
+    assert "**Steps**" in shown
+    assert [mark.text for mark in headings(shown) if mark.level <= 2] == [
+        "Move to one database", "Context", "Work items", "Open questions", "Sources",
+    ]  # fmt: skip

@@ -204,7 +204,7 @@ async def test_asking_says_the_price_first_and_a_task_outlives_its_server(
             dear = await client.call_tool("ask", question | {"at_most_usd": 0.000001})
             assert dear.is_error
             assert "more than at_most_usd" in said(dear)
-            created = await client.session.call_tool("ask", question | {"at_most_usd": 1}, allow_claimed=True)
+            created = await client.session.call_tool("ask", question | {"at_most_usd": 100}, allow_claimed=True)
             assert isinstance(created, Created)
             await until(lambda: db.fetchval("select exists (select from atlas.reply_part)"), 20, "it writes")
             worker.process.kill()
@@ -223,7 +223,7 @@ async def test_asking_says_the_price_first_and_a_task_outlives_its_server(
         openai.plan(text=ADR, delay=5)
         async with over_http(again, tokens[ANN], extensions=[KnowsTasks()]) as client:
             other = await client.session.call_tool(
-                "ask", {"question": "Should we cancel this one?", "at_most_usd": 1}, allow_claimed=True
+                "ask", {"question": "Should we cancel this one?", "at_most_usd": 100}, allow_claimed=True
             )
             assert isinstance(other, Created)
             await client.session.send_request(CancelTask(params=TaskParams(taskId=other.task_id)), types.Result)
@@ -254,7 +254,7 @@ async def test_older_clients_are_served_too(
             session.adopt(answer)
             await session.send_notification(types.InitializedNotification())
             assert "ADR-1 Use keys" in said(await session.call_tool("decisions", {}))
-            asked = await session.call_tool("ask", {"question": f"Which database, {version}?", "at_most_usd": 1})
+            asked = await session.call_tool("ask", {"question": f"Which database, {version}?", "at_most_usd": 100})
             assert isinstance(asked, types.CallToolResult)
             assert asked.structured_content is not None, said(asked)
             task = asked.structured_content["task_id"]
@@ -324,7 +324,18 @@ async def test_who_lies_or_sends_too_much_gets_nowhere(database: Database, db: a
             assert (await client.call_tool("erase", {})).is_error
             assert (await client.call_tool("get_decision", {"number": -1})).is_error
             assert (await client.call_tool("ask", {"question": "x" * 200_000})).is_error
-            assert "is not the hash" not in said(await client.call_tool("decisions", {"project": "nowhere"}))
+            nowhere = await client.call_tool("decisions", {"project": "nowhere"})
+            assert nowhere.is_error
+            assert "nowhere" in said(nowhere)
+        # one that begins a request and never goes on holds nobody up
+        reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+        head = f"POST /mcp HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {tokens[ANN]}\r\nContent-Type: application/json\r\n"
+        writer.write((head + "Content-Length: 1000\r\n\r\n{").encode())
+        await writer.drain()
+        async with over_http(worker, tokens[ANN]) as client:
+            assert not (await client.call_tool("decisions", {})).is_error
+        writer.close()
+        assert reader is not None
 
 
 async def test_a_client_that_hangs_up_leaves_a_server_that_ends(database: Database) -> None:
@@ -354,7 +365,7 @@ async def test_sources_are_found_and_read_by_their_hash(database: Database, db: 
         found = await client.call_tool("search", {"query": "keys"})
         (link,) = set(re.findall(r"atlas://sources/[0-9a-f]{64}", said(found)))
         passage = await client.read_resource(link)
-        assert passage.contents[0].text.startswith("decisions/ADR-1:")  # type: ignore[union-attr]
+        assert passage.contents[0].text.startswith("decision:ADR-1:")  # type: ignore[union-attr]
         with pytest.raises(MCPError, match="no source"):
             await client.read_resource("atlas://sources/" + "0" * 64)
     assert await ask(db)

@@ -81,6 +81,27 @@ async def test_only_who_may_read_a_task_reads_its_prompts(
             await bob.fetch("select * from atlas.read_prompts($1)", task)
 
 
+async def test_who_has_left_a_project_reads_none_of_its_passages(
+    database: Database, db: asyncpg.Connection, workers: Workers, openai: OpenAIDouble
+) -> None:
+    project = await db.fetchval("select atlas.create_project('payments')")
+    await db.execute("insert into atlas.member (project_id, user_id) values ($1, $2)", project, ANN)
+    async with opened(database) as known:
+        await put(known, "shipping.md", KNOWN, kind="text")
+    openai.plan(text=ADR)
+    await workers.start(openai_api_key="sk-test", openai_base_url=openai.url)
+    task = uuid4()
+    message = {"task_id": str(task), "role": "architect", "msg_type": "chat", "content": "How do we ship on Fridays?",
+               "metadata": {"project": "payments"}}  # fmt: skip
+    await db.execute("insert into public.architect_in (data, sender) values ($1, $2)", message, ANN)
+    await ended(db, task)
+    async with acting(database, "authenticated", ANN) as ann:
+        assert len(await ann.fetch("select * from atlas.read_prompts($1)", task)) == 1
+    await db.execute("delete from atlas.member where user_id = $1", ANN)
+    async with acting(database, "authenticated", ANN) as ann:
+        assert await ann.fetch("select * from atlas.read_prompts($1)", task) == []
+
+
 async def test_a_reply_is_written_once_more_from_the_same_sources(
     database: Database, db: asyncpg.Connection, workers: Workers, openai: OpenAIDouble
 ) -> None:

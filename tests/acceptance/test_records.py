@@ -28,6 +28,13 @@ NYGARD = {
     "## Context\n\nx\n",
     "0004-maybe-redis.md": "# 4. Maybe Redis\n\nDate: 2024-03-06\n\n## Status\n\nProposed\n\n## Context\n\nx\n",
 }  # fmt: skip
+ODD = {
+    "0000-use-records.md": "\ufeff# Use records\r\n\r\n## Context\r\n\r\nx\r\n",
+    "0001-in-review.md": "# 1. In review\n\n## Status\n\nIn Review\n\n## Context\n\nx\n",
+    "0002-modules.md": "---\nstatus: accepted\ndeciders: @ann, @bob\ndate: 2025-01-01\n---\n\n# Modules\n\nx\n",
+    "0003-old-modules.md": "# 3. Old modules\n\n## Status\n\nSuperseded by [ES2020 modules](0002-modules.md)\n\n"
+    "Amends [1](0001-in-review.md)\n\n## Context\n\nx\n",
+}  # fmt: skip
 MADR = {
     "0001-use-madr.md": "---\nstatus: accepted\ndate: 2025-01-02\ndecision-makers: [Ann, Bob]\n---\n\n# Use MADR\n\n## Context and Problem Statement\n\nx\n",
     "0002-old-way.md": "---\n# a comment\nstatus: superseded by ADR-0001\ndate: 2025-01-01\n---\n\n# The old way\n\nx\n",
@@ -40,7 +47,7 @@ def repository(folder: Path, **texts: str) -> Path:
     for name, text in texts.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(text.encode())
     subprocess.run(["git", "init", "-q", str(folder)], check=True)
     return folder
 
@@ -50,10 +57,10 @@ def adr_folder(folder: Path, records: dict[str, str]) -> Path:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text(encoding="utf-8") for path in sorted((folder / "docs/adr").glob("*.md"))}
+    return {path.name: path.read_bytes().decode() for path in sorted((folder / "docs/adr").glob("*.md"))}
 
 
-@pytest.mark.parametrize("records", [NYGARD, MADR], ids=["nygard", "madr"])
+@pytest.mark.parametrize("records", [NYGARD, MADR, ODD], ids=["nygard", "madr", "odd"])
 async def test_a_folder_goes_in_and_comes_out_byte_for_byte(
     database: Database, db: asyncpg.Connection, tmp_path: Path, records: dict[str, str]
 ) -> None:
@@ -63,17 +70,14 @@ async def test_a_folder_goes_in_and_comes_out_byte_for_byte(
     rows = await db.fetch(
         "select number, status, superseded_by, title, decided_at::date::text as day from atlas.decision order by number"
     )
+    found = [(row["number"], row["status"], row["superseded_by"]) for row in rows]
     if records is NYGARD:
-        assert [(row["number"], row["status"], row["superseded_by"]) for row in rows] == [
-            (1, "accepted", None), (2, "superseded", 3), (3, "accepted", None), (4, "proposed", None),
-        ]  # fmt: skip
+        assert found == [(1, "accepted", None), (2, "superseded", 3), (3, "accepted", None), (4, "proposed", None)]
         assert (rows[1]["title"], rows[1]["day"]) == ("Use MySQL", "2024-03-02")
+    elif records is MADR:
+        assert found == [(1, "accepted", None), (2, "superseded", 1), (3, "rejected", None)]
     else:
-        assert [(row["status"], row["superseded_by"]) for row in rows] == [
-            ("accepted", None),
-            ("superseded", 1),
-            ("rejected", None),
-        ]
+        assert found == [(0, "accepted", None), (1, "proposed", None), (2, "accepted", None), (3, "superseded", 2)]
     await atlas_on(database, "decisions", "export", str(folder))
     assert contents(folder) == records
     other = repository(tmp_path / "b")
@@ -93,7 +97,7 @@ async def test_what_was_superseded_since_changes_its_status_and_nothing_else(
     said = await atlas_on(database, "decisions", "export", str(folder))
     now = contents(folder)
     assert now["0003-use-postgres.md"] == NYGARD["0003-use-postgres.md"].replace(
-        "Accepted\n\nSupercedes [2. Use MySQL](0002-use-mysql.md)", "Superseded by ADR-0005"
+        "Accepted\n\nSupercedes", "Superseded by ADR-0005\n\nSupercedes"
     )
     assert {name: now[name] for name in NYGARD if "0003" not in name} == {n: NYGARD[n] for n in NYGARD if "0003" not in n}
     assert now["0005-use-sqlite.md"].startswith("# 5. Use SQLite\n\nDate: "), "in the team's format"
@@ -134,7 +138,7 @@ async def test_a_decision_of_atlas_is_the_same_in_another_database(
 async def test_agents_are_told_what_binds_the_paths_at_hand_between_marks(
     database: Database, db: asyncpg.Connection, tmp_path: Path
 ) -> None:
-    for title, paths in (("Here", ["src/**"]), ("There", ["android/**"])):
+    for title, paths in (("Here", ["src/**", "x`\n-->"]), ("There", ["android/**"])):
         record = {"constraints": [f"{title} must hold <!-- really -->."], "paths": paths, "checks": []}
         await db.execute("select atlas.accept($1)", await answered(db, title, kind="adr", record=record))
     folder = repository(tmp_path / "a", **{"src/a.py": "x", "CLAUDE.md": "# Ours\n\nBe kind.\n"})
@@ -158,7 +162,12 @@ async def test_agents_are_told_what_binds_the_paths_at_hand_between_marks(
     ("broken", "said"),
     [
         ({"0007-a.md": "# A\n\n## Status\n\nPerhaps\n"}, "0007-a.md has no status that is known (Perhaps)"),
-        ({"0007-a.md": "# A\n"}, "0007-a.md has no status"),
+        ({"0007-a.md": "# A\n\n* Status: accepted\n* Date: 2024-02-30\n"}, "there is no day 2024-02-30"),
+        ({"0007-a.md": "---\nnumber: 7\nowner: a\nstatus: superseded\ndate: 2026-01-01\n---\n\n# A\n"}, "goes with superseded_by"),
+        (
+            {"0007-a.md": "---\nnumber: 7\nowner: a\nstatus: accepted\ndate: 2026-01-01\npaths: ['a`b']\n---\n\n# A\n"},
+            "a path is a glob inside of the repository",
+        ),
         ({"0007-a.md": "---\nstatus: [\n---\n# A\n"}, "0007-a.md: its front matter cannot be read"),
         ({"0007-a.md": "---\na: &a [x]\nb: *a\nstatus: accepted\n---\n# A\n"}, "it has anchors"),
         ({"0007-a.md": "---\nnumber: 7\nowner: ann\nstatus: accepted\ndate: soon\n---\n\n# A\n"}, "breaks the schema at date"),
@@ -230,6 +239,21 @@ async def test_a_checkout_that_outgrew_its_decisions_is_told_so(
 
 
 @pytest.mark.parametrize(
+    "bad",
+    [
+        {"file": "../../../evil.md"}, {"file": "/etc/x.md"}, {"file": "x.sh"}, {"number": "abc"}, {"number": 99999999999},
+        {"decided_at": "x"}, {"status": "superseded"}, {"superseded_by": 7, "status": "accepted"},
+        {"superseded_by": 7, "status": "superseded"}, {"paths": ["a`\n<!-- x -->"]}, {"paths": ["../up"]},
+    ],
+)  # fmt: skip
+async def test_records_that_are_none_are_refused_at_the_entrance(db: asyncpg.Connection, bad: dict[str, Any]) -> None:
+    record = {"number": 7, "title": "A", "content": "# A\n", "status": "accepted"} | bad
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        await db.execute("select atlas.import_decisions('00000000-0000-0000-0000-000000000001', $1)", [record])
+    assert refused.value.sqlstate == "AT001"
+
+
+@pytest.mark.parametrize(
     ("pattern", "matching", "other"),
     [
         ("src/**", ["src/a.py", "src/x/b.py"], ["a.py", "lib/src/a.py"]),
@@ -238,11 +262,13 @@ async def test_a_checkout_that_outgrew_its_decisions_is_told_so(
         ("docs", ["docs/a.md", "docs"], ["docs2/a.md"]),
         ("./web/", ["web/a/b.ts"], ["web.ts"]),
         ("a?.[ch]", ["ab.c"], ["ab.o", "abc.c"]),
+        ("**/" * 12 + "x", ["a/" * 20 + "x", "x"], ["a/" * 24 + "y", "a/" * 600 + "y"]),
+        ("**a" * 8 + "x", ["a" * 60 + "x"], ["a" * 60]),
     ],
 )
 def test_globs_are_those_of_git(pattern: str, matching: list[str], other: list[str]) -> None:
-    assert [file for file in matching if not stale.glob(pattern).match(file)] == []
-    assert [file for file in other if stale.glob(pattern).match(file)] == []
+    assert [file for file in matching if not stale.matches(pattern, file)] == []
+    assert [file for file in other if stale.matches(pattern, file)] == []
 
 
 def test_a_record_in_form_binds_what_its_file_says() -> None:
@@ -254,7 +280,7 @@ def test_a_record_in_form_binds_what_its_file_says() -> None:
     name, text = files.file_of(row, ADR, [3])
     assert name == "0007-keep-unicode-slashes.md"
     read = files.read_file(text, name)
-    assert (read.number, read.owner, read.content, read.binds.constraints) == (7, "user:1", ADR, ("x must: 'hold'",))
+    assert (read.number, read.owner, read.content, read.binds.constraints) == (7, "user:1", text, ("x must: 'hold'",))
     assert parse(read.content).title == "Ship with a pipeline"
     for kind in ("madr", "nygard"):
         _, written = files.file_of(row, ADR, [3], kind)

@@ -136,6 +136,15 @@ def test_a_new_section_goes_where_it_belongs() -> None:
     assert whole.startswith("# Ship it\n\n## Context\n")
 
 
+def test_what_is_not_rewritten_is_the_same_to_the_letter() -> None:
+    one = "# T\n\nfoo\u2028bar\x0cbaz\x85\n\n## A\na\n## B\nb\n"
+    whole, changed = splice(one, "## B\n\nnew\n", ("A", "B"))
+    assert changed == ["B"]
+    assert whole.startswith(one[: one.index("## B")])
+    windows, _ = splice("## A\r\na\r\n## B\r\nb\r\n", "## B\n\nnew\n", ("A", "B"))
+    assert windows.startswith("## A\r\na\r\n")
+
+
 def test_sentences_that_went_and_came_are_told_apart() -> None:
     (change,) = changes("## A\n\nOne. Two. Three.\n\n| a | b |\n", "## A\n\nOne. 2 now. Three.\n\n| a | c |\n")
     assert (change.state, change.removed, change.added) == ("changed", ("Two.", "| a | b |"), ("2 now.", "| a | c |"))
