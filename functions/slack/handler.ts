@@ -111,13 +111,14 @@ async function mention(payload: JsonObject, deps: Deps): Promise<Response> {
   // the message's own place names it, so that a second event about it is no second task
   const message = chat(question, { reply_to: `slack:${team}:${channel}:${thread}` });
   const writer = { provider: "slack" as const, id: `${team}:${user}` };
-  const name = `answer:${team}:${channel}:${stamp}`;
-  const answered = await deps
-    .db`select atlas.answer_at('slack', ${name}, ${`slack:${team}:${channel}:${thread}`}, ${question}) as task`;
-  if (answered[0]?.task) return Response.json({ task_id: answered[0].task, state: "queued", created: false });
-  const accepted = await soon(
-    accept(deps.db, { source: "slack", id }, message, `slack:${team}:${channel}:${stamp}`, writer),
-  );
+  const place = `${team}:${channel}`;
+  const taken = async (): Promise<Accepted> => {
+    const [row] = await deps
+      .db`select atlas.answer_at('slack', ${`answer:${place}:${stamp}`}, ${`slack:${place}:${thread}`}, ${question}) as task`;
+    if (row?.task) return { task_id: row.task, state: "queued", created: false };
+    return await accept(deps.db, { source: "slack", id }, message, `slack:${place}:${stamp}`, writer);
+  };
+  const accepted = await soon(taken());
   return Response.json(accepted);
 }
 
