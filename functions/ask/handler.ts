@@ -19,7 +19,8 @@ export interface Deps {
 const MOST = 256 * 1024;
 const STREAMS = 200; // of one isolate
 const STREAMS_EACH = 10; // of one user
-const ENDED = ["completed", "failed", "cancelled", "dead_lettered"];
+/** Nothing more comes by itself: it is over, or asks back. */
+const ENDED = ["completed", "failed", "cancelled", "dead_lettered", "needs_input"];
 const CORS = {
   "access-control-allow-origin": "*", // the token, not the origin, decides
   "access-control-allow-methods": "GET, POST, OPTIONS",
@@ -29,7 +30,7 @@ const CORS = {
 /**
  * Plain HTTPS for UI clients, under the user's own token: row level security decides what they see.
  *
- * POST /ask {"question", "task_id"?, "parent_id"?, "project"?} → {task_id, state, created}
+ * POST /ask {"question", "task_id"?, "parent_id"?, "project"?, "kind"?, "anew"?} → {task_id, state, created}
  * GET /ask/<task> → {task_id, state, reply, …}
  * GET /ask/<task>/events → server-sent events: delta, reset, state, done; Last-Event-ID goes on from there
  */
@@ -124,11 +125,11 @@ async function acting<T>(deps: Deps, claims: JWTPayload, work: (sql: Transaction
 
 async function ask(request: Request, deps: Deps, claims: JWTPayload): Promise<Response> {
   const body = asObject(asText(await readBody(request, MOST)));
-  const unknown = Object.keys(body).find((name) => !["question", "task_id", "parent_id", "project"].includes(name));
+  const unknown = Object.keys(body).find((name) => !["question", "task_id", "parent_id", "project", "kind", "anew"].includes(name));
   if (unknown !== undefined) {
-    throw new UserError(422, "field", `${unknown} is not known`, "send question, and task_id, parent_id or project");
+    throw new UserError(422, "field", `${unknown} is not known`, "send question, and task_id, parent_id, project, kind or anew");
   }
-  const { question, task_id: task = newId(), parent_id, project } = body;
+  const { question, task_id: task = newId(), parent_id, project, kind, anew } = body;
   if (typeof question !== "string" || question.trim() === "") {
     throw new UserError(422, "question", "question is missing, or empty");
   }
@@ -137,6 +138,8 @@ async function ask(request: Request, deps: Deps, claims: JWTPayload): Promise<Re
     ...chat(question, {
       ...(parent_id == null ? {} : { parent_id }),
       ...(project == null ? {} : { project }),
+      ...(kind == null ? {} : { kind }),
+      ...(anew == null ? {} : { anew }),
     }),
     task_id: task,
   };
