@@ -5067,7 +5067,7 @@ begin
   select t.project_id, t.sender, t.sender_key, atlas.words_of(i.data ->> 'content') into v_project, v_sender, v_key, v_asked
   from atlas.task t join public.architect_in i on i.id = t.in_id where t.id = p_task;
   if cardinality(v_asked) is null or cardinality(v_asked) = 0 then
-    return '{"words": [], "found": []}';
+    return jsonb_build_object('words', '[]'::jsonb, 'found', '[]'::jsonb);
   end if;
   -- somebody who may not read the project gets no word of it
   if not (v_project = any (rag.projects_of(p_task))) then

@@ -1,7 +1,7 @@
 -- Read first: what is decided already, and what is proposed just now, is looked up before a model is called. Accepted decisions are
 -- documents of their project too, so that searches find them and models are given them as sources.
 --
--- locks: atlas.task ShareRowExclusiveLock, public.architect_out ShareRowExclusiveLock: triggers are added
+-- locks: atlas.task ShareRowExclusiveLock, atlas.project ShareRowExclusiveLock, public.architect_out ShareRowExclusiveLock: changes of the catalog alone
 
 create table atlas.open_draft (
   task_id uuid primary key references atlas.task (id) on delete cascade,
@@ -120,7 +120,7 @@ begin
   select t.project_id, t.sender, t.sender_key, atlas.words_of(i.data ->> 'content') into v_project, v_sender, v_key, v_asked
   from atlas.task t join public.architect_in i on i.id = t.in_id where t.id = p_task;
   if cardinality(v_asked) is null or cardinality(v_asked) = 0 then
-    return '{"words": [], "found": []}';
+    return jsonb_build_object('words', '[]'::jsonb, 'found', '[]'::jsonb);
   end if;
   -- somebody who may not read the project gets no word of it
   if not (v_project = any (rag.projects_of(p_task))) then

@@ -1,7 +1,7 @@
 -- Work items: who works on what a record or a plan asks for, how far it is, and what was done otherwise than decided. The items
 -- themselves stand in the reply (metadata.work_items); here is their state.
 --
--- locks: none
+-- locks: atlas.task ShareRowExclusiveLock, atlas.decision ShareRowExclusiveLock: changes of the catalog alone
 
 create table atlas.work_item (
   task_id uuid not null references atlas.task (id) on delete cascade,

@@ -1,7 +1,7 @@
 -- Prompts: what a model was asked, exactly, with the version of the prompts, the parameters and the texts of its sources; kept with the
 -- attempt until the task is trimmed or erased. Texts that many prompts share are kept once; the audit holds the hash of each prompt.
 --
--- locks: none
+-- locks: atlas.task ShareRowExclusiveLock, atlas.attempt ShareRowExclusiveLock: changes of the catalog alone
 
 create table atlas.prompt_text (
   sha256 bytea primary key check (length(sha256) = 32),

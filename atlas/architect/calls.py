@@ -68,12 +68,13 @@ class Calls:
         run.next_call += 1
         run.counted_tokens += answer["tokens"]
         run.open_call, run.open_model = number, call.model.name
+        if not call.model.is_offline:
+            # before its breaker is asked: nothing may come between that and the call
+            await self._prompts.keep(kept(call, run.task.attempt_id, number, self._tier))
         entrance = await self._models.enter(call.model)
         if entrance == "shut":
             await self._settle(run, answer["spend_id"], answer["tokens"], NOTHING_USED, call.model.name)
             raise UpstreamFailed(f"the breaker of {call.model.name} is open", code="breaker_open")
-        if not call.model.is_offline:
-            await self._prompts.keep(kept(call, run.task.attempt_id, number, self._tier))
         named = {"task": str(run.task.task_id), "attempt": str(run.task.attempt_id), "call": str(answer["spend_id"])}
         if PROMPTS.isEnabledFor(logging.DEBUG):
             turns = "\n\n".join(f"{role}: {text}" for role, text in call.turns)

@@ -235,9 +235,9 @@ def receipt(task: Row) -> None:
     warnings = metadata.get("warnings", [])
     if warnings:
         facts.append(f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''}")
-    tell(" · ".join(facts))
     for line in of_record(metadata):
         tell(line)
+    tell(" · ".join(facts))
     for warning in warnings:
         complain(f"warning: {warning}")
 

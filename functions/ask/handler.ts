@@ -125,9 +125,16 @@ async function acting<T>(deps: Deps, claims: JWTPayload, work: (sql: Transaction
 
 async function ask(request: Request, deps: Deps, claims: JWTPayload): Promise<Response> {
   const body = asObject(asText(await readBody(request, MOST)));
-  const unknown = Object.keys(body).find((name) => !["question", "task_id", "parent_id", "project", "kind", "anew"].includes(name));
+  const unknown = Object.keys(body).find((name) =>
+    !["question", "task_id", "parent_id", "project", "kind", "anew"].includes(name)
+  );
   if (unknown !== undefined) {
-    throw new UserError(422, "field", `${unknown} is not known`, "send question, and task_id, parent_id, project, kind or anew");
+    throw new UserError(
+      422,
+      "field",
+      `${unknown} is not known`,
+      "send question, and task_id, parent_id, project, kind or anew",
+    );
   }
   const { question, task_id: task = newId(), parent_id, project, kind, anew } = body;
   if (typeof question !== "string" || question.trim() === "") {

@@ -206,7 +206,8 @@ async def test_a_terminal_shows_one_line_that_lives_and_then_the_document(
     assert "tokens so far" in shown
     assert "at most $" in shown
     # what was drawn is erased; the document stands there once, and then the line with what it cost
-    assert f"\x1b[2K{ADR}gpt-4.1 · 100 tokens in, 50 out · " in shown
+    assert f"\x1b[2K{ADR}" in shown
+    assert "claims: 1 inferred, 1 assumed\ngpt-4.1 · 100 tokens in, 50 out · " in shown
 
 
 def test_a_worker_that_dies_is_not_waited_for(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from tests.support.core import ROOT
 
-MOST = 250
+MOST = 275
+"""MB. The parser of diagrams has 16 of them, the protocol for agents 9."""
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_the_workers_packages_are_under_250_mb(tmp_path: Path) -> None:
+def test_the_workers_packages_are_under_275_mb(tmp_path: Path) -> None:
     stage = (ROOT / "Dockerfile").read_text().partition("AS worker-packages")[2].partition("\nFROM ")[0]
     assert "-r requirements-image.lock" in stage
     (trim,) = re.findall(r"&& (find .+)$", stage, re.MULTILINE)

@@ -75,7 +75,10 @@ async def test_a_backup_of_mid_run_goes_on_elsewhere(
             found = {row["task"]: (row["state"], row["text"]) for row in said[1:]}
             assert found == {
                 str(running): ("problem", "the original went on: complete_task; here it would run again"),
-                str(queued): ("problem", "the original went on: reserve_tokens, complete_task; here it would run again"),
+                str(queued): (
+                    "problem",
+                    "the original went on: reserve_tokens, keep_prompt, complete_task; here it would run again",
+                ),
                 str(later["id"]): ("warning", "it was asked after this copy was made"),
             }
             there.got.clear()

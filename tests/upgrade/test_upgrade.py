@@ -20,6 +20,9 @@ from tests.doubles.openai import OpenAIDouble
 from tests.support.core import ADR, Database, ask, books_wrong, empty_database, ended, run_atlas, until, workers_of
 from tests.upgrade.released import atlas, released_database, released_migrations, unpacked
 
+BOTH = ADR.replace("## Context", "## Status\n\nProposed.\n\n## Context", 1)
+"""In the form of the version before as well: neither asks for a repair."""
+
 
 @pytest.fixture
 async def released(cluster: Cluster) -> AsyncIterator[Database]:
@@ -62,11 +65,11 @@ async def test_the_kept_database_is_upgraded_and_goes_on(released: Database, tmp
         # the provider has gone on with what was under way
         openai.store({"id": running["response_id"], "status": "completed", "model": "gpt-4.1", "metadata": {},
                       "output": [{"type": "message", "id": "m", "role": "assistant", "status": "completed",
-                                  "content": [{"type": "output_text", "text": ADR * 40, "annotations": []}]}],
+                                  "content": [{"type": "output_text", "text": BOTH * 40, "annotations": []}]}],
                       "usage": {"input_tokens": 100, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 50,
                                 "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 150}})  # fmt: skip
         openai.streamable = False
-        openai.plan(text=ADR)
+        openai.plan(text=BOTH)
         await db.execute("update atlas.spend set held_until = now() + interval '3 seconds' where state = 'held'")
         await db.execute("update atlas.task set run_after = now() where id = $1", waiting["id"])
         with workers_of(released, tmp_path) as workers:
@@ -84,7 +87,7 @@ async def test_old_workers_drain_against_the_new_schema(
     made_by_it: tuple[Database, Path], tmp_path: Path, openai: OpenAIDouble
 ) -> None:
     database, package = made_by_it
-    openai.plan(text=ADR * 4, delay=0.05)
+    openai.plan(text=BOTH * 4, delay=0.05)
     async with database.connect() as db:
         with workers_of(database, tmp_path) as workers:
             common: dict[str, Any] = {"openai_api_key": "sk-test", "openai_base_url": openai.url}
@@ -111,7 +114,7 @@ async def test_both_versions_work_side_by_side(made_by_it: tuple[Database, Path]
     async with database.connect() as db:
         await migrate.migrate(db)
         await db.execute("select atlas.set_budget('global', '{\"daily\": null}')")
-        openai.plan(text=ADR, delay=0.02)
+        openai.plan(text=BOTH, delay=0.02)
         with workers_of(database, tmp_path) as workers:
             common: dict[str, Any] = {"openai_api_key": "sk-test", "openai_base_url": openai.url, "atlas_concurrency": 4}
             await workers.start(package=package, **common)
