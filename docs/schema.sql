@@ -91,6 +91,38 @@ CREATE TYPE rag.weighed_term AS (
 COMMENT ON TYPE rag.weighed_term IS 'A term of a question. A passage that has it scores gain / (base + slope * its length); share: what its word is of the question.';
 
 --
+-- Name: record_words(text, text, text[]); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.record_words(p_title text, p_question text, p_constraints text[]) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$ select atlas.words_of(p_title || ' ' || p_question || ' ' || array_to_string(p_constraints, ' ')) $$;
+
+--
+-- Name: FUNCTION record_words(p_title text, p_question text, p_constraints text[]); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.record_words(p_title text, p_question text, p_constraints text[]) IS 'The words by which a decision is found. Internal.';
+
+--
+-- Name: words_of(text); Type: FUNCTION; Schema: atlas; Owner: -
+--
+
+CREATE FUNCTION atlas.words_of(p_text text) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$
+  select coalesce(array_agg(u.lexeme order by u.positions[1]), '{}') from unnest(rag.terms_of('english', left(p_text, 4000))) u
+$$;
+
+--
+-- Name: FUNCTION words_of(p_text text); Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON FUNCTION atlas.words_of(p_text text) IS 'The words of a text that say something, each once, in their order. Internal.';
+
+--
 -- Name: decision; Type: TABLE; Schema: atlas; Owner: -
 --
 
@@ -114,6 +146,8 @@ CREATE TABLE atlas.decision (
     reason text,
     superseded_at timestamp with time zone,
     superseded_reason text,
+    words text[] GENERATED ALWAYS AS (atlas.record_words(title, question, constraints)) STORED NOT NULL,
+    asked text[] GENERATED ALWAYS AS (atlas.words_of(question)) STORED NOT NULL,
     CONSTRAINT decision_file_check CHECK ((file ~ '^[A-Za-z0-9][^/\\]{0,195}\.md$'::text)),
     CONSTRAINT decision_number_check CHECK ((number >= 0)),
     CONSTRAINT decision_reason_check CHECK ((length(reason) <= 2000)),
@@ -242,6 +276,18 @@ COMMENT ON COLUMN atlas.decision.superseded_at IS 'When another decision took it
 --
 
 COMMENT ON COLUMN atlas.decision.superseded_reason IS 'Why that was.';
+
+--
+-- Name: COLUMN decision.words; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.words IS 'The words of its title, question and constraints, as searches reduce them.';
+
+--
+-- Name: COLUMN decision.asked; Type: COMMENT; Schema: atlas; Owner: -
+--
+
+COMMENT ON COLUMN atlas.decision.asked IS 'The words of its question.';
 
 --
 -- Name: CONSTRAINT no_record_supersedes_itself ON decision; Type: COMMENT; Schema: atlas; Owner: -
@@ -5078,10 +5124,8 @@ begin
         'decided_at', d.decided_at, 'question', d.question, 'words', d.asked, 'share', d.share, 'content', case when d.asked <@ v_asked and v_asked <@ d.asked then d.content end) as item,
       d.share, case d.status when 'accepted' then 0 when 'rejected' then 1 else 2 end as rank, d.decided_at as at
     from (
-      select o.*, atlas.words_of(o.question) as asked, (
-        select count(*) from unnest(v_asked) w where w = any (k.words)) / cardinality(v_asked)::real as share
-      from atlas.decision o cross join lateral (select atlas.words_of(o.title || ' ' || o.question || ' ' || array_to_string(o.constraints, ' ')) as words) k
-      where o.project_id = v_project and o.content <> '[erased]' and k.words && v_asked) d
+      select o.*, (select count(*) from unnest(v_asked) w where w = any (o.words)) / cardinality(v_asked)::real as share
+      from atlas.decision o where o.project_id = v_project and o.words && v_asked and o.content <> '[erased]') d
     order by d.share desc, rank, d.decided_at desc limit 5)
     union all
     (select jsonb_build_object('task_id', d.task_id, 'title', d.title, 'words', d.words, 'share', d.share, 'asked_by', t.sender_key), d.share, 3, d.made_at
@@ -8330,23 +8374,6 @@ $$;
 --
 
 COMMENT ON FUNCTION atlas.without_texts(p_data jsonb) IS 'A message without what people or models wrote in it. Internal.';
-
---
--- Name: words_of(text); Type: FUNCTION; Schema: atlas; Owner: -
---
-
-CREATE FUNCTION atlas.words_of(p_text text) RETURNS text[]
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    SET search_path TO ''
-    AS $$
-  select coalesce(array_agg(u.lexeme order by u.positions[1]), '{}') from unnest(rag.terms_of('english', left(p_text, 4000))) u
-$$;
-
---
--- Name: FUNCTION words_of(p_text text); Type: COMMENT; Schema: atlas; Owner: -
---
-
-COMMENT ON FUNCTION atlas.words_of(p_text text) IS 'The words of a text that say something, each once, in their order. Internal.';
 
 --
 -- Name: work_items(uuid); Type: FUNCTION; Schema: atlas; Owner: -
@@ -17122,6 +17149,18 @@ GRANT USAGE ON SCHEMA rag TO atlas_worker;
 GRANT USAGE ON SCHEMA rag TO atlas_rag;
 
 --
+-- Name: FUNCTION record_words(p_title text, p_question text, p_constraints text[]); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.record_words(p_title text, p_question text, p_constraints text[]) FROM PUBLIC;
+
+--
+-- Name: FUNCTION words_of(p_text text); Type: ACL; Schema: atlas; Owner: -
+--
+
+REVOKE ALL ON FUNCTION atlas.words_of(p_text text) FROM PUBLIC;
+
+--
 -- Name: TABLE decision; Type: ACL; Schema: atlas; Owner: -
 --
 
@@ -18712,12 +18751,6 @@ GRANT ALL ON FUNCTION atlas.watch_task(p_task_id uuid, p_reader uuid) TO service
 --
 
 REVOKE ALL ON FUNCTION atlas.without_texts(p_data jsonb) FROM PUBLIC;
-
---
--- Name: FUNCTION words_of(p_text text); Type: ACL; Schema: atlas; Owner: -
---
-
-REVOKE ALL ON FUNCTION atlas.words_of(p_text text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION work_items(p_task uuid); Type: ACL; Schema: atlas; Owner: -

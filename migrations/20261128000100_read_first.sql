@@ -1,6 +1,7 @@
 -- Read first: what is decided already, and what is proposed just now, is looked up before a model is called. Accepted decisions are
 -- documents of their project too, so that searches find them and models are given them as sources.
 --
+-- locks: atlas.decision AccessExclusiveLock, atlas.decision is rewritten, while few decisions are there
 -- locks: atlas.task ShareRowExclusiveLock, atlas.project ShareRowExclusiveLock, public.architect_out ShareRowExclusiveLock: changes of the catalog alone
 
 create table atlas.open_draft (
@@ -29,6 +30,19 @@ as $$
   select coalesce(array_agg(u.lexeme order by u.positions[1]), '{}') from unnest(rag.terms_of('english', left(p_text, 4000))) u
 $$;
 comment on function atlas.words_of(text) is 'The words of a text that say something, each once, in their order. Internal.';
+
+create function atlas.record_words(p_title text, p_question text, p_constraints text[]) returns text[]
+language sql immutable parallel safe set search_path = ''
+as $$ select atlas.words_of(p_title || ' ' || p_question || ' ' || array_to_string(p_constraints, ' ')) $$;
+comment on function atlas.record_words(text, text, text[]) is 'The words by which a decision is found. Internal.';
+
+-- made once: a question is compared with all decisions of its project
+-- squawk-ignore adding-field-with-default
+alter table atlas.decision add column words text[] not null generated always as (atlas.record_words(title, question, constraints)) stored;
+-- squawk-ignore adding-field-with-default
+alter table atlas.decision add column asked text[] not null generated always as (atlas.words_of(question)) stored;
+comment on column atlas.decision.words is 'The words of its title, question and constraints, as searches reduce them.';
+comment on column atlas.decision.asked is 'The words of its question.';
 
 create function atlas.note_drafts() returns trigger
 language plpgsql security definer set search_path = ''
@@ -131,10 +145,8 @@ begin
         'decided_at', d.decided_at, 'question', d.question, 'words', d.asked, 'share', d.share, 'content', case when d.asked <@ v_asked and v_asked <@ d.asked then d.content end) as item,
       d.share, case d.status when 'accepted' then 0 when 'rejected' then 1 else 2 end as rank, d.decided_at as at
     from (
-      select o.*, atlas.words_of(o.question) as asked, (
-        select count(*) from unnest(v_asked) w where w = any (k.words)) / cardinality(v_asked)::real as share
-      from atlas.decision o cross join lateral (select atlas.words_of(o.title || ' ' || o.question || ' ' || array_to_string(o.constraints, ' ')) as words) k
-      where o.project_id = v_project and o.content <> '[erased]' and k.words && v_asked) d
+      select o.*, (select count(*) from unnest(v_asked) w where w = any (o.words)) / cardinality(v_asked)::real as share
+      from atlas.decision o where o.project_id = v_project and o.words && v_asked and o.content <> '[erased]') d
     order by d.share desc, rank, d.decided_at desc limit 5)
     union all
     (select jsonb_build_object('task_id', d.task_id, 'title', d.title, 'words', d.words, 'share', d.share, 'asked_by', t.sender_key), d.share, 3, d.made_at

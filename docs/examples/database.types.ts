@@ -361,6 +361,7 @@ export type Database = {
       };
       "decision": {
         Row: {
+          "asked": (string)[];
           "asked_by": string;
           "checks": (string)[];
           "constraints": (string)[];
@@ -380,11 +381,13 @@ export type Database = {
           "superseded_reason": string | null;
           "task_id": string | null;
           "title": string;
+          "words": (string)[];
           "decision_chunks": Json | null;
           "index_decision": undefined | null;
         };
         ComputedFields: "decision_chunks" | "index_decision";
         Insert: {
+          "asked"?: never;
           "asked_by": string;
           "checks"?: (string)[];
           "constraints"?: (string)[];
@@ -404,8 +407,10 @@ export type Database = {
           "superseded_reason"?: string | null;
           "task_id"?: string | null;
           "title": string;
+          "words"?: never;
         };
         Update: {
+          "asked"?: never;
           "asked_by"?: string;
           "checks"?: (string)[];
           "constraints"?: (string)[];
@@ -425,6 +430,7 @@ export type Database = {
           "superseded_reason"?: string | null;
           "task_id"?: string | null;
           "title"?: string;
+          "words"?: never;
         };
         Relationships: [
           {
@@ -1959,6 +1965,7 @@ export type Database = {
       "accept": {
         Args: { "p_reason"?: string; "p_supersedes"?: (number)[]; "p_task": string };
         Returns: {
+          "asked": (string)[];
           "asked_by": string;
           "checks": (string)[];
           "constraints": (string)[];
@@ -1978,6 +1985,7 @@ export type Database = {
           "superseded_reason": string | null;
           "task_id": string | null;
           "title": string;
+          "words": (string)[];
         };
         SetofOptions: {
           from: "*";
@@ -2169,6 +2177,7 @@ export type Database = {
           "p_verb": string;
         };
         Returns: {
+          "asked": (string)[];
           "asked_by": string;
           "checks": (string)[];
           "constraints": (string)[];
@@ -2188,6 +2197,7 @@ export type Database = {
           "superseded_reason": string | null;
           "task_id": string | null;
           "title": string;
+          "words": (string)[];
         };
         SetofOptions: {
           from: "*";
@@ -2563,6 +2573,10 @@ export type Database = {
       };
       "record_rate": { Args: { "p_limits": Json; "p_model": string; "p_retry_after"?: string }; Returns: undefined };
       "record_usage": { Args: { "p_items": Json }; Returns: number };
+      "record_words": {
+        Args: { "p_constraints": (string)[]; "p_question": string; "p_title": string };
+        Returns: (string)[];
+      };
       "refuse": {
         Args: { "field": string; "fix": string; "problem": string; "state"?: string; "thing"?: string };
         Returns: undefined;
@@ -2581,6 +2595,7 @@ export type Database = {
       "reject": {
         Args: { "p_reason"?: string; "p_task": string };
         Returns: {
+          "asked": (string)[];
           "asked_by": string;
           "checks": (string)[];
           "constraints": (string)[];
@@ -2600,6 +2615,7 @@ export type Database = {
           "superseded_reason": string | null;
           "task_id": string | null;
           "title": string;
+          "words": (string)[];
         };
         SetofOptions: {
           from: "*";
@@ -2810,6 +2826,7 @@ export type Database = {
       "supersede": {
         Args: { "p_by": number; "p_number": number; "p_project": string; "p_reason"?: string };
         Returns: {
+          "asked": (string)[];
           "asked_by": string;
           "checks": (string)[];
           "constraints": (string)[];
@@ -2829,6 +2846,7 @@ export type Database = {
           "superseded_reason": string | null;
           "task_id": string | null;
           "title": string;
+          "words": (string)[];
         };
         SetofOptions: {
           from: "*";
