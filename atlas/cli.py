@@ -30,7 +30,7 @@ COMMANDS = {
     "show": ("tasks", "Show a task: question, reply, attempts, calls."),
     "cancel": ("tasks", "Cancel a task: at once when it is queued, by its worker when it runs."),
     "answer": ("versions", "Answer what a task asked back, and follow it."),
-    "revise": ("versions", "Revise a reply: sections that need not change stay as they are, to the letter."),
+    "revise": ("versions", "Revise a reply: untouched sections stay byte for byte the same."),
     "diff": ("versions", "Show what changed between two versions of a record, by section and sentence."),
     "replay": ("versions", "Ask a reply's very prompt again, the same sources in it, and compare the two: costs, and a diff."),
     "accept": ("decisions", "Accept a task's reply as a decision of its project."),

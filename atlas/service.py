@@ -18,8 +18,8 @@ from atlas import __version__
 from atlas.architect.answer import Architect
 from atlas.architect.calls import Calls
 from atlas.architect.generation import Generation
-from atlas.batch import Batcher
 from atlas.database.audit import seal_audit
+from atlas.database.batched import BatchedMoney, BatchedPrompts
 from atlas.database.outbox import PostgresOutbox
 from atlas.database.pool import Pool
 from atlas.database.queue import PostgresQueue
@@ -42,7 +42,7 @@ from atlas.rag.wiring import retriever_of
 from atlas.rotation import CurrentSettings
 from atlas.settings import Settings
 from atlas.supabase.keys import role_of
-from atlas.task import AttemptId, JsonObject, Usage
+from atlas.task import JsonObject
 from atlas.tracing.port import Tracer, Untraced
 from atlas.wake_ups.listen import ListenWakeUps
 from atlas.wake_ups.port import WakeUps
@@ -148,32 +148,6 @@ class Service:
         except (AtlasError, TimeoutError):
             return False
         return True
-
-
-class BatchedMoney:
-    """atlas.architect.ports.Money: reservations of many tasks in one commit."""
-
-    def __init__(self, queue: PostgresQueue, metrics: Metrics) -> None:
-        self._queue = queue
-        self._metrics = metrics
-        self._reserve: Batcher[JsonObject, JsonObject] = Batcher(queue.reserve_tokens)
-
-    async def reserve(self, request: JsonObject) -> JsonObject:
-        return await self._reserve.submit(request)
-
-    async def settle(self, spend_id: int, attempt: AttemptId, usage: Usage | None, model: str, response: str | None) -> None:
-        await self._queue.record_usage(spend_id, attempt, usage, response)
-        self._metrics.settled(model, usage)
-
-
-class BatchedPrompts:
-    """atlas.architect.ports.Prompts: prompts of many calls in one commit."""
-
-    def __init__(self, queue: PostgresQueue) -> None:
-        self._keep: Batcher[JsonObject, None] = Batcher(queue.keep_prompts)
-
-    async def keep(self, prompt: JsonObject) -> None:
-        await self._keep.submit(prompt)
 
 
 @asynccontextmanager

@@ -726,7 +726,7 @@ begin
     raise exception using errcode = 'AT004', message = format('no task %s', p_task_id), hint = 'see `atlas tasks` or atlas.task_history for the ids';
   end if;
   if task.state <> 'needs_input' then
-    raise exception using errcode = 'AT005', message = format('answer_task: task %s is %s, and asks nothing', p_task_id, task.state),
+    raise exception using errcode = 'AT005', message = format('answer_task: task %s is %s, and is not waiting for an answer', p_task_id, task.state),
       hint = case when task.answered is not null then 'it was answered already' else 'a task that is needs_input can be answered' end;
   end if;
   if btrim(coalesce(p_answer, ''), E' \t\r\n') = '' or length(p_answer) > 20000 then
@@ -2061,7 +2061,7 @@ begin
       where s.source -> 'cited' = 'true'),
     p_status, task.sender_key, atlas.actor(), p_reason
   from public.architect_out o join public.architect_in i on i.id = task.in_id cross join lateral (
-    -- how it stood to what was decided before it is no part of the record
+    -- the opening line is not part of the record
     select substr(o.data ->> 'content', 1 + coalesce(length(o.data #>> '{metadata,read_first,opening}'), 0)) as content) x
   where o.id = task.out_id
   returning * into result;
@@ -2620,7 +2620,7 @@ $$;
 -- Name: FUNCTION drop_draft(); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.drop_draft() IS 'What is erased or trimmed is no draft.';
+COMMENT ON FUNCTION atlas.drop_draft() IS 'Drops the draft of a task that was erased or trimmed.';
 
 --
 -- Name: drop_post(uuid, text); Type: FUNCTION; Schema: atlas; Owner: -
@@ -2657,7 +2657,7 @@ $$;
 -- Name: FUNCTION drop_prompts(); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.drop_prompts() IS 'What is erased or trimmed has no prompt.';
+COMMENT ON FUNCTION atlas.drop_prompts() IS 'Drops the prompts of a task that was erased or trimmed.';
 
 --
 -- Name: due_again(atlas.task, text, interval); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3332,7 +3332,7 @@ $$;
 -- Name: FUNCTION forget_asked(); Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON FUNCTION atlas.forget_asked() IS 'What is erased or trimmed asked nothing.';
+COMMENT ON FUNCTION atlas.forget_asked() IS 'Drops what a task asked back when it is erased or trimmed.';
 
 --
 -- Name: get_asked(uuid); Type: FUNCTION; Schema: atlas; Owner: -
@@ -3585,7 +3585,7 @@ begin
   select p.task_id, 1 + substr(p.part, 7)::integer into v_task, v_item from atlas.post p
   where p.part ~ '^issue:\d{1,3}$' and p.address = p_address and p.external_id = p_number and p.state = 'posted';
   if v_task is null or not exists (select from atlas.task t where t.id = v_task) then
-    return jsonb_build_object('ignored', 'it is no issue of a work item');
+    return jsonb_build_object('ignored', 'not an issue of a work item');
   end if;
   insert into atlas.work_item as w (task_id, number, state, taken_by, decision_seen)
   values (v_task, v_item, p_state, left('github:' || p_login, 200), atlas.decision_of(v_task))
@@ -3615,7 +3615,7 @@ declare
 begin
   select p.task_id into v_task from atlas.post p where p.part = 'pull_request' and p.address = p_address and p.external_id = p_number and p.state = 'posted';
   if v_task is null then
-    return jsonb_build_object('ignored', 'it is no pull request of a record');
+    return jsonb_build_object('ignored', 'not a pull request of a record');
   end if;
   d := atlas.decide(v_task, case when p_merged then 'accepted' else 'rejected' end, case when p_merged then 'accept' else 'reject' end,
     left(format('%s was %s by %s', p_url, case when p_merged then 'merged' else 'closed' end, p_login), 2000), '{}');
@@ -3656,22 +3656,22 @@ begin
   for record in select r from jsonb_array_elements(p_records) r loop
     if coalesce(record ->> 'number', '') !~ '^\d{1,9}$' or coalesce(record ->> 'superseded_by', '0') !~ '^\d{1,9}$'
        or record ->> 'decided_at' is not null and atlas.as_timestamp(record ->> 'decided_at') is null then
-      perform atlas.refuse('records', format('holds one whose number, successor or date is none (%s)', coalesce(record ->> 'file', record ->> 'number', '?')),
+      perform atlas.refuse('records', format('has an invalid number, superseded_by or decided_at (%s)', coalesce(record ->> 'file', record ->> 'number', '?')),
         'see docs/schemas/decision.json', 'AT001', 'import');
     end if;
     if (record ->> 'status' = 'superseded') <> (record ->> 'superseded_by' is not null) or record ->> 'superseded_by' = record ->> 'number' then
-      perform atlas.refuse('records', format('holds one that is superseded by nothing, or by itself, or that is not superseded by something (%s)',
-        coalesce(record ->> 'file', record ->> 'number')), 'say superseded by another one, or another status', 'AT001', 'import');
+      perform atlas.refuse('records', format('has a status that does not agree with its superseded_by (%s)',
+        coalesce(record ->> 'file', record ->> 'number')), 'status superseded needs the number of another record, and no other status has one', 'AT001', 'import');
     end if;
     if record ->> 'file' !~ '^[A-Za-z0-9][^/\\]{0,195}\.md$' or exists (
       select from unnest(atlas.texts_of(record -> 'paths')) g (path) where g.path !~ '^[^`\s<>:\\]{1,200}$' or g.path ~ '(^[/~]|(^|/)\.\.(/|$))') then
-      perform atlas.refuse('records', format('holds one whose file is not a name, or whose paths are not globs inside of a repository (%s)',
+      perform atlas.refuse('records', format('has a file that is not a plain .md name, or paths that leave the repository (%s)',
         left(coalesce(record ->> 'file', record ->> 'number'), 100)), 'see docs/schemas/decision.json', 'AT001', 'import');
     end if;
     v_number := (record ->> 'number')::integer;
     if coalesce(record ->> 'title', '') = '' or coalesce(record ->> 'content', '') = '' or v_number is null
        or record ->> 'status' is null or record ->> 'status' not in ('proposed', 'accepted', 'rejected', 'deprecated', 'superseded') then
-      perform atlas.refuse('records', format('holds one without a number, title, content or status (%s)', coalesce(record ->> 'file', record ->> 'number', '?')),
+      perform atlas.refuse('records', format('lacks a title, content or known status (%s)', coalesce(record ->> 'file', record ->> 'number', '?')),
         'see docs/schemas/decision.json', 'AT001', 'import');
     end if;
     select d.* into old from atlas.decision d where d.project_id = p_project and d.number = v_number;
@@ -3762,7 +3762,7 @@ CREATE FUNCTION atlas.index_decision(p_decision atlas.decision) RETURNS void
 declare
   v_source constant text := 'decision:ADR-' || p_decision.number;
 begin
-  -- what holds no longer is nothing that a reply may draw on
+  -- replies draw only on decisions that hold
   if p_decision.status = 'accepted' then
     perform rag.put_document(p_decision.project_id, v_source, left(p_decision.title, 200), 'markdown',
       sha256(convert_to(p_decision.content, 'UTF8')), atlas.decision_chunks(p_decision));
@@ -15962,7 +15962,7 @@ CREATE TRIGGER drop_draft AFTER UPDATE OF erased_at ON atlas.task FOR EACH ROW W
 -- Name: TRIGGER drop_draft ON task; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON TRIGGER drop_draft ON atlas.task IS 'What is erased or trimmed is no draft.';
+COMMENT ON TRIGGER drop_draft ON atlas.task IS 'Drops the draft of a task that was erased or trimmed.';
 
 --
 -- Name: task drop_prompts; Type: TRIGGER; Schema: atlas; Owner: -
@@ -15974,7 +15974,7 @@ CREATE TRIGGER drop_prompts AFTER UPDATE OF erased_at ON atlas.task FOR EACH ROW
 -- Name: TRIGGER drop_prompts ON task; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON TRIGGER drop_prompts ON atlas.task IS 'What is erased or trimmed has no prompt.';
+COMMENT ON TRIGGER drop_prompts ON atlas.task IS 'Drops the prompts of a task that was erased or trimmed.';
 
 --
 -- Name: task forget_asked; Type: TRIGGER; Schema: atlas; Owner: -
@@ -15986,7 +15986,7 @@ CREATE TRIGGER forget_asked AFTER UPDATE OF erased_at ON atlas.task FOR EACH ROW
 -- Name: TRIGGER forget_asked ON task; Type: COMMENT; Schema: atlas; Owner: -
 --
 
-COMMENT ON TRIGGER forget_asked ON atlas.task IS 'What is erased or trimmed asked nothing.';
+COMMENT ON TRIGGER forget_asked ON atlas.task IS 'Drops what a task asked back when it is erased or trimmed.';
 
 --
 -- Name: reply_part number_part; Type: TRIGGER; Schema: atlas; Owner: -

@@ -292,7 +292,7 @@ begin
       where s.source -> 'cited' = 'true'),
     p_status, task.sender_key, atlas.actor(), p_reason
   from public.architect_out o join public.architect_in i on i.id = task.in_id cross join lateral (
-    -- how it stood to what was decided before it is no part of the record
+    -- the opening line is not part of the record
     select substr(o.data ->> 'content', 1 + coalesce(length(o.data #>> '{metadata,read_first,opening}'), 0)) as content) x
   where o.id = task.out_id
   returning * into result;

@@ -75,11 +75,11 @@ begin
   return null;
 end
 $$;
-comment on function atlas.drop_draft() is 'What is erased or trimmed is no draft.';
+comment on function atlas.drop_draft() is 'Drops the draft of a task that was erased or trimmed.';
 
 create trigger drop_draft after update of erased_at on atlas.task
   for each row when (new.erased_at is not null) execute function atlas.drop_draft();
-comment on trigger drop_draft on atlas.task is 'What is erased or trimmed is no draft.';
+comment on trigger drop_draft on atlas.task is 'Drops the draft of a task that was erased or trimmed.';
 
 -- The parts of a record that others should find: what was asked and decided, and what it binds; no work items, no list of sources.
 create function atlas.decision_chunks(p_decision atlas.decision) returns jsonb
@@ -109,7 +109,7 @@ as $$
 declare
   v_source constant text := 'decision:ADR-' || p_decision.number;
 begin
-  -- what holds no longer is nothing that a reply may draw on
+  -- replies draw only on decisions that hold
   if p_decision.status = 'accepted' then
     perform rag.put_document(p_decision.project_id, v_source, left(p_decision.title, 200), 'markdown',
       sha256(convert_to(p_decision.content, 'UTF8')), atlas.decision_chunks(p_decision));
@@ -200,22 +200,22 @@ begin
   for record in select r from jsonb_array_elements(p_records) r loop
     if coalesce(record ->> 'number', '') !~ '^\d{1,9}$' or coalesce(record ->> 'superseded_by', '0') !~ '^\d{1,9}$'
        or record ->> 'decided_at' is not null and atlas.as_timestamp(record ->> 'decided_at') is null then
-      perform atlas.refuse('records', format('holds one whose number, successor or date is none (%s)', coalesce(record ->> 'file', record ->> 'number', '?')),
+      perform atlas.refuse('records', format('has an invalid number, superseded_by or decided_at (%s)', coalesce(record ->> 'file', record ->> 'number', '?')),
         'see docs/schemas/decision.json', 'AT001', 'import');
     end if;
     if (record ->> 'status' = 'superseded') <> (record ->> 'superseded_by' is not null) or record ->> 'superseded_by' = record ->> 'number' then
-      perform atlas.refuse('records', format('holds one that is superseded by nothing, or by itself, or that is not superseded by something (%s)',
-        coalesce(record ->> 'file', record ->> 'number')), 'say superseded by another one, or another status', 'AT001', 'import');
+      perform atlas.refuse('records', format('has a status that does not agree with its superseded_by (%s)',
+        coalesce(record ->> 'file', record ->> 'number')), 'status superseded needs the number of another record, and no other status has one', 'AT001', 'import');
     end if;
     if record ->> 'file' !~ '^[A-Za-z0-9][^/\\]{0,195}\.md$' or exists (
       select from unnest(atlas.texts_of(record -> 'paths')) g (path) where g.path !~ '^[^`\s<>:\\]{1,200}$' or g.path ~ '(^[/~]|(^|/)\.\.(/|$))') then
-      perform atlas.refuse('records', format('holds one whose file is not a name, or whose paths are not globs inside of a repository (%s)',
+      perform atlas.refuse('records', format('has a file that is not a plain .md name, or paths that leave the repository (%s)',
         left(coalesce(record ->> 'file', record ->> 'number'), 100)), 'see docs/schemas/decision.json', 'AT001', 'import');
     end if;
     v_number := (record ->> 'number')::integer;
     if coalesce(record ->> 'title', '') = '' or coalesce(record ->> 'content', '') = '' or v_number is null
        or record ->> 'status' is null or record ->> 'status' not in ('proposed', 'accepted', 'rejected', 'deprecated', 'superseded') then
-      perform atlas.refuse('records', format('holds one without a number, title, content or status (%s)', coalesce(record ->> 'file', record ->> 'number', '?')),
+      perform atlas.refuse('records', format('lacks a title, content or known status (%s)', coalesce(record ->> 'file', record ->> 'number', '?')),
         'see docs/schemas/decision.json', 'AT001', 'import');
     end if;
     select d.* into old from atlas.decision d where d.project_id = p_project and d.number = v_number;

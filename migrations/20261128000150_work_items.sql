@@ -223,7 +223,7 @@ declare
 begin
   select p.task_id into v_task from atlas.post p where p.part = 'pull_request' and p.address = p_address and p.external_id = p_number and p.state = 'posted';
   if v_task is null then
-    return jsonb_build_object('ignored', 'it is no pull request of a record');
+    return jsonb_build_object('ignored', 'not a pull request of a record');
   end if;
   d := atlas.decide(v_task, case when p_merged then 'accepted' else 'rejected' end, case when p_merged then 'accept' else 'reject' end,
     left(format('%s was %s by %s', p_url, case when p_merged then 'merged' else 'closed' end, p_login), 2000), '{}');
@@ -247,7 +247,7 @@ begin
   select p.task_id, 1 + substr(p.part, 7)::integer into v_task, v_item from atlas.post p
   where p.part ~ '^issue:\d{1,3}$' and p.address = p_address and p.external_id = p_number and p.state = 'posted';
   if v_task is null or not exists (select from atlas.task t where t.id = v_task) then
-    return jsonb_build_object('ignored', 'it is no issue of a work item');
+    return jsonb_build_object('ignored', 'not an issue of a work item');
   end if;
   insert into atlas.work_item as w (task_id, number, state, taken_by, decision_seen)
   values (v_task, v_item, p_state, left('github:' || p_login, 200), atlas.decision_of(v_task))

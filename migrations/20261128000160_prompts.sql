@@ -131,11 +131,11 @@ begin
   return null;
 end
 $$;
-comment on function atlas.drop_prompts() is 'What is erased or trimmed has no prompt.';
+comment on function atlas.drop_prompts() is 'Drops the prompts of a task that was erased or trimmed.';
 
 create trigger drop_prompts after update of erased_at on atlas.task
   for each row when (new.erased_at is not null) execute function atlas.drop_prompts();
-comment on trigger drop_prompts on atlas.task is 'What is erased or trimmed has no prompt.';
+comment on trigger drop_prompts on atlas.task is 'Drops the prompts of a task that was erased or trimmed.';
 
 create function atlas.trim_prompt_texts() returns integer
 language plpgsql security definer set search_path = ''

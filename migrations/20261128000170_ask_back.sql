@@ -54,7 +54,7 @@ begin
     raise exception using errcode = 'AT004', message = format('no task %s', p_task_id), hint = 'see `atlas tasks` or atlas.task_history for the ids';
   end if;
   if task.state <> 'needs_input' then
-    raise exception using errcode = 'AT005', message = format('answer_task: task %s is %s, and asks nothing', p_task_id, task.state),
+    raise exception using errcode = 'AT005', message = format('answer_task: task %s is %s, and is not waiting for an answer', p_task_id, task.state),
       hint = case when task.answered is not null then 'it was answered already' else 'a task that is needs_input can be answered' end;
   end if;
   if btrim(coalesce(p_answer, ''), E' \t\r\n') = '' or length(p_answer) > 20000 then
@@ -104,11 +104,11 @@ begin
   return null;
 end
 $$;
-comment on function atlas.forget_asked() is 'What is erased or trimmed asked nothing.';
+comment on function atlas.forget_asked() is 'Drops what a task asked back when it is erased or trimmed.';
 
 create trigger forget_asked after update of erased_at on atlas.task
   for each row when (new.erased_at is not null) execute function atlas.forget_asked();
-comment on trigger forget_asked on atlas.task is 'What is erased or trimmed asked nothing.';
+comment on trigger forget_asked on atlas.task is 'Drops what a task asked back when it is erased or trimmed.';
 
 create function atlas.get_asked(p_task_id uuid) returns jsonb
 language plpgsql stable security definer set search_path = ''

@@ -238,14 +238,15 @@ def _stands(run: Run, kind: ReplyKind, known: LookedUp | None, chunks: Sequence[
     if run.task.parent_id or {"revises", "replays"} & set(run.task.metadata):
         return NOTHING
     found = standing(run.task.question, known, chunks, anew=run.task.metadata.get("anew") is True)
-    # what changes nothing contradicts nothing: a short answer, a review
+    # short answers, reviews and plans decide nothing, so they cannot change a decision
     return found if found.verdict == "decided" or kind in (RECORD, COMPARISON) else NOTHING
 
 
 def _decided(run: Run, found: Standing, warnings: list[str]) -> Completion:
     """The decision itself: no model is called."""
     (decision,) = found.decisions
-    metadata: JsonObject = {"status": "completed", "tokens": 0, "kind": "decided", "read_first": found.as_json(), "sources": []}
+    metadata: JsonObject = {"status": "completed", "tokens": 0, "kind": "decided", "sources": []}
+    metadata["read_first"] = found.as_json() | {"opening": found.opening}
     if warnings:
         metadata["warnings"] = warnings
     content = f"{found.opening}{decision.content}"

@@ -44,7 +44,7 @@ class Judged:
 
 
 def judge(kind: ReplyKind, text: GeneratedText, call: ModelCall, revised: Revised | None = None) -> Judged:
-    """A refusal, and what no model wrote, follow no form: nothing is wrong with them. revised: what the text changes."""
+    """Refusals and replies without a model have no required form, and pass. revised: the reply that the text changes."""
     metadata: JsonObject = {}
     labels = list(call.labels)
     if revised and not (text.refused or text.model.is_offline):

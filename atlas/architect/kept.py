@@ -56,11 +56,11 @@ def asked_again(found: JsonObject | None, model: Model, kind: ReplyKind, questio
     """The call of a prompt that was kept, for another model. Raises WrongState where it is not whole any more."""
     if found is None:
         raise WrongState(
-            "the prompt of that reply is not kept any more", "it goes with the retention, and when its task is erased"
+            "the prompt of that reply was deleted", "prompts are deleted when their task is trimmed or erased: ask again"
         )
     turns = found["turns"]
     if not turns or any(text is None for _, text in turns) or any(source["text"] is None for source in found["sources"]):
-        raise WrongState("some of what that reply was written from is not kept any more", "ask the question again")
+        raise WrongState("some of the sources of that reply were deleted", "ask the question again")
     chunks = tuple(
         Chunk(chunk_id=0, text=source["text"], tokens=0, score=0.0, **{name: source[name] for name in _PLACE})
         for source in found["sources"]

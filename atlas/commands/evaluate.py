@@ -58,7 +58,9 @@ async def evaluate(
     if as_json:
         say(dump({"summary": rows, "replies": [one.as_row() for one in found]}))
     else:
-        show_rows(rows, COLUMNS, as_json=False, empty="there is no reply", right=tuple(COLUMNS)[1:])
+        show_rows(
+            rows, COLUMNS, as_json=False, empty="no question was answered, so nothing is scored", right=tuple(COLUMNS)[1:]
+        )
     over = [one for one in found if per_run is not None and (one.tokens or 0) > per_run]
     for one in over:
         tell(f"{one.case} ({one.name}) took {one.tokens} tokens, more than {per_run}")
@@ -84,7 +86,7 @@ def _recorded(cases: list[EvalCase], replies: Path) -> list[ReplyScores]:
         text = path.read_text(encoding="utf-8")
         found.append(score(by_id[case], name or "recorded", text, KINDS[by_id[case].kind].sections))
     if not found:
-        raise UsageError(f"{replies} holds no reply", f"replies are named CASE.NAME.md, such as {cases[0].id}.gpt-4.1.md")
+        raise UsageError(f"no replies found in {replies}", f"replies are named CASE.NAME.md, such as {cases[0].id}.gpt-4.1.md")
     return found
 
 

@@ -102,7 +102,7 @@ async def schema(
 ) -> None:
     """Print a JSON Schema: of the messages, of a decision's front matter, of a plan."""
     if of not in SCHEMAS:
-        raise UsageError(f"there is no schema of {of!r}", f"name one of {', '.join(SCHEMAS)}")
+        raise UsageError(f"unknown schema {of!r}", f"use one of {', '.join(SCHEMAS)}")
     say(json.dumps(SCHEMAS[of](), indent=2))
 
 

@@ -79,7 +79,7 @@ async def import_records(
         raise UsageError(f"{source} is not a folder", "name it with --records, relative to the repository")
     found = files.read_folder(_records_in(source))
     if not found:
-        raise UsageError(f"{source} holds no record", "records are named as 0007-keep-sessions-in-postgres.md")
+        raise UsageError(f"no records found in {source}", "records are named as 0007-keep-sessions-in-postgres.md")
     async with face() as tasks:
         rows, texts = await _decided(tasks, project)
         known = {row["number"]: row for row in rows}

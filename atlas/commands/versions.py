@@ -50,7 +50,7 @@ async def revise(
     stream: StreamFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Revise a reply: sections that need not change stay as they are, to the letter."""
+    """Revise a reply: untouched sections stay byte for byte the same."""
     text = question_of(change, file)
     async with face() as reads:
         old = await reads.task(await reads.find(task))

@@ -17,11 +17,11 @@ LONGEST_TOKEN = 8_000
 
 
 class McpEndpoint:
-    """/mcp: requests are posted, answers come as JSON; there is no session, so any process can answer any of them."""
+    """/mcp: clients POST requests and get JSON back. The endpoint is stateless, so any process can answer any request."""
 
     def __init__(self, server: MCPServer) -> None:
         self._server = server
-        # a browser's page has no login to send: who has one may come by any name
+        # every request needs a bearer token, which a page rebinding DNS does not have, so any Host is accepted
         server.streamable_http_app(
             stateless_http=True, json_response=True, max_request_body_size=LARGEST,
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),

@@ -74,7 +74,7 @@ def splice(original: str, rewritten: str, order: Sequence[str]) -> tuple[str, li
         elif kept[place].text.strip() == new.text.strip():
             continue
         is_last = place == len(kept) - 1
-        # what stands before it is kept to the letter: an empty line that it lacks is the new section's
+        # the text before it stays byte for byte: a missing blank line goes into the new section
         before = kept[place - 1].text if place else "\n\n"
         lead = "" if not before or before.endswith(("\n\n", "\n\r\n")) else "\n" if before.endswith("\n") else "\n\n"
         text = lead + new.text.strip() + ("\n" if is_last else "\n\n")
@@ -113,7 +113,7 @@ def changes(before: str, after: str) -> list[SectionChange]:
 
 
 def _units(text: str) -> list[str]:
-    """The sentences of a section; then the lines of its tables, code and headings, which are none."""
+    """The sentences of a section; then the lines of its tables, code and headings."""
     body = text.split("\n", 1)[1] if text.startswith("## ") and "\n" in text else text
     found = sentences(body)
     known = " ".join(" ".join(found).split())

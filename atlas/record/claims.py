@@ -82,7 +82,7 @@ def claims_of(document: ParsedReply, sections: Sequence[str], passages: Mapping[
 
 
 def sentences(section: str) -> list[str]:
-    """The sentences of a section, each in one line with its marks: headings, tables, code and quotes are none."""
+    """The sentences of a section, each on one line with its marks. Headings, tables, code and quotes are skipped."""
     found: list[str] = []
     for block in re.split(r"\n[ \t]*\n", _FENCE.sub("\n\n", section)):
         lines = [line for line in block.splitlines() if not re.match(r"[ \t]*(?:#|\||>)", line)]
@@ -104,7 +104,7 @@ def _split(text: str) -> list[str]:
         parts.append(part)
         start = match.end()
     parts.append(text[start:].strip())
-    # what introduces a list or a block is no claim of its own
+    # a line that introduces a list or a block makes no claim
     return [part for part in parts if re.search(r"\w", _MARK.sub("", part)) and not part.endswith(":")]
 
 

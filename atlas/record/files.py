@@ -62,7 +62,7 @@ class FiledRecord:
 
 
 def read_file(text: str, file: str) -> FiledRecord:
-    """Raises UsageError for a file that is no record, and says what it lacks."""
+    """Raises UsageError, saying what is missing, if the file is not a record."""
     fields, body = split(text, file)
     body = body.removeprefix("\ufeff").replace("\r\n", "\n")
     document = parse(body, decision.SECTIONS)
@@ -202,7 +202,7 @@ def _date(text: str, file: str) -> dt.date:
     try:
         return dt.date.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"{file}: there is no day {text}", "correct its date") from None
+        raise UsageError(f"{file}: {text} is not a valid date", "correct its date") from None
 
 
 def _without_title(content: str) -> str:

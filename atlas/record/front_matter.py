@@ -10,7 +10,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from atlas.errors import UsageError
-from atlas.record.decision import is_glob
+from atlas.record.decision import binds, is_glob
 from atlas.task import JsonObject
 
 Status = Literal["proposed", "accepted", "rejected", "deprecated", "superseded"]
@@ -21,7 +21,7 @@ _LONGEST = 100_000
 
 
 def _binds(sentence: str) -> str:
-    if not re.search(r"\bmust\b", sentence, re.IGNORECASE):
+    if not binds(sentence):
         raise ValueError("a constraint says must or must not")
     return sentence
 

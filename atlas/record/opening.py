@@ -8,6 +8,6 @@ _OPENING = re.compile(r"> (?:Already decided in ADR-|Would change ADR-|Overlaps 
 
 
 def opening_of(reply: str) -> str:
-    """The line with which a reply begins, of a standing, and the empty one after it; nothing where there is none."""
+    """The opening line of a reply and the blank line after it, or an empty string."""
     match = _OPENING.match(reply)
     return match[0] if match else ""

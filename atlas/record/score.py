@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from atlas.errors import UsageError
 from atlas.record import decision, stale
 from atlas.record.check import check
-from atlas.record.claims import claims_of
-from atlas.record.parse import entries, parse, without_code
+from atlas.record.claims import claims_of, sentences
+from atlas.record.parse import parse, without_code
 from atlas.task import JsonObject
 
 ENOUGH = 0.6
@@ -62,7 +62,7 @@ def read_cases(data: object, name: str) -> list[EvalCase]:
             cases.append(EvalCase.model_validate(one))
         except ValueError as error:
             said = " ".join(str(error).splitlines()[1:3])
-            raise UsageError(f"{name}: case {number} is not one ({said})", "see examples/eval/team.json") from None
+            raise UsageError(f"{name}: case {number} is invalid ({said})", "see examples/eval/team.json") from None
     if len({case.id for case in cases}) < len(cases):
         raise UsageError(f"{name} has two cases of one id", "ids tell them apart")
     return cases
@@ -87,8 +87,8 @@ def score(
     binds = decision.binding(document)
     said = [
         *binds.constraints,
-        *_sentences(document.sections.get("Decision", "")),
-        *_sentences(document.sections.get("Constraints", "")),
+        *sentences(document.sections.get("Decision", "")),
+        *sentences(document.sections.get("Constraints", "")),
     ]
     mine = {"number": 0, "constraints": list(binds.constraints)}
     against = [one for one in stale.conflicts([mine, *decided]) if 0 in (one.number, one.other)]
@@ -124,10 +124,6 @@ def summed(scores: Sequence[ReplyScores]) -> list[JsonObject]:
 
 def _share(held: Sequence[bool]) -> float | None:
     return round(sum(held) / len(held), 3) if held else None
-
-
-def _sentences(section: str) -> list[str]:
-    return [*entries(section), *re.split(r"(?<=[.!?])\s+", section)]
 
 
 def _covers(said: Sequence[str], wanted: str) -> bool:

@@ -90,7 +90,7 @@ async def connect_as(settings: Settings, token: str) -> AsyncIterator[RestTasks]
     """What the login of an access token may read. Whether the token is one says each call's answer: NotAllowed."""
     key = settings.public_key
     if key is None:
-        raise UsageError("there is no key for logins", "set SUPABASE_PUBLISHABLE_KEY (or SUPABASE_ANON_KEY)")
+        raise UsageError("no public key is set for logins", "set SUPABASE_PUBLISHABLE_KEY (or SUPABASE_ANON_KEY)")
     async with httpx.AsyncClient(timeout=30, follow_redirects=False) as http:
         options = AsyncClientOptions(
             schema="atlas", headers={"Authorization": f"Bearer {token}"}, auto_refresh_token=False, persist_session=False,

@@ -139,6 +139,6 @@ export function titleOf(spec: string, otherwise: string): { title: string; slug:
 }
 
 /** A reply without the line that says how its question stood to what was decided before. */
-export function withoutOpening(spec: string): string {
-  return spec.replace(/^> (?:Already decided in ADR-|Would change ADR-|Overlaps with an open draft)[^\n]*\n\n/, "");
+export function withoutOpening(spec: string, opening: string): string {
+  return spec.startsWith(opening) ? spec.slice(opening.length) : spec;
 }

@@ -292,7 +292,7 @@ Deno.test("a record's pull request decides it, and issues of work items say how 
     assert.equal((await send("pull_request", of(pull, true))).status, "accepted");
     assert.equal((await send("pull_request", of(pull + 1, false))).status, "rejected");
     assert.match((await send("pull_request", of(pull + 1, true))).ignored, /already, rejected/);
-    assert.match((await send("pull_request", of(pull + 2, true))).ignored, /no pull request of a record/);
+    assert.match((await send("pull_request", of(pull + 2, true))).ignored, /not a pull request of a record/);
     const [row] = await db`select decided_by, reason from atlas.decision where task_id = ${merged}`;
     assert.deepEqual({ ...row }, {
       decided_by: "github:octocat",
@@ -318,7 +318,7 @@ Deno.test("a record's pull request decides it, and issues of work items say how 
       assert.deepEqual({ ...item }, { state, taken_by: "github:octocat" });
     }
     const other = { ...moved("closed", "completed"), issue: { number: pull + 99, state_reason: "completed" } };
-    assert.match((await send("issues", other)).ignored, /no issue of a work item/);
+    assert.match((await send("issues", other)).ignored, /not an issue of a work item/);
   }));
 
 Deno.test("who may not write does not decide", () =>

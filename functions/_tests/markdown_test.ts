@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { harmless, mrkdwn, split, titleOf, workItems } from "../_shared/markdown.ts";
+import { harmless, mrkdwn, split, titleOf, withoutOpening, workItems } from "../_shared/markdown.ts";
 
 Deno.test("parts keep to the limit, lose nothing, and cut before headings", () => {
   const text = Array.from({ length: 40 }, (_, n) => `## Part ${n}\n\n${"words of it ".repeat(30)}`).join("\n\n");
@@ -118,4 +118,11 @@ Deno.test("a title becomes a name of a file", () => {
   });
   assert.equal(titleOf("no heading", "../../etc/passwd").slug, "etcpasswd");
   assert.equal(titleOf("# ???", "x").slug, "decision");
+});
+
+Deno.test("a record is exported without the line on how it stands to what is decided", () => {
+  const opening = "> Would change ADR-1 (Use one).\n\n";
+  assert.equal(withoutOpening(`${opening}# T\n`, opening), "# T\n");
+  assert.equal(withoutOpening("# T\n", opening), "# T\n");
+  assert.equal(withoutOpening("# T\n", ""), "# T\n");
 });

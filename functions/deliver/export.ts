@@ -29,12 +29,13 @@ export async function exportSpec(deps: Deps, event: string, data: JsonObject): P
   const [row] = await deps.db`select atlas.get_delivery(${task}) as found`;
   const message = row?.found?.spec as Message | null;
   if (!message) throw new Refused(`task ${task} has no spec`, 422);
+  const content = withoutOpening(message.content, text(message.metadata.read_first, "opening"));
   const spec = {
     task,
     event,
     repository,
-    content: withoutOpening(message.content),
-    ...titleOf(withoutOpening(message.content), String(row?.found?.title ?? "")),
+    content,
+    ...titleOf(content, String(row?.found?.title ?? "")),
   };
   const said = text(data, "export") === "issues"
     ? await issues(deps.db, github, spec, message.metadata.truncated === true)

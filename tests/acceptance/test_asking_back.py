@@ -44,7 +44,7 @@ async def test_one_question_back_then_the_record(
     assert second["input"][2]["content"].startswith("Thousands\n")
     row = await db.fetchrow("select state, attempts, failures from atlas.task where id = $1", task)
     assert tuple(row) == ("completed", 2, 0), "it cost no try"
-    assert "asks nothing" in await atlas_on(database, "answer", str(task), "again", code=4)
+    assert "is not waiting for an answer" in await atlas_on(database, "answer", str(task), "again", code=4)
     events = [one["event"] for one in await db.fetch("select event from atlas.audit where task_id = $1 order by seq", task)]
     assert "ask_back" in events
     assert "answer_task" in events
@@ -63,7 +63,7 @@ async def test_it_asks_once_at_most(db: asyncpg.Connection, workers: Workers, op
     answer = await reply(db, task)
     assert answer["metadata"]["warnings"][0] == "it asks something back"
     assert len(openai.calls) == 3, "the question, the answer, one repair"
-    with pytest.raises(asyncpg.PostgresError, match="asks nothing"):
+    with pytest.raises(asyncpg.PostgresError, match="is not waiting for an answer"):
         await db.execute("select atlas.answer_task($1, 'Few')", task)
 
 

@@ -127,7 +127,7 @@ async def test_a_reply_is_written_once_more_from_the_same_sources(
     assert measures["before"]["tokens in"] == measures["after"]["tokens in"] == 100
     assert [one for one in measures["changes"] if one["state"] != "same"] == []
     await db.execute("delete from atlas.prompt")
-    assert "is not kept any more" in await atlas_on(database, "replay", str(task), code=5)
+    assert "the prompt of that reply was deleted" in await atlas_on(database, "replay", str(task), code=5)
 
 
 def test_the_version_of_the_prompts_goes_up_with_each_change() -> None:

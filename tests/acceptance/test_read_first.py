@@ -38,7 +38,8 @@ async def test_what_is_decided_is_answered_from_the_decision(
     assert (await ended(db, again))["state"] == "completed"
     said = await reply(db, again)
     assert said["metadata"]["kind"] == "decided"
-    assert said["metadata"]["read_first"] == {"verdict": "decided", "decisions": [1]}
+    opening = opening_of(said["content"])
+    assert said["metadata"]["read_first"] == {"verdict": "decided", "decisions": [1], "opening": opening}
     assert said["content"].startswith("> Already decided in ADR-1, on ")
     assert said["content"].removeprefix(opening_of(said["content"])) == POSTGRES
     assert len(openai.calls) == 1, "no model was called"

@@ -162,7 +162,7 @@ async def test_agents_are_told_what_binds_the_paths_at_hand_between_marks(
     ("broken", "said"),
     [
         ({"0007-a.md": "# A\n\n## Status\n\nPerhaps\n"}, "0007-a.md has no status that is known (Perhaps)"),
-        ({"0007-a.md": "# A\n\n* Status: accepted\n* Date: 2024-02-30\n"}, "there is no day 2024-02-30"),
+        ({"0007-a.md": "# A\n\n* Status: accepted\n* Date: 2024-02-30\n"}, "2024-02-30 is not a valid date"),
         ({"0007-a.md": "---\nnumber: 7\nowner: a\nstatus: superseded\ndate: 2026-01-01\n---\n\n# A\n"}, "goes with superseded_by"),
         (
             {"0007-a.md": "---\nnumber: 7\nowner: a\nstatus: accepted\ndate: 2026-01-01\npaths: ['a`b']\n---\n\n# A\n"},
@@ -177,7 +177,7 @@ async def test_agents_are_told_what_binds_the_paths_at_hand_between_marks(
         ),
         ({"0001-a.md": "# A\n\n* Status: superseded by ADR-2\n", "0002-b.md": "# B\n\n* Status: superseded by ADR-1\n"}, "in a circle"),
         ({"0001-a.md": "# A\n\n* Status: superseded by ADR-9\n"}, "superseded by ADR-9, which is not there"),
-        ({"notes.md": "x"}, "holds no record"),
+        ({"notes.md": "x"}, "no records found"),
     ],
 )  # fmt: skip
 async def test_what_is_wrong_with_a_folder_is_named_and_nothing_is_taken(
